@@ -1,0 +1,60 @@
+# Every library the program uses, as an imported target; a missing one is an error that says what to install.
+find_package(PkgConfig REQUIRED)
+
+function(shardq_require_pkg target module debian)
+  pkg_check_modules(${module} IMPORTED_TARGET GLOBAL ${module})
+  if(NOT TARGET PkgConfig::${module})
+    message(FATAL_ERROR "${module} not found; on Debian: apt-get install ${debian}")
+  endif()
+  add_library(${target} ALIAS PkgConfig::${module})
+endfunction()
+
+shardq_require_pkg(yaml::yaml yaml-0.1 libyaml-dev)
+shardq_require_pkg(pcre2::pcre2 libpcre2-8 libpcre2-dev)
+shardq_require_pkg(jansson::jansson jansson libjansson-dev)
+shardq_require_pkg(xxhash::xxhash libxxhash libxxhash-dev)
+
+find_package(MPI COMPONENTS C)
+if(NOT MPI_C_FOUND)
+  message(FATAL_ERROR "MPI not found; on Debian: apt-get install libopenmpi-dev openmpi-bin")
+endif()
+
+set(HDF5_PREFER_PARALLEL ON)
+find_package(HDF5 COMPONENTS C)
+if(NOT HDF5_FOUND OR NOT HDF5_IS_PARALLEL)
+  message(FATAL_ERROR "HDF5 with MPI-IO not found (found: '${HDF5_VERSION}', parallel: '${HDF5_IS_PARALLEL}'); "
+                      "the store needs the parallel build. On Debian: apt-get install libhdf5-openmpi-dev")
+endif()
+add_library(hdf5_parallel INTERFACE)
+target_include_directories(hdf5_parallel SYSTEM INTERFACE ${HDF5_C_INCLUDE_DIRS})
+target_link_libraries(hdf5_parallel INTERFACE ${HDF5_C_LIBRARIES} MPI::MPI_C)
+if(NOT TARGET hdf5::hdf5) # CMake 3.25 and later make it themselves
+  add_library(hdf5::hdf5 ALIAS hdf5_parallel)
+endif()
+
+find_package(OpenMP COMPONENTS C)
+if(NOT OpenMP_C_FOUND)
+  message(FATAL_ERROR "OpenMP for ${CMAKE_C_COMPILER} not found; with clang on Debian: apt-get install libomp-dev")
+endif()
+
+find_library(DNNL_LIBRARY dnnl)
+find_path(DNNL_INCLUDE dnnl.h)
+if(NOT DNNL_LIBRARY OR NOT DNNL_INCLUDE)
+  message(FATAL_ERROR "oneDNN not found; on Debian: apt-get install libdnnl-dev")
+endif()
+add_library(dnnl_imported INTERFACE)
+target_include_directories(dnnl_imported SYSTEM INTERFACE ${DNNL_INCLUDE})
+target_link_libraries(dnnl_imported INTERFACE ${DNNL_LIBRARY})
+add_library(dnnl::dnnl ALIAS dnnl_imported)
+
+find_library(OPENBLAS_LIBRARY openblas)
+if(NOT OPENBLAS_LIBRARY)
+  message(FATAL_ERROR "OpenBLAS not found; on Debian: apt-get install libopenblas-dev")
+endif()
+add_library(openblas_imported INTERFACE)
+target_link_libraries(openblas_imported INTERFACE ${OPENBLAS_LIBRARY})
+add_library(openblas::openblas ALIAS openblas_imported)
+
+if(SHARDQ_TESTS)
+  shardq_require_pkg(cmocka::cmocka cmocka libcmocka-dev)
+endif()

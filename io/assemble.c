@@ -1,0 +1,168 @@
+#include "io/assemble.h"
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "base/text.h"
+#include "io/assemble_config.h"
+#include "io/assemble_private.h"
+#include "io/folder.h"
+#include "io/json.h"
+
+static bool is_v1_usual(const struct sq_grid *grid)
+{
+    return grid->symmetric && (grid->bits == 4 || grid->bits == 8);
+}
+
+void sq_assemble_options_set(const struct sq_config *made, const struct sq_config *wanted, const struct sq_store *store,
+                             struct sq_assemble_options *options_p)
+{
+    int n_layers;
+    const struct sq_store_layer *layers = sq_store_layers(store, &n_layers);
+    enum sq_format format = wanted->format == SQ_FORMAT_AUTO ? made->format : wanted->format;
+    bool v2 = format == SQ_FORMAT_GPTQ_V2;
+    for (int l = 0; l < n_layers && format == SQ_FORMAT_AUTO; l++)
+        v2 |= !is_v1_usual(&layers[l].grid);
+    *options_p = (struct sq_assemble_options){
+        .out = wanted->out,
+        .replace = wanted->resume,
+        .v2 = v2,
+        .shard_bytes = wanted->shard_bytes,
+        .dequantized = wanted->dequantized,
+        .version = SHARDQ_VERSION,
+        .damping = made->damping,
+        .static_groups = made->static_groups || made->order == SQ_ORDER_ACTIVATION,
+        .true_sequential = made->propagation == SQ_PROPAGATION_QUANTIZED,
+    };
+}
+
+/* --- before anything is written, on rank 0
+ * ---------------------------------------------------------------------------------- */
+
+/* A zero point of 0 has no form less one that all readers understand alike. */
+static enum sq_status check_format(const struct sq_store *store, const struct sq_assemble_options *options)
+{
+    int n_layers;
+    const struct sq_store_layer *layers = sq_store_layers(store, &n_layers);
+    for (int l = 0; l < n_layers && !options->v2 && !options->dequantized; l++) {
+        if (layers[l].grid.symmetric) continue;
+        sq_error("format gptq cannot hold the zero points of asymmetric layers such as %s; gptq_v2 can",
+                 layers[l].name);
+        return SQ_ERR_USAGE;
+    }
+    return SQ_OK;
+}
+
+/* Whether the finished folder `out` may go: only when it says that it came from this store. */
+static enum sq_status check_replaceable(const char *out, const struct sq_store *store)
+{
+    char *path;
+    json_t *config = NULL;
+    SQ_TRY(sq_path_join(out, "config.json", &path));
+    bool is_ours = sq_folder_exists(path) && sq_json_read(path, &config) == SQ_OK && sq_assemble_is_from(config, store);
+    json_decref(config);
+    sq_free(path);
+    if (is_ours) return SQ_OK;
+    sq_error("%s is there and was not assembled from this store; it is left alone", out);
+    return SQ_ERR_USAGE;
+}
+
+static enum sq_status check_out(const struct sq_store *store, const struct sq_assemble_options *options)
+{
+    if (!sq_folder_exists(options->out)) return SQ_OK;
+    if (options->replace) return check_replaceable(options->out, store);
+    sq_error("%s is there already: remove it, or choose another --out", options->out);
+    return SQ_ERR_USAGE;
+}
+
+static enum sq_status check_request(const struct sq_assembly *assembly)
+{
+    if (assembly->comm->rank != 0) return SQ_OK;
+    SQ_TRY(sq_assemble_check_source(assembly->checkpoint, assembly->store));
+    SQ_TRY(check_format(assembly->store, assembly->options));
+    return check_out(assembly->store, assembly->options);
+}
+
+/* --- the folder, on rank 0
+ * ---------------------------------------------------------------------------------------------------- */
+
+static enum sq_status write_texts(const struct sq_assembly *assembly)
+{
+    struct sq_assemble_texts texts;
+    SQ_TRY(sq_assemble_texts_make(assembly->checkpoint, assembly->store, assembly->options, &assembly->plan, &texts));
+    enum sq_status status = sq_folder_write_text(assembly->tmp, "config.json", texts.config);
+    if (status == SQ_OK && texts.quantize_config)
+        status = sq_folder_write_text(assembly->tmp, "quantize_config.json", texts.quantize_config);
+    if (status == SQ_OK && texts.index)
+        status = sq_folder_write_text(assembly->tmp, "model.safetensors.index.json", texts.index);
+    sq_assemble_texts_release(&texts);
+    return status;
+}
+
+static enum sq_status create_files(const struct sq_assembly *assembly)
+{
+    for (int f = 0; f < assembly->plan.n_files; f++) {
+        char *path;
+        SQ_TRY(sq_path_join(assembly->tmp, assembly->plan.files[f].name, &path));
+        enum sq_status status = sq_safetensors_create(path, &assembly->plan.files[f].header);
+        sq_free(path);
+        if (status != SQ_OK) return status;
+    }
+    return SQ_OK;
+}
+
+static enum sq_status make_folder(const struct sq_assembly *assembly)
+{
+    if (assembly->comm->rank != 0) return SQ_OK;
+    SQ_TRY(sq_folder_begin(assembly->tmp));
+    SQ_TRY(create_files(assembly));
+    SQ_TRY(write_texts(assembly));
+    return sq_folder_copy_side_files(sq_checkpoint_folder(assembly->checkpoint), assembly->tmp);
+}
+
+static enum sq_status finish_folder(const struct sq_assembly *assembly)
+{
+    if (assembly->comm->rank != 0) return SQ_OK;
+    return sq_folder_finish(assembly->tmp, assembly->options->out);
+}
+
+/* --- the stages; each ends in the same status on every rank
+ * ------------------------------------------------------------------- */
+
+static enum sq_status prepare(struct sq_assembly *assembly)
+{
+    const struct sq_comm *comm = assembly->comm;
+    enum sq_status status = sq_comm_agree(comm, check_request(assembly));
+    if (status != SQ_OK) return status;
+    status = sq_folder_tmp_name(assembly->options->out, &assembly->tmp);
+    if (status == SQ_OK)
+        status = sq_assemble_plan_make(assembly->checkpoint, assembly->store, assembly->options->shard_bytes,
+                                       assembly->options->dequantized, comm->size, &assembly->plan);
+    return sq_comm_agree(comm, status);
+}
+
+static enum sq_status build(const struct sq_assembly *assembly)
+{
+    const struct sq_comm *comm = assembly->comm;
+    enum sq_status status = sq_comm_agree(comm, make_folder(assembly));
+    if (status == SQ_OK) status = sq_comm_agree(comm, sq_assembly_write(assembly));
+    if (status == SQ_OK) status = sq_comm_agree(comm, sq_assembly_check(assembly));
+    if (status == SQ_OK) status = sq_comm_agree(comm, finish_folder(assembly));
+    if (status == SQ_OK) return SQ_OK;
+    if (comm->rank == 0 && sq_folder_exists(assembly->tmp)) sq_folder_remove(assembly->tmp);
+    return sq_comm_agree(comm, status); /* nobody goes on before it is gone */
+}
+
+enum sq_status sq_assemble(const struct sq_comm *comm, const struct sq_checkpoint *checkpoint, struct sq_store *store,
+                           const struct sq_assemble_options *options, int64_t *total_bytes_p)
+{
+    struct sq_assembly assembly = {.comm = comm, .checkpoint = checkpoint, .store = store, .options = options};
+    int64_t total_bytes = 0;
+    enum sq_status status = prepare(&assembly);
+    if (status == SQ_OK) status = build(&assembly);
+    for (int f = 0; f < assembly.plan.n_files; f++)
+        total_bytes += assembly.plan.files[f].header.file_bytes;
+    if (status == SQ_OK) *total_bytes_p = total_bytes;
+    sq_assemble_plan_release(&assembly.plan);
+    sq_free(assembly.tmp);
+    return status;
+}

@@ -1,0 +1,75 @@
+/* What an assembled checkpoint consists of: every tensor with its file and place, and who writes which part. Made by
+ * every rank alike from the source checkpoint and the store's layers; no file is touched. */
+#ifndef SQ_IO_ASSEMBLE_PLAN_H
+#define SQ_IO_ASSEMBLE_PLAN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "io/checkpoint.h"
+#include "io/safetensors_write.h"
+#include "io/store.h"
+
+enum sq_output_kind {
+    SQ_OUTPUT_QWEIGHT,
+    SQ_OUTPUT_QZEROS,
+    SQ_OUTPUT_SCALES,
+    SQ_OUTPUT_G_IDX,
+    SQ_OUTPUT_WEIGHT, /* dequantized */
+    SQ_OUTPUT_COPY,   /* from the source, unchanged */
+    SQ_OUTPUT_KINDS
+};
+
+struct sq_output {
+    enum sq_output_kind kind;
+    int layer;                      /* of the store; -1 for a copy */
+    const struct sq_tensor *source; /* of a copy, else NULL */
+    int file;
+    char *name; /* owned */
+    struct sq_safetensors_entry entry;
+};
+
+struct sq_output_file {
+    char *name;           /* "model.safetensors"; owned */
+    int64_t first, count; /* its outputs */
+    struct sq_safetensors_header header;
+};
+
+/* One piece of work: all tensors of a layer, or a range of bytes of a copied tensor. */
+struct sq_output_job {
+    int layer;      /* -1: a copy */
+    int64_t output; /* the copied tensor */
+    int64_t offset, bytes;
+    int rank;
+};
+
+struct sq_assemble_plan {
+    struct sq_output
+        *outputs; /* by file; in a file by element size (largest first, so that all are aligned), then by name */
+    int64_t n_outputs;
+    struct sq_output_file *files;
+    int n_files;
+    struct sq_output_job *jobs;
+    int64_t n_jobs;
+    int64_t
+        *layer_outputs; /* [layers, SQ_OUTPUT_KINDS] index of the layer's tensor of that kind, -1 where there is none */
+};
+
+/* Finds the tensor the layer's weights came from: NAME.weight or, of a layer whose weights are tied to an embedding,
+ * the tensor of that shape; NULL when there is none. Local. */
+const struct sq_tensor *sq_assemble_find_source(const struct sq_checkpoint *checkpoint,
+                                                const struct sq_store_layer *layer);
+
+/* Checks that the checkpoint is the model the store was made from, that every layer is complete and has its weights in
+ * the checkpoint, and that no tensor would be written twice. SQ_ERR_USAGE or SQ_ERR_INPUT names the layer. Local. */
+enum sq_status sq_assemble_check_source(const struct sq_checkpoint *checkpoint,
+                                        const struct sq_store *store) SQ_MUST_CHECK;
+
+/* Released with sq_assemble_plan_release(). The source must have been checked. Local, the same on every rank. */
+enum sq_status sq_assemble_plan_make(const struct sq_checkpoint *checkpoint, const struct sq_store *store,
+                                     int64_t shard_bytes, bool dequantized, int n_ranks,
+                                     struct sq_assemble_plan *plan_p) SQ_MUST_CHECK;
+void sq_assemble_plan_release(struct sq_assemble_plan *plan);
+
+#endif

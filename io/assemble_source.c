@@ -1,0 +1,86 @@
+/* Does the store belong to the checkpoint? */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "io/assemble_plan.h"
+
+static bool has_layer_shape(const struct sq_tensor *tensor, const struct sq_store_layer *layer)
+{
+    bool is_float = tensor->dtype == SQ_F32 || tensor->dtype == SQ_F16 || tensor->dtype == SQ_BF16;
+    return is_float && tensor->n_dims == 2 && tensor->shape[0] == layer->out_features &&
+           tensor->shape[1] == layer->in_features;
+}
+
+static const struct sq_tensor *find_part(const struct sq_checkpoint *checkpoint, const char *prefix, const char *part)
+{
+    char name[1024];
+    int length = snprintf(name, sizeof name, "%s.%s", prefix, part);
+    return length < (int)sizeof name ? sq_checkpoint_find(checkpoint, name) : NULL;
+}
+
+const struct sq_tensor *sq_assemble_find_source(const struct sq_checkpoint *checkpoint,
+                                                const struct sq_store_layer *layer)
+{
+    const struct sq_tensor *weight = find_part(checkpoint, layer->name, "weight");
+    if (weight) return has_layer_shape(weight, layer) ? weight : NULL;
+    for (int64_t i = 0; i < sq_checkpoint_n_tensors(checkpoint); i++) {
+        const struct sq_tensor *tensor = sq_checkpoint_tensor(checkpoint, i);
+        if (has_layer_shape(tensor, layer) && strstr(tensor->name, "embed")) return tensor;
+    }
+    return NULL;
+}
+
+static enum sq_status check_layer(const struct sq_checkpoint *checkpoint, const struct sq_store_layer *layer)
+{
+    static const char *const parts[] = {"qweight", "qzeros", "scales", "g_idx"};
+    const char *folder = sq_checkpoint_folder(checkpoint);
+    if (!sq_assemble_find_source(checkpoint, layer)) {
+        sq_error("%s: has no %s.weight [%lld, %lld], a layer of the store", folder, layer->name,
+                 (long long)layer->out_features, (long long)layer->in_features);
+        return SQ_ERR_INPUT;
+    }
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (!find_part(checkpoint, layer->name, parts[i])) continue;
+        sq_error("%s: already has %s.%s", folder, layer->name, parts[i]);
+        return SQ_ERR_INPUT;
+    }
+    return SQ_OK;
+}
+
+/* The fingerprint's line "model_hash: " of the model that was quantized; a store without one is taken as it is. */
+static enum sq_status check_model_hash(const struct sq_checkpoint *checkpoint, const struct sq_store *store)
+{
+    static const char key[] = "model_hash: ";
+    const char *line = strstr(sq_store_fingerprint(store), key);
+    uint64_t found = sq_checkpoint_fingerprint(checkpoint);
+    if (!line || strtoull(line + strlen(key), NULL, 16) == found) return SQ_OK;
+    sq_error("%s is not the model that the store was made from: its hash is %016llx, the store has %.16s",
+             sq_checkpoint_folder(checkpoint), (unsigned long long)found, line + strlen(key));
+    return SQ_ERR_USAGE;
+}
+
+enum sq_status sq_assemble_check_source(const struct sq_checkpoint *checkpoint, const struct sq_store *store)
+{
+    int n_layers, n_open = 0, first_open = 0;
+    const struct sq_store_layer *layers = sq_store_layers(store, &n_layers);
+    for (int l = n_layers - 1; l >= 0; l--) {
+        if (sq_store_is_done(store, l)) continue;
+        first_open = l;
+        n_open++;
+    }
+    if (n_open > 0) {
+        sq_error("%d of the store's %d layers are not quantized yet, the first is %s; quantize --resume finishes them",
+                 n_open, n_layers, layers[first_open].name);
+        return SQ_ERR_USAGE;
+    }
+    if (n_layers == 0) {
+        sq_error("the store has no layers");
+        return SQ_ERR_INPUT;
+    }
+    SQ_TRY(check_model_hash(checkpoint, store));
+    for (int l = 0; l < n_layers; l++)
+        SQ_TRY(check_layer(checkpoint, &layers[l]));
+    return SQ_OK;
+}

@@ -1,0 +1,77 @@
+/* Reading a Hugging Face folder: config.json and one or many safetensors files, memory-mapped and checked whole before
+ * use. */
+#ifndef SQ_IO_CHECKPOINT_H
+#define SQ_IO_CHECKPOINT_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "io/json.h"
+#include "tensor/dtype.h"
+
+#define SQ_TENSOR_MAX_DIMS 8
+
+struct sq_tensor {
+    char *name;
+    enum sq_dtype dtype;
+    int n_dims;
+    int64_t shape[SQ_TENSOR_MAX_DIMS];
+    const void *data; /* into the map, read only; at any address: older writers do not align it */
+    size_t bytes;
+    const char *file; /* the file's path, for messages */
+    bool is_mapped;   /* data lie in a file map, whose pages may be given back */
+};
+
+struct sq_checkpoint;
+
+/* Opens a folder: config.json, model.safetensors or model.safetensors.index.json with its shards. Every header is
+ * checked: length, JSON, duplicate names (also across shards), dtype, shape, offsets inside the file, not overlapping,
+ * no holes; every tensor of the index is in the shard it names. Local. */
+enum sq_status sq_checkpoint_open(const char *folder, struct sq_checkpoint **checkpoint_p) SQ_MUST_CHECK;
+void sq_checkpoint_close(struct sq_checkpoint *checkpoint);
+
+const char *sq_checkpoint_folder(const struct sq_checkpoint *checkpoint);
+const json_t *sq_checkpoint_config(const struct sq_checkpoint *checkpoint); /* config.json, borrowed */
+
+/* All tensors in the order of name; NULL where the name is absent. Borrowed. Local. */
+int64_t sq_checkpoint_n_tensors(const struct sq_checkpoint *checkpoint);
+const struct sq_tensor *sq_checkpoint_tensor(const struct sq_checkpoint *checkpoint, int64_t index);
+const struct sq_tensor *sq_checkpoint_find(const struct sq_checkpoint *checkpoint, const char *name);
+
+/* As find, but absence or another shape is SQ_ERR_INPUT with one message naming folder, tensor and both shapes;
+ * the dtype must be F32, F16 or BF16. */
+enum sq_status sq_checkpoint_require(const struct sq_checkpoint *checkpoint, const char *name, int n_dims,
+                                     const int64_t *shape, const struct sq_tensor **tensor_p) SQ_MUST_CHECK;
+
+/* Rows [row, row + rows) of a tensor (all dims after the first flattened) as float; NaN or infinity is SQ_ERR_INPUT
+ * naming tensor and place. The pages are given back to the system afterwards, except by reads of less than 64 KiB
+ * (single rows of an embedding table), where that would cost more than the copy: see sq_tensor_give_back(). Local. */
+enum sq_status sq_tensor_read_f32(const struct sq_tensor *tensor, int64_t row, int64_t rows,
+                                  float *values) SQ_MUST_CHECK;
+
+/* Takes the tensor's pages out of the process after its data were used directly or in small reads; they come back on
+ * the next access. Local. */
+void sq_tensor_give_back(const struct sq_tensor *tensor);
+
+/* XXH3 over names, dtypes, shapes of all tensors and, of each, its first and last 4 KiB, and over config.json: cheap,
+ * but another model or another training step shows. */
+uint64_t sq_checkpoint_fingerprint(const struct sq_checkpoint *checkpoint);
+
+/* --- quantized layers of a GPTQ folder (io/gptq_read.c) --------------------------------------------------------------
+ */
+
+/* Weight rows [row, row + rows) of linear layer `prefix` (such as "model.layers.0.mlp.up_proj") as float [rows,
+ * in_features]: from prefix.weight, or dequantized from prefix.qweight, qzeros, scales, g_idx by the folder's
+ * quantization_config (gptq and gptq_v2, 2, 3, 4, 8 bits). Local. */
+enum sq_status sq_checkpoint_read_linear(const struct sq_checkpoint *checkpoint, const char *prefix,
+                                         int64_t out_features, int64_t in_features, int64_t row, int64_t rows,
+                                         float *weights) SQ_MUST_CHECK;
+
+/* Checks that the layer is there, in either form, with this shape. Local. */
+enum sq_status sq_checkpoint_check_linear(const struct sq_checkpoint *checkpoint, const char *prefix,
+                                          int64_t out_features, int64_t in_features) SQ_MUST_CHECK;
+
+#endif

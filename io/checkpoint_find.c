@@ -1,0 +1,84 @@
+#include "io/checkpoint_private.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+
+const char *sq_checkpoint_folder(const struct sq_checkpoint *checkpoint)
+{
+    return checkpoint->folder;
+}
+
+const json_t *sq_checkpoint_config(const struct sq_checkpoint *checkpoint)
+{
+    return checkpoint->config;
+}
+
+int64_t sq_checkpoint_n_tensors(const struct sq_checkpoint *checkpoint)
+{
+    return checkpoint->n_tensors;
+}
+
+const struct sq_tensor *sq_checkpoint_tensor(const struct sq_checkpoint *checkpoint, int64_t index)
+{
+    return &checkpoint->tensors[index];
+}
+
+const struct sq_tensor *sq_checkpoint_find(const struct sq_checkpoint *checkpoint, const char *name)
+{
+    int64_t low = 0, high = checkpoint->n_tensors;
+    while (low < high) {
+        int64_t middle = low + (high - low) / 2;
+        int order = strcmp(name, checkpoint->tensors[middle].name);
+        if (order == 0) return &checkpoint->tensors[middle];
+        if (order < 0) high = middle;
+        if (order > 0) low = middle + 1;
+    }
+    return NULL;
+}
+
+#define SHAPE_TEXT (SQ_TENSOR_MAX_DIMS * 22 + 3)
+
+/* "[49152, 576]" */
+static const char *format_shape(int n_dims, const int64_t *shape, char text[SHAPE_TEXT])
+{
+    size_t used = (size_t)snprintf(text, SHAPE_TEXT, "[");
+    for (int i = 0; i < n_dims; i++)
+        used += (size_t)snprintf(text + used, SHAPE_TEXT - used, "%s%lld", i ? ", " : "", (long long)shape[i]);
+    snprintf(text + used, SHAPE_TEXT - used, "]");
+    return text;
+}
+
+static enum sq_status check_shape(const struct sq_tensor *tensor, int n_dims, const int64_t *shape)
+{
+    if (tensor->n_dims == n_dims && !memcmp(tensor->shape, shape, (size_t)n_dims * sizeof *shape)) return SQ_OK;
+    char found[SHAPE_TEXT], wanted[SHAPE_TEXT];
+    sq_error("%s: tensor %s has shape %s, the model needs %s", tensor->file, tensor->name,
+             format_shape(tensor->n_dims, tensor->shape, found), format_shape(n_dims, shape, wanted));
+    return SQ_ERR_INPUT;
+}
+
+static enum sq_status check_floating(const struct sq_tensor *tensor)
+{
+    if (tensor->dtype == SQ_F32 || tensor->dtype == SQ_F16 || tensor->dtype == SQ_BF16) return SQ_OK;
+    sq_error("%s: tensor %s has dtype %s, the model needs F32, F16 or BF16", tensor->file, tensor->name,
+             sq_dtype_name(tensor->dtype));
+    return SQ_ERR_INPUT;
+}
+
+enum sq_status sq_checkpoint_require(const struct sq_checkpoint *checkpoint, const char *name, int n_dims,
+                                     const int64_t *shape, const struct sq_tensor **tensor_p)
+{
+    const struct sq_tensor *tensor = sq_checkpoint_find(checkpoint, name);
+    if (!tensor) {
+        char wanted[SHAPE_TEXT];
+        sq_error("folder %s has no tensor %s; the model needs it with shape %s", checkpoint->folder, name,
+                 format_shape(n_dims, shape, wanted));
+        return SQ_ERR_INPUT;
+    }
+    SQ_TRY(check_shape(tensor, n_dims, shape));
+    SQ_TRY(check_floating(tensor));
+    *tensor_p = tensor;
+    return SQ_OK;
+}

@@ -1,0 +1,246 @@
+#define _XOPEN_SOURCE 700
+#include "io/folder.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "base/text.h"
+#include "io/safetensors_write.h"
+
+/* Where the old folder waits for its end: inside the new one, so that no third name is needed beside OUT. */
+#define REPLACED ".replaced"
+
+enum sq_status sq_folder_tmp_name(const char *out, char **tmp_p)
+{
+    size_t length = strlen(out);
+    while (length > 1 && out[length - 1] == '/')
+        length--;
+    return sq_string_format(tmp_p, "%.*s.tmp", (int)length, out);
+}
+
+bool sq_folder_exists(const char *path)
+{
+    struct stat info;
+    return lstat(path, &info) == 0;
+}
+
+static int remove_entry(const char *path, const struct stat *info, int kind, struct FTW *place)
+{
+    (void)info, (void)kind, (void)place;
+    if (remove(path) && errno != ENOENT) sq_error("cannot remove %s: %s", path, strerror(errno));
+    return 0;
+}
+
+void sq_folder_remove(const char *path)
+{
+    nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+enum sq_status sq_folder_begin(const char *tmp)
+{
+    if (sq_folder_exists(tmp)) sq_folder_remove(tmp);
+    if (mkdir(tmp, 0777) == 0) return SQ_OK;
+    sq_error("cannot make folder %s: %s", tmp, strerror(errno));
+    return SQ_ERR_IO;
+}
+
+static enum sq_status open_folder(const char *path, int *fd_p)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) {
+        sq_error("cannot open folder %s: %s", path, strerror(errno));
+        return SQ_ERR_IO;
+    }
+    *fd_p = fd;
+    return SQ_OK;
+}
+
+/* The error number; file systems that have nothing to sync for folders say EINVAL. */
+static int sync_folder(int fd)
+{
+    return fsync(fd) == 0 || errno == EINVAL ? 0 : errno;
+}
+
+static enum sq_status sync_contents(const char *path)
+{
+    int fd;
+    SQ_TRY(open_folder(path, &fd));
+    int error = sync_folder(fd);
+    close(fd);
+    if (!error) return SQ_OK;
+    sq_error("cannot bring folder %s to the disk: %s", path, strerror(error));
+    return SQ_ERR_IO;
+}
+
+static enum sq_status open_parent(const char *path, int *fd_p)
+{
+    const char *slash = strrchr(path, '/');
+    char *parent;
+    if (!slash) return open_folder(".", fd_p);
+    SQ_TRY(sq_string_format(&parent, "%.*s", slash == path ? 1 : (int)(slash - path), path));
+    enum sq_status status = open_folder(parent, fd_p);
+    sq_free(parent);
+    return status;
+}
+
+static enum sq_status rename_path(const char *from, const char *to)
+{
+    if (rename(from, to) == 0) return SQ_OK;
+    sq_error("cannot rename %s to %s: %s", from, to, strerror(errno));
+    return SQ_ERR_IO;
+}
+
+/* name_p: OUT without trailing slashes. */
+static enum sq_status strip_slashes(const char *out, char **name_p)
+{
+    SQ_TRY(sq_folder_tmp_name(out, name_p));
+    (*name_p)[strlen(*name_p) - strlen(".tmp")] = '\0';
+    return SQ_OK;
+}
+
+/* A failure leaves the old folder, if there was one, where it was. */
+static enum sq_status exchange(const char *tmp, const char *name, const char *inside, const char *old)
+{
+    int parent;
+    SQ_TRY(sync_contents(tmp));
+    SQ_TRY(open_parent(name, &parent));
+    enum sq_status status = sq_folder_exists(name) ? rename_path(name, inside) : SQ_OK;
+    if (status == SQ_OK) status = rename_path(tmp, name);
+    if (status != SQ_OK && sq_folder_exists(inside)) (void)rename_path(inside, name); /* the old one stays */
+    if (status == SQ_OK && sync_folder(parent))
+        sq_warning("%s is complete, but its name may not be on the disk yet: %s", name, strerror(errno));
+    if (status == SQ_OK && sq_folder_exists(old)) sq_folder_remove(old);
+    close(parent);
+    return status;
+}
+
+enum sq_status sq_folder_finish(const char *tmp, const char *out)
+{
+    char *name = NULL, *inside = NULL, *old = NULL;
+    enum sq_status status = strip_slashes(out, &name);
+    if (status == SQ_OK) status = sq_path_join(tmp, REPLACED, &inside);
+    if (status == SQ_OK) status = sq_path_join(name, REPLACED, &old);
+    if (status == SQ_OK) status = exchange(tmp, name, inside, old);
+    sq_free(name);
+    sq_free(inside);
+    sq_free(old);
+    return status;
+}
+
+/* --- side files
+ * -------------------------------------------------------------------------------------------------------- */
+
+static bool ends_in(const char *name, const char *ending)
+{
+    size_t n = strlen(name), e = strlen(ending);
+    return n >= e && !strcmp(name + n - e, ending);
+}
+
+/* Weights in any of the usual forms, and what is written anew. */
+static bool is_side_file(const char *name)
+{
+    static const char *const others[] = {
+        ".safetensors", ".index.json", ".bin",  ".pt",  ".pth",       ".ckpt",   ".h5",
+        ".msgpack",     ".gguf",       ".onnx", ".tmp", ".onnx_data", ".distcp", ".npz",
+    };
+    if (name[0] == '.' || !strcmp(name, "config.json") || !strcmp(name, "quantize_config.json")) return false;
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (ends_in(name, others[i])) return false;
+    return true;
+}
+
+static enum sq_status copy_bytes(int source, const char *from, int target, const char *to)
+{
+    char buffer[65536];
+    int64_t position = 0;
+    for (;;) {
+        ssize_t n = read(source, buffer, sizeof buffer);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) {
+            sq_error("cannot read %s: %s", from, strerror(errno));
+            return SQ_ERR_IO;
+        }
+        if (n == 0) return SQ_OK;
+        SQ_TRY(sq_file_write_at(target, to, position, buffer, (size_t)n));
+        position += n;
+    }
+}
+
+static enum sq_status create_file(const char *path, int *fd_p)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd < 0) {
+        sq_error("cannot create %s: %s", path, strerror(errno));
+        return SQ_ERR_IO;
+    }
+    *fd_p = fd;
+    return SQ_OK;
+}
+
+static enum sq_status copy_file(const char *from, const char *to)
+{
+    int target;
+    int source = open(from, O_RDONLY | O_CLOEXEC);
+    if (source < 0) {
+        sq_error("cannot open %s: %s", from, strerror(errno));
+        return SQ_ERR_IO;
+    }
+    enum sq_status status = create_file(to, &target);
+    if (status != SQ_OK) goto out_close_source;
+    status = copy_bytes(source, from, target, to);
+    enum sq_status closed = sq_file_close_synced(target, to);
+    if (status == SQ_OK) status = closed;
+out_close_source:
+    close(source);
+    return status;
+}
+
+/* Links count as what they point to: a download cache keeps its files so. */
+static enum sq_status copy_side_file(const char *from_folder, const char *to_folder, const char *name)
+{
+    char *from = NULL, *to = NULL;
+    struct stat info;
+    enum sq_status status = sq_path_join(from_folder, name, &from);
+    if (status == SQ_OK) status = sq_path_join(to_folder, name, &to);
+    if (status == SQ_OK && stat(from, &info) == 0 && S_ISREG(info.st_mode)) status = copy_file(from, to);
+    sq_free(from);
+    sq_free(to);
+    return status;
+}
+
+enum sq_status sq_folder_copy_side_files(const char *from, const char *to)
+{
+    DIR *folder = opendir(from);
+    if (!folder) {
+        sq_error("cannot list %s: %s", from, strerror(errno));
+        return SQ_ERR_IO;
+    }
+    enum sq_status status = SQ_OK;
+    for (struct dirent *entry = readdir(folder); entry && status == SQ_OK; entry = readdir(folder))
+        if (is_side_file(entry->d_name)) status = copy_side_file(from, to, entry->d_name);
+    closedir(folder);
+    return status;
+}
+
+enum sq_status sq_folder_write_text(const char *folder, const char *name, const char *text)
+{
+    char *path;
+    int fd;
+    SQ_TRY(sq_path_join(folder, name, &path));
+    enum sq_status status = create_file(path, &fd);
+    if (status != SQ_OK) goto out_free_path;
+    status = sq_file_write_at(fd, path, 0, text, strlen(text));
+    enum sq_status closed = sq_file_close_synced(fd, path);
+    if (status == SQ_OK) status = closed;
+out_free_path:
+    sq_free(path);
+    return status;
+}

@@ -1,0 +1,34 @@
+/* A result folder that appears whole or not at all: everything is written to OUT.tmp, which is renamed to OUT in the
+ * end. All functions are Local and meant for one process of the job. */
+#ifndef SQ_IO_FOLDER_H
+#define SQ_IO_FOLDER_H
+
+#include <stdbool.h>
+
+#include "base/status.h"
+
+/* The name of the temporary folder: OUT without trailing slashes, then ".tmp". Released with sq_free(). */
+enum sq_status sq_folder_tmp_name(const char *out, char **tmp_p) SQ_MUST_CHECK;
+
+/* Whether there is a file or folder of this name. */
+bool sq_folder_exists(const char *path);
+
+/* Makes an empty folder `tmp`; one that a killed run left is removed first. SQ_ERR_IO when it cannot be made. */
+enum sq_status sq_folder_begin(const char *tmp) SQ_MUST_CHECK;
+
+/* Renames tmp to out, everything on the disk before and after. A folder `out` that is there goes away with all that is
+ * in it: the caller has made sure that it may. Killed at any moment, `out` is the old folder, missing, or the new one.
+ */
+enum sq_status sq_folder_finish(const char *tmp, const char *out) SQ_MUST_CHECK;
+
+/* Removes the folder and all that is in it; links are not followed. Says so when something cannot be removed. */
+void sq_folder_remove(const char *path);
+
+/* Copies the regular files of folder `from` that are not weights, config.json, quantize_config.json or hidden:
+ * tokenizer, generation config, chat template, licence and so on. */
+enum sq_status sq_folder_copy_side_files(const char *from, const char *to) SQ_MUST_CHECK;
+
+/* Writes a text file of the folder and brings it to the disk. */
+enum sq_status sq_folder_write_text(const char *folder, const char *name, const char *text) SQ_MUST_CHECK;
+
+#endif

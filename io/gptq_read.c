@@ -1,0 +1,309 @@
+/* Linear layers of a GPTQ checkpoint (formats gptq and gptq_v2). With N = out_features, K = in_features, G groups:
+ *
+ *   PREFIX.qweight  I32 [ceil(K * bits / 32), N]   codes, packed along in_features (io/pack.h)
+ *   PREFIX.qzeros   I32 [G, ceil(N * bits / 32)]   zero points, packed along out_features; gptq stores them less one
+ *   PREFIX.scales   F16, BF16 or F32 [G, N]
+ *   PREFIX.g_idx    I32 [K]                        group of each column; may be missing: column / group_size
+ *
+ *   W[n, k] = scales[g_idx[k], n] * (code[k, n] - zero[g_idx[k], n]) */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "io/checkpoint.h"
+#include "io/pack.h"
+
+/* Output rows and input columns that are unpacked together; 32 codes are always whole words. */
+#define TILE 32
+
+struct gptq_layer {
+    const char *folder, *prefix;
+    const struct sq_tensor *qweight, *qzeros, *scales, *g_idx; /* g_idx may be NULL */
+    int64_t out_features, in_features, n_groups, group_size;
+    int bits;
+    bool zeros_less_one;
+};
+
+/* What dequantizing some rows needs, besides the tensors. */
+struct gptq_workspace {
+    int32_t *groups; /* [in_features] */
+    float *scales;   /* [n_groups, TILE] */
+    uint8_t *zeros;  /* [n_groups, TILE] */
+    uint8_t *codes;  /* [TILE columns, TILE rows] */
+    float *values;   /* the same */
+};
+
+static const struct sq_tensor *find_part(const struct sq_checkpoint *checkpoint, const char *prefix, const char *part)
+{
+    char name[1024];
+    int length = snprintf(name, sizeof name, "%s.%s", prefix, part);
+    return length < (int)sizeof name ? sq_checkpoint_find(checkpoint, name) : NULL;
+}
+
+static bool has_shape(const struct sq_tensor *tensor, enum sq_dtype dtype, int n_dims, int64_t rows, int64_t columns)
+{
+    return tensor->dtype == dtype && tensor->n_dims == n_dims && tensor->shape[0] == rows &&
+           (n_dims == 1 || tensor->shape[1] == columns);
+}
+
+/* --- the settings in config.json
+ * -------------------------------------------------------------------------------------- */
+
+/* The job's settings. Layers may have others (`dynamic` holds regular expressions for them), but the shapes of a
+ * layer's tensors tell its bits and its number of groups; so these decide only where the shapes leave a choice. */
+struct gptq_settings {
+    int64_t bits, group_size;
+    bool zeros_less_one;
+};
+
+static enum sq_status read_settings(const struct sq_checkpoint *checkpoint, const char *prefix,
+                                    struct gptq_settings *settings_p)
+{
+    const char *folder = sq_checkpoint_folder(checkpoint);
+    const json_t *object = json_object_get(sq_checkpoint_config(checkpoint), "quantization_config");
+    if (!json_is_object(object)) {
+        sq_error("%s: %s has no weight, and config.json has no quantization_config", folder, prefix);
+        return SQ_ERR_INPUT;
+    }
+    const char *method = json_string_value(json_object_get(object, "quant_method"));
+    if (!method || strcmp(method, "gptq")) {
+        sq_error("%s: config.json: quant_method is %s; only gptq is read", folder, method ? method : "missing");
+        return SQ_ERR_INPUT;
+    }
+    const char *format = json_string_value(json_object_get(object, "checkpoint_format"));
+    if (!format) format = json_string_value(json_object_get(object, "format"));
+    if (!format) format = "gptq";
+    if (strcmp(format, "gptq") && strcmp(format, "gptq_v2")) {
+        sq_error("%s: config.json: checkpoint_format is %s; only gptq and gptq_v2 are read", folder, format);
+        return SQ_ERR_INPUT;
+    }
+    settings_p->bits = json_integer_value(json_object_get(object, "bits"));
+    settings_p->group_size = json_integer_value(json_object_get(object, "group_size"));
+    settings_p->zeros_less_one = !strcmp(format, "gptq");
+    return SQ_OK;
+}
+
+/* --- finding a layer and checking its shapes
+ * -------------------------------------------------------------------------- */
+
+static enum sq_status report_part(const struct gptq_layer *layer, const char *part, const struct sq_tensor *tensor)
+{
+    if (!tensor)
+        sq_error("%s: %s has neither weight nor %s", layer->folder, layer->prefix, part);
+    else
+        sq_error("%s: %s.%s: type %s with %d dimensions, the first %lld x %lld, does not fit a layer of %lld outputs "
+                 "and %lld inputs",
+                 tensor->file, layer->prefix, part, sq_dtype_name(tensor->dtype), tensor->n_dims,
+                 (long long)(tensor->n_dims > 0 ? tensor->shape[0] : 1),
+                 (long long)(tensor->n_dims > 1 ? tensor->shape[1] : 1), (long long)layer->out_features,
+                 (long long)layer->in_features);
+    return SQ_ERR_INPUT;
+}
+
+/* The number of bits that explains the height of qweight; 0: none. */
+static int find_bits(const struct gptq_layer *layer, int64_t stated)
+{
+    static const int known[] = {4, 8, 3, 2};
+    int64_t words = layer->qweight->shape[0];
+    if (sq_pack_bits_known(stated) && sq_pack_words(layer->in_features, (int)stated) == words) return (int)stated;
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (sq_pack_words(layer->in_features, known[i]) == words) return known[i];
+    return 0;
+}
+
+/* The group size that explains the number of groups; 0: none. */
+static int64_t find_group_size(const struct gptq_layer *layer, int64_t stated)
+{
+    int64_t n_groups = layer->n_groups, in_features = layer->in_features;
+    if (n_groups == 1) return in_features;
+    if (stated > 0 && (in_features + stated - 1) / stated == n_groups) return stated;
+    return n_groups > 0 && in_features % n_groups == 0 ? in_features / n_groups : 0;
+}
+
+static bool is_scales(const struct sq_tensor *tensor, int64_t out_features)
+{
+    return (tensor->dtype == SQ_F16 || tensor->dtype == SQ_BF16 || tensor->dtype == SQ_F32) && tensor->n_dims == 2 &&
+           tensor->shape[0] > 0 && tensor->shape[1] == out_features;
+}
+
+/* Fills the layer from its tensors, all shapes checked. */
+static enum sq_status find_layer(const struct sq_checkpoint *checkpoint, const char *prefix, int64_t out_features,
+                                 int64_t in_features, struct gptq_layer *layer_p)
+{
+    struct gptq_layer layer = {.folder = sq_checkpoint_folder(checkpoint),
+                               .prefix = prefix,
+                               .qweight = find_part(checkpoint, prefix, "qweight"),
+                               .qzeros = find_part(checkpoint, prefix, "qzeros"),
+                               .scales = find_part(checkpoint, prefix, "scales"),
+                               .g_idx = find_part(checkpoint, prefix, "g_idx"),
+                               .out_features = out_features,
+                               .in_features = in_features};
+    struct gptq_settings settings;
+    if (!layer.qweight) return report_part(&layer, "qweight", NULL);
+    SQ_TRY(read_settings(checkpoint, prefix, &settings));
+    layer.zeros_less_one = settings.zeros_less_one;
+    layer.bits = layer.qweight->n_dims == 2 ? find_bits(&layer, settings.bits) : 0;
+    if (!layer.bits || !has_shape(layer.qweight, SQ_I32, 2, layer.qweight->shape[0], out_features))
+        return report_part(&layer, "qweight", layer.qweight);
+    if (!layer.scales || !is_scales(layer.scales, out_features)) return report_part(&layer, "scales", layer.scales);
+    layer.n_groups = layer.scales->shape[0];
+    layer.group_size = find_group_size(&layer, settings.group_size);
+    if (!layer.qzeros || !has_shape(layer.qzeros, SQ_I32, 2, layer.n_groups, sq_pack_words(out_features, layer.bits)))
+        return report_part(&layer, "qzeros", layer.qzeros);
+    if (layer.g_idx ? !has_shape(layer.g_idx, SQ_I32, 1, in_features, 0) : !layer.group_size)
+        return report_part(&layer, "g_idx", layer.g_idx);
+    *layer_p = layer;
+    return SQ_OK;
+}
+
+enum sq_status sq_checkpoint_check_linear(const struct sq_checkpoint *checkpoint, const char *prefix,
+                                          int64_t out_features, int64_t in_features)
+{
+    struct gptq_layer layer;
+    const struct sq_tensor *weight = find_part(checkpoint, prefix, "weight");
+    if (!weight) return find_layer(checkpoint, prefix, out_features, in_features, &layer);
+    return sq_checkpoint_require(checkpoint, weight->name, 2, (const int64_t[]){out_features, in_features}, &weight);
+}
+
+/* --- dequantizing
+ * ------------------------------------------------------------------------------------------------------ */
+
+static void release_workspace(struct gptq_workspace *workspace)
+{
+    sq_free(workspace->groups);
+    sq_free(workspace->scales);
+    sq_free(workspace->zeros);
+    sq_free(workspace->codes);
+    sq_free(workspace->values);
+}
+
+static enum sq_status read_groups(const struct gptq_layer *layer, int32_t *groups)
+{
+    if (layer->g_idx)
+        memcpy(groups, layer->g_idx->data, (size_t)layer->in_features * sizeof *groups);
+    else
+        for (int64_t k = 0; k < layer->in_features; k++)
+            groups[k] = (int32_t)(k / layer->group_size);
+    for (int64_t k = 0; k < layer->in_features; k++) {
+        if (groups[k] >= 0 && groups[k] < layer->n_groups) continue;
+        sq_error("%s: %s.g_idx[%lld] is %d, but there are %lld groups", layer->folder, layer->prefix, (long long)k,
+                 (int)groups[k], (long long)layer->n_groups);
+        return SQ_ERR_INPUT;
+    }
+    return SQ_OK;
+}
+
+static enum sq_status make_workspace(const struct gptq_layer *layer, struct gptq_workspace *workspace_p)
+{
+    struct gptq_workspace w = {0};
+    enum sq_status status = sq_alloc("g_idx", layer->in_features, sizeof *w.groups, (void **)&w.groups);
+    if (status == SQ_OK) status = sq_alloc("scales", layer->n_groups, TILE * sizeof *w.scales, (void **)&w.scales);
+    if (status == SQ_OK) status = sq_alloc("zeros", layer->n_groups, TILE, (void **)&w.zeros);
+    if (status == SQ_OK) status = sq_alloc("codes", TILE, TILE, (void **)&w.codes);
+    if (status == SQ_OK) status = sq_alloc("weights", TILE, TILE * sizeof *w.values, (void **)&w.values);
+    if (status == SQ_OK) status = read_groups(layer, w.groups);
+    if (status != SQ_OK) {
+        release_workspace(&w);
+        return status;
+    }
+    *workspace_p = w;
+    return SQ_OK;
+}
+
+static enum sq_status read_scales(const struct gptq_layer *layer, int64_t row, int64_t rows, float *scales)
+{
+    size_t size = sq_dtype_size(layer->scales->dtype);
+    for (int64_t g = 0; g < layer->n_groups; g++) {
+        const char *source = (const char *)layer->scales->data + (size_t)(g * layer->out_features + row) * size;
+        sq_dtype_to_f32(layer->scales->dtype, source, rows, scales + g * TILE);
+        for (int64_t c = 0; c < rows; c++) {
+            if (isfinite(scales[g * TILE + c])) continue;
+            sq_error("%s: %s.scales[%lld, %lld] is %g", layer->scales->file, layer->prefix, (long long)g,
+                     (long long)(row + c), (double)scales[g * TILE + c]);
+            return SQ_ERR_INPUT;
+        }
+    }
+    return SQ_OK;
+}
+
+/* Zero points of rows [row, row + rows), which do not cross a multiple of TILE. The less-one form came into the world
+ * by subtracting one from every field of a whole word at once, borrows between fields included; adding it back to the
+ * whole word undoes exactly that. With 3 bits, where fields straddle words, it was done field by field. */
+static void read_zeros(const struct gptq_layer *layer, int64_t row, int64_t rows, uint8_t *zeros)
+{
+    int bits = layer->bits;
+    uint32_t mask = (1u << bits) - 1, ones = bits == 3 ? 0 : UINT32_MAX / mask;
+    int64_t row_words = layer->qzeros->shape[1], first = row / TILE * bits;
+    int64_t n_words = row_words - first < bits ? row_words - first : bits;
+    for (int64_t g = 0; g < layer->n_groups; g++) {
+        uint32_t words[8] = {0};
+        const char *source = (const char *)layer->qzeros->data + 4 * (g * row_words + first);
+        memcpy(words, source, (size_t)n_words * sizeof *words);
+        for (int64_t w = 0; w < n_words && layer->zeros_less_one; w++)
+            words[w] += ones;
+        sq_unpack_codes(bits, 1, row % TILE, rows, words, 1, zeros + g * TILE);
+        for (int64_t c = 0; c < rows && layer->zeros_less_one && bits == 3; c++)
+            zeros[g * TILE + c] = (uint8_t)((zeros[g * TILE + c] + 1u) & mask);
+    }
+}
+
+/* Columns [column, column + columns) of the tile's rows; weights: the first of them in the tile's first row. */
+static void dequantize_columns(const struct gptq_layer *layer, const struct gptq_workspace *w, int64_t row,
+                               int64_t rows, int64_t column, int64_t columns, float *weights)
+{
+    const char *words = (const char *)layer->qweight->data + 4 * row;
+    sq_unpack_codes(layer->bits, rows, column, columns, words, layer->out_features, w->codes);
+    for (int64_t k = 0; k < columns; k++) {
+        const float *scales = w->scales + w->groups[column + k] * TILE;
+        const uint8_t *zeros = w->zeros + w->groups[column + k] * TILE;
+        for (int64_t c = 0; c < rows; c++)
+            w->values[k * TILE + c] = scales[c] * (float)(w->codes[k * rows + c] - zeros[c]);
+    }
+    for (int64_t c = 0; c < rows; c++)
+        for (int64_t k = 0; k < columns; k++)
+            weights[c * layer->in_features + k] = w->values[k * TILE + c];
+}
+
+static enum sq_status dequantize_tile(const struct gptq_layer *layer, const struct gptq_workspace *w, int64_t row,
+                                      int64_t rows, float *weights)
+{
+    SQ_TRY(read_scales(layer, row, rows, w->scales));
+    read_zeros(layer, row, rows, w->zeros);
+    for (int64_t k = 0; k < layer->in_features; k += TILE) {
+        int64_t columns = k + TILE < layer->in_features ? TILE : layer->in_features - k;
+        dequantize_columns(layer, w, row, rows, k, columns, weights + k);
+    }
+    return SQ_OK;
+}
+
+static enum sq_status dequantize_rows(const struct gptq_layer *layer, int64_t row, int64_t rows, float *weights)
+{
+    struct gptq_workspace workspace;
+    SQ_TRY(make_workspace(layer, &workspace));
+    enum sq_status status = SQ_OK;
+    int64_t end = row + rows;
+    for (int64_t r = row; r < end && status == SQ_OK;) {
+        int64_t next = (r / TILE + 1) * TILE < end ? (r / TILE + 1) * TILE : end;
+        status = dequantize_tile(layer, &workspace, r, next - r, weights + (r - row) * layer->in_features);
+        r = next;
+    }
+    release_workspace(&workspace);
+    return status;
+}
+
+enum sq_status sq_checkpoint_read_linear(const struct sq_checkpoint *checkpoint, const char *prefix,
+                                         int64_t out_features, int64_t in_features, int64_t row, int64_t rows,
+                                         float *weights)
+{
+    const struct sq_tensor *weight = find_part(checkpoint, prefix, "weight");
+    if (weight) {
+        SQ_TRY(
+            sq_checkpoint_require(checkpoint, weight->name, 2, (const int64_t[]){out_features, in_features}, &weight));
+        return sq_tensor_read_f32(weight, row, rows, weights);
+    }
+    struct gptq_layer layer;
+    SQ_TRY(find_layer(checkpoint, prefix, out_features, in_features, &layer));
+    return dequantize_rows(&layer, row, rows, weights);
+}

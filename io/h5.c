@@ -1,0 +1,161 @@
+#define _POSIX_C_SOURCE 200809L
+#include "io/h5.h"
+
+#include <errno.h>
+#include <mpi.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+
+/* --- errors ----------------------------------------------------------------------------------------------------------
+ */
+
+/* Errors of the system come with file, place, buffer and time: only what failed and the system's words are kept. */
+static void shorten(const char *text, char *words)
+{
+    static const char mark[] = "error message = '";
+    const char *reason = strstr(text, mark);
+    if (reason) {
+        reason += strlen(mark);
+        snprintf(words, SQ_H5_WORDS, "%.*s: %.*s", (int)strcspn(text, ":"), text, (int)strcspn(reason, "'"), reason);
+    } else {
+        snprintf(words, SQ_H5_WORDS, "%s", text);
+    }
+    for (char *c = words; *c; c++)
+        if (*c == '\n') *c = ' ';
+}
+
+static herr_t keep_first(unsigned n, const H5E_error2_t *error, void *words)
+{
+    (void)n;
+    if (((char *)words)[0] == '\0' && error->desc) shorten(error->desc, words);
+    return 0;
+}
+
+char *sq_h5_words(char words[SQ_H5_WORDS])
+{
+    words[0] = '\0';
+    H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_first, words);
+    if (words[0] == '\0') snprintf(words, SQ_H5_WORDS, "HDF5 gives no reason");
+    return words;
+}
+
+void sq_h5_error(hid_t object, const char *what, const char *name)
+{
+    char words[SQ_H5_WORDS], file[1024] = "?", path[512] = "";
+    sq_h5_words(words); /* first: the calls below empty the error stack */
+    H5Fget_name(object, file, sizeof file);
+    if (H5Iget_name(object, path, sizeof path) < 0) path[0] = '\0';
+    bool is_root = strcmp(path, "/") == 0;
+    sq_error("cannot %s %s:%s%s%s: %s", what, file, is_root && name ? "" : path, name ? "/" : "", name ? name : "",
+             words);
+}
+
+void sq_h5_quiet(void)
+{
+    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+}
+
+/* --- files -----------------------------------------------------------------------------------------------------------
+ */
+
+/* Access of one process. HDF5's own file lock is off: it fails on file systems without locks, and the store has its
+ * own. */
+static hid_t serial_access(void)
+{
+    hid_t access = H5Pcreate(H5P_FILE_ACCESS);
+    H5Pset_fapl_sec2(access);
+    H5Pset_file_locking(access, false, true);
+    H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);
+    return access;
+}
+
+enum sq_status sq_h5_create(const char *path, int64_t metadata_bytes, hid_t *file_p)
+{
+    sq_h5_quiet();
+    hid_t access = serial_access(), creation = H5Pcreate(H5P_FILE_CREATE);
+    H5Pset_meta_block_size(access, (hsize_t)metadata_bytes);
+    H5Pset_obj_track_times(creation, false);
+    hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, creation, access);
+    char words[SQ_H5_WORDS];
+    if (file < 0) sq_error("cannot create %s: %s", path, sq_h5_words(words));
+    H5Pclose(creation);
+    H5Pclose(access);
+    if (file < 0) return SQ_ERR_IO;
+    *file_p = file;
+    return SQ_OK;
+}
+
+hid_t sq_h5_try_open(const char *path, char words[SQ_H5_WORDS])
+{
+    sq_h5_quiet();
+    hid_t access_list = serial_access();
+    hid_t file = H5Fopen(path, H5F_ACC_RDONLY, access_list);
+    if (file < 0) sq_h5_words(words);
+    H5Pclose(access_list);
+    return file;
+}
+
+enum sq_status sq_h5_open(const char *path, hid_t *file_p)
+{
+    if (access(path, R_OK) != 0) {
+        sq_error("cannot read %s: %s", path, strerror(errno));
+        return SQ_ERR_INPUT;
+    }
+    char words[SQ_H5_WORDS];
+    hid_t file = sq_h5_try_open(path, words);
+    if (file < 0) {
+        sq_error("cannot open %s as an HDF5 file: %s", path, words);
+        return SQ_ERR_INPUT;
+    }
+    *file_p = file;
+    return SQ_OK;
+}
+
+/* Opening and closing through MPI-IO are collective inside HDF5: a rank that cannot see the file must be found before.
+ */
+static enum sq_status check_access(const struct sq_comm *comm, const char *path, bool writable)
+{
+    enum sq_status status = SQ_OK;
+    if (access(path, writable ? R_OK | W_OK : R_OK) != 0) {
+        sq_error("cannot open %s for %s: %s", path, writable ? "writing" : "reading", strerror(errno));
+        status = SQ_ERR_IO;
+    }
+    return sq_comm_agree(comm, status);
+}
+
+enum sq_status sq_h5_open_shared(const struct sq_comm *comm, const char *path, bool writable, hid_t *file_p)
+{
+    SQ_TRY(check_access(comm, path, writable));
+    sq_h5_quiet();
+    hid_t access_list = H5Pcreate(H5P_FILE_ACCESS);
+    H5Pset_fapl_mpio(access_list, MPI_Comm_f2c((MPI_Fint)comm->handle), MPI_INFO_NULL);
+    hid_t file = H5Fopen(path, writable ? H5F_ACC_RDWR : H5F_ACC_RDONLY, access_list);
+    char words[SQ_H5_WORDS];
+    if (file < 0) sq_error("cannot open %s through MPI-IO: %s", path, sq_h5_words(words));
+    H5Pclose(access_list);
+    if (sq_comm_agree(comm, file < 0 ? SQ_ERR_IO : SQ_OK) != SQ_OK) {
+        /* a rank that has the file open cannot close it alone, and would hang at the end */
+        if (file >= 0) sq_comm_abort(sq_status_exit_code(SQ_ERR_IO));
+        return SQ_ERR_IO;
+    }
+    *file_p = file;
+    return SQ_OK;
+}
+
+enum sq_status sq_h5_close(hid_t file, const char *path)
+{
+    if (H5Fclose(file) >= 0) return SQ_OK;
+    char words[SQ_H5_WORDS];
+    sq_error("cannot complete %s: %s", path, sq_h5_words(words));
+    return SQ_ERR_IO;
+}
+
+enum sq_status sq_h5_flush(hid_t file)
+{
+    if (H5Fflush(file, H5F_SCOPE_GLOBAL) >= 0) return SQ_OK;
+    sq_h5_error(file, "flush", NULL);
+    return SQ_ERR_IO;
+}

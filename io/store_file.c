@@ -1,0 +1,145 @@
+#define _DEFAULT_SOURCE
+#include "io/store_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "base/text.h"
+
+/* --- room and name ---------------------------------------------------------------------------------------------------
+ */
+
+static enum sq_status reserve(const char *path, int fd, int64_t bytes)
+{
+    int code;
+    do
+        code = posix_fallocate(fd, 0, (off_t)bytes);
+    while (code == EINTR);
+    if (code == 0) return SQ_OK;
+    char size[16];
+    sq_error("cannot reserve %s on the disk for %s: %s", sq_size_format((double)bytes, size), path, strerror(code));
+    return SQ_ERR_IO;
+}
+
+enum sq_status sq_file_probe(const char *path, int64_t bytes)
+{
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd < 0) {
+        sq_error("cannot create %s: %s", path, strerror(errno));
+        return SQ_ERR_IO;
+    }
+    enum sq_status status = reserve(path, fd, bytes);
+    close(fd);
+    if (status != SQ_OK) unlink(path);
+    return status;
+}
+
+static enum sq_status reserve_all(const char *path)
+{
+    struct stat info;
+    enum sq_status status = SQ_ERR_IO;
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    if (fd >= 0 && fstat(fd, &info) == 0) {
+        status = reserve(path, fd, (int64_t)info.st_size);
+        if (status == SQ_OK && fsync(fd) != 0) {
+            sq_error("cannot flush %s: %s", path, strerror(errno));
+            status = SQ_ERR_IO;
+        }
+    } else {
+        sq_error("cannot open %s: %s", path, strerror(errno));
+    }
+    if (fd >= 0) close(fd);
+    return status;
+}
+
+/* The new name itself is on the disk only after its folder is flushed; a file system that cannot do so is no error. */
+static enum sq_status flush_folder(const char *path)
+{
+    char *copy;
+    SQ_TRY(sq_string_copy(path, &copy));
+    int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0) {
+        fsync(fd);
+        close(fd);
+    }
+    sq_free(copy);
+    return SQ_OK;
+}
+
+enum sq_status sq_file_publish(const char *temporary, const char *path)
+{
+    SQ_TRY(reserve_all(temporary));
+    if (rename(temporary, path) != 0) {
+        sq_error("cannot rename %s to %s: %s", temporary, path, strerror(errno));
+        return SQ_ERR_IO;
+    }
+    return flush_folder(path);
+}
+
+/* --- lock ------------------------------------------------------------------------------------------------------------
+ */
+
+/* Whether the file behind fd is still the one with this name: its last owner may have removed it. */
+static bool is_current(int fd, const char *name)
+{
+    struct stat held, named;
+    return fstat(fd, &held) == 0 && stat(name, &named) == 0 && held.st_ino == named.st_ino &&
+           held.st_dev == named.st_dev;
+}
+
+/* Takes the lock of the file with this name; errors are printed with the store's path. */
+static enum sq_status take(const char *path, const char *name, int *lock_p)
+{
+    for (;;) {
+        int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+        if (fd < 0) {
+            sq_error("cannot create lock file %s: %s", name, strerror(errno));
+            return SQ_ERR_IO;
+        }
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
+            *lock_p = fd;
+            if (is_current(fd, name)) return SQ_OK;
+            close(fd);
+            continue;
+        }
+        int code = errno;
+        close(fd);
+        if (code == EINTR) continue;
+        if (code == EWOULDBLOCK) {
+            sq_error("%s is in use by another job, which holds the lock %s", path, name);
+            return SQ_ERR_USAGE;
+        }
+        sq_warning("cannot lock %s (%s): make sure that no other job uses this store", name, strerror(code));
+        *lock_p = -1;
+        return SQ_OK;
+    }
+}
+
+enum sq_status sq_file_lock(const char *path, int *lock_p)
+{
+    char *name;
+    SQ_TRY(sq_string_format(&name, "%s.lock", path));
+    enum sq_status status = take(path, name, lock_p);
+    sq_free(name);
+    return status;
+}
+
+void sq_file_unlock(const char *path, int lock)
+{
+    char *name;
+    if (lock < 0) return;
+    if (sq_string_format(&name, "%s.lock", path) == SQ_OK) {
+        unlink(name); /* while it is still held: whoever opened it meanwhile sees that it has gone */
+        sq_free(name);
+    }
+    close(lock);
+}

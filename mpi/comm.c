@@ -1,0 +1,181 @@
+#include "mpi/comm.h"
+
+#include <mpi.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "base/memory.h"
+
+#define PIECE_BYTES ((size_t)1 << 28) /* MPI counts are int: larger buffers go in pieces */
+
+static MPI_Comm comm_handle(const struct sq_comm *comm)
+{
+    return MPI_Comm_f2c((MPI_Fint)comm->handle);
+}
+
+/* Turns an MPI code into a status; the message carries MPI's own words. */
+static enum sq_status checked(int code, const char *what)
+{
+    if (code == MPI_SUCCESS) return SQ_OK;
+    char words[MPI_MAX_ERROR_STRING] = "";
+    int length = 0;
+    MPI_Error_string(code, words, &length);
+    sq_error("%s: %s", what, words);
+    return SQ_ERR_LIBRARY;
+}
+
+static enum sq_status describe(MPI_Comm handle, struct sq_comm *comm_p)
+{
+    struct sq_comm comm = {.handle = MPI_Comm_c2f(handle)};
+    SQ_TRY(checked(MPI_Comm_rank(handle, &comm.rank), "MPI_Comm_rank"));
+    SQ_TRY(checked(MPI_Comm_size(handle, &comm.size), "MPI_Comm_size"));
+    SQ_TRY(checked(MPI_Comm_set_errhandler(handle, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler"));
+    *comm_p = comm;
+    return SQ_OK;
+}
+
+enum sq_status sq_comm_init(int *argc, char ***argv, struct sq_comm *world_p)
+{
+    int provided = 0;
+    SQ_TRY(checked(MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread"));
+    SQ_TRY(describe(MPI_COMM_WORLD, world_p));
+    sq_log_set_rank(world_p->rank, world_p->size);
+    return SQ_OK;
+}
+
+void sq_comm_finalize(void)
+{
+    MPI_Finalize();
+}
+
+void sq_comm_abort(int exit_code)
+{
+    MPI_Abort(MPI_COMM_WORLD, exit_code);
+    abort(); /* MPI_Abort does not return */
+}
+
+enum sq_status sq_comm_split(const struct sq_comm *comm, int color, struct sq_comm *part_p)
+{
+    MPI_Comm part;
+    SQ_TRY(checked(MPI_Comm_split(comm_handle(comm), color, comm->rank, &part), "MPI_Comm_split"));
+    return describe(part, part_p);
+}
+
+void sq_comm_free(struct sq_comm *comm)
+{
+    MPI_Comm handle = comm_handle(comm);
+    MPI_Comm_free(&handle);
+}
+
+enum sq_status sq_comm_ranks_on_node(const struct sq_comm *comm, int *count_p)
+{
+    MPI_Comm node;
+    SQ_TRY(checked(MPI_Comm_split_type(comm_handle(comm), MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &node),
+                   "MPI_Comm_split_type"));
+    enum sq_status status = checked(MPI_Comm_size(node, count_p), "MPI_Comm_size");
+    MPI_Comm_free(&node);
+    return status;
+}
+
+enum sq_status sq_comm_agree(const struct sq_comm *comm, enum sq_status mine)
+{
+    int worst = (int)mine;
+    enum sq_status status = checked(MPI_Allreduce(MPI_IN_PLACE, &worst, 1, MPI_INT, MPI_MAX, comm_handle(comm)),
+                                    "agreement of the ranks on a status");
+    return status == SQ_OK ? (enum sq_status)worst : status;
+}
+
+enum sq_status sq_comm_barrier(const struct sq_comm *comm)
+{
+    return checked(MPI_Barrier(comm_handle(comm)), "MPI_Barrier");
+}
+
+enum sq_status sq_comm_broadcast(const struct sq_comm *comm, int root, void *buffer, size_t bytes)
+{
+    if (comm->size == 1) return SQ_OK;
+    for (size_t done = 0; done < bytes; done += PIECE_BYTES) {
+        size_t piece = bytes - done < PIECE_BYTES ? bytes - done : PIECE_BYTES;
+        SQ_TRY(checked(MPI_Bcast((char *)buffer + done, (int)piece, MPI_BYTE, root, comm_handle(comm)), "MPI_Bcast"));
+    }
+    return SQ_OK;
+}
+
+static size_t largest_share(const struct sq_comm *comm, const size_t *bytes)
+{
+    size_t largest = 0;
+    for (int r = 0; r < comm->size; r++)
+        if (bytes[r] > largest) largest = bytes[r];
+    return largest;
+}
+
+enum sq_status sq_comm_all_gather(const struct sq_comm *comm, void *buffer, const size_t *offsets, const size_t *bytes)
+{
+    if (comm->size == 1) return SQ_OK;
+    size_t largest = largest_share(comm, bytes);
+    void *memory = NULL;
+    SQ_TRY(sq_alloc("gather counts", 2 * (int64_t)comm->size, sizeof(int), &memory));
+    int *counts = memory, *displacements = counts + comm->size;
+    size_t piece = (PIECE_BYTES << 1) / (size_t)comm->size; /* one call moves at most 2^29 bytes in all */
+    enum sq_status status = SQ_OK;
+    for (size_t done = 0; done < largest && status == SQ_OK; done += piece) {
+        /* each rank's piece lies somewhere in the buffer; displacements are int, so far ones are sent one by one */
+        size_t end = 0;
+        for (int r = 0; r < comm->size; r++) {
+            size_t left = bytes[r] > done ? bytes[r] - done : 0;
+            counts[r] = (int)(left < piece ? left : piece);
+            if (counts[r] && offsets[r] + done + (size_t)counts[r] > end) end = offsets[r] + done + (size_t)counts[r];
+        }
+        if (end <= (size_t)1 << 30) {
+            for (int r = 0; r < comm->size; r++)
+                displacements[r] = counts[r] ? (int)(offsets[r] + done) : 0;
+            status = checked(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, buffer, counts, displacements, MPI_BYTE,
+                                            comm_handle(comm)),
+                             "MPI_Allgatherv");
+            continue;
+        }
+        for (int r = 0; r < comm->size && status == SQ_OK; r++)
+            if (counts[r]) status = sq_comm_broadcast(comm, r, (char *)buffer + offsets[r] + done, (size_t)counts[r]);
+    }
+    sq_free(memory);
+    return status;
+}
+
+static enum sq_status all_reduce(const struct sq_comm *comm, void *values, int64_t count, MPI_Datatype type, MPI_Op op)
+{
+    if (comm->size == 1) return SQ_OK;
+    const int64_t piece = (int64_t)(PIECE_BYTES / 8);
+    for (int64_t done = 0; done < count; done += piece) {
+        int n = (int)(count - done < piece ? count - done : piece);
+        SQ_TRY(checked(MPI_Allreduce(MPI_IN_PLACE, (char *)values + 8 * done, n, type, op, comm_handle(comm)),
+                       "MPI_Allreduce"));
+    }
+    return SQ_OK;
+}
+
+enum sq_status sq_comm_sum_i64(const struct sq_comm *comm, int64_t *values, int64_t count)
+{
+    return all_reduce(comm, values, count, MPI_INT64_T, MPI_SUM);
+}
+
+enum sq_status sq_comm_max_i64(const struct sq_comm *comm, int64_t *values, int64_t count)
+{
+    return all_reduce(comm, values, count, MPI_INT64_T, MPI_MAX);
+}
+
+enum sq_status sq_comm_max_f64(const struct sq_comm *comm, double *values, int64_t count)
+{
+    return all_reduce(comm, values, count, MPI_DOUBLE, MPI_MAX);
+}
+
+enum sq_status sq_comm_reduce_sum_i64(const struct sq_comm *comm, int root, int64_t *values, int64_t count)
+{
+    if (comm->size == 1) return SQ_OK;
+    const int64_t piece = (int64_t)(PIECE_BYTES / 8);
+    for (int64_t done = 0; done < count; done += piece) {
+        int n = (int)(count - done < piece ? count - done : piece);
+        const void *source = comm->rank == root ? MPI_IN_PLACE : (void *)(values + done);
+        SQ_TRY(
+            checked(MPI_Reduce(source, values + done, n, MPI_INT64_T, MPI_SUM, root, comm_handle(comm)), "MPI_Reduce"));
+    }
+    return SQ_OK;
+}

@@ -1,0 +1,56 @@
+/* The second seam: the collectives the program uses. Host buffers go over MPI. Every function is Collective on the
+ * communicator unless it says Local; an MPI error is printed and ends in SQ_ERR_LIBRARY. */
+#ifndef SQ_MPI_COMM_H
+#define SQ_MPI_COMM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "tensor/dtype.h"
+
+struct sq_comm {
+    int rank, size;
+    intptr_t handle; /* the MPI communicator as MPI_Comm_c2f gives it: no MPI type above this folder */
+};
+
+/* Starts MPI and gives the world; a program started without mpirun is one rank. Also sets the rank of the log. */
+enum sq_status sq_comm_init(int *argc, char ***argv, struct sq_comm *world_p) SQ_MUST_CHECK;
+
+/* Ends MPI; Collective when every rank is healthy. */
+void sq_comm_finalize(void);
+
+/* Ends the whole job at once with this exit code (an error that other ranks cannot be told of). Local. */
+_Noreturn void sq_comm_abort(int exit_code);
+
+/* Ranks with the same color form a communicator each, in the order of their rank. Freed with sq_comm_free(). */
+enum sq_status sq_comm_split(const struct sq_comm *comm, int color, struct sq_comm *part_p) SQ_MUST_CHECK;
+void sq_comm_free(struct sq_comm *comm);
+
+/* How many ranks of comm run on this node. */
+enum sq_status sq_comm_ranks_on_node(const struct sq_comm *comm, int *count_p) SQ_MUST_CHECK;
+
+/* The worst status over ranks. Every stage ends in it, so that one failed rank ends the job with one clear message (the
+ * one that it printed) and no hang. Use: status = sq_comm_agree(comm, status). */
+enum sq_status sq_comm_agree(const struct sq_comm *comm, enum sq_status mine);
+
+enum sq_status sq_comm_barrier(const struct sq_comm *comm) SQ_MUST_CHECK;
+
+/* Copies bytes from root's buffer into every rank's; any size (sent in pieces below 2 GiB). */
+enum sq_status sq_comm_broadcast(const struct sq_comm *comm, int root, void *buffer, size_t bytes) SQ_MUST_CHECK;
+
+/* Rank r contributes bytes[r] bytes at buffer + offsets[r]; afterwards every rank has all of them. In place. */
+enum sq_status sq_comm_all_gather(const struct sq_comm *comm, void *buffer, const size_t *offsets,
+                                  const size_t *bytes) SQ_MUST_CHECK;
+
+/* Element-wise sum or maximum over ranks, in place. int64 sums are exact and may not depend on the order. */
+enum sq_status sq_comm_sum_i64(const struct sq_comm *comm, int64_t *values, int64_t count) SQ_MUST_CHECK;
+enum sq_status sq_comm_max_i64(const struct sq_comm *comm, int64_t *values, int64_t count) SQ_MUST_CHECK;
+enum sq_status sq_comm_max_f64(const struct sq_comm *comm, double *values, int64_t count) SQ_MUST_CHECK;
+
+/* As sq_comm_sum_i64, but only root gets the sums; elsewhere values is left undefined. */
+enum sq_status sq_comm_reduce_sum_i64(const struct sq_comm *comm, int root, int64_t *values,
+                                      int64_t count) SQ_MUST_CHECK;
+
+#endif

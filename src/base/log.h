@@ -1,0 +1,36 @@
+/* Messages to stderr, each one line, and the same as data to a JSON-lines file. Results go to stdout, never here. */
+#ifndef SQ_BASE_LOG_H
+#define SQ_BASE_LOG_H
+
+#include <stdint.h>
+
+#include "base/status.h"
+
+#define SQ_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
+
+/* Sets the rank that stands in messages. Local; called once after MPI_Init. Before it, messages carry no rank. */
+void sq_log_set_rank(int rank, int n_ranks);
+
+/* Opens the JSON-lines file for events (rank 0 only; other ranks may call and get nothing). Appends. */
+enum sq_status sq_log_open_events(const char *path) SQ_MUST_CHECK;
+void sq_log_close(void);
+
+/* "shardq: error: ..." with "[rank r]" when there are several ranks. What was attempted, on which object, with which
+ * values, in the library's own words; no guesses. */
+void sq_error(const char *format, ...) SQ_PRINTF(1, 2);
+
+/* As sq_error, counted; the count is the number the last line of a run reports and --strict looks at. A warning
+ * that every rank would give alike is given on rank 0 only, by the caller. */
+void sq_warning(const char *format, ...) SQ_PRINTF(1, 2);
+int64_t sq_log_n_warnings(void);
+
+/* Plain progress line, rank 0 only. */
+void sq_info(const char *format, ...) SQ_PRINTF(1, 2);
+
+/* A line that the next message overwrites (percent and time left): rank 0, only where stderr is a terminal. */
+void sq_progress(const char *format, ...) SQ_PRINTF(1, 2);
+
+/* Appends one JSON object (already formatted, without newline) to the events file, if one is open. */
+void sq_event(const char *format, ...) SQ_PRINTF(1, 2);
+
+#endif

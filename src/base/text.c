@@ -1,0 +1,58 @@
+#include "base/text.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+
+enum sq_status sq_path_join(const char *folder, const char *name, char **path_p)
+{
+    return sq_string_format(path_p, "%s/%s", folder, name);
+}
+
+int sq_size_parse(const char *text, int64_t *bytes_p)
+{
+    static const char units[] = "KMGT";
+    char *end = NULL;
+    double value = strtod(text, &end);
+    if (end == text || !isfinite(value) || value < 0) return -1;
+    const char *unit = *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
+    if (unit) {
+        value = ldexp(value, 10 * (int)(unit - units + 1));
+        end++;
+        if (*end == 'i') end++;
+        if (*end == 'B' || *end == 'b') end++;
+    }
+    if (*end || value > 9e18) return -1;
+    *bytes_p = (int64_t)value;
+    return 0;
+}
+
+char *sq_size_format(double bytes, char text[16])
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
+    int unit = 0;
+    while (bytes >= 1024 && unit < 5) {
+        bytes /= 1024;
+        unit++;
+    }
+    snprintf(text, 16, unit ? "%.1f %s" : "%.0f %s", bytes, units[unit]);
+    return text;
+}
+
+char *sq_duration_format(double seconds, char text[48])
+{
+    if (seconds < 60) {
+        snprintf(text, 48, "%.1f s", seconds);
+    } else if (seconds < 3600) {
+        int total = (int)(seconds + 0.5);
+        snprintf(text, 48, "%d min %02d s", total / 60, total % 60);
+    } else {
+        long minutes = (long)(seconds / 60 + 0.5);
+        snprintf(text, 48, "%ld h %02ld min", minutes / 60, minutes % 60);
+    }
+    return text;
+}

@@ -1,0 +1,23 @@
+/* Small text helpers: paths and sizes. */
+#ifndef SQ_BASE_TEXT_H
+#define SQ_BASE_TEXT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+
+/* folder + "/" + name as a new string, released with sq_free(). */
+enum sq_status sq_path_join(const char *folder, const char *name, char **path_p) SQ_MUST_CHECK;
+
+/* "800M", "1.5G", "4096" -> bytes (K, M, G, T are powers of 1024). Returns 0 on success;
+ * -1 when the text is no size (then *bytes_p is left alone). Prints nothing: the caller knows the option's name. */
+int sq_size_parse(const char *text, int64_t *bytes_p);
+
+/* 1536 -> "1.5 KiB", into text[16]. Returns text. */
+char *sq_size_format(double bytes, char text[16]);
+
+/* 3725 s -> "1 h 02 min", 65 -> "1 min 05 s", 3.2 -> "3.2 s", into text[48]. Returns text. */
+char *sq_duration_format(double seconds, char text[48]);
+
+#endif

@@ -1,0 +1,34 @@
+/* A command of the program: one file command_NAME.c each, ending in the one entry that the rest of the program needs.
+ */
+#ifndef SQ_COMMAND_H
+#define SQ_COMMAND_H
+
+#include <stdbool.h>
+
+#include "base/status.h"
+#include "config/config.h"
+#include "mpi/comm.h"
+
+struct sq_command {
+    const char *name;
+    const char *summary; /* one sentence, for --help */
+    unsigned mask;       /* its bit of SQ_COMMAND_* */
+    bool needs_mpi;
+    /* world: all ranks; one rank and no MPI behind it when MPI is not needed. Collective; the ranks agree on the
+     * returned status afterwards. */
+    enum sq_status (*run)(const struct sq_config *config, const struct sq_comm *world);
+};
+
+extern const struct sq_command sq_command_quantize;
+extern const struct sq_command sq_command_assemble;
+extern const struct sq_command sq_command_eval;
+extern const struct sq_command sq_command_plan;
+extern const struct sq_command sq_command_verify;
+extern const struct sq_command sq_command_inspect;
+extern const struct sq_command sq_command_config;
+
+/* `shardq tokenize` is a Python program: becomes it, with the words after "tokenize". Returns an exit code only when
+ * that fails. */
+int sq_tokenize_exec(int argc, char **argv);
+
+#endif

@@ -1,0 +1,85 @@
+/* shardq assemble: from a finished store to a checkpoint. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/text.h"
+#include "command.h"
+#include "io/assemble.h"
+
+/* The configuration the store was made with; the caller releases it, also on failure. */
+static enum sq_status read_made(const struct sq_config *config, const struct sq_store *store, struct sq_config *made)
+{
+    const char *yaml = sq_store_config(store);
+    SQ_TRY(sq_config_set_defaults(made));
+    SQ_TRY(sq_config_read_yaml(config->store, yaml, strlen(yaml), made));
+    if (config->model || made->model) return SQ_OK;
+    sq_error("%s does not say where its model is; give --model DIR", config->store);
+    return SQ_ERR_USAGE;
+}
+
+static enum sq_status open_source(const struct sq_config *config, const struct sq_store *store, struct sq_config *made,
+                                  struct sq_checkpoint **source_p)
+{
+    SQ_TRY(read_made(config, store, made));
+    return sq_checkpoint_open(config->model ? config->model : made->model, source_p);
+}
+
+/* Rank 0 goes first, so that what is wrong is said once. Collective. */
+static enum sq_status open_source_everywhere(const struct sq_config *config, const struct sq_comm *world,
+                                             const struct sq_store *store, struct sq_config *made,
+                                             struct sq_checkpoint **source_p)
+{
+    enum sq_status first = world->rank == 0 ? open_source(config, store, made, source_p) : SQ_OK;
+    enum sq_status status = sq_comm_agree(world, first);
+    if (status != SQ_OK) return status;
+    enum sq_status rest = world->rank > 0 ? open_source(config, store, made, source_p) : SQ_OK;
+    return sq_comm_agree(world, rest);
+}
+
+static void print_sizes(const struct sq_config *config, const struct sq_checkpoint *source, int64_t after)
+{
+    char text[2][16];
+    double before = 0;
+    for (int64_t i = 0; i < sq_checkpoint_n_tensors(source); i++)
+        before += (double)sq_checkpoint_tensor(source, i)->bytes;
+    sq_size_format(before, text[0]);
+    sq_size_format((double)after, text[1]);
+    printf("before  %10s  %s\n", text[0], sq_checkpoint_folder(source));
+    printf("after   %10s  %s (%.1f %% of it)\n", text[1], config->out, 100.0 * (double)after / before);
+}
+
+static enum sq_status run_with_store(const struct sq_config *config, const struct sq_comm *world,
+                                     struct sq_store *store)
+{
+    struct sq_config made = {0};
+    struct sq_checkpoint *source = NULL;
+    struct sq_assemble_options options;
+    int64_t bytes = 0;
+    enum sq_status status = open_source_everywhere(config, world, store, &made, &source);
+    if (status != SQ_OK) goto out_close_source;
+    sq_assemble_options_set(&made, config, store, &options);
+    status = sq_assemble(world, source, store, &options, &bytes);
+    if (status == SQ_OK && world->rank == 0) print_sizes(config, source, bytes);
+out_close_source:
+    if (source) sq_checkpoint_close(source);
+    sq_config_release(&made);
+    return status;
+}
+
+static enum sq_status run(const struct sq_config *config, const struct sq_comm *world)
+{
+    struct sq_store *store = NULL;
+    SQ_TRY(sq_store_open(world, config->store, false, NULL, 0, NULL, &store));
+    enum sq_status status = run_with_store(config, world, store);
+    sq_store_close(store);
+    return status;
+}
+
+const struct sq_command sq_command_assemble = {
+    .name = "assemble",
+    .summary = "Makes a checkpoint folder from a finished store.",
+    .mask = SQ_COMMAND_ASSEMBLE,
+    .needs_mpi = true,
+    .run = run,
+};

@@ -1,0 +1,96 @@
+/* shardq eval: how well a model predicts a text, and how far it is from another one. */
+#define _POSIX_C_SOURCE 200809L
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "command.h"
+#include "config/options.h"
+#include "gptq/compute.h"
+#include "model/evaluate.h"
+
+struct opened {
+    struct sq_checkpoint *checkpoint;
+    struct sq_model *model;
+};
+
+static enum sq_status open_here(const char *folder, struct opened *opened)
+{
+    SQ_TRY(sq_checkpoint_open(folder, &opened->checkpoint));
+    return sq_model_open(opened->checkpoint, &opened->model);
+}
+
+/* Rank 0 first: what is wrong with the folder is said once. Collective. */
+static enum sq_status open_folder(const struct sq_comm *world, const char *folder, struct opened *opened)
+{
+    SQ_TRY(sq_comm_agree(world, world->rank == 0 ? open_here(folder, opened) : SQ_OK));
+    return sq_comm_agree(world, world->rank != 0 ? open_here(folder, opened) : SQ_OK);
+}
+
+static void close_folder(struct opened *opened)
+{
+    sq_model_close(opened->model);
+    sq_checkpoint_close(opened->checkpoint);
+}
+
+/* Positions that both models know. */
+static int64_t common_length(const struct opened *model, const struct opened *against)
+{
+    int64_t length = sq_model_max_length(model->model);
+    if (against->model && sq_model_max_length(against->model) < length) length = sq_model_max_length(against->model);
+    return length;
+}
+
+static void show(const struct sq_config *config, const struct sq_evaluation *e, enum sq_dtype compute, double seconds)
+{
+    if (config->json) {
+        printf("{\"nll\":%.12g,\"perplexity\":%.12g,\"tokens\":%lld", e->nll, e->perplexity,
+               (long long)e->n_predictions);
+        if (config->against) printf(",\"kl\":%.12g,\"agreement\":%.12g", e->kl, e->agreement);
+        printf(",\"compute\":\"%s\",\"seconds\":%.3f}\n", compute == SQ_BF16 ? "bf16" : "fp32", seconds);
+        return;
+    }
+    printf("nll         %.6f\nperplexity  %.4f\ntokens      %lld\n", e->nll, e->perplexity,
+           (long long)e->n_predictions);
+    if (config->against) printf("kl          %.6f\nagreement   %.4f\n", e->kl, e->agreement);
+}
+
+static enum sq_status evaluate(const struct sq_config *config, const struct sq_comm *world, const struct opened *model,
+                               const struct opened *against, struct sq_backend *backend)
+{
+    double started = sq_seconds();
+    const char *folder = getenv("TMPDIR");
+    struct sq_tokens tokens;
+    struct sq_evaluation evaluation;
+    enum sq_dtype compute;
+    SQ_TRY(sq_compute_choose(world, backend, config->compute, &compute));
+    SQ_TRY(sq_tokens_read(world, config->tokens, sq_model_vocab_size(model->model), common_length(model, against),
+                          &tokens));
+    enum sq_status status = sq_evaluate(backend, world, model->model, against->model, &tokens, compute,
+                                        config->memory_bytes, folder && *folder ? folder : "/tmp", &evaluation);
+    if (status == SQ_OK && world->rank == 0) show(config, &evaluation, compute, sq_seconds() - started);
+    sq_tokens_release(&tokens);
+    return status;
+}
+
+static enum sq_status run(const struct sq_config *config, const struct sq_comm *world)
+{
+    struct opened model = {0}, against = {0};
+    struct sq_backend *backend = NULL;
+    enum sq_status status = open_folder(world, config->model, &model);
+    if (status == SQ_OK && config->against) status = open_folder(world, config->against, &against);
+    if (status == SQ_OK) status = sq_comm_agree(world, sq_backend_create_cpu(config->threads, &backend));
+    if (status == SQ_OK) status = evaluate(config, world, &model, &against, backend);
+    if (backend) backend->ops->destroy(backend);
+    close_folder(&against);
+    close_folder(&model);
+    return status;
+}
+
+const struct sq_command sq_command_eval = {
+    .name = "eval",
+    .summary = "Perplexity of a plain or quantized checkpoint; with --against also how far it is from another.",
+    .mask = SQ_COMMAND_EVAL,
+    .needs_mpi = true,
+    .run = run,
+};

@@ -1,0 +1,78 @@
+/* shardq quantize: from a model and calibration tokens to a store, and on to a checkpoint. */
+#define _POSIX_C_SOURCE 200809L
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "command.h"
+#include "config/options.h"
+#include "gptq/progress.h"
+#include "gptq/run.h"
+#include "io/assemble.h"
+
+/* Whether the output folder is there already; every rank gets rank 0's answer. */
+static enum sq_status check_out(const struct sq_config *config, const struct sq_comm *world, bool *exists_p)
+{
+    int64_t exists = config->out && config->assemble && world->rank == 0 && access(config->out, F_OK) == 0;
+    SQ_TRY(sq_comm_max_i64(world, &exists, 1));
+    *exists_p = exists;
+    if (!exists || config->resume) return SQ_OK;
+    if (world->rank == 0) sq_error("%s exists; remove it, choose another --out, or use --resume", config->out);
+    return SQ_ERR_USAGE;
+}
+
+static enum sq_status assemble(struct sq_job *job, int64_t *total_bytes_p)
+{
+    struct sq_assemble_options options;
+    double since = sq_seconds();
+    sq_assemble_options_set(job->config, job->config, job->store, &options);
+    SQ_TRY(sq_assemble(job->world, job->checkpoint, job->store, &options, total_bytes_p));
+    sq_job_clock(job, SQ_STAGE_ASSEMBLE, &since);
+    sq_info("wrote %s", job->config->out);
+    return SQ_OK;
+}
+
+/* Under --strict a layer that was warned of makes the whole job fail, after everything has been written. */
+static enum sq_status check_strict(const struct sq_job *job)
+{
+    int flagged = sq_progress_n_flagged(job);
+    if (!job->config->strict || flagged == 0) return SQ_OK;
+    if (job->world->rank == 0) sq_error("--strict: %d of %d layers were warned of", flagged, job->layers.n_layers);
+    return SQ_ERR_STRICT;
+}
+
+static enum sq_status run_job(struct sq_job *job, bool out_exists, double started)
+{
+    int64_t total_bytes = 0;
+    bool was_complete = sq_job_is_complete(job);
+    SQ_TRY(sq_run(job));
+    if (was_complete && out_exists) {
+        sq_info("%s is complete; nothing to do", job->config->out);
+        return check_strict(job);
+    }
+    if (job->config->assemble) SQ_TRY(assemble(job, &total_bytes));
+    sq_progress_summary(job, total_bytes, sq_seconds() - started);
+    return check_strict(job);
+}
+
+static enum sq_status run(const struct sq_config *config, const struct sq_comm *world)
+{
+    double started = sq_seconds();
+    bool out_exists = false;
+    struct sq_job *job = NULL;
+    SQ_TRY(check_out(config, world, &out_exists));
+    SQ_TRY(sq_job_open(config, world, &job));
+    enum sq_status status = run_job(job, out_exists, started);
+    if (status == SQ_STOPPED)
+        sq_info("stopped at a safe point; go on with the same command and --resume (store: %s)", job->store_path);
+    sq_job_close(job, status == SQ_OK || status == SQ_ERR_STRICT);
+    return status;
+}
+
+const struct sq_command sq_command_quantize = {
+    .name = "quantize",
+    .summary = "Quantizes a model with GPTQ, layer by layer into a store, and assembles the checkpoint.",
+    .mask = SQ_COMMAND_QUANTIZE,
+    .needs_mpi = true,
+    .run = run,
+};

@@ -1,0 +1,148 @@
+/* What a command needs, what cannot go together, and what follows from other options. */
+#define _XOPEN_SOURCE 700
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "config/options.h"
+
+static enum sq_status refuse(const char *message)
+{
+    sq_error("%s", message);
+    return SQ_ERR_USAGE;
+}
+
+static bool was_given(uint64_t given, const char *key)
+{
+    return (given & sq_option_bit(sq_option_find_key(key))) != 0;
+}
+
+static enum sq_status check_required(const struct sq_config *config, unsigned command)
+{
+    char missing[256] = "";
+    int count;
+    const struct sq_option *table = sq_option_table(&count);
+    for (int i = 0; i < count; i++) {
+        const struct sq_option *option = &table[i];
+        if (!(option->required & command) || sq_option_is_given(option, config)) continue;
+        if (command == SQ_COMMAND_QUANTIZE && !config->assemble && !strcmp(option->key, "out")) continue;
+        size_t used = strlen(missing);
+        snprintf(missing + used, sizeof missing - used, "%s%s%s%s", used ? ", " : "", option->flag ? option->flag : "",
+                 option->flag ? " " : "", option->value_name);
+    }
+    if (!*missing) return SQ_OK;
+    sq_error("shardq %s needs %s", sq_command_name(command), missing);
+    return SQ_ERR_USAGE;
+}
+
+/* Whether two paths name one place: by the file system where both are there, else by their letters. */
+static bool is_same_path(const char *a, const char *b)
+{
+    char *real_a = realpath(a, NULL), *real_b = realpath(b, NULL);
+    bool same = false;
+    if (real_a && real_b) {
+        same = !strcmp(real_a, real_b);
+    } else if (!real_a && !real_b) {
+        size_t length_a = strlen(a), length_b = strlen(b);
+        while (length_a > 1 && a[length_a - 1] == '/')
+            length_a--;
+        while (length_b > 1 && b[length_b - 1] == '/')
+            length_b--;
+        same = length_a == length_b && !strncmp(a, b, length_a);
+    }
+    free(real_a);
+    free(real_b);
+    return same;
+}
+
+struct named_path {
+    const char *flag, *path; /* path NULL: not given */
+};
+
+static enum sq_status check_differ(struct named_path a, struct named_path b)
+{
+    if (!a.path || !b.path || !is_same_path(a.path, b.path)) return SQ_OK;
+    sq_error("%s and %s are the same: %s", a.flag, b.flag, a.path);
+    return SQ_ERR_USAGE;
+}
+
+/* What is written must be none of the other files. */
+static enum sq_status check_paths(const struct sq_config *config, unsigned command)
+{
+    if (command == SQ_COMMAND_VERIFY)
+        SQ_TRY(check_differ((struct named_path){"--checkpoint", config->checkpoint},
+                            (struct named_path){"--model", config->model}));
+    if (!(command & (SQ_COMMAND_QUANTIZE | SQ_COMMAND_ASSEMBLE))) return SQ_OK;
+    const struct named_path written[] = {{"--out", config->out}, {"--store", config->store}, {"--log", config->log}};
+    const struct named_path read[] = {{"--model", config->model}, {"--tokens", config->tokens}};
+    for (int i = 0; i < 3; i++) {
+        for (int j = 0; j < i; j++)
+            SQ_TRY(check_differ(written[j], written[i]));
+        for (int j = 0; j < 2; j++)
+            SQ_TRY(check_differ(written[i], read[j]));
+    }
+    return SQ_OK;
+}
+
+/* GPTQ's first format stores zero points less one and is read as symmetric: FORMAT gptq holds nothing else. */
+static enum sq_status check_format(const struct sq_config *config)
+{
+    if (config->format != SQ_FORMAT_GPTQ) return SQ_OK;
+    if (!config->symmetric)
+        return refuse("format gptq holds symmetric layers only; asymmetric needs gptq_v2 (or auto)");
+    int bits = config->bits;
+    for (int i = 0; i < config->n_rules && (bits == 4 || bits == 8); i++)
+        if (config->rules[i].bits) bits = config->rules[i].bits;
+    if (bits == 4 || bits == 8) return SQ_OK;
+    sq_error("format gptq holds 4 and 8 bits only; %d bits need gptq_v2 (or auto)", bits);
+    return SQ_ERR_USAGE;
+}
+
+/* The solver's settings; what a file says is settled silently (it may serve several solvers), what was typed is not. */
+static enum sq_status settle_solver(struct sq_config *config, uint64_t given)
+{
+    bool is_static = config->order == SQ_ORDER_ACTIVATION || config->solver == SQ_SOLVER_OBQ;
+    if (is_static && !config->static_groups && was_given(given, "static_groups"))
+        return refuse(config->solver == SQ_SOLVER_OBQ ? "--no-static-groups cannot go with solver obq"
+                                                      : "--no-static-groups cannot go with order activation");
+    if (config->solver == SQ_SOLVER_OBQ && config->order == SQ_ORDER_NATURAL && was_given(given, "order"))
+        return refuse("--order natural cannot go with solver obq, which chooses its own order");
+    if (config->solver == SQ_SOLVER_RTN && config->refine > 0 && was_given(given, "refine"))
+        return refuse("--refine cannot go with solver rtn, which is plain rounding");
+    config->static_groups = config->static_groups || is_static;
+    if (config->solver == SQ_SOLVER_RTN) config->refine = 0;
+    return SQ_OK;
+}
+
+static enum sq_status check_quantization(const struct sq_config *config, uint64_t given)
+{
+    SQ_TRY(check_format(config));
+    if (!config->symmetric && config->grid == SQ_GRID_ABSMAX)
+        return refuse("grid absmax is for symmetric layers; asymmetric needs reference or search");
+    if (!config->dequantized) return SQ_OK;
+    if (!config->assemble) return refuse("--dequantized cannot go with --no-assemble: nothing would be written");
+    if (config->format != SQ_FORMAT_AUTO && was_given(given, "format"))
+        return refuse("--format cannot go with --dequantized, which writes plain weights");
+    return SQ_OK;
+}
+
+static enum sq_status check_ranks(const struct sq_config *config)
+{
+    int64_t value;
+    for (int i = 0; i < config->ranks.count; i++)
+        SQ_TRY(sq_option_read_integer(sq_option_find_key("ranks"), "ranks", config->ranks.items[i], &value));
+    return config->ranks.count > 0 ? SQ_OK : refuse("ranks is empty");
+}
+
+enum sq_status sq_config_check(struct sq_config *config, unsigned command, uint64_t given)
+{
+    SQ_TRY(check_required(config, command));
+    if (command == SQ_COMMAND_QUANTIZE && !config->out && !config->store)
+        return refuse("shardq quantize --no-assemble needs --store FILE.h5 (or --out DIR, to put it beside)");
+    SQ_TRY(check_paths(config, command));
+    if (command & (SQ_COMMAND_QUANTIZE | SQ_COMMAND_PLAN | SQ_COMMAND_CONFIG))
+        SQ_TRY(check_quantization(config, given));
+    if (command & (SQ_COMMAND_PLAN | SQ_COMMAND_CONFIG)) SQ_TRY(check_ranks(config));
+    if (command & (SQ_COMMAND_QUANTIZE | SQ_COMMAND_PLAN)) return settle_solver(config, given);
+    return SQ_OK;
+}

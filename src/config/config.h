@@ -1,0 +1,131 @@
+/* The resolved settings of one command. Rows of one table (config/options.c) say name, flag, type, default, range and
+ * help of each; parser, --help, the reference file and the copy in the store all come from it. */
+#ifndef SQ_CONFIG_CONFIG_H
+#define SQ_CONFIG_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/status.h"
+#include "tensor/dtype.h"
+
+/* The commands that take options: X(enum, bit, name). */
+#define SQ_COMMAND_LIST(X)                                                                                             \
+    X(SQ_COMMAND_QUANTIZE, 0, "quantize")                                                                              \
+    X(SQ_COMMAND_ASSEMBLE, 1, "assemble")                                                                              \
+    X(SQ_COMMAND_EVAL, 2, "eval")                                                                                      \
+    X(SQ_COMMAND_PLAN, 3, "plan")                                                                                      \
+    X(SQ_COMMAND_VERIFY, 4, "verify")                                                                                  \
+    X(SQ_COMMAND_INSPECT, 5, "inspect")                                                                                \
+    X(SQ_COMMAND_CONFIG, 6, "config")
+
+enum {
+#define X(name, bit, text) name = 1 << (bit),
+    SQ_COMMAND_LIST(X)
+#undef X
+};
+
+enum sq_solver { SQ_SOLVER_GPTQ, SQ_SOLVER_RTN, SQ_SOLVER_OBQ };
+enum sq_grid_kind { SQ_GRID_SEARCH, SQ_GRID_REFERENCE, SQ_GRID_ABSMAX };
+enum sq_order { SQ_ORDER_ACTIVATION, SQ_ORDER_NATURAL };
+enum sq_propagation { SQ_PROPAGATION_QUANTIZED, SQ_PROPAGATION_ORIGINAL };
+enum sq_compute { SQ_COMPUTE_AUTO, SQ_COMPUTE_FP32, SQ_COMPUTE_BF16 };
+enum sq_format {
+    SQ_FORMAT_AUTO,
+    SQ_FORMAT_GPTQ,
+    SQ_FORMAT_GPTQ_V2
+}; /* AUTO: GPTQ for symmetric 4 and 8 bits, else v2 */
+
+#define SQ_GROUP_AUTO 0         /* the largest of 128, 64, 32, -1 that divides every in_features */
+#define SQ_GROUP_PER_CHANNEL -1 /* one group: all of in_features */
+
+/* Per-module exception: modules whose name matches pattern (PCRE2, searched anywhere in "model.layers.3.mlp.up_proj")
+ * are skipped or get other bits or another group size. The first rule that matches decides. */
+struct sq_rule {
+    char *pattern;
+    bool skip;
+    int bits;           /* 0: as the job */
+    int64_t group_size; /* SQ_GROUP_AUTO: as the job */
+    void *regex;        /* the pattern, compiled */
+};
+
+struct sq_string_list {
+    char **items;
+    int count;
+};
+
+struct sq_config {
+    /* files */
+    char *model, *tokens, *out, *store, *log, *against, *checkpoint; /* NULL: not given */
+    char *path;                                                      /* what `inspect` looks at */
+    /* quantization */
+    int bits;
+    int64_t group_size;
+    bool ragged, symmetric;
+    enum sq_grid_kind grid;
+    enum sq_order order;
+    bool static_groups; /* scales fixed before the solve instead of from the updated weights; always true with order
+                           activation and solver obq */
+    enum sq_solver solver;
+    double damping; /* fraction of mean(diag H) */
+    int refine;     /* rounds of refinement after the solve; 0 switches it off, always 0 with solver rtn */
+    enum sq_propagation propagation;
+    bool lm_head;
+    struct sq_rule *rules; /* one {skip} per --skip, then `rules:` of the YAML file: flags win over the file */
+    int n_rules;
+    /* running */
+    enum sq_compute compute;
+    int threads;          /* 0: all this process may use */
+    int64_t memory_bytes; /* per rank; 0: three quarters of what the node has, shared among its ranks */
+    int shards;           /* sample shards; decides the arithmetic, never depends on ranks */
+    int state_seconds;    /* how often activations are saved for a resume */
+    bool resume, strict, assemble, json;
+    /* result */
+    enum sq_format format;
+    enum sq_dtype scale_dtype; /* SQ_F16 or SQ_BF16 */
+    int64_t shard_bytes;       /* largest safetensors file written */
+    bool dequantized;
+    /* plan */
+    struct sq_string_list ranks; /* "1,8,64": checked to be positive integers */
+    int64_t samples, length;
+    bool help; /* --help was given; nothing else was looked at */
+};
+
+/* Reads the words after the command's name: defaults, then --config files, then --set, then the other flags; then
+ * checks what the command needs and what cannot go together. command: one bit of SQ_COMMAND_*. config_p needs no
+ * initialisation; released by the caller with sq_config_release() on success. SQ_ERR_USAGE after one message. Local. */
+enum sq_status sq_config_parse(int argc, char **argv, unsigned command, struct sq_config *config_p) SQ_MUST_CHECK;
+
+/* Every option at its default. Local. */
+enum sq_status sq_config_set_defaults(struct sq_config *config_p) SQ_MUST_CHECK;
+
+/* Applies YAML text (not necessarily NUL-terminated) to a configuration that has been set up; `name` stands in messages
+ * with the line. On failure the configuration is still valid to release. Local. */
+enum sq_status sq_config_read_yaml(const char *name, const char *text, size_t bytes,
+                                   struct sq_config *config) SQ_MUST_CHECK;
+
+/* The resolved copy that goes with a result: YAML of every option that says what the result is (not where it went, nor
+ * how fast). Running it again gives the same bytes. Released with sq_free(). Local. */
+enum sq_status sq_config_to_yaml(const struct sq_config *config, char **yaml_p) SQ_MUST_CHECK;
+
+/* Lines "key: value" of the options that change the bytes of the store. `compute` is not among them: the caller adds
+ * what auto came to on its processors. Released with sq_free(). Local. */
+enum sq_status sq_config_fingerprint(const struct sq_config *config, char **lines_p) SQ_MUST_CHECK;
+
+/* Writes the commented reference of all options, with the values of `config`. Local. */
+void sq_config_write_reference(const struct sq_config *config, FILE *file);
+
+/* Writes the help of one command. summary: one sentence. Local. */
+void sq_config_write_help(const char *name, const char *summary, unsigned command, FILE *file);
+
+/* The first rule whose pattern is found in the module's name; NULL when none is. Thread-safe. SQ_ERR_USAGE naming the
+ * pattern when PCRE2 gives up on it. Local. */
+enum sq_status sq_config_match_rule(const struct sq_config *config, const char *name,
+                                    const struct sq_rule **rule_p) SQ_MUST_CHECK;
+
+/* Releases what the strings, lists and rules own and clears them; the struct itself is the caller's. */
+void sq_config_release(struct sq_config *config);
+
+#endif

@@ -1,0 +1,214 @@
+#include "config/options.h"
+
+#include <string.h>
+
+#define QUANTIZE SQ_COMMAND_QUANTIZE
+#define ASSEMBLE SQ_COMMAND_ASSEMBLE
+#define EVAL SQ_COMMAND_EVAL
+#define PLAN SQ_COMMAND_PLAN
+#define VERIFY SQ_COMMAND_VERIFY
+#define INSPECT SQ_COMMAND_INSPECT
+#define FIELD(name) offsetof(struct sq_config, name)
+
+#define KIB 1024.0
+#define TIB (KIB * KIB * KIB * KIB)
+
+static const struct sq_word bits_words[] = {{"2", 2}, {"3", 3}, {"4", 4}, {"8", 8}, {NULL, 0}};
+static const struct sq_word group_words[] = {{"auto", SQ_GROUP_AUTO}, {"-1", SQ_GROUP_PER_CHANNEL}, {NULL, 0}};
+static const struct sq_word auto_words[] = {{"auto", 0}, {NULL, 0}};
+static const struct sq_word grid_words[] = {
+    {"absmax", SQ_GRID_ABSMAX}, {"reference", SQ_GRID_REFERENCE}, {"search", SQ_GRID_SEARCH}, {NULL, 0}};
+static const struct sq_word order_words[] = {
+    {"activation", SQ_ORDER_ACTIVATION}, {"natural", SQ_ORDER_NATURAL}, {NULL, 0}};
+static const struct sq_word solver_words[] = {
+    {"gptq", SQ_SOLVER_GPTQ}, {"rtn", SQ_SOLVER_RTN}, {"obq", SQ_SOLVER_OBQ}, {NULL, 0}};
+static const struct sq_word propagation_words[] = {
+    {"quantized", SQ_PROPAGATION_QUANTIZED}, {"original", SQ_PROPAGATION_ORIGINAL}, {NULL, 0}};
+static const struct sq_word compute_words[] = {
+    {"auto", SQ_COMPUTE_AUTO}, {"fp32", SQ_COMPUTE_FP32}, {"bf16", SQ_COMPUTE_BF16}, {NULL, 0}};
+static const struct sq_word format_words[] = {
+    {"auto", SQ_FORMAT_AUTO}, {"gptq", SQ_FORMAT_GPTQ}, {"gptq_v2", SQ_FORMAT_GPTQ_V2}, {NULL, 0}};
+static const struct sq_word scale_words[] = {{"f16", SQ_F16}, {"bf16", SQ_BF16}, {NULL, 0}};
+
+/* clang-format off */
+static const struct sq_option options[] = {
+    {.section = "Files",
+     .key = "model", .flag = "--model", .value_name = "DIR", .type = SQ_OPTION_STRING, .offset = FIELD(model),
+     .commands = QUANTIZE | ASSEMBLE | EVAL | PLAN | VERIFY, .required = QUANTIZE | EVAL | PLAN | VERIFY,
+     .keep = SQ_KEEP_COPY,
+     .help = "Folder of the model: config.json and safetensors. assemble takes it from the store when it is not given."},
+    {.key = "tokens", .flag = "--tokens", .value_name = "FILE.h5", .type = SQ_OPTION_STRING, .offset = FIELD(tokens),
+     .commands = QUANTIZE | EVAL | VERIFY, .required = QUANTIZE | EVAL | VERIFY, .keep = SQ_KEEP_COPY,
+     .help = "Token file, made by `shardq tokenize`."},
+    {.key = "out", .flag = "--out", .value_name = "DIR", .type = SQ_OPTION_STRING, .offset = FIELD(out),
+     .commands = QUANTIZE | ASSEMBLE, .required = QUANTIZE | ASSEMBLE,
+     .help = "Folder of the new checkpoint; it must not exist yet."},
+    {.key = "store", .flag = "--store", .value_name = "FILE.h5", .type = SQ_OPTION_STRING, .offset = FIELD(store),
+     .commands = QUANTIZE | ASSEMBLE, .required = ASSEMBLE,
+     .help = "The file that keeps every finished layer. quantize puts it beside the new checkpoint when it is not given."},
+    {.key = "log", .flag = "--log", .value_name = "FILE.jsonl", .type = SQ_OPTION_STRING, .offset = FIELD(log),
+     .commands = QUANTIZE,
+     .help = "Appends what the run reports as data, one JSON object a line."},
+    {.key = "against", .flag = "--against", .value_name = "DIR", .type = SQ_OPTION_STRING, .offset = FIELD(against),
+     .commands = EVAL,
+     .help = "A second model of the same vocabulary: gives mean KL divergence and top-1 agreement."},
+    {.key = "checkpoint", .flag = "--checkpoint", .value_name = "DIR", .type = SQ_OPTION_STRING,
+     .offset = FIELD(checkpoint), .commands = VERIFY, .required = VERIFY,
+     .help = "The quantized checkpoint to be verified against the model."},
+    {.value_name = "PATH", .type = SQ_OPTION_STRING, .offset = FIELD(path), .commands = INSPECT, .required = INSPECT,
+     .help = "A model folder, a token file, a store or a checkpoint."},
+
+    {.section = "Quantization",
+     .key = "bits", .flag = "--bits", .value_name = "N", .type = SQ_OPTION_CHOICE, .offset = FIELD(bits),
+     .default_text = "4", .words = bits_words, .commands = QUANTIZE | PLAN, .keep = SQ_KEEP_FINGERPRINT,
+     .help = "Bits per weight."},
+    {.key = "group_size", .flag = "--group-size", .value_name = "N", .type = SQ_OPTION_INT64,
+     .offset = FIELD(group_size), .default_text = "auto", .words = group_words, .min = 1, .max = 1048576,
+     .commands = QUANTIZE | PLAN, .keep = SQ_KEEP_FINGERPRINT,
+     .help = "Weights that share a scale. -1: all inputs of an output row; auto: the largest of 128, 64, 32 and -1 that "
+             "divides the inputs of every layer."},
+    {.key = "ragged", .flag = "--ragged", .off_flag = "--no-ragged", .type = SQ_OPTION_BOOL, .offset = FIELD(ragged),
+     .default_text = "false", .commands = QUANTIZE | PLAN, .keep = SQ_KEEP_COPY,
+     .help = "Allows a group size that does not divide the inputs of a layer; its last group is then shorter, which "
+             "few readers accept."},
+    {.key = "symmetric", .flag = "--symmetric", .off_flag = "--asymmetric", .type = SQ_OPTION_BOOL,
+     .offset = FIELD(symmetric), .default_text = "true", .commands = QUANTIZE | PLAN, .keep = SQ_KEEP_FINGERPRINT,
+     .help = "One zero point for all groups; asymmetric gives each group its own."},
+    {.key = "grid", .flag = "--grid", .value_name = "KIND", .type = SQ_OPTION_CHOICE, .offset = FIELD(grid),
+     .default_text = "search", .words = grid_words, .commands = QUANTIZE | PLAN, .keep = SQ_KEEP_FINGERPRINT,
+     .help = "How a group's scale is found. reference: from its largest weight, over the whole range of codes; absmax: "
+             "the same over one code less; search: the best of several clippings of reference."},
+    {.key = "refine", .flag = "--refine", .value_name = "N", .type = SQ_OPTION_INT, .offset = FIELD(refine),
+     .default_text = "4", .min = 0, .max = 100, .commands = QUANTIZE | PLAN, .keep = SQ_KEEP_FINGERPRINT,
+     .help = "Rounds of refinement of scales and codes after the solve; 0 switches it off."},
+    {.key = "order", .flag = "--order", .value_name = "ORDER", .type = SQ_OPTION_CHOICE, .offset = FIELD(order),
+     .default_text = "activation", .words = order_words, .commands = QUANTIZE | PLAN, .keep = SQ_KEEP_FINGERPRINT,
+     .help = "Order in which columns are quantized: the most active first, or from left to right."},
+    {.key = "static_groups", .flag = "--static-groups", .off_flag = "--no-static-groups", .type = SQ_OPTION_BOOL,
+     .offset = FIELD(static_groups), .default_text = "false", .commands = QUANTIZE | PLAN,
+     .keep = SQ_KEEP_FINGERPRINT,
+     .help = "With natural order: scales are fixed before the solve, instead of found from the updated weights on the "
+             "way. Activation order and the obq solver always fix them before."},
+    {.key = "solver", .flag = "--solver", .value_name = "NAME", .type = SQ_OPTION_CHOICE, .offset = FIELD(solver),
+     .default_text = "gptq", .words = solver_words, .commands = QUANTIZE | PLAN, .keep = SQ_KEEP_FINGERPRINT,
+     .help = "gptq; rtn: plain rounding, without refinement; obq: greedy and slow, for small layers."},
+    {.key = "damping", .flag = "--damping", .value_name = "X", .type = SQ_OPTION_DOUBLE, .offset = FIELD(damping),
+     .default_text = "0.01", .min = 0, .max = 1, .commands = QUANTIZE | PLAN, .keep = SQ_KEEP_FINGERPRINT,
+     .help = "Added to the Hessian's diagonal, as a fraction of its mean."},
+    {.key = "propagation", .flag = "--propagation", .value_name = "MODE", .type = SQ_OPTION_CHOICE,
+     .offset = FIELD(propagation), .default_text = "quantized", .words = propagation_words,
+     .commands = QUANTIZE | PLAN, .keep = SQ_KEEP_FINGERPRINT,
+     .help = "What layers see as input: outputs of the layers already quantized, or of the original model (blocks are "
+             "then independent and spread over more ranks)."},
+    {.key = "lm_head", .flag = "--lm-head", .off_flag = "--no-lm-head", .type = SQ_OPTION_BOOL,
+     .offset = FIELD(lm_head), .default_text = "false", .commands = QUANTIZE | PLAN, .keep = SQ_KEEP_FINGERPRINT,
+     .help = "Quantizes the output layer, too."},
+    {.key = "rules", .flag = "--skip", .value_name = "REGEX", .type = SQ_OPTION_RULES, .offset = FIELD(rules),
+     .commands = QUANTIZE | PLAN, .keep = SQ_KEEP_FINGERPRINT,
+     .help = "Exceptions by regular expression, searched in names such as model.layers.3.mlp.up_proj; the first that "
+             "matches decides. Each has a pattern and skip: true, or bits and group_size. --skip REGEX, which may be "
+             "repeated, adds one that skips, before those of the file."},
+
+    {.section = "Running",
+     .key = "compute", .flag = "--compute", .value_name = "TYPE", .type = SQ_OPTION_CHOICE, .offset = FIELD(compute),
+     .default_text = "auto", .words = compute_words, .commands = QUANTIZE | EVAL | PLAN | VERIFY,
+     .keep = SQ_KEEP_COPY, /* the job's fingerprint has what auto came to */
+     .help = "Arithmetic of the model's matrix products; auto: bf16 where the processor has it."},
+    {.key = "threads", .flag = "--threads", .value_name = "N", .type = SQ_OPTION_INT, .offset = FIELD(threads),
+     .default_text = "auto", .words = auto_words, .min = 1, .max = 4096,
+     .commands = QUANTIZE | EVAL | PLAN | VERIFY,
+     .help = "Threads of each rank; auto: all that the process may use."},
+    {.key = "memory", .flag = "--memory", .value_name = "SIZE", .type = SQ_OPTION_SIZE, .offset = FIELD(memory_bytes),
+     .default_text = "auto", .words = auto_words, .min = KIB * KIB, .max = 1024 * TIB,
+     .commands = QUANTIZE | EVAL | PLAN,
+     .help = "Memory of each rank, such as 800M or 64G; auto: three quarters of the node's, shared among its ranks."},
+    {.key = "shards", .flag = "--shards", .value_name = "N", .type = SQ_OPTION_INT, .offset = FIELD(shards),
+     .default_text = "16", .min = 1, .max = 65536, .commands = QUANTIZE | PLAN | VERIFY, .keep = SQ_KEEP_FINGERPRINT,
+     .help = "Parts into which the samples are divided, whatever the number of ranks; more ranks than this are not all "
+             "used in the forward pass."},
+    {.key = "state_seconds", .flag = "--state-seconds", .value_name = "N", .type = SQ_OPTION_INT,
+     .offset = FIELD(state_seconds), .default_text = "300", .min = 0, .max = 604800, .commands = QUANTIZE,
+     .help = "How often the activations are saved, so that a resumed run need not recompute them; 0: after every block."},
+    {.key = "resume", .flag = "--resume", .off_flag = "--no-resume", .type = SQ_OPTION_BOOL, .offset = FIELD(resume),
+     .default_text = "false", .commands = QUANTIZE,
+     .help = "Continues a store that is there and starts one that is not; without it an existing one is refused."},
+    {.key = "strict", .flag = "--strict", .off_flag = "--no-strict", .type = SQ_OPTION_BOOL, .offset = FIELD(strict),
+     .default_text = "false", .commands = QUANTIZE,
+     .help = "Exits with an error when there were warnings."},
+    {.key = "json", .flag = "--json", .off_flag = "--no-json", .type = SQ_OPTION_BOOL, .offset = FIELD(json),
+     .default_text = "false", .commands = EVAL | PLAN | VERIFY | INSPECT,
+     .help = "Prints the result as one JSON object."},
+
+    {.section = "Result",
+     .key = "assemble", .flag = "--assemble", .off_flag = "--no-assemble", .type = SQ_OPTION_BOOL,
+     .offset = FIELD(assemble), .default_text = "true", .commands = QUANTIZE,
+     .help = "Makes the checkpoint when the store is complete."},
+    {.key = "format", .flag = "--format", .value_name = "NAME", .type = SQ_OPTION_CHOICE, .offset = FIELD(format),
+     .default_text = "auto", .words = format_words, .commands = QUANTIZE | ASSEMBLE | PLAN, .keep = SQ_KEEP_COPY,
+     .help = "Checkpoint format; auto: gptq when all layers have symmetric 4 or 8 bits, which is all that it holds, else "
+             "gptq_v2."},
+    {.key = "scale_dtype", .flag = "--scale-dtype", .value_name = "TYPE", .type = SQ_OPTION_CHOICE,
+     .offset = FIELD(scale_dtype), .default_text = "f16", .words = scale_words, .commands = QUANTIZE | PLAN,
+     .keep = SQ_KEEP_FINGERPRINT, .help = "Type of the scales."},
+    {.key = "shard_size", .flag = "--shard-size", .value_name = "SIZE", .type = SQ_OPTION_SIZE,
+     .offset = FIELD(shard_bytes), .default_text = "5G", .min = KIB, .max = TIB, .commands = QUANTIZE | ASSEMBLE,
+     .keep = SQ_KEEP_COPY, .help = "Largest safetensors file; a tensor that is larger gets a file of its own."},
+    {.key = "dequantized", .flag = "--dequantized", .off_flag = "--no-dequantized", .type = SQ_OPTION_BOOL,
+     .offset = FIELD(dequantized), .default_text = "false", .commands = QUANTIZE | ASSEMBLE, .keep = SQ_KEEP_COPY,
+     .help = "Writes a plain checkpoint with the rounded weights, for comparison."},
+
+    {.section = "Plan",
+     .key = "ranks", .flag = "--ranks", .value_name = "N,N...", .type = SQ_OPTION_LIST, .offset = FIELD(ranks),
+     .default_text = "1", .min = 1, .max = 1048576, .commands = PLAN,
+     .help = "Numbers of ranks to plan for."},
+    {.key = "samples", .flag = "--samples", .value_name = "N", .type = SQ_OPTION_INT64, .offset = FIELD(samples),
+     .default_text = "128", .min = 1, .max = 1e9, .commands = PLAN, .help = "Calibration samples."},
+    {.key = "length", .flag = "--length", .value_name = "N", .type = SQ_OPTION_INT64, .offset = FIELD(length),
+     .default_text = "2048", .min = 1, .max = 1e8, .commands = PLAN, .help = "Tokens of each sample."},
+};
+/* clang-format on */
+
+#define N_OPTIONS ((int)(sizeof options / sizeof *options))
+_Static_assert(sizeof options / sizeof *options <= SQ_OPTION_MAX, "a set of options is one uint64_t");
+
+const struct sq_option *sq_option_table(int *count_p)
+{
+    *count_p = N_OPTIONS;
+    return options;
+}
+
+uint64_t sq_option_bit(const struct sq_option *option)
+{
+    return UINT64_C(1) << (option - options);
+}
+
+const struct sq_option *sq_option_find_key(const char *key)
+{
+    for (int i = 0; i < N_OPTIONS; i++)
+        if (options[i].key && !strcmp(options[i].key, key)) return &options[i];
+    return NULL;
+}
+
+const struct sq_option *sq_option_find_flag(const char *flag, bool *off_p)
+{
+    for (int i = 0; i < N_OPTIONS; i++) {
+        const struct sq_option *option = &options[i];
+        bool off = option->off_flag && !strcmp(option->off_flag, flag);
+        if (!off && (!option->flag || strcmp(option->flag, flag))) continue;
+        *off_p = off;
+        return option;
+    }
+    return NULL;
+}
+
+const char *sq_command_name(unsigned command)
+{
+    switch (command) {
+#define X(name, bit, text)                                                                                             \
+    case name:                                                                                                         \
+        return text;
+        SQ_COMMAND_LIST(X)
+#undef X
+    }
+    return "shardq";
+}

@@ -1,0 +1,185 @@
+#include "gptq/group.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+_Static_assert(SQ_SOLVE_ROWS == SQ_STORE_TILE_ROWS, "a tile of the solver is a tile of the store");
+
+struct sq_group sq_group_at(const struct sq_job *job, int block, int index)
+{
+    struct sq_group group = {.block = block, .index = index};
+    group.n_linears = sq_model_group_linears(job->model, block, index, &group.first);
+    for (int i = 0; i < group.n_linears; i++) {
+        int layer = job->layers.of_linear[group.first + i];
+        if (layer >= 0) group.layers[group.n_layers++] = layer;
+    }
+    return group;
+}
+
+bool sq_group_is_done(const struct sq_job *job, const struct sq_group *group)
+{
+    for (int i = 0; i < group->n_layers; i++)
+        if (!sq_store_is_done(job->store, group->layers[i])) return false;
+    return true;
+}
+
+static enum sq_status make_spread(struct sq_job *job, const struct sq_group *group, struct sq_spread *spread_p)
+{
+    struct sq_spread_member members[SQ_STEP_MAX];
+    int n = 0;
+    for (int i = 0; i < group->n_linears; i++) {
+        int layer = job->layers.of_linear[group->first + i];
+        if (layer < 0) continue;
+        members[n++] = (struct sq_spread_member){.linear = sq_model_linear(job->model, group->first + i),
+                                                 .layer = layer,
+                                                 .grid = job->layers.layers[layer].grid};
+    }
+    return sq_spread_make(&job->team, members, n, job->records, spread_p);
+}
+
+/* --- solving ---------------------------------------------------------------------------------------------------------
+ */
+
+struct solving {
+    struct sq_job *job;
+    const struct sq_spread *spread;
+};
+
+static struct sq_solve_options solve_options(const struct sq_job *job, const struct sq_grid *grid)
+{
+    const struct sq_config *config = job->config;
+    return (struct sq_solve_options){.solver = config->solver,
+                                     .grid_kind = config->grid,
+                                     .order = config->order,
+                                     .static_groups = config->static_groups || config->order == SQ_ORDER_ACTIVATION,
+                                     .refine = config->refine,
+                                     .grid = *grid};
+}
+
+static enum sq_status solve_tile(void *context, int64_t index, int worker)
+{
+    const struct solving *solving = context;
+    struct sq_job *job = solving->job;
+    struct sq_spread_tile tile = sq_spread_tile(solving->spread, solving->spread->mine.first + index);
+    const struct sq_linear *linear = tile.member->linear;
+    struct sq_solve_options options = solve_options(job, &tile.member->grid);
+    char *scratch = job->scratch + (size_t)worker * job->scratch_stride;
+    struct sq_matrix weights = sq_matrix_view(scratch, SQ_F32, tile.rows, linear->in_features);
+    size_t weight_bytes = SQ_SOLVE_ROWS * (size_t)linear->in_features * sizeof(float);
+    SQ_TRY(sq_checkpoint_read_linear(job->checkpoint, linear->name, linear->out_features, linear->in_features, tile.row,
+                                     tile.rows, weights.data));
+    enum sq_status status =
+        sq_solve_tile(job->backend, &job->factor, &options, weights, scratch + weight_bytes, &tile.result);
+    if (status != SQ_OK)
+        sq_error("solving rows %lld to %lld of %s failed", (long long)tile.row, (long long)(tile.row + tile.rows - 1),
+                 linear->name);
+    return status;
+}
+
+static enum sq_status write_tiles(struct sq_job *job, const struct sq_spread *spread)
+{
+    for (int64_t t = spread->mine.first; t < spread->mine.first + spread->mine.count; t++) {
+        struct sq_spread_tile tile = sq_spread_tile(spread, t);
+        struct sq_store_rows rows = {
+            .codes = tile.result.codes, .scales = tile.result.scales, .zeros = tile.result.zeros};
+        SQ_TRY(sq_store_write_tile(job->store, tile.member->layer, tile.tile, &rows));
+    }
+    return SQ_OK;
+}
+
+static void fill_reports(const struct sq_job *job, const struct sq_spread *spread, struct sq_layer_report *reports)
+{
+    for (int m = 0; m < spread->n_members; m++) {
+        reports[m] = (struct sq_layer_report){.damping = job->factor.damping,
+                                              .n_rungs = job->factor.diagonal_only ? -1 : job->factor.n_rungs,
+                                              .n_dead = job->factor.n_dead,
+                                              .n_tokens = job->tokens.n_samples * job->tokens.length};
+        sq_spread_errors(spread, m, &reports[m].error, &reports[m].error_rtn);
+    }
+}
+
+enum sq_status sq_group_solve(struct sq_job *job, const struct sq_group *group, struct sq_spread *spread_p,
+                              struct sq_layer_report *reports)
+{
+    double since = sq_seconds();
+    struct sq_spread spread;
+    struct solving solving = {job, &spread};
+    SQ_TRY(sq_comm_agree(&job->team, make_spread(job, group, &spread)));
+    int64_t n = spread.members[0].linear->in_features;
+    enum sq_status status = sq_factor_make(job->backend, n, job->config->order, job->config->damping, &job->factor);
+    sq_job_clock(job, SQ_STAGE_FACTOR, &since);
+    if (status == SQ_OK) status = job->backend->ops->parallel(job->backend, spread.mine.count, solve_tile, &solving);
+    sq_job_clock(job, SQ_STAGE_SOLVE, &since);
+    if (status == SQ_OK) status = write_tiles(job, &spread);
+    sq_job_clock(job, SQ_STAGE_STORE, &since);
+    status = sq_comm_agree(&job->team, status);
+    if (status == SQ_OK) status = sq_spread_gather(&spread, &job->team);
+    sq_job_clock(job, SQ_STAGE_GATHER, &since);
+    if (status != SQ_OK) {
+        sq_spread_release(&spread);
+        return status;
+    }
+    fill_reports(job, &spread, reports);
+    *spread_p = spread;
+    return SQ_OK;
+}
+
+/* --- restoring -------------------------------------------------------------------------------------------------------
+ */
+
+static enum sq_status read_tiles(struct sq_job *job, const struct sq_spread *spread)
+{
+    for (int64_t t = spread->mine.first; t < spread->mine.first + spread->mine.count; t++) {
+        struct sq_spread_tile tile = sq_spread_tile(spread, t);
+        struct sq_store_rows rows = {
+            .codes = tile.result.codes, .scales = tile.result.scales, .zeros = tile.result.zeros};
+        SQ_TRY(sq_store_read_tile(job->store, tile.member->layer, tile.tile, &rows));
+    }
+    return SQ_OK;
+}
+
+enum sq_status sq_group_restore(struct sq_job *job, const struct sq_group *group, struct sq_spread *spread_p)
+{
+    struct sq_spread spread;
+    SQ_TRY(sq_comm_agree(&job->team, make_spread(job, group, &spread)));
+    enum sq_status status = sq_comm_agree(&job->team, read_tiles(job, &spread));
+    if (status == SQ_OK) status = sq_spread_gather(&spread, &job->team);
+    if (status != SQ_OK) {
+        sq_spread_release(&spread);
+        return status;
+    }
+    *spread_p = spread;
+    return SQ_OK;
+}
+
+/* --- weights for the forward pass ------------------------------------------------------------------------------------
+ */
+
+static enum sq_status dequantize_tile(void *context, int64_t index, int worker)
+{
+    const struct solving *solving = context;
+    struct sq_job *job = solving->job;
+    struct sq_spread_tile tile = sq_spread_tile(solving->spread, index);
+    const struct sq_linear *linear = tile.member->linear;
+    struct sq_matrix weight = sq_forward_linear_weight(job->forward, linear->member);
+    struct sq_matrix exact =
+        sq_matrix_view(job->scratch + (size_t)worker * job->scratch_stride, SQ_F32, tile.rows, linear->in_features);
+    sq_grid_dequantize(&tile.member->grid, tile.rows, linear->in_features, tile.result.codes, tile.result.scales,
+                       tile.result.zeros, exact.data);
+    return job->backend->ops->convert(job->backend, exact,
+                                      sq_matrix_part(weight, tile.row, tile.rows, 0, linear->in_features));
+}
+
+enum sq_status sq_group_set_weights(struct sq_job *job, const struct sq_group *group, const struct sq_spread *spread)
+{
+    if (spread) {
+        struct solving solving = {job, spread};
+        SQ_TRY(job->backend->ops->parallel(job->backend, spread->n_tiles, dequantize_tile, &solving));
+    }
+    for (int i = 0; i < group->n_linears; i++) {
+        const struct sq_linear *linear = sq_model_linear(job->model, group->first + i);
+        if (spread && job->layers.of_linear[group->first + i] >= 0) continue;
+        SQ_TRY(sq_forward_load_linear(job->forward, job->world, linear->member));
+    }
+    return SQ_OK;
+}

@@ -1,0 +1,45 @@
+/* The Hessian of a group of linears with one input X [tokens, n]: H = (2 / T) X'X, summed over all ranks exactly.
+ *
+ * Each shard's X'X is a product of fixed shape in f32. Shards are added as 64-bit integers, so the order of the sum,
+ * and with it the number of ranks and workers, cannot matter. Column j is scaled by a power of two 2^-e_j >= its
+ * largest shard's norm:
+ * |(X'X)_ij| <= |x_i| |x_j| (Cauchy-Schwarz), so scaled entries lie in [-1, 1] and get 2^(62 - headroom) steps,
+ * headroom = log2 of the number of shards. Only the lower triangle is computed, in tiles; slices of tiles are reduced
+ * one after another, so no second copy of H exists. */
+#ifndef SQ_GPTQ_HESSIAN_H
+#define SQ_GPTQ_HESSIAN_H
+
+#include "base/status.h"
+#include "gptq/shards.h"
+#include "mpi/comm.h"
+#include "tensor/backend.h"
+
+/* Edge of a tile; decides the arithmetic. */
+#define SQ_HESSIAN_TILE 192
+
+/* Scratch for layers up to n_max inputs. */
+struct sq_hessian_workspace {
+    int64_t n_max;
+    int n_workers;
+    double *squares;    /* [n_workers, n_max] */
+    int64_t *exponents; /* [n_workers, n_max] */
+    float *scale_down;  /* [n_max] 2^-e_j */
+    double *scale_up;   /* [n_max] */
+    float *tiles;       /* [n_workers, tile, tile] backend memory */
+    int64_t *sums;      /* [slice_tiles, tile, tile] backend memory */
+    int64_t slice_tiles;
+};
+
+enum sq_status sq_hessian_create(struct sq_backend *backend, int64_t n_max,
+                                 struct sq_hessian_workspace *workspace_p) SQ_MUST_CHECK;
+void sq_hessian_destroy(struct sq_backend *backend, struct sq_hessian_workspace *workspace);
+size_t sq_hessian_bytes(int64_t n_max, int n_workers);
+
+/* x [local tokens, n], F32 or BF16: the inputs of this rank's samples, `length` tokens each, in the order of samples.
+ * hessian F32 [n, n], full and symmetric, out: on every rank (root -1) or on root alone (elsewhere left undefined).
+ * Collective on comm; the same bits for any number of ranks and workers. */
+enum sq_status sq_hessian_make(struct sq_backend *backend, const struct sq_comm *comm, int root,
+                               const struct sq_shards *shards, int64_t length, struct sq_matrix x,
+                               struct sq_hessian_workspace *workspace, struct sq_matrix hessian) SQ_MUST_CHECK;
+
+#endif

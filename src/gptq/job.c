@@ -1,0 +1,210 @@
+#include "gptq/job.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "gptq/compute.h"
+
+void sq_job_clock(struct sq_job *job, enum sq_stage stage, double *since)
+{
+    double now = sq_seconds();
+    job->seconds[stage] += now - *since;
+    *since = now;
+}
+
+static enum sq_status open_inputs(struct sq_job *job)
+{
+    const struct sq_config *config = job->config;
+    enum sq_status status = sq_checkpoint_open(config->model, &job->checkpoint);
+    if (status == SQ_OK) status = sq_model_open(job->checkpoint, &job->model);
+    if (status == SQ_OK) status = sq_layers_resolve(job->model, config, &job->layers);
+    SQ_TRY(sq_comm_agree(job->world, status));
+    SQ_TRY(sq_tokens_read(job->world, config->tokens, sq_model_vocab_size(job->model), sq_model_max_length(job->model),
+                          &job->tokens));
+    job->shards = sq_shards_make(job->tokens.n_samples, config->shards, job->world->rank, job->world->size);
+    return SQ_OK;
+}
+
+/* Propagation "original": as many teams as there are ranks and blocks; team t has a contiguous share of the ranks. */
+static enum sq_status make_team(struct sq_job *job)
+{
+    job->n_teams = 1;
+    if (job->config->propagation == SQ_PROPAGATION_ORIGINAL) {
+        int64_t n_blocks = sq_model_n_blocks(job->model);
+        job->n_teams = job->world->size < n_blocks ? job->world->size : (int)n_blocks;
+    }
+    job->team_index = (int)((int64_t)job->world->rank * job->n_teams / job->world->size);
+    return sq_comm_split(job->world, job->team_index, &job->team);
+}
+
+/* Everything that changes bytes: settings, inputs, arithmetic. */
+static enum sq_status make_fingerprint(struct sq_job *job)
+{
+    char *settings = NULL;
+    SQ_TRY(sq_config_fingerprint(job->config, &settings));
+    enum sq_status status = sq_string_format(
+        &job->fingerprint,
+        "%smodel_hash: %016llx\ntokens_hash: %016llx\ncompute: %s\nbackend: %s %s\nlibraries: %s\n"
+        "shardq: " SHARDQ_VERSION "\n",
+        settings, (unsigned long long)sq_checkpoint_fingerprint(job->checkpoint), (unsigned long long)job->tokens.hash,
+        sq_dtype_name(job->compute), job->backend->ops->name, job->backend->isa, job->backend->libraries);
+    sq_free(settings);
+    if (status == SQ_OK) status = sq_config_to_yaml(job->config, &job->config_yaml);
+    return status;
+}
+
+/* Bytes a rank may take by default: three quarters of the node's memory, shared among its ranks. */
+static enum sq_status memory_limit(const struct sq_job *job, int64_t *limit_p)
+{
+    int n_on_node = 1;
+    SQ_TRY(sq_comm_ranks_on_node(job->world, &n_on_node));
+    int64_t node = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
+    *limit_p = job->config->memory_bytes ? job->config->memory_bytes : node / 4 * 3 / n_on_node;
+    return SQ_OK;
+}
+
+static enum sq_status plan_memory(struct sq_job *job, struct sq_memory_request *request)
+{
+    int64_t limit = 0;
+    SQ_TRY(memory_limit(job, &limit));
+    *request = (struct sq_memory_request){.model = job->model,
+                                          .layers = &job->layers,
+                                          .config = job->config,
+                                          .compute = job->compute,
+                                          .n_samples = job->shards.samples.count,
+                                          .length = job->tokens.length,
+                                          .n_workers = job->backend->n_workers,
+                                          .limit = limit};
+    return sq_comm_agree(job->world, sq_memory_plan_make(request, &job->memory));
+}
+
+static enum sq_status take_memory(struct sq_job *job, const struct sq_memory_request *request)
+{
+    struct sq_forward_options options = {.compute = job->compute,
+                                         .n_samples = job->shards.samples.count,
+                                         .length = job->tokens.length,
+                                         .spill_folder = job->memory.spill ? "." : NULL};
+    char *folder = NULL;
+    if (job->memory.spill) {
+        SQ_TRY(sq_string_copy(job->store_path, &folder));
+        char *slash = strrchr(folder, '/');
+        if (slash) *slash = 0;
+        options.spill_folder = slash ? folder : ".";
+    }
+    enum sq_status status = sq_forward_create(job->backend, job->model, &options, &job->forward);
+    sq_free(folder);
+    int64_t widest = sq_memory_widest_input(job->model, &job->layers);
+    if (status == SQ_OK) status = sq_hessian_create(job->backend, widest, &job->hessian);
+    if (status == SQ_OK) status = sq_factor_create(job->backend, widest, &job->factor);
+    if (status == SQ_OK)
+        status = sq_alloc("rows of a group of linears", (int64_t)sq_memory_record_bytes(job->model, &job->layers), 1,
+                          &job->records);
+    job->scratch_stride = sq_memory_scratch_bytes(request);
+    if (status == SQ_OK)
+        status =
+            job->backend->ops->alloc(job->backend, "the solver's scratch",
+                                     job->scratch_stride * (size_t)job->backend->n_workers, (void **)&job->scratch);
+    return status;
+}
+
+static enum sq_status open_store(struct sq_job *job)
+{
+    const struct sq_layers *layers = &job->layers;
+    int64_t exists = job->world->rank == 0 && access(job->store_path, F_OK) == 0;
+    SQ_TRY(sq_comm_max_i64(job->world, &exists, 1));
+    if (exists && job->config->resume)
+        return sq_store_open(job->world, job->store_path, true, layers->layers, layers->n_layers, job->fingerprint,
+                             &job->store);
+    return sq_store_create(job->world, job->store_path, layers->layers, layers->n_layers, job->config_yaml,
+                           job->fingerprint, &job->store);
+}
+
+static enum sq_status open_state(struct sq_job *job)
+{
+    char *path = NULL;
+    SQ_TRY(sq_string_format(&path, "%s.state", job->store_path));
+    int64_t sample_bytes = job->tokens.length * sq_model_hidden_size(job->model) * (int64_t)sizeof(float);
+    enum sq_status status = sq_state_open(job->world, path, job->fingerprint, job->tokens.n_samples, sample_bytes,
+                                          &job->state, &job->state_block);
+    sq_free(path);
+    return status;
+}
+
+static enum sq_status open_all(struct sq_job *job)
+{
+    struct sq_memory_request request;
+    const struct sq_config *config = job->config;
+    SQ_TRY(sq_comm_agree(job->world, sq_backend_create_cpu(config->threads, &job->backend)));
+    SQ_TRY(sq_compute_choose(job->world, job->backend, config->compute, &job->compute));
+    SQ_TRY(open_inputs(job));
+    SQ_TRY(make_team(job));
+    enum sq_status status = make_fingerprint(job);
+    if (status == SQ_OK)
+        status = config->store ? sq_string_copy(config->store, &job->store_path)
+                               : sq_string_format(&job->store_path, "%s.store.h5", config->out);
+    SQ_TRY(sq_comm_agree(job->world, status));
+    SQ_TRY(plan_memory(job, &request));
+    SQ_TRY(sq_comm_agree(job->world, take_memory(job, &request)));
+    SQ_TRY(open_store(job));
+    return open_state(job);
+}
+
+enum sq_status sq_job_open(const struct sq_config *config, const struct sq_comm *world, struct sq_job **job_p)
+{
+    void *memory = NULL;
+    SQ_TRY(sq_comm_agree(world, sq_alloc("the job", 1, sizeof(struct sq_job), &memory)));
+    struct sq_job *job = memory;
+    job->config = config;
+    job->world = world;
+    job->state_block = -1;
+    double since = sq_seconds();
+    enum sq_status status = open_all(job);
+    sq_job_clock(job, SQ_STAGE_READ, &since);
+    if (status != SQ_OK) {
+        sq_job_close(job, false);
+        return status;
+    }
+    *job_p = job;
+    return SQ_OK;
+}
+
+int sq_job_n_done(const struct sq_job *job)
+{
+    int done = 0;
+    for (int i = 0; i < job->layers.n_layers; i++)
+        done += sq_store_is_done(job->store, i);
+    return done;
+}
+
+bool sq_job_is_complete(const struct sq_job *job)
+{
+    return sq_job_n_done(job) == job->layers.n_layers;
+}
+
+void sq_job_close(struct sq_job *job, bool remove_state)
+{
+    if (!job) return;
+    sq_state_close(job->state, remove_state);
+    sq_store_close(job->store);
+    if (job->backend) {
+        job->backend->ops->free(job->backend, job->scratch);
+        sq_factor_destroy(job->backend, &job->factor);
+        sq_hessian_destroy(job->backend, &job->hessian);
+    }
+    sq_free(job->records);
+    sq_forward_destroy(job->forward);
+    sq_layers_release(&job->layers);
+    sq_tokens_release(&job->tokens);
+    sq_model_close(job->model);
+    sq_checkpoint_close(job->checkpoint);
+    sq_free(job->fingerprint);
+    sq_free(job->config_yaml);
+    sq_free(job->store_path);
+    if (job->team.size) sq_comm_free(&job->team);
+    if (job->backend) job->backend->ops->destroy(job->backend);
+    sq_free(job);
+}

@@ -1,0 +1,141 @@
+#include "gptq/layers.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/memory.h"
+
+static const int64_t group_choices[] = {128, 64, 32};
+#define N_GROUP_CHOICES (int)(sizeof group_choices / sizeof *group_choices)
+
+/* The model's linears with the rule that applies to each, while the layers are resolved. */
+struct resolving {
+    const struct sq_model *model;
+    const struct sq_config *config;
+    const struct sq_rule **rules; /* [linears]; NULL where none matches */
+};
+
+static bool is_quantized(const struct resolving *r, int i)
+{
+    bool is_lm_head = sq_model_linear(r->model, i)->block == (int)sq_model_n_blocks(r->model);
+    return !(r->rules[i] && r->rules[i]->skip) && (r->config->lm_head || !is_lm_head);
+}
+
+/* The group size a layer asks for, before it is resolved for its width. */
+static int64_t wanted_group(const struct resolving *r, int i, int64_t job_group)
+{
+    return r->rules[i] && r->rules[i]->group_size != SQ_GROUP_AUTO ? r->rules[i]->group_size : job_group;
+}
+
+static bool fits(int64_t group_size, int64_t in_features)
+{
+    return group_size == SQ_GROUP_PER_CHANNEL || in_features % group_size == 0;
+}
+
+/* Whether the size fits every layer that takes the job's group size. */
+static bool fits_all(const struct resolving *r, int64_t group_size)
+{
+    for (int i = 0; i < sq_model_n_linears(r->model); i++) {
+        if (!is_quantized(r, i) || wanted_group(r, i, SQ_GROUP_AUTO) != SQ_GROUP_AUTO) continue;
+        if (!fits(group_size, sq_model_linear(r->model, i)->in_features)) return false;
+    }
+    return true;
+}
+
+static int64_t resolve_group(const struct resolving *r)
+{
+    if (r->config->group_size != SQ_GROUP_AUTO) return r->config->group_size;
+    for (int i = 0; i < N_GROUP_CHOICES; i++)
+        if (fits_all(r, group_choices[i])) return group_choices[i];
+    return SQ_GROUP_PER_CHANNEL;
+}
+
+static void refuse_group(const struct resolving *r, const struct sq_linear *linear, int64_t group_size)
+{
+    char fitting[64] = "";
+    for (int i = 0; i < N_GROUP_CHOICES; i++)
+        if (fits_all(r, group_choices[i]) && fits(group_choices[i], linear->in_features))
+            snprintf(fitting + strlen(fitting), sizeof fitting - strlen(fitting), "%lld, ",
+                     (long long)group_choices[i]);
+    sq_error("group size %lld does not divide the %lld inputs of %s; sizes that fit every layer: %s-1 (per channel); "
+             "--ragged allows a short last group, which most readers refuse",
+             (long long)group_size, (long long)linear->in_features, linear->name, fitting);
+}
+
+static enum sq_status make_layer(const struct resolving *r, int i, int64_t job_group, struct sq_store_layer *layer)
+{
+    const struct sq_linear *linear = sq_model_linear(r->model, i);
+    const struct sq_rule *rule = r->rules[i];
+    int64_t group = wanted_group(r, i, job_group);
+    if (!fits(group, linear->in_features) && !r->config->ragged) {
+        refuse_group(r, linear, group);
+        return SQ_ERR_USAGE;
+    }
+    if (group == SQ_GROUP_PER_CHANNEL || group > linear->in_features) group = linear->in_features;
+    *layer = (struct sq_store_layer){.name = linear->name,
+                                     .out_features = linear->out_features,
+                                     .in_features = linear->in_features,
+                                     .grid = {.bits = rule && rule->bits ? rule->bits : r->config->bits,
+                                              .symmetric = r->config->symmetric,
+                                              .group_size = group,
+                                              .scale_dtype = r->config->scale_dtype}};
+    return SQ_OK;
+}
+
+/* An lm_head that shares the embedding's tensor cannot be quantized without changing the embedding. */
+static enum sq_status check_lm_head(const struct sq_model *model, const struct sq_config *config)
+{
+    if (!config->lm_head || !sq_model_is_tied(model)) return SQ_OK;
+    sq_error("--lm-head: the output layer of %s is tied to its embedding and cannot be quantized",
+             sq_checkpoint_folder(sq_model_checkpoint(model)));
+    return SQ_ERR_USAGE;
+}
+
+/* Fills `layers`, whose arrays are as long as the model's list of linears. */
+static enum sq_status fill(struct resolving *r, struct sq_layers *layers)
+{
+    int n_linears = sq_model_n_linears(r->model);
+    for (int i = 0; i < n_linears; i++)
+        SQ_TRY(sq_config_match_rule(r->config, sq_model_linear(r->model, i)->name, &r->rules[i]));
+    layers->group_size = resolve_group(r);
+    for (int i = 0; i < n_linears; i++) {
+        layers->of_linear[i] = -1;
+        if (!is_quantized(r, i)) continue;
+        SQ_TRY(make_layer(r, i, layers->group_size, &layers->layers[layers->n_layers]));
+        layers->of_linear[i] = layers->n_layers++;
+    }
+    if (layers->n_layers > 0) return SQ_OK;
+    sq_error("the rules skip every linear layer of the model: nothing to quantize");
+    return SQ_ERR_USAGE;
+}
+
+enum sq_status sq_layers_resolve(const struct sq_model *model, const struct sq_config *config,
+                                 struct sq_layers *layers_p)
+{
+    int n_linears = sq_model_n_linears(model);
+    struct sq_layers layers = {0};
+    void *store_layers = NULL, *of_linear = NULL, *rules = NULL;
+    SQ_TRY(check_lm_head(model, config));
+    enum sq_status status = sq_alloc("the list of layers", n_linears, sizeof *layers.layers, &store_layers);
+    if (status == SQ_OK) status = sq_alloc("the list of layers", n_linears, sizeof *layers.of_linear, &of_linear);
+    if (status == SQ_OK) status = sq_alloc("the list of rules", n_linears, sizeof(struct sq_rule *), &rules);
+    layers.layers = store_layers;
+    layers.of_linear = of_linear;
+    struct resolving resolving = {model, config, rules};
+    if (status == SQ_OK) status = fill(&resolving, &layers);
+    sq_free(rules);
+    if (status != SQ_OK) {
+        sq_layers_release(&layers);
+        return status;
+    }
+    *layers_p = layers;
+    return SQ_OK;
+}
+
+void sq_layers_release(struct sq_layers *layers)
+{
+    sq_free(layers->layers);
+    sq_free(layers->of_linear);
+    memset(layers, 0, sizeof *layers);
+}

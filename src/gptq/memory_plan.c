@@ -1,0 +1,112 @@
+#include "gptq/memory_plan.h"
+
+#include "base/log.h"
+#include "base/text.h"
+#include "gptq/factor.h"
+#include "gptq/hessian.h"
+#include "gptq/spread.h"
+#include "model/forward.h"
+
+int64_t sq_memory_widest_input(const struct sq_model *model, const struct sq_layers *layers)
+{
+    int64_t widest = 0;
+    for (int i = 0; i < sq_model_n_linears(model); i++)
+        if (layers->of_linear[i] >= 0 && sq_model_linear(model, i)->in_features > widest)
+            widest = sq_model_linear(model, i)->in_features;
+    return widest;
+}
+
+/* 0 for a group of which nothing is quantized. */
+static size_t group_record_bytes(const struct sq_model *model, const struct sq_layers *layers, int block, int group)
+{
+    struct sq_spread_member members[SQ_STEP_MAX];
+    int first = 0, n = 0;
+    int count = sq_model_group_linears(model, block, group, &first);
+    for (int i = 0; i < count; i++) {
+        int layer = layers->of_linear[first + i];
+        if (layer >= 0)
+            members[n++] = (struct sq_spread_member){.linear = sq_model_linear(model, first + i),
+                                                     .grid = layers->layers[layer].grid};
+    }
+    return n ? sq_spread_bytes(members, n) : 0;
+}
+
+size_t sq_memory_record_bytes(const struct sq_model *model, const struct sq_layers *layers)
+{
+    size_t largest = 0;
+    int n_blocks = (int)sq_model_n_blocks(model);
+    for (int block = 0; block <= n_blocks; block++) {
+        int n_groups = block < n_blocks ? sq_model_n_groups(model) : 1;
+        for (int group = 0; group < n_groups; group++) {
+            size_t bytes = group_record_bytes(model, layers, block, group);
+            if (bytes > largest) largest = bytes;
+        }
+    }
+    return largest;
+}
+
+size_t sq_memory_scratch_bytes(const struct sq_memory_request *request)
+{
+    size_t largest = 0;
+    for (int i = 0; i < request->layers->n_layers; i++) {
+        const struct sq_store_layer *layer = &request->layers->layers[i];
+        struct sq_solve_options options = {.solver = request->config->solver,
+                                           .grid_kind = request->config->grid,
+                                           .order = request->config->order,
+                                           .refine = request->config->refine,
+                                           .grid = layer->grid};
+        size_t bytes = sq_solve_scratch_bytes(&options, layer->in_features) +
+                       SQ_SOLVE_ROWS * (size_t)layer->in_features * sizeof(float);
+        if (bytes > largest) largest = bytes;
+    }
+    return (largest + 63) / 64 * 64;
+}
+
+int64_t sq_memory_block_hessians(const struct sq_model *model)
+{
+    int64_t bytes = 0;
+    for (int group = 0; group < sq_model_n_groups(model); group++) {
+        int first = 0;
+        sq_model_group_linears(model, 0, group, &first);
+        int64_t n = sq_model_linear(model, first)->in_features;
+        bytes += n * n * (int64_t)sizeof(float);
+    }
+    return bytes;
+}
+
+static void describe(const struct sq_memory_plan *plan, int64_t limit)
+{
+    char text[8][16];
+    sq_error(
+        "this rank needs %s but may take %s: activations %s%s, block weights %s, workers %s, Hessian and factor %s, "
+        "rows %s; more ranks, fewer samples or a larger --memory would fit",
+        sq_size_format((double)plan->resident, text[0]), sq_size_format((double)limit, text[1]),
+        sq_size_format((double)plan->activations, text[2]), plan->spill ? " (already in a file)" : "",
+        sq_size_format((double)plan->weights, text[3]), sq_size_format((double)plan->workers, text[4]),
+        sq_size_format((double)plan->hessian, text[5]), sq_size_format((double)plan->rows, text[6]));
+}
+
+enum sq_status sq_memory_plan_make(const struct sq_memory_request *request, struct sq_memory_plan *plan_p)
+{
+    struct sq_forward_bytes forward = sq_forward_predict_bytes(request->model, request->compute, request->length);
+    int64_t widest = sq_memory_widest_input(request->model, request->layers);
+    struct sq_memory_plan plan = {.activations = forward.per_sample * request->n_samples,
+                                  .workers = forward.per_worker * request->n_workers,
+                                  .weights = forward.weights,
+                                  .hessian =
+                                      (int64_t)(sq_hessian_bytes(widest, request->n_workers) + sq_factor_bytes(widest)),
+                                  .rows = (int64_t)(sq_memory_record_bytes(request->model, request->layers) +
+                                                    sq_memory_scratch_bytes(request) * (size_t)request->n_workers),
+                                  .tokens = request->n_samples * request->length * (int64_t)sizeof(int32_t)};
+    if (request->config->propagation == SQ_PROPAGATION_ORIGINAL)
+        plan.hessian += sq_memory_block_hessians(request->model);
+    int64_t fixed = plan.workers + plan.weights + plan.hessian + plan.rows + plan.tokens;
+    plan.spill = request->limit > 0 && fixed + plan.activations > request->limit;
+    plan.resident = plan.spill ? fixed : fixed + plan.activations;
+    if (request->limit > 0 && plan.resident > request->limit) {
+        describe(&plan, request->limit);
+        return SQ_ERR_USAGE;
+    }
+    *plan_p = plan;
+    return SQ_OK;
+}

@@ -1,0 +1,167 @@
+/* OBQ, the greedy method that GPTQ approximates: in each row, again and again, the weight whose rounding costs least is
+ * rounded and the others make up for it (Frantar & Alistarh 2022, eq. 2-4). d^3 operations a row, in f64 on the host.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "gptq/solve_tile.h"
+
+struct obq {
+    int64_t n;
+    double *inverse;       /* [n, n] inverse of the damped Hessian */
+    double *remaining;     /* [n, n] the same without the columns already rounded */
+    double *row;           /* [n] weights as updated */
+    uint8_t *done;         /* [n] */
+    float *hessian;        /* [n, n] */
+    float *weights;        /* [n, ROWS] */
+    float *scales, *zeros; /* [groups, ROWS] */
+    uint8_t *codes;        /* [n, ROWS] */
+};
+
+static void obq_release(struct obq *o)
+{
+    void *memories[] = {o->inverse, o->remaining, o->row,   o->done, o->hessian,
+                        o->weights, o->scales,    o->zeros, o->codes};
+    for (size_t i = 0; i < sizeof memories / sizeof *memories; i++)
+        sq_free(memories[i]);
+}
+
+static enum sq_status allocate(const char *what, int64_t count, size_t size, void *pointer_p)
+{
+    void *memory = NULL;
+    SQ_TRY(sq_alloc(what, count, size, &memory));
+    memcpy(pointer_p, &memory, sizeof memory);
+    return SQ_OK;
+}
+
+static enum sq_status obq_create(const struct sq_tile *tile, struct obq *o)
+{
+    int64_t n = tile->n, rows = SQ_SOLVE_ROWS;
+    o->n = n;
+    SQ_TRY(allocate("an inverse", n * n, sizeof(double), &o->inverse));
+    SQ_TRY(allocate("an inverse", n * n, sizeof(double), &o->remaining));
+    SQ_TRY(allocate("a row", n, sizeof(double), &o->row));
+    SQ_TRY(allocate("a row", n, 1, &o->done));
+    SQ_TRY(allocate("a Hessian", n * n, sizeof(float), &o->hessian));
+    SQ_TRY(allocate("weights", n * rows, sizeof(float), &o->weights));
+    SQ_TRY(allocate("scales", tile->groups * rows, sizeof(float), &o->scales));
+    SQ_TRY(allocate("zeros", tile->groups * rows, sizeof(float), &o->zeros));
+    return allocate("codes", n * rows, 1, &o->codes);
+}
+
+static enum sq_status obq_download(const struct sq_tile *tile, struct obq *o)
+{
+    enum sq_status (*get)(struct sq_backend *, const void *, size_t, void *) = tile->backend->ops->download;
+    struct sq_matrix hessian = tile->factor->hessian;
+    size_t row_bytes = (size_t)o->n * sizeof(float),
+           group_bytes = (size_t)(tile->groups * SQ_SOLVE_ROWS) * sizeof(float);
+    for (int64_t i = 0; i < o->n; i++)
+        SQ_TRY(get(tile->backend, sq_matrix_part(hessian, i, 1, 0, o->n).data, row_bytes, o->hessian + i * o->n));
+    SQ_TRY(get(tile->backend, tile->weights, row_bytes * SQ_SOLVE_ROWS, o->weights));
+    SQ_TRY(get(tile->backend, tile->scales.scale, group_bytes, o->scales));
+    return get(tile->backend, tile->scales.zero, group_bytes, o->zeros);
+}
+
+/* Gauss-Jordan without pivoting, which a positive definite matrix does not need: a becomes its inverse. */
+static void invert(int64_t n, double *a)
+{
+    for (int64_t k = 0; k < n; k++) {
+        double pivot = 1 / a[k * n + k];
+        for (int64_t i = 0; i < n; i++) {
+            if (i == k) continue;
+            double factor = a[i * n + k] * pivot;
+            for (int64_t j = 0; j < n; j++)
+                a[i * n + j] -= j == k ? 0 : factor * a[k * n + j];
+            a[i * n + k] = -factor;
+        }
+        for (int64_t j = 0; j < n; j++)
+            a[k * n + j] *= pivot;
+        a[k * n + k] = pivot;
+    }
+}
+
+/* The inverse of the Hessian as it was factored: damped, or its diagonal alone. */
+static void make_inverse(const struct sq_factor *factor, struct obq *o)
+{
+    int64_t n = o->n;
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = 0; j < n; j++)
+            o->inverse[i * n + j] = i == j                  ? (double)o->hessian[i * n + j] + factor->ridge
+                                    : factor->diagonal_only ? 0
+                                                            : (double)o->hessian[i * n + j];
+    invert(n, o->inverse);
+}
+
+/* code - zero of the weight at column j of row r. */
+static double round_weight(const struct obq *o, const struct sq_grid *grid, int64_t r, int64_t j)
+{
+    int64_t group = j / grid->group_size * SQ_SOLVE_ROWS + r;
+    double zero = (double)o->zeros[group], centred = nearbyint(o->row[j] / (double)o->scales[group]);
+    return fmin(fmax(centred, -zero), sq_grid_max_code(grid) - zero);
+}
+
+static double rounding_error(const struct obq *o, const struct sq_grid *grid, int64_t r, int64_t j)
+{
+    double scale = (double)o->scales[j / grid->group_size * SQ_SOLVE_ROWS + r];
+    return o->row[j] - scale * round_weight(o, grid, r, j);
+}
+
+/* The column whose rounding costs least: argmin (w_j - q_j)^2 / inv(H)_jj, the first one among equals. */
+static int64_t cheapest(const struct obq *o, const struct sq_grid *grid, int64_t r)
+{
+    int64_t best = -1;
+    double lowest = 0;
+    for (int64_t j = 0; j < o->n; j++) {
+        if (o->done[j]) continue;
+        double error = rounding_error(o, grid, r, j), cost = error * error / o->remaining[j * o->n + j];
+        if (best >= 0 && !(cost < lowest)) continue;
+        best = j;
+        lowest = cost;
+    }
+    return best;
+}
+
+/* Rounds column j of the row: the others move by -error inv(H)_j / inv(H)_jj, and inv(H) loses column j. */
+static void eliminate(struct obq *o, const struct sq_grid *grid, int64_t r, int64_t j)
+{
+    int64_t n = o->n;
+    const double *row = o->remaining + j * n;
+    double error = rounding_error(o, grid, r, j), pivot = row[j];
+    int64_t group = j / grid->group_size * SQ_SOLVE_ROWS + r;
+    o->codes[j * SQ_SOLVE_ROWS + r] = (uint8_t)(round_weight(o, grid, r, j) + (double)o->zeros[group]);
+    o->done[j] = 1;
+    for (int64_t i = 0; i < n; i++) {
+        if (o->done[i]) continue;
+        double factor = row[i] / pivot;
+        o->row[i] -= error * factor;
+        for (int64_t k = 0; k < n; k++)
+            o->remaining[i * n + k] -= factor * row[k];
+    }
+}
+
+static void quantize_row(struct obq *o, const struct sq_grid *grid, int64_t r)
+{
+    memcpy(o->remaining, o->inverse, (size_t)(o->n * o->n) * sizeof *o->inverse);
+    memset(o->done, 0, (size_t)o->n);
+    for (int64_t j = 0; j < o->n; j++)
+        o->row[j] = (double)o->weights[j * SQ_SOLVE_ROWS + r];
+    for (int64_t i = 0; i < o->n; i++)
+        eliminate(o, grid, r, cheapest(o, grid, r));
+}
+
+enum sq_status sq_tile_obq(struct sq_tile *tile)
+{
+    struct obq o = {0};
+    SQ_TRY(sq_tile_find_scales(tile, tile->factor->diagonal.data));
+    enum sq_status status = obq_create(tile, &o);
+    if (status == SQ_OK) status = obq_download(tile, &o);
+    if (status != SQ_OK) goto out_release;
+    make_inverse(tile->factor, &o);
+    for (int64_t r = 0; r < tile->rows; r++)
+        quantize_row(&o, &tile->options->grid, r);
+    status = tile->backend->ops->upload(tile->backend, o.codes, (size_t)(o.n * SQ_SOLVE_ROWS), tile->codes);
+out_release:
+    obq_release(&o);
+    return status;
+}

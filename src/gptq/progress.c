@@ -1,0 +1,174 @@
+#include "gptq/progress.h"
+
+#include <stdio.h>
+
+#include "base/log.h"
+#include "base/text.h"
+
+#define N_WORST 3
+
+static const char *const stage_names[SQ_N_STAGES] = {
+    [SQ_STAGE_READ] = "read",     [SQ_STAGE_FORWARD] = "forward",  [SQ_STAGE_HESSIAN] = "hessian",
+    [SQ_STAGE_FACTOR] = "factor", [SQ_STAGE_SOLVE] = "solve",      [SQ_STAGE_GATHER] = "gather",
+    [SQ_STAGE_STORE] = "store",   [SQ_STAGE_ASSEMBLE] = "assemble"};
+
+/* The name inside the block: "mlp.up_proj" of "model.layers.3.mlp.up_proj". */
+static const char *short_name(const char *name)
+{
+    const char *dot = name;
+    for (const char *c = name; *c; c++)
+        if (c[0] == '.' && c[1] >= '0' && c[1] <= '9') dot = c + 1;
+    while (*dot >= '0' && *dot <= '9')
+        dot++;
+    return *dot == '.' ? dot + 1 : name;
+}
+
+void sq_progress_start(const struct sq_job *job, int n_done)
+{
+    const struct sq_config *config = job->config;
+    char memory[16];
+    if (job->world->rank != 0) return;
+    sq_info("%s: %s, %lld blocks, %d layers to quantize (%d in the store); %lld samples of %lld tokens", config->model,
+            sq_model_architecture(job->model), (long long)sq_model_n_blocks(job->model), job->layers.n_layers, n_done,
+            (long long)job->tokens.n_samples, (long long)job->tokens.length);
+    sq_info("%d bits, group size %lld, %s; %d rank%s of %d thread%s, %s on %s; about %s per rank%s", config->bits,
+            (long long)job->layers.group_size, config->symmetric ? "symmetric" : "asymmetric", job->world->size,
+            job->world->size > 1 ? "s" : "", job->backend->n_workers, job->backend->n_workers > 1 ? "s" : "",
+            job->compute == SQ_BF16 ? "bf16" : "fp32", job->backend->isa,
+            sq_size_format((double)job->memory.resident, memory), job->memory.spill ? ", activations in a file" : "");
+    sq_event(
+        "{\"event\":\"start\",\"layers\":%d,\"done\":%d,\"ranks\":%d,\"threads\":%d,\"compute\":\"%s\",\"bits\":%d,"
+        "\"group_size\":%lld,\"memory_bytes\":%lld}",
+        job->layers.n_layers, n_done, job->world->size, job->backend->n_workers, sq_dtype_name(job->compute),
+        config->bits, (long long)job->layers.group_size, (long long)job->memory.resident);
+}
+
+static bool is_no_better(const struct sq_job *job, const struct sq_layer_report *report)
+{
+    return job->config->solver != SQ_SOLVER_RTN && report->error >= report->error_rtn && report->error_rtn > 0;
+}
+
+static void warn_of_layer(const struct sq_job *job, const char *name, const struct sq_layer_report *report)
+{
+    if (report->n_rungs < 0)
+        sq_warning("%s: the Hessian was not positive definite at any damping; only its diagonal was used", name);
+    else if (report->n_rungs > 0)
+        sq_warning("%s: damping was raised %lld times, to %g", name, (long long)report->n_rungs, report->damping);
+    if (report->n_dead > 0)
+        sq_warning("%s: %lld inputs were zero in every token; their weights are quantized as zero", name,
+                   (long long)report->n_dead);
+    if (is_no_better(job, report))
+        sq_warning("%s: error %.3g is no better than plain rounding's %.3g", name, report->error, report->error_rtn);
+}
+
+void sq_progress_layer(const struct sq_job *job, int layer, const struct sq_layer_report *report, double seconds,
+                       int n_done, double seconds_since_start)
+{
+    const struct sq_store_layer *l = &job->layers.layers[layer];
+    char left[48];
+    if (job->world->rank != 0) return;
+    const struct sq_linear *linear = sq_model_linear(job->model, 0);
+    for (int i = 0; i < sq_model_n_linears(job->model); i++)
+        if (job->layers.of_linear[i] == layer) linear = sq_model_linear(job->model, i);
+    sq_info("block %3d/%lld  %-20s %6lld x %-6lld error %.3e  rounding %.3e  ratio %.3f  %6.2f s", linear->block + 1,
+            (long long)sq_model_n_blocks(job->model), short_name(l->name), (long long)l->out_features,
+            (long long)l->in_features, report->error, report->error_rtn,
+            report->error_rtn > 0 ? report->error / report->error_rtn : 1.0, seconds);
+    warn_of_layer(job, l->name, report);
+    sq_event(
+        "{\"event\":\"layer\",\"name\":\"%s\",\"block\":%d,\"out_features\":%lld,\"in_features\":%lld,\"error\":%.9g,"
+        "\"error_rtn\":%.9g,\"damping\":%g,\"rungs\":%lld,\"dead\":%lld,\"seconds\":%.4f}",
+        l->name, linear->block, (long long)l->out_features, (long long)l->in_features, report->error, report->error_rtn,
+        report->damping, (long long)report->n_rungs, (long long)report->n_dead, seconds);
+    int remaining = job->layers.n_layers - n_done;
+    if (n_done > 0)
+        sq_progress("%3d %%, about %s left", 100 * n_done / job->layers.n_layers,
+                    sq_duration_format(seconds_since_start / n_done * remaining, left));
+}
+
+int sq_progress_n_flagged(const struct sq_job *job)
+{
+    int count = 0;
+    for (int i = 0; i < job->layers.n_layers; i++) {
+        const struct sq_layer_report *report = sq_store_report(job->store, i);
+        count += report->n_rungs != 0 || report->n_dead > 0 || is_no_better(job, report);
+    }
+    return count;
+}
+
+/* --- summary ---------------------------------------------------------------------------------------------------------
+ */
+
+static void show_worst(const struct sq_job *job)
+{
+    int worst[N_WORST];
+    int count = 0;
+    for (int i = 0; i < job->layers.n_layers; i++) {
+        int at = count < N_WORST ? count++ : N_WORST;
+        double error = sq_store_report(job->store, i)->error;
+        while (at > 0 && sq_store_report(job->store, worst[at - 1])->error < error) {
+            if (at < N_WORST) worst[at] = worst[at - 1];
+            at--;
+        }
+        if (at < N_WORST) worst[at] = i;
+    }
+    for (int i = 0; i < count; i++)
+        sq_info("  %s %s: %.3e", i ? "          " : "worst layer", job->layers.layers[worst[i]].name,
+                sq_store_report(job->store, worst[i])->error);
+}
+
+static void show_times(const struct sq_job *job, double seconds)
+{
+    char text[256] = "";
+    size_t used = 0;
+    for (int i = 0; i < SQ_N_STAGES; i++)
+        used += (size_t)snprintf(text + used, sizeof text - used, "%s%s %.2f", i ? ", " : "", stage_names[i],
+                                 job->seconds[i]);
+    sq_info("  time         %.2f s: %s", seconds, text);
+}
+
+static int64_t n_quantized_weights(const struct sq_job *job)
+{
+    int64_t n = 0;
+    for (int i = 0; i < job->layers.n_layers; i++)
+        n += job->layers.layers[i].out_features * job->layers.layers[i].in_features;
+    return n;
+}
+
+/* Bits that the codes, scales and zero points take, per quantized weight. */
+static double bits_per_weight(const struct sq_job *job)
+{
+    double bits = 0;
+    for (int i = 0; i < job->layers.n_layers; i++) {
+        const struct sq_store_layer *l = &job->layers.layers[i];
+        int64_t groups = sq_grid_n_groups(&l->grid, l->in_features);
+        bits +=
+            (double)l->out_features * ((double)l->in_features * l->grid.bits + (double)groups * (16 + l->grid.bits));
+    }
+    return bits / (double)n_quantized_weights(job);
+}
+
+static int64_t source_bytes(const struct sq_job *job)
+{
+    int64_t bytes = 0;
+    for (int64_t i = 0; i < sq_checkpoint_n_tensors(job->checkpoint); i++)
+        bytes += (int64_t)sq_checkpoint_tensor(job->checkpoint, i)->bytes;
+    return bytes;
+}
+
+void sq_progress_summary(const struct sq_job *job, int64_t total_bytes, double seconds)
+{
+    char before[16], after[16];
+    if (job->world->rank != 0) return;
+    sq_info("%d layers, %.1f million weights at %.3f bits each", job->layers.n_layers,
+            1e-6 * (double)n_quantized_weights(job), bits_per_weight(job));
+    if (total_bytes)
+        sq_info("  size         %s -> %s (%.2f x smaller)", sq_size_format((double)source_bytes(job), before),
+                sq_size_format((double)total_bytes, after), (double)source_bytes(job) / (double)total_bytes);
+    show_worst(job);
+    show_times(job, seconds);
+    sq_info("  warnings     %lld; layers with raised damping, dead inputs or no gain over rounding: %d of %d",
+            (long long)sq_log_n_warnings(), sq_progress_n_flagged(job), job->layers.n_layers);
+    sq_event("{\"event\":\"end\",\"seconds\":%.3f,\"warnings\":%lld,\"bytes_before\":%lld,\"bytes_after\":%lld}",
+             seconds, (long long)sq_log_n_warnings(), (long long)source_bytes(job), (long long)total_bytes);
+}

@@ -1,0 +1,23 @@
+/* What a person sees of a run: one line per layer, a live line with the time left, a closing summary; and the same as
+ * data
+ * (--log). Rank 0 speaks; every function may be called on every rank. */
+#ifndef SQ_GPTQ_PROGRESS_H
+#define SQ_GPTQ_PROGRESS_H
+
+#include "gptq/job.h"
+
+/* What is about to be done. Local. */
+void sq_progress_start(const struct sq_job *job, int n_done);
+
+/* One layer is complete. Warns of raised damping, dead inputs and of an error no better than rounding's, and counts
+ * these layers in job->n_warnings. seconds: of the layer's group. n_done: layers complete now. Local. */
+void sq_progress_layer(const struct sq_job *job, int layer, const struct sq_layer_report *report, double seconds,
+                       int n_done, double seconds_since_start);
+
+/* Layers in the store that were warned of, in this run or an earlier one: what --strict looks at. Local. */
+int sq_progress_n_flagged(const struct sq_job *job);
+
+/* Sizes, worst layers, time by stage, warnings. total_bytes: of the assembled checkpoint, 0 if there is none. Local. */
+void sq_progress_summary(const struct sq_job *job, int64_t total_bytes, double seconds);
+
+#endif

@@ -1,0 +1,95 @@
+/* Refinement of codes and scales after the solve, in the same file format: block coordinate descent on e H e', group by
+ * group. A round takes each group in turn: e H for its columns, afresh from all errors as they are; the best scale for
+ * the codes; a pass over the codes; both once more. A round costs 2 n^2 operations a row, all in large products, and
+ * its two halves (columns before and after the group) give e H e' before and after the round as a by-product. */
+#include "gptq/solve_tile.h"
+
+/* A round that gains less than this share of the tile's error is the last one. */
+#define WORTH_ANOTHER 0.01
+
+/* Columns [j, j + columns) of one group. */
+static enum sq_status descend_span(struct sq_tile *tile, int64_t j, int64_t columns, bool whole_group)
+{
+    const struct sq_solve_ops *solve = tile->backend->ops->solve;
+    struct sq_matrix rows = sq_matrix_part(tile->factor->hessian, j, columns, 0, tile->n);
+    struct sq_matrix own = sq_matrix_part(rows, 0, columns, j, columns);
+    struct sq_matrix after = sq_matrix_part(rows, 0, columns, j + columns, tile->n - j - columns);
+    int64_t group = j / tile->options->grid.group_size * SQ_SOLVE_ROWS;
+    struct sq_descent descent = {.columns = columns,
+                                 .hessian = own.data,
+                                 .hessian_stride = own.stride,
+                                 .left = tile->parts[0],
+                                 .own = tile->parts[1],
+                                 .right = tile->parts[2],
+                                 .code_products = tile->parts[3],
+                                 .centred = tile->centred,
+                                 .weights = sq_tile_columns(tile->weights, j),
+                                 .errors = sq_tile_columns(tile->errors, j),
+                                 .codes = tile->codes + j * SQ_SOLVE_ROWS,
+                                 .scale = tile->scales.scale + group,
+                                 .inverse = tile->scales.inverse + group,
+                                 .zero = tile->scales.zero + group,
+                                 .max_code = sq_grid_max_code(&tile->options->grid),
+                                 .scale_dtype = tile->options->grid.scale_dtype,
+                                 .refit_scale = whole_group,
+                                 .before = tile->before,
+                                 .after = tile->error};
+    SQ_TRY(sq_tile_product(tile, sq_matrix_part(rows, 0, columns, 0, j), tile->errors, false, descent.left));
+    SQ_TRY(sq_tile_product(tile, own, descent.errors, false, descent.own));
+    SQ_TRY(sq_tile_product(tile, after, sq_tile_columns(tile->errors, j + columns), false, descent.right));
+    SQ_TRY(solve->centre(tile->backend, columns, descent.codes, descent.zero, descent.centred));
+    if (whole_group) SQ_TRY(sq_tile_product(tile, own, descent.centred, false, descent.code_products));
+    return solve->descend(tile->backend, &descent);
+}
+
+/* Columns [first, end): a group. One that is too wide to be taken at once keeps its scale. */
+static enum sq_status descend_group(struct sq_tile *tile, int64_t first, int64_t end)
+{
+    if (end - first <= SQ_SOLVE_COLUMNS) return descend_span(tile, first, end - first, true);
+    for (int64_t j = first; j < end; j += SQ_SOLVE_BLOCK)
+        SQ_TRY(descend_span(tile, j, end - j < SQ_SOLVE_BLOCK ? end - j : SQ_SOLVE_BLOCK, false));
+    return SQ_OK;
+}
+
+/* One round over all groups; rows that it made no better are put back. */
+static enum sq_status refine_round(struct sq_tile *tile)
+{
+    const struct sq_solve_ops *solve = tile->backend->ops->solve;
+    int64_t group_size = tile->options->grid.group_size;
+    size_t code_bytes = (size_t)(tile->n * SQ_SOLVE_ROWS);
+    size_t scale_bytes = (size_t)(tile->groups * SQ_SOLVE_ROWS) * sizeof(float);
+    SQ_TRY(solve->copy(tile->backend, tile->codes, code_bytes, tile->old_codes));
+    SQ_TRY(solve->copy(tile->backend, tile->scales.scale, scale_bytes, tile->old_scale));
+    SQ_TRY(solve->clear(tile->backend, tile->before, SQ_SOLVE_ROWS * sizeof(double)));
+    SQ_TRY(solve->clear(tile->backend, tile->error, SQ_SOLVE_ROWS * sizeof(double)));
+    for (int64_t j = 0; j < tile->n; j += group_size)
+        SQ_TRY(descend_group(tile, j, j + group_size < tile->n ? j + group_size : tile->n));
+    SQ_TRY(solve->keep_better(tile->backend, tile->n, tile->groups, tile->before, tile->old_codes, tile->old_scale,
+                              tile->error, tile->codes, tile->scales));
+    return sq_tile_residual(tile);
+}
+
+/* The share of the tile's error that the last round took away. */
+static enum sq_status round_gain(const struct sq_tile *tile, double *gain_p)
+{
+    const struct sq_backend_ops *ops = tile->backend->ops;
+    double before[SQ_SOLVE_ROWS], after[SQ_SOLVE_ROWS], sum_before = 0, sum_after = 0;
+    SQ_TRY(ops->download(tile->backend, tile->before, sizeof before, before));
+    SQ_TRY(ops->download(tile->backend, tile->error, sizeof after, after));
+    for (int r = 0; r < SQ_SOLVE_ROWS; r++) {
+        sum_before += before[r];
+        sum_after += after[r];
+    }
+    *gain_p = sum_before > 0 ? 1 - sum_after / sum_before : 0;
+    return SQ_OK;
+}
+
+enum sq_status sq_tile_refine(struct sq_tile *tile)
+{
+    double gain = 1;
+    for (int round = 0; round < tile->options->refine && gain >= WORTH_ANOTHER; round++) {
+        SQ_TRY(refine_round(tile));
+        SQ_TRY(round_gain(tile, &gain));
+    }
+    return SQ_OK;
+}

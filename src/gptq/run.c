@@ -1,0 +1,160 @@
+#include "gptq/run.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "gptq/progress.h"
+#include "gptq/run_private.h"
+#include "gptq/stop.h"
+
+int64_t sq_run_end(const struct sq_job *job)
+{
+    return sq_model_n_blocks(job->model) + (job->config->lm_head ? 1 : 0);
+}
+
+int sq_run_n_groups(const struct sq_job *job, int64_t block)
+{
+    return block < sq_model_n_blocks(job->model) ? sq_model_n_groups(job->model) : 1;
+}
+
+/* --- steps that both ways of propagation take
+ * -------------------------------------------------------------------------- */
+
+enum sq_status sq_run_to_group(struct sq_run_state *run, int index)
+{
+    double since = sq_seconds();
+    enum sq_status status = sq_forward_to_group(run->job->forward, index);
+    sq_job_clock(run->job, SQ_STAGE_FORWARD, &since);
+    return sq_comm_agree(run->job->world, status);
+}
+
+enum sq_status sq_run_hessian(struct sq_run_state *run, int root, struct sq_matrix hessian)
+{
+    struct sq_job *job = run->job;
+    double since = sq_seconds();
+    enum sq_status status = sq_hessian_make(job->backend, job->world, root, &job->shards, job->tokens.length,
+                                            sq_forward_group_input(job->forward), &job->hessian, hessian);
+    sq_job_clock(job, SQ_STAGE_HESSIAN, &since);
+    return status;
+}
+
+enum sq_status sq_run_finish_layers(struct sq_run_state *run, enum sq_status status, const int *layers, int count,
+                                    const struct sq_layer_report *reports, double seconds)
+{
+    double since = sq_seconds();
+    SQ_TRY(sq_store_finish_layers(run->job->store, status, layers, count, reports));
+    sq_job_clock(run->job, SQ_STAGE_STORE, &since);
+    for (int i = 0; i < count; i++)
+        sq_progress_layer(run->job, layers[i], &reports[i], seconds, ++run->n_done - run->n_done_before,
+                          sq_seconds() - run->started);
+    return SQ_OK;
+}
+
+enum sq_status sq_run_save_state(struct sq_run_state *run, int64_t block)
+{
+    struct sq_job *job = run->job;
+    int64_t due = job->world->rank == 0 && sq_seconds() - run->saved >= job->config->state_seconds;
+    SQ_TRY(sq_comm_max_i64(job->world, &due, 1));
+    if (!due) return SQ_OK;
+    double since = sq_seconds();
+    SQ_TRY(sq_state_save(job->state, block, job->shards.samples.first, job->shards.samples.count,
+                         sq_forward_hidden(job->forward)));
+    sq_job_clock(job, SQ_STAGE_STORE, &since);
+    run->saved = sq_seconds();
+    return SQ_OK;
+}
+
+/* --- propagation "quantized": each group's input is computed with everything before it already quantized
+ * --------------- */
+
+static enum sq_status solve_group(struct sq_run_state *run, const struct sq_group *group, struct sq_spread *spread_p)
+{
+    struct sq_job *job = run->job;
+    struct sq_layer_report reports[SQ_STEP_MAX];
+    double since = sq_seconds();
+    int64_t n = sq_model_linear(job->model, group->first)->in_features;
+    job->factor.hessian = sq_matrix_view(job->factor.hessian.data, SQ_F32, n, n);
+    SQ_TRY(sq_run_hessian(run, -1, job->factor.hessian));
+    SQ_TRY(sq_group_solve(job, group, spread_p, reports));
+    enum sq_status status =
+        sq_run_finish_layers(run, SQ_OK, group->layers, group->n_layers, reports, sq_seconds() - since);
+    if (status != SQ_OK) sq_spread_release(spread_p);
+    return status;
+}
+
+/* Quantizes or restores a group, and sets its weights where something still needs them. */
+static enum sq_status do_group(struct sq_run_state *run, int block, int index, bool is_last)
+{
+    struct sq_job *job = run->job;
+    struct sq_group group = sq_group_at(job, block, index);
+    if (group.n_layers == 0) return is_last ? SQ_OK : sq_group_set_weights(job, &group, NULL);
+    struct sq_spread spread;
+    if (sq_group_is_done(job, &group))
+        SQ_TRY(sq_group_restore(job, &group, &spread));
+    else
+        SQ_TRY(solve_group(run, &group, &spread));
+    enum sq_status status = is_last ? SQ_OK : sq_group_set_weights(job, &group, &spread);
+    sq_spread_release(&spread);
+    return sq_comm_agree(job->world, status);
+}
+
+/* is_last: nothing after this block's last group needs its output. */
+static enum sq_status do_block(struct sq_run_state *run, int64_t block, bool is_last)
+{
+    struct sq_job *job = run->job;
+    int n_groups = sq_run_n_groups(job, block);
+    SQ_TRY(sq_forward_load_block(job->forward, job->world, block));
+    for (int g = 0; g < n_groups; g++) {
+        SQ_TRY(sq_run_to_group(run, g));
+        SQ_TRY(do_group(run, (int)block, g, is_last && g == n_groups - 1));
+        SQ_TRY(sq_stop_check(job->world));
+    }
+    if (is_last) return SQ_OK;
+    double since = sq_seconds();
+    enum sq_status status = sq_forward_finish_block(job->forward);
+    sq_job_clock(job, SQ_STAGE_FORWARD, &since);
+    return sq_comm_agree(job->world, status);
+}
+
+static enum sq_status run_quantized(struct sq_run_state *run, int64_t first)
+{
+    int64_t end = sq_run_end(run->job);
+    for (int64_t block = first; block < end; block++) {
+        SQ_TRY(do_block(run, block, block == end - 1));
+        if (block < end - 1) SQ_TRY(sq_run_save_state(run, block + 1));
+    }
+    return SQ_OK;
+}
+
+/* --- start and end
+ * ------------------------------------------------------------------------------------------------------ */
+
+/* Activations before block *first_p: from the state file, or from the embedding. */
+static enum sq_status load_activations(struct sq_job *job, int64_t *first_p)
+{
+    double since = sq_seconds();
+    struct sq_range mine = job->shards.samples;
+    enum sq_status status;
+    if (job->state_block >= 0) {
+        sq_info("going on from the activations saved before block %lld", (long long)job->state_block + 1);
+        status = sq_state_load(job->state, mine.first, mine.count, sq_forward_hidden(job->forward));
+        *first_p = job->state_block;
+    } else {
+        status = sq_forward_embed(job->forward, job->world, job->tokens.ids + mine.first * job->tokens.length);
+        *first_p = 0;
+    }
+    sq_job_clock(job, SQ_STAGE_READ, &since);
+    return sq_comm_agree(job->world, status);
+}
+
+enum sq_status sq_run(struct sq_job *job)
+{
+    struct sq_run_state run = {.job = job, .started = sq_seconds(), .saved = sq_seconds()};
+    int64_t first = 0;
+    run.n_done_before = run.n_done = sq_job_n_done(job);
+    sq_progress_start(job, run.n_done);
+    if (sq_job_is_complete(job)) return SQ_OK;
+    sq_stop_catch_signals();
+    SQ_TRY(load_activations(job, &first));
+    if (job->config->propagation == SQ_PROPAGATION_ORIGINAL) return sq_run_original(&run, first);
+    return run_quantized(&run, first);
+}

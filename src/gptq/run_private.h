@@ -1,0 +1,37 @@
+/* What the two ways of propagation share. */
+#ifndef SQ_GPTQ_RUN_PRIVATE_H
+#define SQ_GPTQ_RUN_PRIVATE_H
+
+#include "gptq/group.h"
+#include "gptq/job.h"
+
+/* A run in progress. */
+struct sq_run_state {
+    struct sq_job *job;
+    double started, saved; /* clock at the start, and at the last saving of activations */
+    int n_done_before, n_done;
+};
+
+/* One past the last block to go through: lm_head counts as a block of one group when it is quantized. Local. */
+int64_t sq_run_end(const struct sq_job *job);
+
+/* LINEAR groups of a block in that sense. Local. */
+int sq_run_n_groups(const struct sq_job *job, int64_t block);
+
+/* Runs on to the group's input: forward.h. Collective. */
+enum sq_status sq_run_to_group(struct sq_run_state *run, int index) SQ_MUST_CHECK;
+
+/* H of the group's input into `hessian` [n, n], on every rank or on root alone. Collective on the world. */
+enum sq_status sq_run_hessian(struct sq_run_state *run, int root, struct sq_matrix hessian) SQ_MUST_CHECK;
+
+/* Marks the layers complete and shows them. `status` is this rank's own. Collective on the world. */
+enum sq_status sq_run_finish_layers(struct sq_run_state *run, enum sq_status status, const int *layers, int count,
+                                    const struct sq_layer_report *reports, double seconds) SQ_MUST_CHECK;
+
+/* Saves the activations before `block` when the last saving is long ago. Collective. */
+enum sq_status sq_run_save_state(struct sq_run_state *run, int64_t block) SQ_MUST_CHECK;
+
+/* Propagation "original" (run_original.c): from block `first` on. Collective. */
+enum sq_status sq_run_original(struct sq_run_state *run, int64_t first) SQ_MUST_CHECK;
+
+#endif

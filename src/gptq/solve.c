@@ -1,0 +1,73 @@
+#include "gptq/solve.h"
+
+#include <string.h>
+
+#include "base/log.h"
+#include "gptq/solve_tile.h"
+
+size_t sq_solve_scratch_bytes(const struct sq_solve_options *options, int64_t n)
+{
+    struct sq_tile tile;
+    return sq_tile_layout(options, n, NULL, &tile);
+}
+
+static enum sq_status load_weights(struct sq_tile *tile, struct sq_matrix weights)
+{
+    const struct sq_backend_ops *ops = tile->backend->ops;
+    bool finite = false;
+    SQ_TRY(ops->all_finite(tile->backend, weights, &finite));
+    if (!finite) {
+        sq_error("the weights to quantize hold a NaN or an infinity");
+        return SQ_ERR_NUMERIC;
+    }
+    return ops->solve->load(tile->backend, weights, tile->factor->backend_dead, tile->weights);
+}
+
+/* What the weights and plain rounding would give: norm and error_rtn; codes and scales are those of plain rounding. */
+static enum sq_status measure_rounding(struct sq_tile *tile)
+{
+    SQ_TRY(sq_tile_form(tile, tile->weights, tile->norm));
+    SQ_TRY(sq_tile_rtn(tile));
+    SQ_TRY(sq_tile_residual(tile));
+    return sq_tile_form(tile, tile->errors, tile->error_rtn);
+}
+
+static enum sq_status solve(struct sq_tile *tile)
+{
+    SQ_TRY(tile->options->solver == SQ_SOLVER_OBQ ? sq_tile_obq(tile) : sq_tile_gptq(tile));
+    SQ_TRY(sq_tile_residual(tile));
+    /* a Hessian that no damping makes positive definite has no minimum to descend to */
+    if (tile->options->refine > 0 && !tile->factor->diagonal_only) return sq_tile_refine(tile);
+    return sq_tile_form(tile, tile->errors, tile->error);
+}
+
+static enum sq_status download(const struct sq_tile *tile, const struct sq_solve_result *result)
+{
+    const struct sq_backend_ops *ops = tile->backend->ops;
+    int64_t rows = tile->rows;
+    size_t figure_bytes = (size_t)rows * sizeof(double), cells = (size_t)(rows * tile->groups);
+    SQ_TRY(ops->solve->unload(tile->backend, rows, tile->n, tile->groups, tile->codes, tile->scales, tile->row_codes,
+                              tile->row_scales, tile->row_zeros));
+    SQ_TRY(ops->download(tile->backend, tile->row_codes, (size_t)(rows * tile->n), result->codes));
+    SQ_TRY(ops->download(tile->backend, tile->row_scales, cells * sizeof(float), result->scales));
+    SQ_TRY(ops->download(tile->backend, tile->row_zeros, cells, result->zeros));
+    const double *error = tile->options->solver == SQ_SOLVER_RTN ? tile->error_rtn : tile->error;
+    SQ_TRY(ops->download(tile->backend, error, figure_bytes, result->error));
+    SQ_TRY(ops->download(tile->backend, tile->error_rtn, figure_bytes, result->error_rtn));
+    return ops->download(tile->backend, tile->norm, figure_bytes, result->norm);
+}
+
+enum sq_status sq_solve_tile(struct sq_backend *backend, const struct sq_factor *factor,
+                             const struct sq_solve_options *options, struct sq_matrix weights, void *scratch,
+                             struct sq_solve_result *result)
+{
+    struct sq_tile tile;
+    sq_tile_layout(options, factor->n, scratch, &tile);
+    tile.backend = backend;
+    tile.factor = factor;
+    tile.rows = weights.rows;
+    SQ_TRY(load_weights(&tile, weights));
+    SQ_TRY(measure_rounding(&tile));
+    if (options->solver != SQ_SOLVER_RTN) SQ_TRY(solve(&tile));
+    return download(&tile, result);
+}

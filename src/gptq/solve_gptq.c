@@ -1,0 +1,82 @@
+/* GPTQ on one tile: Q_j = grid(W_j + sum_{k<j} (W_k - Q_k) M_kj), in blocks of columns. What comes from earlier blocks
+ * is one product (left-looking), the rest happens inside the block. */
+#include "gptq/solve_tile.h"
+
+/* Columns [j, j + columns) in processing order, with products = what the columns before j add to them. */
+static enum sq_status quantize_block(struct sq_tile *tile, int64_t j, int64_t columns, const float *products)
+{
+    const struct sq_factor *factor = tile->factor;
+    struct sq_column_block block = {.columns = columns,
+                                    .index = (const int32_t *)factor->backend_order + j,
+                                    .unit = sq_matrix_part(factor->unit, j, columns, j, columns).data,
+                                    .unit_stride = factor->unit.stride,
+                                    .products = products,
+                                    .weights = tile->weights,
+                                    .scales = tile->scales,
+                                    .group_size = tile->options->grid.group_size,
+                                    .max_code = sq_grid_max_code(&tile->options->grid),
+                                    .errors = sq_tile_columns(tile->errors, j),
+                                    .codes = tile->codes};
+    return tile->backend->ops->solve->quantize(tile->backend, &block);
+}
+
+static int64_t block_columns(int64_t j, int64_t end)
+{
+    return end - j < SQ_SOLVE_BLOCK ? end - j : SQ_SOLVE_BLOCK;
+}
+
+/* Grids fixed beforehand from the original weights, any order. */
+static enum sq_status solve_static(struct sq_tile *tile)
+{
+    SQ_TRY(sq_tile_find_scales(tile, tile->factor->diagonal.data));
+    for (int64_t j = 0; j < tile->n; j += SQ_SOLVE_BLOCK) {
+        int64_t columns = block_columns(j, tile->n);
+        struct sq_matrix unit = sq_matrix_part(tile->factor->unit, j, columns, 0, j);
+        SQ_TRY(sq_tile_product(tile, unit, tile->errors, false, tile->parts[0]));
+        SQ_TRY(quantize_block(tile, j, columns, tile->parts[0]));
+    }
+    return SQ_OK;
+}
+
+/* The grid of the group at column j from its weights as updated by the columns before it; products: that update. */
+static enum sq_status find_group_scales(struct sq_tile *tile, int64_t j, int64_t columns, float *products)
+{
+    const struct sq_backend_ops *ops = tile->backend->ops;
+    const struct sq_grid *grid = &tile->options->grid;
+    int64_t group = j / grid->group_size * SQ_SOLVE_ROWS, size = columns * SQ_SOLVE_ROWS;
+    float *updated = tile->parts[1];
+    struct sq_tile_scales scales = {tile->scales.scale + group, tile->scales.inverse + group,
+                                    tile->scales.zero + group};
+    SQ_TRY(ops->solve->copy(tile->backend, sq_tile_columns(tile->weights, j), (size_t)size * sizeof *updated, updated));
+    SQ_TRY(ops->add(tile->backend, sq_matrix_view(products, SQ_F32, columns, SQ_SOLVE_ROWS),
+                    sq_matrix_view(updated, SQ_F32, columns, SQ_SOLVE_ROWS)));
+    return ops->solve->find_scales(tile->backend, grid, sq_tile_scale_rule(tile), columns, updated,
+                                   (const float *)tile->factor->diagonal.data + j, scales);
+}
+
+/* Columns [first, end): one group, in natural order. */
+static enum sq_status solve_group(struct sq_tile *tile, int64_t first, int64_t end)
+{
+    struct sq_matrix unit = tile->factor->unit;
+    float *products = tile->parts[0];
+    SQ_TRY(sq_tile_product(tile, sq_matrix_part(unit, first, end - first, 0, first), tile->errors, false, products));
+    SQ_TRY(find_group_scales(tile, first, end - first, products));
+    for (int64_t j = first; j < end; j += SQ_SOLVE_BLOCK) {
+        int64_t columns = block_columns(j, end);
+        struct sq_matrix inside = sq_matrix_part(unit, j, columns, first, j - first);
+        float *block_products = sq_tile_columns(products, j - first);
+        SQ_TRY(sq_tile_product(tile, inside, sq_tile_columns(tile->errors, first), true, block_products));
+        SQ_TRY(quantize_block(tile, j, columns, block_products));
+    }
+    return SQ_OK;
+}
+
+enum sq_status sq_tile_gptq(struct sq_tile *tile)
+{
+    int64_t group_size = tile->options->grid.group_size;
+    bool natural = tile->options->order == SQ_ORDER_NATURAL;
+    if (!natural || tile->options->static_groups || group_size >= tile->n) return solve_static(tile);
+    for (int64_t j = 0; j < tile->n; j += group_size)
+        SQ_TRY(solve_group(tile, j, j + group_size < tile->n ? j + group_size : tile->n));
+    return SQ_OK;
+}

@@ -1,0 +1,97 @@
+#include "gptq/solve_tile.h"
+
+/* Columns of one product. A few fixed lengths keep the number of distinct shapes small, and with it what a backend has
+ * to prepare for each shape. */
+#define PANEL 1024
+
+static int64_t larger(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* The next `count` elements of scratch, 64-byte aligned. */
+static void *take(char *scratch, size_t *used, int64_t count, size_t size)
+{
+    void *memory = scratch ? scratch + *used : NULL;
+    *used += ((size_t)count * size + 63) / 64 * 64;
+    return memory;
+}
+
+size_t sq_tile_layout(const struct sq_solve_options *options, int64_t n, char *scratch, struct sq_tile *tile_p)
+{
+    const int64_t rows = SQ_SOLVE_ROWS;
+    int64_t groups = sq_grid_n_groups(&options->grid, n), group_size = options->grid.group_size;
+    size_t used = 0;
+    struct sq_tile t = {.options = options, .n = n, .groups = groups};
+    t.width = larger(SQ_SOLVE_COLUMNS, group_size < n ? group_size : n);
+    t.weights = take(scratch, &used, n * rows, sizeof(float));
+    t.errors = take(scratch, &used, n * rows, sizeof(float));
+    t.codes = take(scratch, &used, n * rows, 1);
+    t.old_codes = take(scratch, &used, n * rows, 1);
+    t.scales.scale = take(scratch, &used, groups * rows, sizeof(float));
+    t.scales.inverse = take(scratch, &used, groups * rows, sizeof(float));
+    t.scales.zero = take(scratch, &used, groups * rows, sizeof(float));
+    t.old_scale = take(scratch, &used, groups * rows, sizeof(float));
+    for (int i = 0; i < 4; i++)
+        t.parts[i] = take(scratch, &used, t.width * rows, sizeof(float));
+    t.centred = take(scratch, &used, SQ_SOLVE_COLUMNS * rows, sizeof(float));
+    double **figures[] = {&t.error, &t.error_rtn, &t.norm, &t.before};
+    for (int i = 0; i < 4; i++)
+        *figures[i] = take(scratch, &used, rows, sizeof(double));
+    t.row_codes = take(scratch, &used, rows * n, 1);
+    t.row_zeros = take(scratch, &used, rows * groups, 1);
+    t.row_scales = take(scratch, &used, rows * groups, sizeof(float));
+    *tile_p = t;
+    return used;
+}
+
+enum sq_status sq_tile_product(const struct sq_tile *tile, struct sq_matrix a, float *x, bool accumulate, float *out)
+{
+    const struct sq_backend_ops *ops = tile->backend->ops;
+    struct sq_matrix y = sq_matrix_view(out, SQ_F32, a.rows, SQ_SOLVE_ROWS);
+    if (a.cols == 0 && !accumulate)
+        return ops->solve->clear(tile->backend, out, (size_t)(a.rows * SQ_SOLVE_ROWS) * sizeof *out);
+    for (int64_t k = 0; k < a.cols; k += PANEL) {
+        int64_t columns = a.cols - k < PANEL ? a.cols - k : PANEL;
+        struct sq_matrix panel = sq_matrix_part(a, 0, a.rows, k, columns);
+        struct sq_matrix part = sq_matrix_view(sq_tile_columns(x, k), SQ_F32, columns, SQ_SOLVE_ROWS);
+        SQ_TRY(ops->matmul(tile->backend, panel, part, accumulate || k > 0, y));
+    }
+    return SQ_OK;
+}
+
+enum sq_status sq_tile_form(const struct sq_tile *tile, float *x, double *sums)
+{
+    const struct sq_solve_ops *solve = tile->backend->ops->solve;
+    struct sq_matrix hessian = tile->factor->hessian;
+    SQ_TRY(solve->clear(tile->backend, sums, SQ_SOLVE_ROWS * sizeof *sums));
+    for (int64_t j = 0; j < tile->n; j += SQ_SOLVE_BLOCK) {
+        int64_t columns = tile->n - j < SQ_SOLVE_BLOCK ? tile->n - j : SQ_SOLVE_BLOCK;
+        float *block = sq_tile_columns(x, j), *before = tile->parts[0], *own = tile->parts[1];
+        SQ_TRY(sq_tile_product(tile, sq_matrix_part(hessian, j, columns, 0, j), x, false, before));
+        SQ_TRY(sq_tile_product(tile, sq_matrix_part(hessian, j, columns, j, columns), block, false, own));
+        SQ_TRY(solve->dot(tile->backend, columns, block, before, 2, sums));
+        SQ_TRY(solve->dot(tile->backend, columns, block, own, 1, sums));
+    }
+    return SQ_OK;
+}
+
+enum sq_scale_rule sq_tile_scale_rule(const struct sq_tile *tile)
+{
+    static const enum sq_scale_rule rules[] = {[SQ_GRID_SEARCH] = SQ_SCALE_SEARCH,
+                                               [SQ_GRID_REFERENCE] = SQ_SCALE_REFERENCE,
+                                               [SQ_GRID_ABSMAX] = SQ_SCALE_ABSMAX};
+    return rules[tile->options->grid_kind];
+}
+
+enum sq_status sq_tile_find_scales(struct sq_tile *tile, const float *importance)
+{
+    return tile->backend->ops->solve->find_scales(tile->backend, &tile->options->grid, sq_tile_scale_rule(tile),
+                                                  tile->n, tile->weights, importance, tile->scales);
+}
+
+enum sq_status sq_tile_residual(struct sq_tile *tile)
+{
+    return tile->backend->ops->solve->residual(tile->backend, &tile->options->grid, tile->n, tile->weights,
+                                               tile->scales, tile->codes, tile->errors);
+}

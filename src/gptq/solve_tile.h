@@ -1,0 +1,65 @@
+/* One tile of rows in work: where its arrays stand in the worker's scratch, and the products that all solvers need. */
+#ifndef SQ_GPTQ_SOLVE_TILE_H
+#define SQ_GPTQ_SOLVE_TILE_H
+
+#include "gptq/solve.h"
+
+/* Columns of a block of GPTQ, and of a block of a quadratic form. */
+#define SQ_SOLVE_BLOCK 128
+
+struct sq_tile {
+    struct sq_backend *backend;
+    const struct sq_factor *factor;
+    const struct sq_solve_options *options;
+    int64_t n, groups, rows;
+    int64_t width; /* columns that each of the four parts has room for */
+    /* [n, ROWS], plain order unless said otherwise */
+    float *weights;
+    float *errors; /* w - q; processing order while GPTQ runs */
+    uint8_t *codes, *old_codes;
+    /* [groups, ROWS] */
+    struct sq_tile_scales scales;
+    float *old_scale;
+    float *parts[4]; /* [width, ROWS] */
+    float *centred;  /* [SQ_SOLVE_COLUMNS, ROWS] */
+    /* [ROWS] */
+    double *error, *error_rtn, *norm, *before;
+    /* by rows, as in sq_solve_result */
+    uint8_t *row_codes, *row_zeros;
+    float *row_scales;
+};
+
+/* Lays the tile's arrays out in scratch (NULL: only counts); returns the bytes. */
+size_t sq_tile_layout(const struct sq_solve_options *options, int64_t n, char *scratch, struct sq_tile *tile_p);
+
+/* The columns of [columns, ROWS] from column j on. */
+static inline float *sq_tile_columns(float *tile, int64_t j)
+{
+    return tile + j * SQ_SOLVE_ROWS;
+}
+
+/* out [a.rows, ROWS] = a x (accumulate: out += a x), x f32 [a.cols, ROWS]; zero when a has no columns. */
+enum sq_status sq_tile_product(const struct sq_tile *tile, struct sq_matrix a, float *x, bool accumulate,
+                               float *out) SQ_MUST_CHECK;
+
+/* sums[row] = x H x' by rows, x [n, ROWS] in plain order: sum over blocks b of x_b (2 H_b,<b x_<b + H_bb x_b). */
+enum sq_status sq_tile_form(const struct sq_tile *tile, float *x, double *sums) SQ_MUST_CHECK;
+
+/* The grids of all groups from the original weights; a search weighs errors by importance [n] (NULL: all alike). */
+enum sq_status sq_tile_find_scales(struct sq_tile *tile, const float *importance) SQ_MUST_CHECK;
+
+/* The rule for a scale that the options' kind of grid asks for. */
+enum sq_scale_rule sq_tile_scale_rule(const struct sq_tile *tile);
+
+/* errors = w - q for all columns in plain order. */
+enum sq_status sq_tile_residual(struct sq_tile *tile) SQ_MUST_CHECK;
+
+/* The solvers: each fills codes and scales. What errors holds afterwards is not defined. */
+enum sq_status sq_tile_rtn(struct sq_tile *tile) SQ_MUST_CHECK;
+enum sq_status sq_tile_gptq(struct sq_tile *tile) SQ_MUST_CHECK;
+enum sq_status sq_tile_obq(struct sq_tile *tile) SQ_MUST_CHECK;
+
+/* Refines codes and scales in up to options->refine rounds; errors hold w - q before and after. Fills error. */
+enum sq_status sq_tile_refine(struct sq_tile *tile) SQ_MUST_CHECK;
+
+#endif

@@ -1,0 +1,59 @@
+/* The rows of a group of linears, spread over ranks: fixed tiles of SQ_SOLVE_ROWS output rows, each with one record in
+ * a shared buffer. A rank fills the records of its tiles (by solving, or from the store); one all-gather later every
+ * rank has all of them. */
+#ifndef SQ_GPTQ_SPREAD_H
+#define SQ_GPTQ_SPREAD_H
+
+#include "base/status.h"
+#include "gptq/solve.h"
+#include "io/store.h"
+#include "mpi/comm.h"
+#include "mpi/split.h"
+#include "model/architecture.h"
+#include "model/model.h"
+
+/* One quantized linear of the group. */
+struct sq_spread_member {
+    const struct sq_linear *linear;
+    int layer; /* index in the store */
+    struct sq_grid grid;
+    int64_t n_groups, first_tile, n_tiles;
+    size_t record_bytes, first_byte;
+};
+
+struct sq_spread {
+    struct sq_spread_member members[SQ_STEP_MAX];
+    int n_members;
+    int64_t n_tiles;
+    struct sq_range mine;    /* this rank's tiles */
+    size_t *offsets, *sizes; /* [ranks] of each rank's records in the buffer */
+    size_t bytes;            /* of all records */
+    char *records;           /* points into the caller's buffer */
+};
+
+/* One tile of the group. */
+struct sq_spread_tile {
+    const struct sq_spread_member *member;
+    int64_t tile, row, rows; /* tile and first row within the member */
+    struct sq_solve_result result;
+};
+
+/* Bytes of the records of these members; the largest over all groups sizes the buffer. Local. */
+size_t sq_spread_bytes(const struct sq_spread_member *members, int n_members);
+
+/* Fills in the derived fields of the members (linear, layer and grid are given) and who owns what. `buffer` holds at
+ * least sq_spread_bytes(). Released with sq_spread_release(). Local. */
+enum sq_status sq_spread_make(const struct sq_comm *comm, struct sq_spread_member *members, int n_members, void *buffer,
+                              struct sq_spread *spread_p) SQ_MUST_CHECK;
+void sq_spread_release(struct sq_spread *spread);
+
+/* Tile t of the group, with pointers into its record. Local. */
+struct sq_spread_tile sq_spread_tile(const struct sq_spread *spread, int64_t t);
+
+/* After every rank has filled the records of its tiles, all have all. Collective. */
+enum sq_status sq_spread_gather(const struct sq_spread *spread, const struct sq_comm *comm) SQ_MUST_CHECK;
+
+/* Error figures of a member, summed over its rows in order. Local, after the gather. */
+void sq_spread_errors(const struct sq_spread *spread, int member, double *error_p, double *error_rtn_p);
+
+#endif

@@ -1,0 +1,227 @@
+#include "gptq/verify.h"
+
+#include <string.h>
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "gptq/compute.h"
+#include "gptq/hessian.h"
+#include "gptq/shards.h"
+#include "gptq/solve.h"
+#include "io/tokens.h"
+#include "model/forward.h"
+
+struct verification {
+    const struct sq_comm *world;
+    struct sq_backend *backend;
+    struct sq_checkpoint *original, *quantized;
+    struct sq_model *original_model, *model;
+    struct sq_tokens tokens;
+    struct sq_shards shards;
+    struct sq_forward *forward;
+    struct sq_hessian_workspace workspace;
+    struct sq_matrix hessian; /* [n, n] of the present group */
+    float *scratch;           /* [workers, 3, SQ_SOLVE_ROWS, n_max] */
+    double *figures;          /* [rows of the widest layer, 2]: error and norm of each row */
+    int64_t n_max, rows_max;
+    const struct sq_linear *linear;
+    struct sq_range tiles; /* this rank's, of the present layer */
+};
+
+/* --- one layer
+ * ----------------------------------------------------------------------------------------------------------- */
+
+static double dot(const float *a, const float *b, int64_t n)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += (double)a[i] * (double)b[i];
+    return sum;
+}
+
+/* Rows of x H x' for each row of x [rows, n]; product is scratch of the same shape. */
+static enum sq_status quadratic(const struct verification *v, struct sq_matrix x, struct sq_matrix product,
+                                double *values)
+{
+    SQ_TRY(v->backend->ops->matmul(v->backend, x, v->hessian, false, product));
+    for (int64_t r = 0; r < x.rows; r++)
+        values[2 * r] = dot((float *)x.data + r * x.stride, (float *)product.data + r * product.stride, x.cols);
+    return SQ_OK;
+}
+
+static enum sq_status measure_tile(void *context, int64_t index, int worker)
+{
+    struct verification *v = context;
+    const struct sq_linear *linear = v->linear;
+    int64_t n = linear->in_features, row = (v->tiles.first + index) * SQ_SOLVE_ROWS;
+    int64_t rows = linear->out_features - row < SQ_SOLVE_ROWS ? linear->out_features - row : SQ_SOLVE_ROWS;
+    float *weights = v->scratch + (int64_t)worker * 3 * SQ_SOLVE_ROWS * v->n_max;
+    float *errors = weights + SQ_SOLVE_ROWS * v->n_max, *product = errors + SQ_SOLVE_ROWS * v->n_max;
+    double *figures = v->figures + 2 * row;
+    SQ_TRY(sq_checkpoint_read_linear(v->original, linear->name, linear->out_features, n, row, rows, weights));
+    SQ_TRY(sq_checkpoint_read_linear(v->quantized, linear->name, linear->out_features, n, row, rows, errors));
+    for (int64_t i = 0; i < rows * n; i++)
+        errors[i] = weights[i] - errors[i];
+    struct sq_matrix space = sq_matrix_view(product, SQ_F32, rows, n);
+    SQ_TRY(quadratic(v, sq_matrix_view(errors, SQ_F32, rows, n), space, figures));
+    return quadratic(v, sq_matrix_view(weights, SQ_F32, rows, n), space, figures + 1);
+}
+
+/* Sums the rows' figures in order of rows, after all ranks have measured theirs. */
+static enum sq_status measure_layer(struct verification *v, double *error_p)
+{
+    int size = v->world->size;
+    int64_t n_tiles = (v->linear->out_features + SQ_SOLVE_ROWS - 1) / SQ_SOLVE_ROWS;
+    void *memory = NULL;
+    SQ_TRY(sq_alloc("shares of rows", 2 * (int64_t)size, sizeof(size_t), &memory));
+    size_t *offsets = memory, *bytes = offsets + size;
+    for (int r = 0; r < size; r++) {
+        struct sq_range share = sq_split(n_tiles, r, size);
+        offsets[r] = (size_t)share.first * SQ_SOLVE_ROWS * 2 * sizeof(double);
+        bytes[r] = (size_t)share.count * SQ_SOLVE_ROWS * 2 * sizeof(double);
+    }
+    v->tiles = sq_split(n_tiles, v->world->rank, size);
+    enum sq_status status =
+        sq_comm_agree(v->world, v->backend->ops->parallel(v->backend, v->tiles.count, measure_tile, v));
+    if (status == SQ_OK) status = sq_comm_all_gather(v->world, v->figures, offsets, bytes);
+    sq_free(memory);
+    double error = 0, norm = 0;
+    for (int64_t r = 0; r < v->linear->out_features; r++) {
+        error += v->figures[2 * r];
+        norm += v->figures[2 * r + 1];
+    }
+    *error_p = norm > 0 ? error / norm : 0;
+    return status;
+}
+
+/* --- the walk through the model
+ * ------------------------------------------------------------------------------------------ */
+
+static bool is_packed(const struct verification *v, const struct sq_linear *linear)
+{
+    char *name = NULL;
+    if (sq_string_format(&name, "%s.weight", linear->name) != SQ_OK) return false;
+    bool packed = !sq_checkpoint_find(v->quantized, name);
+    sq_free(name);
+    return packed;
+}
+
+static enum sq_status verify_group(struct verification *v, int block, int group, sq_verify_fn *show, void *context)
+{
+    int first = 0, count = sq_model_group_linears(v->model, block, group, &first);
+    bool any_packed = false;
+    SQ_TRY(sq_comm_agree(v->world, sq_forward_to_group(v->forward, group)));
+    for (int i = 0; i < count; i++)
+        any_packed |= is_packed(v, sq_model_linear(v->model, first + i));
+    if (any_packed) {
+        int64_t n = sq_model_linear(v->model, first)->in_features;
+        v->hessian = sq_matrix_view(v->hessian.data, SQ_F32, n, n);
+        SQ_TRY(sq_hessian_make(v->backend, v->world, -1, &v->shards, v->tokens.length,
+                               sq_forward_group_input(v->forward), &v->workspace, v->hessian));
+    }
+    for (int i = 0; i < count; i++) {
+        v->linear = sq_model_linear(v->model, first + i);
+        SQ_TRY(sq_forward_load_linear(v->forward, v->world, i));
+        if (!is_packed(v, v->linear)) continue;
+        double error = 0;
+        SQ_TRY(measure_layer(v, &error));
+        show(context, v->linear->name, v->linear->out_features, v->linear->in_features, error);
+    }
+    return SQ_OK;
+}
+
+static enum sq_status verify_blocks(struct verification *v, sq_verify_fn *show, void *context)
+{
+    int64_t n_blocks = sq_model_n_blocks(v->model);
+    bool has_packed_head =
+        is_packed(v, sq_model_linear(v->model, sq_model_n_linears(v->model) - 1)) && !sq_model_is_tied(v->model);
+    SQ_TRY(sq_forward_embed(v->forward, v->world, v->tokens.ids + v->shards.samples.first * v->tokens.length));
+    for (int64_t block = 0; block < n_blocks; block++) {
+        SQ_TRY(sq_forward_load_block(v->forward, v->world, block));
+        for (int g = 0; g < sq_model_n_groups(v->model); g++)
+            SQ_TRY(verify_group(v, (int)block, g, show, context));
+        SQ_TRY(sq_comm_agree(v->world, sq_forward_finish_block(v->forward)));
+    }
+    if (!has_packed_head) return SQ_OK;
+    SQ_TRY(sq_forward_load_block(v->forward, v->world, n_blocks));
+    return verify_group(v, (int)n_blocks, 0, show, context);
+}
+
+/* --- opening and closing
+ * ------------------------------------------------------------------------------------------------- */
+
+static enum sq_status open_models(struct verification *v, const struct sq_config *config)
+{
+    SQ_TRY(sq_checkpoint_open(config->model, &v->original));
+    SQ_TRY(sq_model_open(v->original, &v->original_model));
+    SQ_TRY(sq_checkpoint_open(config->checkpoint, &v->quantized));
+    SQ_TRY(sq_model_open(v->quantized, &v->model));
+    int n = sq_model_n_linears(v->model);
+    bool same = n == sq_model_n_linears(v->original_model);
+    for (int i = 0; i < n && same; i++) {
+        const struct sq_linear *a = sq_model_linear(v->model, i), *b = sq_model_linear(v->original_model, i);
+        same = !strcmp(a->name, b->name) && a->in_features == b->in_features && a->out_features == b->out_features;
+    }
+    if (same) return SQ_OK;
+    sq_error("%s is not a quantized form of %s: their linear layers differ", config->checkpoint, config->model);
+    return SQ_ERR_INPUT;
+}
+
+static enum sq_status take_memory(struct verification *v, enum sq_dtype compute)
+{
+    struct sq_forward_options options = {
+        .compute = compute, .n_samples = v->shards.samples.count, .length = v->tokens.length};
+    void *scratch = NULL, *figures = NULL;
+    for (int i = 0; i < sq_model_n_linears(v->model); i++) {
+        const struct sq_linear *linear = sq_model_linear(v->model, i);
+        if (linear->in_features > v->n_max) v->n_max = linear->in_features;
+        if (linear->out_features > v->rows_max) v->rows_max = linear->out_features;
+    }
+    SQ_TRY(sq_forward_create(v->backend, v->model, &options, &v->forward));
+    SQ_TRY(sq_hessian_create(v->backend, v->n_max, &v->workspace));
+    SQ_TRY(v->backend->ops->alloc(v->backend, "a Hessian", (size_t)(v->n_max * v->n_max) * sizeof(float),
+                                  &v->hessian.data));
+    SQ_TRY(sq_alloc("rows to verify", 3 * SQ_SOLVE_ROWS * v->n_max * v->backend->n_workers, sizeof(float), &scratch));
+    v->scratch = scratch;
+    SQ_TRY(sq_alloc("figures of rows", 2 * (v->rows_max + SQ_SOLVE_ROWS), sizeof(double), &figures));
+    v->figures = figures;
+    return SQ_OK;
+}
+
+static void close_all(struct verification *v)
+{
+    sq_free(v->figures);
+    sq_free(v->scratch);
+    sq_forward_destroy(v->forward);
+    if (v->backend) {
+        v->backend->ops->free(v->backend, v->hessian.data);
+        sq_hessian_destroy(v->backend, &v->workspace);
+    }
+    sq_tokens_release(&v->tokens);
+    sq_model_close(v->model);
+    sq_model_close(v->original_model);
+    sq_checkpoint_close(v->quantized);
+    sq_checkpoint_close(v->original);
+    if (v->backend) v->backend->ops->destroy(v->backend);
+}
+
+static enum sq_status run(struct verification *v, const struct sq_config *config, sq_verify_fn *show, void *context)
+{
+    enum sq_dtype compute;
+    SQ_TRY(sq_comm_agree(v->world, sq_backend_create_cpu(config->threads, &v->backend)));
+    SQ_TRY(sq_compute_choose(v->world, v->backend, config->compute, &compute));
+    SQ_TRY(sq_comm_agree(v->world, open_models(v, config)));
+    SQ_TRY(sq_tokens_read(v->world, config->tokens, sq_model_vocab_size(v->model), sq_model_max_length(v->model),
+                          &v->tokens));
+    v->shards = sq_shards_make(v->tokens.n_samples, config->shards, v->world->rank, v->world->size);
+    SQ_TRY(sq_comm_agree(v->world, take_memory(v, compute)));
+    return verify_blocks(v, show, context);
+}
+
+enum sq_status sq_verify(const struct sq_config *config, const struct sq_comm *world, sq_verify_fn *show, void *context)
+{
+    struct verification v = {.world = world};
+    enum sq_status status = run(&v, config, show, context);
+    close_all(&v);
+    return status;
+}

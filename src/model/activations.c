@@ -1,0 +1,93 @@
+#define _GNU_SOURCE /* madvise */
+#include "model/activations.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/memory.h"
+
+#define PAGE ((size_t)4096) /* areas start at multiples of it; madvise asks for whole pages */
+
+/* A file without a name in folder, of this size, the space reserved. */
+static enum sq_status open_file(const char *folder, size_t bytes, int *file_p)
+{
+    char *path;
+    SQ_TRY(sq_string_format(&path, "%s/shardq-activations-XXXXXX", folder));
+    enum sq_status status = SQ_OK;
+    int file = mkstemp(path);
+    if (file < 0) {
+        sq_error("cannot make a file for activations in %s: %s", folder, strerror(errno));
+        status = SQ_ERR_IO;
+        goto out_free;
+    }
+    unlink(path);
+    int code = posix_fallocate(file, 0, (off_t)bytes);
+    if (code != 0) {
+        sq_error("cannot reserve %zu bytes for activations in %s: %s", bytes, folder, strerror(code));
+        close(file);
+        status = SQ_ERR_IO;
+        goto out_free;
+    }
+    *file_p = file;
+out_free:
+    sq_free(path);
+    return status;
+}
+
+static enum sq_status map_file(const char *folder, size_t bytes, char **memory_p)
+{
+    int file;
+    SQ_TRY(open_file(folder, bytes, &file));
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    if (memory == MAP_FAILED) sq_error("cannot map %zu bytes of activations: %s", bytes, strerror(errno));
+    close(file);
+    if (memory == MAP_FAILED) return SQ_ERR_IO;
+    *memory_p = memory;
+    return SQ_OK;
+}
+
+enum sq_status sq_activations_create(struct sq_backend *backend, const struct sq_slot_map *map, int64_t rows,
+                                     const char *folder, struct sq_activations *activations_p)
+{
+    struct sq_activations a = {.n_areas = map->n_persistent, .bytes = PAGE};
+    size_t starts[SQ_MAX_SLOTS];
+    for (int i = 0; i < a.n_areas; i++) {
+        a.strides[i] = map->persistent_stride[i];
+        starts[i] = a.bytes - PAGE;
+        a.bytes += ((size_t)(rows * a.strides[i]) + PAGE - 1) / PAGE * PAGE;
+    }
+    a.is_mapped = folder != NULL;
+    if (folder)
+        SQ_TRY(map_file(folder, a.bytes, &a.memory));
+    else
+        SQ_TRY(backend->ops->alloc(backend, "activations", a.bytes, (void **)&a.memory));
+    for (int i = 0; i < a.n_areas; i++)
+        a.areas[i] = a.memory + starts[i];
+    *activations_p = a;
+    return SQ_OK;
+}
+
+void sq_activations_destroy(struct sq_backend *backend, struct sq_activations *activations)
+{
+    if (activations->is_mapped)
+        munmap(activations->memory, activations->bytes);
+    else
+        backend->ops->free(backend, activations->memory);
+}
+
+void sq_activations_forget(const struct sq_activations *activations, int64_t row, int64_t rows)
+{
+    if (!activations->is_mapped) return;
+    for (int i = 0; i < activations->n_areas; i++) {
+        size_t start = (size_t)(activations->areas[i] - activations->memory);
+        size_t first = (start + (size_t)(row * activations->strides[i])) / PAGE * PAGE;
+        size_t end = start + (size_t)((row + rows) * activations->strides[i]);
+        madvise(activations->memory + first, end - first,
+                MADV_DONTNEED); /* advice: nothing is wrong if it is not taken */
+    }
+}

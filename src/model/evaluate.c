@@ -1,0 +1,258 @@
+#include "model/evaluate.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "model/final.h"
+#include "mpi/split.h"
+
+#define TOKENS 1024 /* positions whose logits are in memory at a time, per worker */
+
+/* Both models' final states and the softmax of every position so far; second: the reference, where there is one. */
+struct scoring {
+    struct sq_backend *backend;
+    const struct sq_tokens *tokens;
+    struct sq_range samples; /* this rank's */
+    struct sq_final finals[2];
+    int n_models;
+    struct sq_softmax *softmax[2]; /* backend memory [n_samples * length] */
+    float *targets;                /* the model's logit of the token that came next [n_samples * length] */
+    float *logits;                 /* backend memory [n_workers, 2, TOKENS, SQ_HEAD_ROWS] */
+    int64_t first;                 /* vocabulary entry of the piece of lm_head in memory */
+};
+
+/* Sums of one sample, as they are gathered. */
+struct sample_sums {
+    double nll, kl, agreements;
+};
+
+/* --- a piece of the vocabulary ------------------------------------------------------------------------------------ */
+
+static enum sq_status take_targets(const struct scoring *scoring, int64_t sample, int64_t position,
+                                   struct sq_matrix logits)
+{
+    const struct sq_tokens *tokens = scoring->tokens;
+    const int32_t *next = tokens->ids + (scoring->samples.first + sample) * tokens->length + position + 1;
+    float *targets = scoring->targets + sample * tokens->length + position;
+    for (int64_t i = 0; i < logits.rows; i++) {
+        int64_t col = next[i] - scoring->first;
+        if (col < 0 || col >= logits.cols) continue;
+        const float *logit = (const float *)logits.data + i * logits.stride + col;
+        SQ_TRY(scoring->backend->ops->download(scoring->backend, logit, sizeof *logit, &targets[i]));
+    }
+    return SQ_OK;
+}
+
+static enum sq_status fold_positions(const struct scoring *scoring, int64_t sample, int64_t position, int64_t count,
+                                     float *memory)
+{
+    struct sq_backend *backend = scoring->backend;
+    int64_t row = sample * scoring->tokens->length + position;
+    struct sq_matrix logits[2] = {0};
+    for (int m = 0; m < scoring->n_models; m++) {
+        struct sq_matrix states = scoring->finals[m].states;
+        logits[m] = sq_matrix_view(memory + m * TOKENS * SQ_HEAD_ROWS, SQ_F32, count, scoring->finals[m].weight.rows);
+        SQ_TRY(backend->ops->linear(backend, sq_matrix_part(states, row, count, 0, states.cols),
+                                    scoring->finals[m].weight, NULL, logits[m]));
+    }
+    SQ_TRY(take_targets(scoring, sample, position, logits[0]));
+    const struct sq_matrix none = {0};
+    for (int m = 0; m < scoring->n_models; m++)
+        SQ_TRY(backend->ops->softmax_fold(backend, logits[m], m == 1 ? logits[0] : none, scoring->first,
+                                          scoring->softmax[m] + row));
+    return SQ_OK;
+}
+
+static enum sq_status fold_sample(void *context, int64_t index, int worker)
+{
+    const struct scoring *scoring = context;
+    int64_t end = scoring->tokens->length - 1;
+    float *memory = scoring->logits + (int64_t)worker * 2 * TOKENS * SQ_HEAD_ROWS;
+    for (int64_t position = 0; position < end; position += TOKENS)
+        SQ_TRY(fold_positions(scoring, index, position, end - position < TOKENS ? end - position : TOKENS, memory));
+    return SQ_OK;
+}
+
+static enum sq_status fold_vocabulary(struct scoring *scoring, const struct sq_comm *comm)
+{
+    int64_t vocab = sq_model_vocab_size(scoring->finals[0].model);
+    for (int64_t rows; scoring->first < vocab; scoring->first += rows) {
+        rows = vocab - scoring->first < SQ_HEAD_ROWS ? vocab - scoring->first : SQ_HEAD_ROWS;
+        for (int m = 0; m < scoring->n_models; m++)
+            SQ_TRY(sq_final_load_head(&scoring->finals[m], comm, scoring->first, rows));
+        SQ_TRY(sq_comm_agree(
+            comm, scoring->backend->ops->parallel(scoring->backend, scoring->samples.count, fold_sample, scoring)));
+    }
+    return SQ_OK;
+}
+
+/* --- sums --------------------------------------------------------------------------------------------------------- */
+
+static double log_sum(const struct sq_softmax *softmax)
+{
+    return (double)softmax->max + log(softmax->sum);
+}
+
+/* softmax: host copies of this sample's, of both models. KL(p || q) = E_p[z_p - z_q] - lse_p + lse_q. */
+static struct sample_sums sum_sample(const struct scoring *scoring, struct sq_softmax *const softmax[2],
+                                     const float *targets)
+{
+    struct sample_sums sums = {0};
+    for (int64_t t = 0; t < scoring->tokens->length - 1; t++) {
+        const struct sq_softmax *q = &softmax[0][t], *p = &softmax[1][t];
+        sums.nll += log_sum(q) - (double)targets[t];
+        if (scoring->n_models == 1) continue;
+        sums.kl += p->cross / p->sum - log_sum(p) + log_sum(q);
+        sums.agreements += p->argmax == q->argmax;
+    }
+    return sums;
+}
+
+/* Each of this rank's samples into its place of sums [all samples]. */
+static enum sq_status sum_samples(const struct scoring *scoring, struct sample_sums *sums)
+{
+    int64_t length = scoring->tokens->length;
+    void *memory;
+    SQ_TRY(sq_alloc("softmaxes of a sample", 2 * length, sizeof(struct sq_softmax), &memory));
+    struct sq_softmax *const copies[2] = {memory, (struct sq_softmax *)memory + length};
+    enum sq_status status = SQ_OK;
+    for (int64_t s = 0; s < scoring->samples.count && status == SQ_OK; s++) {
+        for (int m = 0; m < scoring->n_models && status == SQ_OK; m++)
+            status = scoring->backend->ops->download(scoring->backend, scoring->softmax[m] + s * length,
+                                                     (size_t)length * sizeof(struct sq_softmax), copies[m]);
+        struct sample_sums sum = sum_sample(scoring, copies, scoring->targets + s * length);
+        if (status == SQ_OK && !isfinite(sum.nll + sum.kl)) {
+            sq_error("sample %lld: logits are NaN or infinite", (long long)(scoring->samples.first + s));
+            status = SQ_ERR_NUMERIC;
+        }
+        sums[scoring->samples.first + s] = sum;
+    }
+    sq_free(memory);
+    return status;
+}
+
+static enum sq_status gather_sums(const struct sq_comm *comm, int64_t n_samples, struct sample_sums *sums)
+{
+    void *memory = NULL;
+    enum sq_status status = sq_alloc("shares of samples", 2 * comm->size, sizeof(size_t), &memory);
+    size_t *offsets = memory, *bytes = offsets + comm->size;
+    for (int rank = 0; status == SQ_OK && rank < comm->size; rank++) {
+        struct sq_range samples = sq_split(n_samples, rank, comm->size);
+        offsets[rank] = (size_t)samples.first * sizeof *sums;
+        bytes[rank] = (size_t)samples.count * sizeof *sums;
+    }
+    status = sq_comm_agree(comm, status);
+    if (status == SQ_OK) status = sq_comm_all_gather(comm, sums, offsets, bytes);
+    sq_free(memory);
+    return status;
+}
+
+static enum sq_status finish(const struct scoring *scoring, const struct sq_comm *comm,
+                             struct sq_evaluation *evaluation_p)
+{
+    int64_t n_samples = scoring->tokens->n_samples, n = n_samples * (scoring->tokens->length - 1);
+    void *memory = NULL;
+    enum sq_status status = sq_alloc("sums of samples", n_samples, sizeof(struct sample_sums), &memory);
+    struct sample_sums *sums = memory, total = {0};
+    if (status == SQ_OK) status = sum_samples(scoring, sums);
+    status = sq_comm_agree(comm, status);
+    if (status == SQ_OK) status = gather_sums(comm, n_samples, sums);
+    for (int64_t s = 0; s < n_samples && status == SQ_OK; s++) {
+        total.nll += sums[s].nll;
+        total.kl += sums[s].kl;
+        total.agreements += sums[s].agreements;
+    }
+    sq_free(memory);
+    if (status != SQ_OK) return status;
+    *evaluation_p = (struct sq_evaluation){.n_predictions = n,
+                                           .nll = total.nll / (double)n,
+                                           .perplexity = exp(total.nll / (double)n),
+                                           .kl = total.kl / (double)n,
+                                           .agreement = total.agreements / (double)n};
+    return SQ_OK;
+}
+
+/* --- all together ------------------------------------------------------------------------------------------------- */
+
+static enum sq_status start_softmax(struct scoring *scoring, int m, int64_t rows)
+{
+    const struct sq_softmax empty = {.max = -INFINITY, .argmax = -1};
+    struct sq_backend *backend = scoring->backend;
+    SQ_TRY(backend->ops->alloc(backend, "softmaxes", (size_t)rows * sizeof empty, (void **)&scoring->softmax[m]));
+    for (int64_t i = 0; i < rows; i++)
+        SQ_TRY(backend->ops->upload(backend, &empty, sizeof empty, scoring->softmax[m] + i));
+    return SQ_OK;
+}
+
+static enum sq_status take_memory(struct scoring *scoring)
+{
+    struct sq_backend *backend = scoring->backend;
+    int64_t rows = scoring->samples.count * scoring->tokens->length;
+    size_t logits = (size_t)backend->n_workers * 2 * TOKENS * SQ_HEAD_ROWS * sizeof(float);
+    void *memory;
+    SQ_TRY(sq_alloc("logits of the next tokens", rows, sizeof(float), &memory));
+    scoring->targets = memory;
+    SQ_TRY(backend->ops->alloc(backend, "logits", logits, (void **)&scoring->logits));
+    for (int m = 0; m < scoring->n_models; m++)
+        SQ_TRY(start_softmax(scoring, m, rows));
+    return SQ_OK;
+}
+
+static void release(struct scoring *scoring)
+{
+    struct sq_backend *backend = scoring->backend;
+    for (int m = 0; m < 2; m++) {
+        sq_final_release(&scoring->finals[m]);
+        backend->ops->free(backend, scoring->softmax[m]);
+    }
+    backend->ops->free(backend, scoring->logits);
+    sq_free(scoring->targets);
+}
+
+static enum sq_status make_finals(struct scoring *scoring, const struct sq_comm *comm,
+                                  const struct sq_model *const models[2], struct sq_forward_options options,
+                                  int64_t limit)
+{
+    const int32_t *ids = scoring->tokens->ids + scoring->samples.first * options.length;
+    const char *folder = options.spill_folder;
+    for (int m = 0; m < scoring->n_models; m++) {
+        struct sq_forward_bytes bytes = sq_forward_predict_bytes(models[m], options.compute, options.length);
+        options.spill_folder = limit > 0 && bytes.per_sample * options.n_samples > limit ? folder : NULL;
+        SQ_TRY(sq_final_make(scoring->backend, comm, models[m], &options, ids, &scoring->finals[m]));
+    }
+    return SQ_OK;
+}
+
+static enum sq_status check_arguments(const struct sq_model *const models[2], const struct sq_tokens *tokens)
+{
+    if (tokens->length < 2) {
+        sq_error("samples of %lld token leave nothing to predict", (long long)tokens->length);
+        return SQ_ERR_INPUT;
+    }
+    if (!models[1] || sq_model_vocab_size(models[0]) == sq_model_vocab_size(models[1])) return SQ_OK;
+    sq_error("the vocabularies have different sizes: %lld and %lld", (long long)sq_model_vocab_size(models[0]),
+             (long long)sq_model_vocab_size(models[1]));
+    return SQ_ERR_INPUT;
+}
+
+enum sq_status sq_evaluate(struct sq_backend *backend, const struct sq_comm *comm, const struct sq_model *model,
+                           const struct sq_model *reference, const struct sq_tokens *tokens, enum sq_dtype compute,
+                           int64_t limit, const char *folder, struct sq_evaluation *evaluation_p)
+{
+    const struct sq_model *const models[2] = {model, reference};
+    SQ_TRY(check_arguments(models, tokens));
+    struct scoring scoring = {.backend = backend,
+                              .tokens = tokens,
+                              .samples = sq_split(tokens->n_samples, comm->rank, comm->size),
+                              .n_models = reference ? 2 : 1};
+    struct sq_forward_options options = {
+        .compute = compute, .n_samples = scoring.samples.count, .length = tokens->length, .spill_folder = folder};
+    enum sq_status status = make_finals(&scoring, comm, models, options, limit);
+    if (status == SQ_OK) status = sq_comm_agree(comm, take_memory(&scoring));
+    if (status == SQ_OK) status = fold_vocabulary(&scoring, comm);
+    if (status == SQ_OK) status = finish(&scoring, comm, evaluation_p);
+    release(&scoring);
+    return status;
+}

@@ -1,0 +1,28 @@
+/* How well a model predicts text, and how far it is from another one. */
+#ifndef SQ_MODEL_EVALUATE_H
+#define SQ_MODEL_EVALUATE_H
+
+#include <stdint.h>
+
+#include "base/status.h"
+#include "io/tokens.h"
+#include "model/model.h"
+#include "mpi/comm.h"
+#include "tensor/backend.h"
+
+struct sq_evaluation {
+    int64_t n_predictions; /* n_samples * (length - 1): the first token of a sample has nothing before it */
+    double nll;            /* mean of -ln p(token | tokens before it) */
+    double perplexity;     /* exp(nll) */
+    double kl;             /* mean of sum over the vocabulary of p ln(p / q): p the reference's, q the model's */
+    double agreement;      /* share of positions where both have the same most likely token */
+};
+
+/* Evaluates model on tokens; reference NULL: kl and agreement are 0. Sums go in the order of samples, so any number of
+ * ranks gives the same figures. limit: activations above so many bytes per rank go to an unlinked file in folder; 0:
+ * none do. SQ_ERR_NUMERIC when a logit is no number. Collective. */
+enum sq_status sq_evaluate(struct sq_backend *backend, const struct sq_comm *comm, const struct sq_model *model,
+                           const struct sq_model *reference, const struct sq_tokens *tokens, enum sq_dtype compute,
+                           int64_t limit, const char *folder, struct sq_evaluation *evaluation_p) SQ_MUST_CHECK;
+
+#endif

@@ -1,0 +1,93 @@
+#include "model/final.h"
+
+#include <string.h>
+
+#include "base/memory.h"
+#include "model/weights.h"
+
+static enum sq_status take_memory(struct sq_final *final, const struct sq_forward_options *options)
+{
+    struct sq_backend *backend = final->backend;
+    int64_t hidden = sq_model_hidden_size(final->model), rows = options->n_samples * options->length;
+    size_t row_bytes = (size_t)hidden * sq_dtype_size(options->compute);
+    SQ_TRY(backend->ops->alloc(backend, "final states", (size_t)rows * row_bytes, &final->states.data));
+    final->states = sq_matrix_view(final->states.data, options->compute, rows, hidden);
+    SQ_TRY(backend->ops->alloc(backend, "a piece of lm_head", SQ_HEAD_ROWS * row_bytes, &final->weight.data));
+    final->weight = sq_matrix_view(final->weight.data, options->compute, 0, hidden);
+    return sq_alloc("rows read from a file", backend->n_workers, sq_weights_piece_bytes(final->model), &final->pieces);
+}
+
+/* One sample's final states out of the forward pass's memory. */
+struct copying {
+    struct sq_backend *backend;
+    struct sq_matrix from, to;
+    int64_t length;
+};
+
+static enum sq_status copy_sample(void *context, int64_t index, int worker)
+{
+    (void)worker;
+    const struct copying *copying = context;
+    int64_t row = index * copying->length;
+    return copying->backend->ops->convert(copying->backend,
+                                          sq_matrix_part(copying->from, row, copying->length, 0, copying->from.cols),
+                                          sq_matrix_part(copying->to, row, copying->length, 0, copying->to.cols));
+}
+
+static enum sq_status run_model(struct sq_final *final, const struct sq_comm *comm, struct sq_forward *forward,
+                                const struct sq_forward_options *options, const int32_t *ids)
+{
+    SQ_TRY(sq_forward_embed(forward, comm, ids));
+    SQ_TRY(sq_forward_run_blocks(forward, comm, 0));
+    SQ_TRY(sq_forward_load_block(forward, comm, sq_model_n_blocks(final->model)));
+    SQ_TRY(sq_comm_agree(comm, sq_forward_to_group(forward, 0)));
+    struct copying copying = {final->backend, sq_forward_group_input(forward), final->states, options->length};
+    return final->backend->ops->parallel(final->backend, options->n_samples, copy_sample, &copying);
+}
+
+enum sq_status sq_final_make(struct sq_backend *backend, const struct sq_comm *comm, const struct sq_model *model,
+                             const struct sq_forward_options *options, const int32_t *ids, struct sq_final *final_p)
+{
+    struct sq_final final = {.backend = backend, .model = model};
+    struct sq_forward *forward = NULL;
+    enum sq_status status = take_memory(&final, options);
+    if (status == SQ_OK) status = sq_forward_create(backend, model, options, &forward);
+    status = sq_comm_agree(comm, status);
+    if (status == SQ_OK) status = run_model(&final, comm, forward, options, ids);
+    sq_forward_destroy(forward);
+    if (status != SQ_OK) {
+        sq_final_release(&final);
+        return status;
+    }
+    *final_p = final;
+    return SQ_OK;
+}
+
+void sq_final_release(struct sq_final *final)
+{
+    if (!final->backend) return;
+    final->backend->ops->free(final->backend, final->states.data);
+    final->backend->ops->free(final->backend, final->weight.data);
+    sq_free(final->pieces);
+    memset(final, 0, sizeof *final);
+}
+
+enum sq_status sq_final_load_head(struct sq_final *final, const struct sq_comm *comm, int64_t first, int64_t rows)
+{
+    const struct sq_linear *head = sq_model_linear(final->model, sq_model_n_linears(final->model) - 1);
+    final->weight.rows = rows;
+    return sq_weights_load(final->backend, comm, final->model, head, first, final->pieces, final->weight);
+}
+
+enum sq_status sq_final_logits(struct sq_final *final, const struct sq_comm *comm, float *logits)
+{
+    int64_t vocab = sq_model_vocab_size(final->model);
+    struct sq_matrix all = sq_matrix_view(logits, SQ_F32, final->states.rows, vocab);
+    for (int64_t first = 0, rows; first < vocab; first += rows) {
+        rows = vocab - first < SQ_HEAD_ROWS ? vocab - first : SQ_HEAD_ROWS;
+        SQ_TRY(sq_final_load_head(final, comm, first, rows));
+        struct sq_matrix part = sq_matrix_part(all, 0, all.rows, first, rows);
+        SQ_TRY(final->backend->ops->linear(final->backend, final->states, final->weight, NULL, part));
+    }
+    return SQ_OK;
+}

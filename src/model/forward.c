@@ -1,0 +1,227 @@
+#include "model/forward_private.h"
+
+#include <assert.h>
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "model/weights.h"
+
+/* What attention takes at most per worker, in floats beside head_dim (see cpu_attention.c); the plan has no backend to
+ * ask. */
+#define ATTENTION_ROWS 128
+#define ATTENTION_COLS (2 * 528)
+
+/* --- sizes -------------------------------------------------------------------------------------------------------- */
+
+static int64_t linear_bytes(const struct sq_linear *linear, enum sq_dtype compute)
+{
+    return (linear->out_features * linear->in_features * (int64_t)sq_dtype_size(compute) + 63) / 64 * 64;
+}
+
+int64_t sq_forward_group_bytes(const struct sq_model *model, int group, enum sq_dtype compute)
+{
+    int first, count = sq_model_group_linears(model, 0, group, &first);
+    int64_t bytes = 0;
+    for (int i = 0; i < count; i++)
+        bytes += linear_bytes(sq_model_linear(model, first + i), compute);
+    return bytes;
+}
+
+static int64_t weight_bytes(const struct sq_model *model, enum sq_dtype compute)
+{
+    int64_t most = 0;
+    for (int group = 0; group < sq_model_n_groups(model); group++) {
+        int64_t bytes = sq_forward_group_bytes(model, group, compute);
+        if (bytes > most) most = bytes;
+    }
+    return most;
+}
+
+static int64_t parameters_length(const struct sq_model *model)
+{
+    int64_t block = model->block.parameters_length, head = model->head.parameters_length;
+    return block > head ? block : head;
+}
+
+static int64_t rope_length(const struct sq_model *model, int64_t length)
+{
+    return model->architecture->has_rope ? length * (model->dims.head_dim / 2) : 0;
+}
+
+struct sq_forward_bytes sq_forward_predict_bytes(const struct sq_model *model, enum sq_dtype compute, int64_t length)
+{
+    struct sq_slot_map map;
+    sq_slot_map_make(model->architecture, &model->dims, compute, &map);
+    int64_t attention = ATTENTION_ROWS * (ATTENTION_COLS + model->dims.head_dim) * (int64_t)sizeof(float);
+    return (struct sq_forward_bytes){
+        .per_sample = length * sq_slot_map_persistent_bytes(&map),
+        .per_worker = length * sq_slot_map_scratch_bytes(&map) + attention + (int64_t)sq_weights_piece_bytes(model),
+        .weights = weight_bytes(model, compute) + 8 * (parameters_length(model) + rope_length(model, length)),
+    };
+}
+
+/* --- creation ----------------------------------------------------------------------------------------------------- */
+
+static struct sq_attention attention_of(const struct sq_dimensions *dims)
+{
+    return (struct sq_attention){.n_heads = dims->n_heads, .n_kv_heads = dims->n_kv_heads, .head_dim = dims->head_dim};
+}
+
+static enum sq_status take_backend(struct sq_forward *forward, const char *what, int64_t bytes, void *memory_p)
+{
+    return forward->backend->ops->alloc(forward->backend, what, (size_t)bytes, (void **)memory_p);
+}
+
+static enum sq_status make_rope(struct sq_forward *forward)
+{
+    struct sq_backend *backend = forward->backend;
+    int64_t length = forward->options.length, count = rope_length(forward->model, length);
+    if (count == 0) return SQ_OK;
+    size_t bytes = (size_t)count * sizeof(float);
+    void *memory;
+    SQ_TRY(sq_alloc("rotary angles", 2 * count, sizeof(float), &memory));
+    float *cosine = memory, *sine = cosine + count;
+    sq_rope_fill(&forward->model->rope, length, forward->model->dims.head_dim / 2, cosine, sine);
+    enum sq_status status = take_backend(forward, "rotary angles", (int64_t)bytes, &forward->cosine);
+    if (status == SQ_OK) status = take_backend(forward, "rotary angles", (int64_t)bytes, &forward->sine);
+    if (status == SQ_OK) status = backend->ops->upload(backend, cosine, bytes, forward->cosine);
+    if (status == SQ_OK) status = backend->ops->upload(backend, sine, bytes, forward->sine);
+    sq_free(memory);
+    return status;
+}
+
+static enum sq_status take_memory(struct sq_forward *forward, const char *spill_folder)
+{
+    struct sq_backend *backend = forward->backend;
+    const struct sq_model *model = forward->model;
+    const struct sq_forward_options *options = &forward->options;
+    struct sq_attention attention = attention_of(&model->dims);
+    void *memory;
+    forward->scratch_bytes = ((size_t)(options->length * sq_slot_map_scratch_bytes(&forward->map)) +
+                              backend->ops->attention_scratch(backend, &attention, options->length) + 63) /
+                             64 * 64;
+    SQ_TRY(take_backend(forward, "the forward pass's scratch", (int64_t)forward->scratch_bytes * backend->n_workers,
+                        &forward->scratch));
+    SQ_TRY(take_backend(forward, "a group's weights", weight_bytes(model, options->compute), &forward->weights));
+    SQ_TRY(take_backend(forward, "norms and biases", parameters_length(model) * 4, &forward->parameters));
+    SQ_TRY(sq_alloc("norms and biases", parameters_length(model), sizeof(float), &memory));
+    forward->host_parameters = memory;
+    SQ_TRY(sq_alloc("rows read from a file", backend->n_workers, sq_weights_piece_bytes(model), &forward->pieces));
+    SQ_TRY(sq_alloc("marks of samples", options->n_samples, sizeof(bool), &memory));
+    forward->failed = memory;
+    SQ_TRY(make_rope(forward));
+    return sq_activations_create(backend, &forward->map, options->n_samples * options->length, spill_folder,
+                                 &forward->activations);
+}
+
+enum sq_status sq_forward_create(struct sq_backend *backend, const struct sq_model *model,
+                                 const struct sq_forward_options *options, struct sq_forward **forward_p)
+{
+    if (options->length < 1 || options->length > model->dims.max_length) {
+        sq_error("samples have %lld tokens; the model knows positions up to %lld", (long long)options->length,
+                 (long long)model->dims.max_length);
+        return SQ_ERR_INPUT;
+    }
+    void *memory;
+    SQ_TRY(sq_alloc("a forward pass", 1, sizeof(struct sq_forward), &memory));
+    struct sq_forward *forward = memory;
+    forward->backend = backend;
+    forward->model = model;
+    forward->options = *options;
+    forward->options.spill_folder = NULL; /* the caller's string; used here only */
+    sq_slot_map_make(model->architecture, &model->dims, options->compute, &forward->map);
+    enum sq_status status = take_memory(forward, options->spill_folder);
+    if (status != SQ_OK) {
+        sq_forward_destroy(forward);
+        return status;
+    }
+    *forward_p = forward;
+    return SQ_OK;
+}
+
+void sq_forward_destroy(struct sq_forward *forward)
+{
+    if (!forward) return;
+    struct sq_backend *backend = forward->backend;
+    sq_activations_destroy(backend, &forward->activations);
+    void *of_backend[] = {forward->scratch, forward->weights, forward->parameters, forward->cosine, forward->sine};
+    for (int i = 0; i < SQ_COUNT(of_backend); i++)
+        backend->ops->free(backend, of_backend[i]);
+    sq_free(forward->host_parameters);
+    sq_free(forward->pieces);
+    sq_free(forward->failed);
+    sq_free(forward);
+}
+
+/* --- views -------------------------------------------------------------------------------------------------------- */
+
+struct sq_matrix sq_forward_slot(const struct sq_forward *forward, int slot)
+{
+    const struct sq_slot_place *place = &forward->map.places[slot];
+    assert(place->is_persistent);
+    int64_t stride = forward->activations.strides[place->area] / (int64_t)sq_dtype_size(place->dtype);
+    return (struct sq_matrix){forward->activations.areas[place->area], place->dtype,
+                              forward->options.n_samples * forward->options.length, place->width, stride};
+}
+
+float *sq_forward_hidden(struct sq_forward *forward)
+{
+    return sq_forward_slot(forward, 0).data;
+}
+
+struct sq_matrix sq_forward_group_input(const struct sq_forward *forward)
+{
+    const struct sq_section *section = forward->section;
+    return sq_forward_slot(forward, section->program->steps[section->group_steps[forward->group]].in[0]);
+}
+
+struct sq_matrix sq_forward_weight_of(const struct sq_forward *forward, int group, int member)
+{
+    int first, count = sq_model_group_linears(forward->model, 0, group, &first);
+    assert(member < count);
+    (void)count;
+    char *data = forward->weights;
+    for (int i = 0; i < member; i++)
+        data += linear_bytes(sq_model_linear(forward->model, first + i), forward->options.compute);
+    const struct sq_linear *linear = sq_model_linear(forward->model, first + member);
+    return sq_matrix_view(data, forward->options.compute, linear->out_features, linear->in_features);
+}
+
+struct sq_matrix sq_forward_linear_weight(struct sq_forward *forward, int member)
+{
+    assert(forward->section == &forward->model->block);
+    return sq_forward_weight_of(forward, forward->group, member);
+}
+
+void sq_forward_forget(const struct sq_forward *forward, int64_t row, int64_t rows)
+{
+    sq_activations_forget(&forward->activations, row, rows);
+}
+
+/* --- moving on ---------------------------------------------------------------------------------------------------- */
+
+/* Messages for the first sample in which a step left something that is no number. */
+static enum sq_status report_failed(const struct sq_forward *forward, const char *what)
+{
+    int64_t sample = 0;
+    while (!forward->failed[sample])
+        sample++;
+    sq_error("block %lld: %s%s of sample %lld on this rank is NaN or infinite", (long long)forward->block,
+             what ? "the input of " : "the residual stream after its last step", what ? what : "", (long long)sample);
+    return SQ_ERR_NUMERIC;
+}
+
+enum sq_status sq_forward_to_group(struct sq_forward *forward, int group)
+{
+    const struct sq_section *section = forward->section;
+    int step = section->group_steps[group];
+    enum sq_status status = sq_forward_run_steps(forward, step);
+    forward->group = group;
+    return status == SQ_ERR_NUMERIC ? report_failed(forward, section->program->steps[step].tensors[0]) : status;
+}
+
+enum sq_status sq_forward_finish_block(struct sq_forward *forward)
+{
+    enum sq_status status = sq_forward_run_steps(forward, forward->section->program->n_steps);
+    return status == SQ_ERR_NUMERIC ? report_failed(forward, NULL) : status;
+}

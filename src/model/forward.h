@@ -1,0 +1,86 @@
+/* The forward pass of this rank's samples through a model, one block at a time, stopping at every LINEAR group.
+ *
+ *      sq_forward_create            memory for the samples and one block's weights
+ *      sq_forward_embed             tokens -> residual stream
+ *      for each block:
+ *          sq_forward_load_block    small tensors (norms, biases)
+ *          for each LINEAR group g:
+ *              sq_forward_to_group(g)     run on until the group's input is there
+ *              [ Hessian, solve: gptq/ ]  reads sq_forward_group_input()
+ *              set the group's weights    sq_forward_linear_weight() or sq_forward_load_linear()
+ *          sq_forward_finish_block
+ *      sq_forward_load_block(n_blocks), to_group(0)    final norm: the input of lm_head (evaluate.h goes on from there)
+ *
+ * So every product of the model runs once, with the weights that were set. */
+#ifndef SQ_MODEL_FORWARD_H
+#define SQ_MODEL_FORWARD_H
+
+#include <stdint.h>
+
+#include "base/status.h"
+#include "model/model.h"
+#include "mpi/comm.h"
+#include "tensor/backend.h"
+
+struct sq_forward_options {
+    enum sq_dtype
+        compute;       /* SQ_F32 or SQ_BF16: weights, group inputs and products; the residual stream is always F32 */
+    int64_t n_samples; /* of this rank; may be 0 */
+    int64_t length;    /* tokens per sample */
+    const char *spill_folder; /* NULL: activations in memory; else in an unlinked file there, mapped */
+};
+
+struct sq_forward;
+
+/* Bytes that sq_forward_create takes: what stays per sample, what each worker needs, and the block's weights. Local. */
+struct sq_forward_bytes {
+    int64_t per_sample, per_worker, weights;
+};
+struct sq_forward_bytes sq_forward_predict_bytes(const struct sq_model *model, enum sq_dtype compute, int64_t length);
+
+/* Local. */
+enum sq_status sq_forward_create(struct sq_backend *backend, const struct sq_model *model,
+                                 const struct sq_forward_options *options, struct sq_forward **forward_p) SQ_MUST_CHECK;
+void sq_forward_destroy(struct sq_forward *forward);
+
+/* ids: this rank's samples [n_samples, length]. The embedding is read once, in pieces, by rank 0 and broadcast.
+ * Collective. */
+enum sq_status sq_forward_embed(struct sq_forward *forward, const struct sq_comm *comm,
+                                const int32_t *ids) SQ_MUST_CHECK;
+
+/* The residual stream of this rank's samples, f32 [n_samples, length, hidden]; host memory order for the state file. */
+float *sq_forward_hidden(struct sq_forward *forward);
+
+/* Reads norms and biases of the block on rank 0 and broadcasts them; to_group starts anew. block == n_blocks: the final
+ * norm. Collective. */
+enum sq_status sq_forward_load_block(struct sq_forward *forward, const struct sq_comm *comm,
+                                     int64_t block) SQ_MUST_CHECK;
+
+/* Runs the steps after group - 1 up to the input of `group`. Local, parallel over samples.
+ * SQ_ERR_NUMERIC naming block and step when an activation is NaN or infinite. */
+enum sq_status sq_forward_to_group(struct sq_forward *forward, int group) SQ_MUST_CHECK;
+
+/* Input of the group reached: [n_samples * length, in_features] of the compute dtype; its stride may be larger than
+ * in_features (inputs of several groups share memory). Valid until the next to_group. */
+struct sq_matrix sq_forward_group_input(const struct sq_forward *forward);
+
+/* These rows of tokens are not looked at for a while: with a spill file their pages leave this process's memory. Local.
+ */
+void sq_forward_forget(const struct sq_forward *forward, int64_t row, int64_t rows);
+
+/* Where the weights of a linear of the present group go: [out_features, in_features] of the compute dtype, to be
+ * written by the caller before the next to_group or finish_block. */
+struct sq_matrix sq_forward_linear_weight(struct sq_forward *forward, int member);
+
+/* Reads the rows of a linear once (each rank an even share), from a plain or GPTQ folder, and gives them to every rank.
+ * Collective. */
+enum sq_status sq_forward_load_linear(struct sq_forward *forward, const struct sq_comm *comm, int member) SQ_MUST_CHECK;
+
+/* Runs the steps after the last group. Local. */
+enum sq_status sq_forward_finish_block(struct sq_forward *forward) SQ_MUST_CHECK;
+
+/* All blocks from `block` on with the checkpoint's own weights (for eval). Collective. */
+enum sq_status sq_forward_run_blocks(struct sq_forward *forward, const struct sq_comm *comm,
+                                     int64_t block) SQ_MUST_CHECK;
+
+#endif

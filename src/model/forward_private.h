@@ -1,0 +1,40 @@
+/* The forward pass from inside; only src/model includes it. */
+#ifndef SQ_MODEL_FORWARD_PRIVATE_H
+#define SQ_MODEL_FORWARD_PRIVATE_H
+
+#include "model/activations.h"
+#include "model/forward.h"
+#include "model/model_private.h"
+#include "model/slots.h"
+
+struct sq_forward {
+    struct sq_backend *backend;
+    const struct sq_model *model;
+    struct sq_forward_options options;
+    struct sq_slot_map map;
+    struct sq_activations activations; /* what stays, all samples */
+    char *scratch;                     /* backend memory [n_workers, scratch_bytes] */
+    size_t scratch_bytes;
+    float *parameters, *host_parameters; /* of the block: norms and biases */
+    char *weights;                       /* backend memory: the linears of one group */
+    float *cosine, *sine;                /* backend memory [length, head_dim / 2]; NULL without rope */
+    void *pieces;                        /* host [n_workers, sq_weights_piece_bytes()] */
+    bool *failed;                        /* by sample: a NaN or infinity was found */
+    /* where it stands */
+    int64_t block;
+    const struct sq_section *section;
+    int group;     /* the last one reached; -1: none yet */
+    int next_step; /* first step that has not run */
+};
+
+/* Bytes of the weights of a group, and where a member's begin. */
+int64_t sq_forward_group_bytes(const struct sq_model *model, int group, enum sq_dtype compute);
+struct sq_matrix sq_forward_weight_of(const struct sq_forward *forward, int group, int member);
+
+/* Runs steps [next_step, end) on every sample (forward_run.c). Local. */
+enum sq_status sq_forward_run_steps(struct sq_forward *forward, int end) SQ_MUST_CHECK;
+
+/* Rows of `slot` of every sample: [n_samples * length, width]; persistent slots only. */
+struct sq_matrix sq_forward_slot(const struct sq_forward *forward, int slot);
+
+#endif

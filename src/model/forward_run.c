@@ -1,0 +1,146 @@
+/* The steps themselves, on one sample by one worker. */
+#include <math.h>
+
+#include "model/forward_private.h"
+
+/* One sample in a worker's hands. */
+struct sample {
+    const struct sq_forward *forward;
+    int64_t index;
+    char *scratch;
+};
+
+static struct sq_matrix slot_of(const struct sample *sample, int slot)
+{
+    const struct sq_forward *forward = sample->forward;
+    const struct sq_slot_place *place = &forward->map.places[slot];
+    int64_t length = forward->options.length;
+    if (place->is_persistent)
+        return sq_matrix_part(sq_forward_slot(forward, slot), sample->index * length, length, 0, place->width);
+    char *data = sample->scratch;
+    for (int area = 0; area < place->area; area++)
+        data += length * forward->map.scratch_stride[area];
+    int64_t stride = forward->map.scratch_stride[place->area] / (int64_t)sq_dtype_size(place->dtype);
+    return (struct sq_matrix){data, place->dtype, length, place->width, stride};
+}
+
+static const float *parameter_of(const struct sq_forward *forward, int step, int member, bool is_bias)
+{
+    const struct sq_parameter *parameter = sq_section_parameter(forward->section, step, member, is_bias);
+    return parameter ? forward->parameters + parameter->offset : NULL;
+}
+
+static enum sq_status run_norm(const struct sample *sample, int index, const struct sq_step *step)
+{
+    const struct sq_forward *forward = sample->forward;
+    return forward->backend->ops->norm(forward->backend, forward->model->architecture->norm,
+                                       slot_of(sample, step->in[0]), parameter_of(forward, index, 0, false),
+                                       parameter_of(forward, index, 0, true), (float)forward->model->dims.epsilon,
+                                       slot_of(sample, step->out[0]));
+}
+
+static enum sq_status run_head_norm(const struct sample *sample, int index, const struct sq_step *step)
+{
+    const struct sq_forward *forward = sample->forward;
+    struct sq_matrix x = slot_of(sample, step->in[0]);
+    int64_t head_dim = forward->model->dims.head_dim;
+    for (int64_t col = 0; col < x.cols; col += head_dim) {
+        struct sq_matrix head = sq_matrix_part(x, 0, x.rows, col, head_dim);
+        SQ_TRY(forward->backend->ops->norm(
+            forward->backend, forward->model->architecture->norm, head, parameter_of(forward, index, 0, false),
+            parameter_of(forward, index, 0, true), (float)forward->model->dims.epsilon, head));
+    }
+    return SQ_OK;
+}
+
+static int group_of_step(const struct sq_section *section, int index)
+{
+    int group = 0;
+    while (section->group_steps[group] != index)
+        group++;
+    return group;
+}
+
+static enum sq_status run_linear(const struct sample *sample, int index, const struct sq_step *step)
+{
+    const struct sq_forward *forward = sample->forward;
+    int group = group_of_step(forward->section, index);
+    struct sq_matrix x = slot_of(sample, step->in[0]);
+    for (int member = 0; member < step->n_out; member++)
+        SQ_TRY(forward->backend->ops->linear(forward->backend, x, sq_forward_weight_of(forward, group, member),
+                                             parameter_of(forward, index, member, true),
+                                             slot_of(sample, step->out[member])));
+    return SQ_OK;
+}
+
+static enum sq_status run_attention(const struct sample *sample, const struct sq_step *step)
+{
+    const struct sq_forward *forward = sample->forward;
+    const struct sq_dimensions *dims = &forward->model->dims;
+    struct sq_attention shape = {.n_heads = dims->n_heads,
+                                 .n_kv_heads = dims->n_kv_heads,
+                                 .head_dim = dims->head_dim,
+                                 .scale = 1.0f / sqrtf((float)dims->head_dim),
+                                 .window = forward->model->windows[forward->block]};
+    char *scratch = sample->scratch + forward->options.length * sq_slot_map_scratch_bytes(&forward->map);
+    return forward->backend->ops->attention(forward->backend, &shape, slot_of(sample, step->in[0]),
+                                            slot_of(sample, step->in[1]), slot_of(sample, step->in[2]), scratch,
+                                            slot_of(sample, step->out[0]));
+}
+
+static enum sq_status run_step(const struct sample *sample, int index)
+{
+    const struct sq_forward *forward = sample->forward;
+    const struct sq_step *step = &forward->section->program->steps[index];
+    const struct sq_dimensions *dims = &forward->model->dims;
+    struct sq_backend *backend = forward->backend;
+    switch (step->kind) {
+    case SQ_STEP_NORM:
+        return run_norm(sample, index, step);
+    case SQ_STEP_LINEAR:
+        return run_linear(sample, index, step);
+    case SQ_STEP_HEAD_NORM:
+        return run_head_norm(sample, index, step);
+    case SQ_STEP_ROPE:
+        return backend->ops->rope(backend, slot_of(sample, step->in[0]), dims->head_dim, dims->head_dim / 2,
+                                  forward->cosine, forward->sine);
+    case SQ_STEP_ATTENTION:
+        return run_attention(sample, step);
+    case SQ_STEP_ACTIVATE:
+        return backend->ops->activate(backend, dims->activation, slot_of(sample, step->in[0]),
+                                      step->n_in > 1 ? slot_of(sample, step->in[1]) : (struct sq_matrix){0},
+                                      slot_of(sample, step->out[0]));
+    case SQ_STEP_ADD:
+        break;
+    }
+    return backend->ops->add(backend, slot_of(sample, step->in[0]), slot_of(sample, 0));
+}
+
+/* Steps [first, end) of all samples, as the parallel items see it. */
+struct segment {
+    struct sq_forward *forward;
+    int first, end;
+    int checked_slot; /* what the segment ends in: a group's input, or the residual stream */
+};
+
+static enum sq_status run_sample(void *context, int64_t index, int worker)
+{
+    const struct segment *segment = context;
+    struct sq_forward *forward = segment->forward;
+    struct sample sample = {forward, index, forward->scratch + (size_t)worker * forward->scratch_bytes};
+    for (int step = segment->first; step < segment->end; step++)
+        SQ_TRY(run_step(&sample, step));
+    bool finite;
+    SQ_TRY(forward->backend->ops->all_finite(forward->backend, slot_of(&sample, segment->checked_slot), &finite));
+    sq_forward_forget(forward, index * forward->options.length, forward->options.length);
+    forward->failed[index] = !finite;
+    return finite ? SQ_OK : SQ_ERR_NUMERIC;
+}
+
+enum sq_status sq_forward_run_steps(struct sq_forward *forward, int end)
+{
+    const struct sq_program *program = forward->section->program;
+    struct segment segment = {forward, forward->next_step, end, end < program->n_steps ? program->steps[end].in[0] : 0};
+    forward->next_step = end;
+    return forward->backend->ops->parallel(forward->backend, forward->options.n_samples, run_sample, &segment);
+}

@@ -1,0 +1,52 @@
+/* A transformer as data: dimensions from config.json, and a block as a short straight program of steps.
+ * An architecture is one file of two tables (src/model/arch_*.c, explained in architecture.h): which config keys mean
+ * what, and the steps with their tensor names. */
+#ifndef SQ_MODEL_MODEL_H
+#define SQ_MODEL_MODEL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "io/checkpoint.h"
+#include "tensor/backend.h"
+
+#define SQ_STEP_MAX 4 /* linears of one group at most */
+
+/* One linear layer of the model, in the order of computation. */
+struct sq_linear {
+    char *name; /* "model.layers.3.self_attn.q_proj", without ".weight"; owned by the model */
+    int64_t out_features, in_features;
+    bool has_bias;
+    int block;  /* n_blocks for lm_head */
+    int group;  /* index of its LINEAR step among the block's LINEAR steps */
+    int member; /* position in that group */
+};
+
+struct sq_model; /* fields in model/model_private.h; read through the functions below */
+
+/* Reads config.json and checks every tensor the architecture needs (presence, shape, dtype). Unknown `architectures`:
+ * SQ_ERR_INPUT that names it and lists those known. A known architecture with an option that is not supported: the key
+ * is named. The checkpoint stays the caller's and must outlive the model. Local. */
+enum sq_status sq_model_open(const struct sq_checkpoint *checkpoint, struct sq_model **model_p) SQ_MUST_CHECK;
+void sq_model_close(struct sq_model *model);
+
+const struct sq_checkpoint *sq_model_checkpoint(const struct sq_model *model);
+int64_t sq_model_n_blocks(const struct sq_model *model);
+int64_t sq_model_hidden_size(const struct sq_model *model);
+int64_t sq_model_vocab_size(const struct sq_model *model);
+int64_t sq_model_max_length(const struct sq_model *model); /* positions the model knows; 0: no bound */
+bool sq_model_is_tied(const struct sq_model *model);
+int64_t sq_model_n_parameters(const struct sq_model *model);
+double sq_model_attention_flops(const struct sq_model *model, int64_t length); /* of one sample, all blocks */
+const char *sq_model_architecture(const struct sq_model *model);
+
+/* All linear layers: those of block 0 in order of computation, block 1, ..., and last lm_head (also when tied). */
+int sq_model_n_linears(const struct sq_model *model);
+const struct sq_linear *sq_model_linear(const struct sq_model *model, int index);
+
+/* LINEAR steps ("groups") of a block, and index of the first linear of (block, group). */
+int sq_model_n_groups(const struct sq_model *model);
+int sq_model_group_linears(const struct sq_model *model, int block, int group, int *first_p); /* returns the count */
+
+#endif

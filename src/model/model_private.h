@@ -1,0 +1,66 @@
+/* What sq_model_open makes of a folder; only src/model includes it. */
+#ifndef SQ_MODEL_MODEL_PRIVATE_H
+#define SQ_MODEL_MODEL_PRIVATE_H
+
+#include "model/architecture.h"
+#include "model/model.h"
+#include "model/rope.h"
+
+#define SQ_MAX_GROUPS 8      /* LINEAR steps of a block */
+#define SQ_MAX_PARAMETERS 32 /* small tensors of a block */
+
+/* A small tensor of a block: weight or bias of a norm, bias of a linear. */
+struct sq_parameter {
+    int step, member; /* of the program */
+    bool is_bias;
+    int64_t length, offset; /* place in the block's parameters, in floats */
+};
+
+/* A program and what it needs. */
+struct sq_section {
+    const struct sq_program *program;
+    struct sq_parameter parameters[SQ_MAX_PARAMETERS];
+    int n_parameters;
+    int64_t parameters_length;      /* floats */
+    int group_steps[SQ_MAX_GROUPS]; /* its LINEAR steps */
+    int group_first[SQ_MAX_GROUPS]; /* index of a group's first linear among the block's */
+    int n_groups, n_linears;
+};
+
+struct sq_model {
+    const struct sq_checkpoint *checkpoint;
+    const struct sq_architecture *architecture;
+    struct sq_dimensions dims;
+    struct sq_rope rope;
+    int64_t *windows;   /* [n_blocks] */
+    const char *prefix; /* of the tensors in this folder */
+    struct sq_section block, head;
+    struct sq_linear *linears; /* [n_blocks * block.n_linears + 1] */
+    int n_linears;
+    int64_t n_parameters;
+};
+
+/* The section that block (n_blocks: the head) runs. */
+static inline const struct sq_section *sq_model_section(const struct sq_model *model, int64_t block)
+{
+    return block < model->dims.n_blocks ? &model->block : &model->head;
+}
+
+/* The weight or bias of a member of a step, NULL where it has none. */
+const struct sq_parameter *sq_section_parameter(const struct sq_section *section, int step, int member, bool is_bias);
+
+/* Fills a section from its program. Local. */
+void sq_section_fill(const struct sq_architecture *architecture, const struct sq_dimensions *dims,
+                     const struct sq_program *program, struct sq_section *section);
+
+/* Name of a small tensor of a block, such as "model.layers.3.input_layernorm.weight"; released with sq_free(). */
+enum sq_status sq_model_parameter_name(const struct sq_model *model, int64_t block,
+                                       const struct sq_parameter *parameter, char **name_p) SQ_MUST_CHECK;
+
+/* prefix + name + ".weight"; released with sq_free(). */
+enum sq_status sq_model_tensor_name(const struct sq_model *model, const char *name, char **name_p) SQ_MUST_CHECK;
+
+/* Checks every tensor and counts the parameters (model_tensors.c). Local. */
+enum sq_status sq_model_check_tensors(struct sq_model *model) SQ_MUST_CHECK;
+
+#endif

@@ -1,0 +1,105 @@
+#include "model/slots.h"
+
+/* Sets of slots as bits. */
+typedef uint32_t slot_set;
+
+static slot_set read_by(const struct sq_step *step)
+{
+    slot_set set = step->kind == SQ_STEP_ADD ? 1u : 0u;
+    for (int i = 0; i < step->n_in; i++)
+        set |= (slot_set)1 << step->in[i];
+    return set;
+}
+
+static slot_set written_by(const struct sq_step *step)
+{
+    slot_set set = 0;
+    for (int i = 0; i < step->n_out; i++)
+        set |= (slot_set)1 << step->out[i];
+    return set;
+}
+
+struct liveness {
+    slot_set persistent;            /* alive at some LINEAR step */
+    slot_set clashes[SQ_MAX_SLOTS]; /* by slot: those that may not share memory with it */
+};
+
+static void add_clashes(struct liveness *live, slot_set these, slot_set those)
+{
+    for (int i = 0; i < SQ_MAX_SLOTS; i++) {
+        if (these >> i & 1u) live->clashes[i] |= those;
+        if (those >> i & 1u) live->clashes[i] |= these;
+    }
+}
+
+/* Backwards over the block: a slot is alive from where it is written to where it is last read; the residual stream
+ * always. */
+static struct liveness find_liveness(const struct sq_program *block)
+{
+    struct liveness live = {.persistent = 1u};
+    slot_set alive = 1u;
+    for (int i = block->n_steps - 1; i >= 0; i--) {
+        const struct sq_step *step = &block->steps[i];
+        add_clashes(&live, written_by(step), written_by(step) | read_by(step) | alive);
+        alive = (alive & ~written_by(step)) | read_by(step) | 1u;
+        if (step->kind == SQ_STEP_LINEAR) live.persistent |= alive;
+    }
+    return live;
+}
+
+static int64_t row_bytes(const struct sq_slot_place *place)
+{
+    return (place->width * (int64_t)sq_dtype_size(place->dtype) + 63) / 64 * 64;
+}
+
+/* The first area of the slot's kind in which nothing clashes with it, or a new one. */
+static void put(struct sq_slot_map *map, int slot, slot_set clashes)
+{
+    struct sq_slot_place *place = &map->places[slot];
+    int64_t *strides = place->is_persistent ? map->persistent_stride : map->scratch_stride;
+    int *n_areas = place->is_persistent ? &map->n_persistent : &map->n_scratch;
+    slot_set taken = 0; /* areas */
+    for (int other = 0; other < slot; other++)
+        if (map->places[other].is_persistent == place->is_persistent && (clashes >> other & 1u))
+            taken |= (slot_set)1 << map->places[other].area;
+    int area = 0;
+    while (taken >> area & 1u)
+        area++;
+    if (area == *n_areas) strides[(*n_areas)++] = 0;
+    if (strides[area] < row_bytes(place)) strides[area] = row_bytes(place);
+    place->area = area;
+}
+
+void sq_slot_map_make(const struct sq_architecture *architecture, const struct sq_dimensions *dims,
+                      enum sq_dtype compute, struct sq_slot_map *map)
+{
+    struct liveness live = find_liveness(&architecture->block);
+    *map = (struct sq_slot_map){.n_slots = architecture->n_slots};
+    for (int i = 0; i < map->n_slots; i++) {
+        const struct sq_slot *slot = &architecture->slots[i];
+        map->places[i] = (struct sq_slot_place){.is_persistent = live.persistent >> i & 1u,
+                                                .width = sq_width_value(dims, slot->width),
+                                                .dtype = slot->is_f32 ? SQ_F32 : compute};
+        /* the residual stream is alive everywhere, and dense: it is what the state file keeps */
+        put(map, i, live.clashes[i] | 1u);
+    }
+    map->persistent_stride[0] = map->places[0].width * (int64_t)sizeof(float);
+}
+
+static int64_t total(const int64_t *strides, int count)
+{
+    int64_t bytes = 0;
+    for (int i = 0; i < count; i++)
+        bytes += strides[i];
+    return bytes;
+}
+
+int64_t sq_slot_map_persistent_bytes(const struct sq_slot_map *map)
+{
+    return total(map->persistent_stride, map->n_persistent);
+}
+
+int64_t sq_slot_map_scratch_bytes(const struct sq_slot_map *map)
+{
+    return total(map->scratch_stride, map->n_scratch);
+}

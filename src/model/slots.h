@@ -1,0 +1,34 @@
+/* Where a sample's buffers ("slots") live. What is alive at a LINEAR step stays for every sample of the rank, the rest
+ * is scratch memory of the worker that has a sample in hand; slots that are never alive together share memory. */
+#ifndef SQ_MODEL_SLOTS_H
+#define SQ_MODEL_SLOTS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "model/architecture.h"
+
+struct sq_slot_place {
+    bool is_persistent; /* one row per token of every sample; else one row per token of one sample */
+    int area;           /* which of the persistent, or of the scratch, areas */
+    int64_t width;      /* entries of a row */
+    enum sq_dtype dtype;
+};
+
+struct sq_slot_map {
+    struct sq_slot_place places[SQ_MAX_SLOTS];
+    int n_slots;
+    /* Bytes from one token's row to the next, per area; multiples of 64. Persistent area 0 is the residual stream. */
+    int64_t persistent_stride[SQ_MAX_SLOTS], scratch_stride[SQ_MAX_SLOTS];
+    int n_persistent, n_scratch;
+};
+
+/* From the steps of the block (the head uses no slot that the block does not keep). Local. */
+void sq_slot_map_make(const struct sq_architecture *architecture, const struct sq_dimensions *dims,
+                      enum sq_dtype compute, struct sq_slot_map *map);
+
+/* Bytes per token: of what stays, and of a worker's scratch memory. */
+int64_t sq_slot_map_persistent_bytes(const struct sq_slot_map *map);
+int64_t sq_slot_map_scratch_bytes(const struct sq_slot_map *map);
+
+#endif

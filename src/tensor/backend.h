@@ -1,0 +1,149 @@
+/* The seam between the program and the hardware: a const table of operations on matrices in the backend's memory.
+ * Every slot is filled by every backend. One contract test (tests/test_backend.c) runs on each of them.
+ *
+ * Who runs an operation: sq_parallel() spreads independent items (samples, tiles) over the backend's workers; inside an
+ * item every operation is done by that one worker. What an item computes therefore does not depend on how many workers
+ * there are: this is where the promise "same bytes from any number of threads" is kept. */
+#ifndef SQ_TENSOR_BACKEND_H
+#define SQ_TENSOR_BACKEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "tensor/dtype.h"
+
+/* A row-major view [rows, cols] of backend memory; stride in elements between rows. Owns nothing. */
+struct sq_matrix {
+    void *data;
+    enum sq_dtype dtype;
+    int64_t rows, cols, stride;
+};
+
+/* View of a dense array. */
+static inline struct sq_matrix sq_matrix_view(void *data, enum sq_dtype dtype, int64_t rows, int64_t cols)
+{
+    return (struct sq_matrix){data, dtype, rows, cols, cols};
+}
+
+/* The sub-view [row, row + rows) x [col, col + cols). */
+struct sq_matrix sq_matrix_part(struct sq_matrix m, int64_t row, int64_t rows, int64_t col, int64_t cols);
+
+struct sq_backend;
+
+/* Work on item `index`; `worker` in [0, n_workers) names scratch memory that no other running item uses. */
+typedef enum sq_status sq_item_fn(void *context, int64_t index, int worker);
+
+/* Attention of one sample; q [length, n_heads * head_dim], k and v [length, n_kv_heads * head_dim]. */
+struct sq_attention {
+    int64_t n_heads, n_kv_heads, head_dim;
+    float scale;    /* factor on q.k, usually 1/sqrt(head_dim) */
+    int64_t window; /* sliding window: position i sees (i - window, i]; 0: all earlier positions */
+};
+
+/* A softmax over a vocabulary that arrives in pieces; starts as {0, 0, -INFINITY, -1}. */
+struct sq_softmax {
+    double sum;   /* sum of exp(z - max) */
+    double cross; /* sum of exp(z - max) (z - other) */
+    float max;    /* largest logit so far, at vocabulary entry argmax (the first of equals) */
+    int32_t argmax;
+};
+
+enum sq_norm_kind { SQ_NORM_RMS, SQ_NORM_LAYER };
+enum sq_activation { SQ_ACT_SILU, SQ_ACT_RELU, SQ_ACT_GELU, SQ_ACT_GELU_TANH };
+
+struct sq_grid; /* gptq's description of a quantization grid: tensor/grid.h */
+
+struct sq_backend_ops {
+    const char *name;
+    void (*destroy)(struct sq_backend *backend);
+
+    /* --- memory ------------------------------------------------------------------------------------------------ */
+    enum sq_status (*alloc)(struct sq_backend *backend, const char *what, size_t bytes, void **memory_p);
+    void (*free)(struct sq_backend *backend, void *memory);
+    enum sq_status (*upload)(struct sq_backend *backend, const void *host, size_t bytes, void *memory);
+    enum sq_status (*download)(struct sq_backend *backend, const void *memory, size_t bytes, void *host);
+
+    /* --- execution --------------------------------------------------------------------------------------------- */
+    /* Runs fn for every index in [0, count), in any order; returns the worst status after all have ended. */
+    enum sq_status (*parallel)(struct sq_backend *backend, int64_t count, sq_item_fn *fn, void *context);
+
+    /* --- dense products (one worker each) ---------------------------------------------------------------------- */
+    /* y = x w' + bias.  x [m, k], w [n, k] of one dtype (F32 or BF16); y [m, n] F32 or that dtype; bias F32 [n] or
+     * NULL. Sums in f32. */
+    enum sq_status (*linear)(struct sq_backend *backend, struct sq_matrix x, struct sq_matrix w, const float *bias,
+                             struct sq_matrix y);
+    /* c = a b (accumulate: c += a b); all F32, a [m, k], b [k, n], c [m, n]. */
+    enum sq_status (*matmul)(struct sq_backend *backend, struct sq_matrix a, struct sq_matrix b, bool accumulate,
+                             struct sq_matrix c);
+    /* c = x' y; x [t, m], y [t, n] of one dtype (F32 or BF16), c [m, n] F32. */
+    enum sq_status (*gram)(struct sq_backend *backend, struct sq_matrix x, struct sq_matrix y, struct sq_matrix c);
+
+    /* --- exact sums of Hessians (one worker each) ----------------------------------------------------------------- */
+    /* squares[j] = sum over rows of x[:, j]^2, f64; x F32 or BF16 [m, n]. */
+    enum sq_status (*column_squares)(struct sq_backend *backend, struct sq_matrix x, double *squares);
+    /* sums[i, j] += trunc(c[i, j] * row_scale[i] * col_scale[j]); c F32 [m, n], scales powers of two, sums I64 [m, n].
+     */
+    enum sq_status (*fixed_add)(struct sq_backend *backend, struct sq_matrix c, const float *row_scale,
+                                const float *col_scale, struct sq_matrix sums);
+    /* c[i, j] = sums[i, j] * row_scale[i] * col_scale[j], rounded once to F32; the scales here f64. */
+    enum sq_status (*fixed_get)(struct sq_backend *backend, struct sq_matrix sums, const double *row_scale,
+                                const double *col_scale, struct sq_matrix c);
+
+    /* --- tiles of the factorization (one worker each), all F32 -------------------------------------------------- */
+    /* a = L L', L lower triangular in place of a's lower triangle (the upper one is set to zero).
+     * SQ_ERR_NUMERIC without a message when a is not positive definite. */
+    enum sq_status (*potrf)(struct sq_backend *backend, struct sq_matrix a);
+    /* b = b inv(L)', L [n, n] lower triangular, b [m, n] in place. */
+    enum sq_status (*trsm)(struct sq_backend *backend, struct sq_matrix l, struct sq_matrix b);
+    /* c -= a b'; a [m, k], b [n, k], c [m, n]. */
+    enum sq_status (*update)(struct sq_backend *backend, struct sq_matrix a, struct sq_matrix b, struct sq_matrix c);
+
+    /* --- the model's steps (one worker each, usually one sample) ------------------------------------------------ */
+    /* y = norm(x) * weight + bias by row; x F32 or BF16 [m, n], y F32 or BF16, weight F32 [n], bias F32 [n] or NULL.
+     * Sums in f32 (RMS) or f32 two-pass (LAYER). y may be x. */
+    enum sq_status (*norm)(struct sq_backend *backend, enum sq_norm_kind kind, struct sq_matrix x, const float *weight,
+                           const float *bias, float epsilon, struct sq_matrix y);
+    /* Rotates the first 2 * n_frequencies entries of every head of x [m, n_heads * head_dim], halves apart (entries i
+     * and i + n_frequencies form a pair); angle of row t and pair i: cosine[t * n_frequencies + i], sine likewise. In
+     * place. */
+    enum sq_status (*rope)(struct sq_backend *backend, struct sq_matrix x, int64_t head_dim, int64_t n_frequencies,
+                           const float *cosine, const float *sine);
+    /* out [length, n_heads * head_dim] = causal attention; q, k, v, out of one dtype; softmax in f32. scratch: F32,
+     * attention_scratch(length, head_dim) bytes, this worker's own. */
+    enum sq_status (*attention)(struct sq_backend *backend, const struct sq_attention *shape, struct sq_matrix q,
+                                struct sq_matrix k, struct sq_matrix v, void *scratch, struct sq_matrix out);
+    size_t (*attention_scratch)(struct sq_backend *backend, const struct sq_attention *shape, int64_t length);
+    /* y = act(x), or act(x) * gate where gate.data is not NULL; x, gate, y of one dtype. y may be x. */
+    enum sq_status (*activate)(struct sq_backend *backend, enum sq_activation kind, struct sq_matrix x,
+                               struct sq_matrix gate, struct sq_matrix y);
+    /* y += x; y F32, x F32 or BF16. */
+    enum sq_status (*add)(struct sq_backend *backend, struct sq_matrix x, struct sq_matrix y);
+    /* y = x, between F32 and BF16 either way. */
+    enum sq_status (*convert)(struct sq_backend *backend, struct sq_matrix x, struct sq_matrix y);
+    /* *finite_p: no element of x (F32 or BF16) is NaN or infinite. */
+    enum sq_status (*all_finite)(struct sq_backend *backend, struct sq_matrix x, bool *finite_p);
+    /* Folds the logits z F32 [m, n] of vocabulary entries [first, first + n) into the softmax of every row, state [m];
+     * with other.data not NULL (logits of another model, same shape) also into its cross sum. */
+    enum sq_status (*softmax_fold)(struct sq_backend *backend, struct sq_matrix z, struct sq_matrix other,
+                                   int64_t first, struct sq_softmax *state);
+
+    /* --- the solver's column kernels (one worker each) ---------------------------------------------------------- */
+    /* see tensor/solve_ops.h */
+    const struct sq_solve_ops *solve;
+};
+
+struct sq_backend {
+    const struct sq_backend_ops *ops;
+    int n_workers;
+    bool has_bf16;      /* linear and gram take BF16 at full speed */
+    char libraries[64]; /* likewise: "oneDNN 2.6.3, OpenBLAS 0.3.21" */
+    const char *isa;    /* what the bits depend on beside the code: "avx512", "avx2", "generic" */
+};
+
+/* Makes the CPU backend with n_threads workers (0: as many as this process may run on). Owned by the caller, destroyed
+ * with backend->ops->destroy(backend). Local. */
+enum sq_status sq_backend_create_cpu(int n_threads, struct sq_backend **backend_p) SQ_MUST_CHECK;
+
+#endif

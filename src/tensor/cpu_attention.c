@@ -1,0 +1,123 @@
+/* Causal attention of one sample on the CPU: queries in blocks, keys in tiles, softmax kept up from tile to tile
+ * (Milakov and Gimelshein, "Online normalizer calculation for softmax"), so the scratch memory does not grow with the
+ * length. The sizes of blocks and tiles are fixed: they decide the order of sums, and keep the number of product shapes
+ * small. */
+#include <math.h>
+#include <string.h>
+
+#include "tensor/cpu_private.h"
+#include "tensor/kernels/forward.h"
+
+#define QUERIES 128
+#define KEYS 512
+#define SCORE_STRIDE (KEYS + 16) /* rows start in different cache sets */
+
+/* One block of queries of one head against its keys. */
+struct block {
+    struct sq_cpu *cpu;
+    const struct sq_attention *shape;
+    struct sq_matrix q, k, v, out;      /* of this head; q and out: only the block's rows */
+    int64_t first_query;                /* position of the block's first row */
+    float *scores;                      /* [QUERIES, SCORE_STRIDE] */
+    void *weights;                      /* the same in v's dtype */
+    float *sums;                        /* [QUERIES, head_dim]: sum of exp(score - max) v */
+    float max[QUERIES], total[QUERIES]; /* per query: largest score so far, sum of exp(score - max) */
+};
+
+size_t sq_cpu_attention_scratch(struct sq_backend *backend, const struct sq_attention *shape, int64_t length)
+{
+    (void)backend;
+    (void)length;
+    return (size_t)(QUERIES * (2 * SCORE_STRIDE + shape->head_dim)) * sizeof(float);
+}
+
+static int64_t at_least(int64_t value, int64_t bound)
+{
+    return value < bound ? bound : value;
+}
+
+static int64_t at_most(int64_t value, int64_t bound)
+{
+    return value > bound ? bound : value;
+}
+
+/* Turns row i of the scores of keys [first_key, first_key + n) into weights exp(score - max), zero where the mask is.
+ */
+static void weigh_row(struct block *block, int64_t i, int64_t first_key, int64_t n)
+{
+    const struct sq_forward_kernels *kernels = block->cpu->forward;
+    const struct sq_attention *shape = block->shape;
+    float *scores = block->scores + i * SCORE_STRIDE;
+    int64_t position = block->first_query + i;
+    int64_t end = at_most(position + 1 - first_key, n);
+    int64_t begin = shape->window ? at_least(position - shape->window + 1 - first_key, 0) : 0;
+    if (begin < end) {
+        float top = kernels->max(scores + begin, end - begin) * shape->scale;
+        if (top > block->max[i]) {
+            float factor = expf(block->max[i] - top);
+            kernels->scale(factor, block->v.cols, block->sums + i * block->v.cols);
+            block->total[i] *= factor;
+            block->max[i] = top;
+        }
+        block->total[i] += kernels->exp_sum(scores + begin, end - begin, shape->scale, block->max[i]);
+    }
+    begin = at_most(begin, n);
+    end = at_least(end, begin);
+    memset(scores, 0, (size_t)begin * sizeof *scores);
+    memset(scores + end, 0, (size_t)(n - end) * sizeof *scores);
+    if (block->v.dtype == SQ_BF16) kernels->narrow(scores, n, (uint16_t *)block->weights + i * SCORE_STRIDE);
+}
+
+static enum sq_status attend_tile(struct block *block, int64_t first_key, int64_t n)
+{
+    struct sq_backend *backend = &block->cpu->base;
+    int64_t rows = block->q.rows, head_dim = block->v.cols;
+    struct sq_matrix scores = {block->scores, SQ_F32, rows, n, SCORE_STRIDE};
+    struct sq_matrix weights = {block->weights, block->v.dtype, rows, n, SCORE_STRIDE};
+    SQ_TRY(sq_cpu_linear(backend, block->q, sq_matrix_part(block->k, first_key, n, 0, head_dim), NULL, scores));
+    for (int64_t i = 0; i < rows; i++)
+        weigh_row(block, i, first_key, n);
+    return sq_cpu_matmul(backend, weights, sq_matrix_part(block->v, first_key, n, 0, head_dim), true,
+                         sq_matrix_view(block->sums, SQ_F32, rows, head_dim));
+}
+
+static enum sq_status attend_block(struct block *block)
+{
+    const struct sq_forward_kernels *kernels = block->cpu->forward;
+    int64_t rows = block->q.rows, head_dim = block->v.cols, end = block->first_query + rows,
+            window = block->shape->window;
+    int64_t first = window ? at_least(block->first_query - window + 1, 0) / QUERIES * QUERIES : 0;
+    memset(block->sums, 0, (size_t)(rows * head_dim) * sizeof *block->sums);
+    for (int64_t i = 0; i < rows; i++) {
+        block->max[i] = -INFINITY;
+        block->total[i] = 0.0f;
+    }
+    for (int64_t key = first; key < end; key += KEYS)
+        SQ_TRY(attend_tile(block, key, at_most(end - key, KEYS)));
+    for (int64_t i = 0; i < rows; i++)
+        kernels->scale(1.0f / block->total[i], head_dim, block->sums + i * head_dim);
+    return sq_cpu_convert(&block->cpu->base, sq_matrix_view(block->sums, SQ_F32, rows, head_dim), block->out);
+}
+
+enum sq_status sq_cpu_attention(struct sq_backend *backend, const struct sq_attention *shape, struct sq_matrix q,
+                                struct sq_matrix k, struct sq_matrix v, void *scratch, struct sq_matrix out)
+{
+    int64_t head_dim = shape->head_dim, length = q.rows, sharing = shape->n_heads / shape->n_kv_heads;
+    struct block block = {.cpu = (struct sq_cpu *)backend, .shape = shape, .scores = scratch};
+    float *second = block.scores + QUERIES * SCORE_STRIDE;
+    block.weights = v.dtype == SQ_F32 ? block.scores : second;
+    block.sums = second + QUERIES * SCORE_STRIDE;
+    for (int64_t head = 0; head < shape->n_heads; head++) {
+        int64_t col = head * head_dim, kv_col = head / sharing * head_dim;
+        block.k = sq_matrix_part(k, 0, length, kv_col, head_dim);
+        block.v = sq_matrix_part(v, 0, length, kv_col, head_dim);
+        for (int64_t row = 0; row < length; row += QUERIES) {
+            int64_t rows = at_most(length - row, QUERIES);
+            block.first_query = row;
+            block.q = sq_matrix_part(q, row, rows, col, head_dim);
+            block.out = sq_matrix_part(out, row, rows, col, head_dim);
+            SQ_TRY(attend_block(&block));
+        }
+    }
+    return SQ_OK;
+}

@@ -1,0 +1,175 @@
+/* The CPU backend: its table, its memory, and its workers (OpenMP threads). */
+#define _GNU_SOURCE
+#include <dnnl.h>
+#include <omp.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "tensor/cpu_private.h"
+
+/* OpenBLAS ships no header of these under Debian's generic BLAS */
+void openblas_set_num_threads(int n_threads);
+char *openblas_get_config(void);
+
+static enum sq_status cpu_alloc(struct sq_backend *backend, const char *what, size_t bytes, void **memory_p)
+{
+    (void)backend;
+    return sq_alloc(what, (int64_t)bytes, 1, memory_p);
+}
+
+static void cpu_free(struct sq_backend *backend, void *memory)
+{
+    (void)backend;
+    sq_free(memory);
+}
+
+static enum sq_status cpu_upload(struct sq_backend *backend, const void *host, size_t bytes, void *memory)
+{
+    (void)backend;
+    memcpy(memory, host, bytes);
+    return SQ_OK;
+}
+
+static enum sq_status cpu_download(struct sq_backend *backend, const void *memory, size_t bytes, void *host)
+{
+    (void)backend;
+    memcpy(host, memory, bytes);
+    return SQ_OK;
+}
+
+static enum sq_status cpu_parallel(struct sq_backend *backend, int64_t count, sq_item_fn *fn, void *context)
+{
+    int worst = SQ_OK;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(backend->n_workers) reduction(max : worst)
+    for (int64_t i = 0; i < count; i++) {
+        int status = (int)fn(context, i, omp_get_thread_num());
+        if (status > worst) worst = status;
+    }
+    return (enum sq_status)worst;
+}
+
+static void cpu_destroy(struct sq_backend *backend)
+{
+    struct sq_cpu *cpu = (struct sq_cpu *)backend;
+    sq_cpu_gemm_destroy(cpu->gemm);
+    sq_free(cpu);
+}
+
+static const struct sq_backend_ops cpu_ops = {
+    .name = "cpu",
+    .destroy = cpu_destroy,
+    .alloc = cpu_alloc,
+    .free = cpu_free,
+    .upload = cpu_upload,
+    .download = cpu_download,
+    .parallel = cpu_parallel,
+    .linear = sq_cpu_linear,
+    .matmul = sq_cpu_matmul,
+    .gram = sq_cpu_gram,
+    .column_squares = sq_cpu_column_squares,
+    .fixed_add = sq_cpu_fixed_add,
+    .fixed_get = sq_cpu_fixed_get,
+    .potrf = sq_cpu_potrf,
+    .trsm = sq_cpu_trsm,
+    .update = sq_cpu_update,
+    .norm = sq_cpu_norm,
+    .rope = sq_cpu_rope,
+    .attention = sq_cpu_attention,
+    .attention_scratch = sq_cpu_attention_scratch,
+    .activate = sq_cpu_activate,
+    .add = sq_cpu_add,
+    .convert = sq_cpu_convert,
+    .all_finite = sq_cpu_all_finite,
+    .softmax_fold = sq_cpu_softmax_fold,
+    .solve = &sq_cpu_solve_ops,
+};
+
+/* The kernel variants, best first; the last one runs everywhere. */
+struct variant {
+    const char *isa;
+    bool (*is_supported)(void);
+    const struct sq_forward_kernels *forward;
+    const struct sq_solve_kernels *solve;
+    const struct sq_hessian_kernels *hessian;
+};
+
+#define KERNELS(isa) &sq_forward_kernels_##isa, &sq_solve_kernels_##isa, &sq_hessian_kernels_##isa
+
+static bool always(void)
+{
+    return true;
+}
+
+#ifdef SQ_X86_KERNELS
+static bool has_avx2(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+
+static bool has_avx512(void)
+{
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512cd");
+}
+#endif
+
+static const struct variant variants[] = {
+#ifdef SQ_X86_KERNELS
+    {"avx512", has_avx512, KERNELS(avx512)},
+    {"avx2", has_avx2, KERNELS(avx2)},
+#endif
+    {"generic", always, KERNELS(generic)},
+};
+
+static const struct variant *best_variant(void)
+{
+    const struct variant *v = variants;
+    while (!v->is_supported())
+        v++;
+    return v;
+}
+
+/* Processors this process may run on (srun and mpirun bind ranks to a part of the node). */
+static int n_processors(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set)) return omp_get_num_procs();
+    return CPU_COUNT(&set);
+}
+
+static void name_libraries(char *text, size_t size)
+{
+    const dnnl_version_t *dnnl = dnnl_version();
+    char blas[32] = "";
+    sscanf(openblas_get_config(), "OpenBLAS %31s", blas);
+    snprintf(text, size, "oneDNN %d.%d.%d, OpenBLAS %s", dnnl->major, dnnl->minor, dnnl->patch, blas);
+}
+
+enum sq_status sq_backend_create_cpu(int n_threads, struct sq_backend **backend_p)
+{
+    void *memory = NULL;
+    SQ_TRY(sq_alloc("the CPU backend", 1, sizeof(struct sq_cpu), &memory));
+    struct sq_cpu *cpu = memory;
+    const struct variant *variant = best_variant();
+    cpu->base = (struct sq_backend){.ops = &cpu_ops,
+                                    .n_workers = n_threads > 0 ? n_threads : n_processors(),
+                                    .has_bf16 = sq_cpu_has_bf16(),
+                                    .isa = variant->isa};
+    cpu->forward = variant->forward;
+    cpu->solve = variant->solve;
+    cpu->hessian = variant->hessian;
+    name_libraries(cpu->base.libraries, sizeof cpu->base.libraries);
+    enum sq_status status = sq_cpu_gemm_create(cpu->base.n_workers, &cpu->gemm);
+    if (status != SQ_OK) {
+        sq_free(cpu);
+        return status;
+    }
+    omp_set_max_active_levels(1); /* libraries called by a worker stay on that worker's thread */
+    openblas_set_num_threads(1);
+    *backend_p = &cpu->base;
+    return SQ_OK;
+}

@@ -1,0 +1,257 @@
+#include "tensor/kernels/forward.h"
+
+#include <math.h>
+
+#include "base/half.h"
+#include "tensor/kernels/kernels.h"
+
+/* a * b + c, fused where the instruction set has it (contraction is off, so that nothing else fuses) */
+#ifdef __FMA__
+#define MADD(a, b, c) __builtin_fmaf(a, b, c)
+#else
+#define MADD(a, b, c) ((a) * (b) + (c))
+#endif
+
+/* exp by x = n ln 2 + r, |r| <= ln 2 / 2, and a polynomial of degree 7 in r (Cephes expf); relative error below 2e-7.
+ * Held to [-87, 88], so that neither end leaves the normal numbers; NaN stays NaN. */
+static inline float exp_one(float x)
+{
+    const float shift = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer in the low mantissa bits */
+    x = x < -87.0f ? -87.0f : x;
+    x = x > 88.0f ? 88.0f : x;
+    float shifted = MADD(x, 1.44269504f, shift);
+    float n = shifted - shift;
+    float r = MADD(n, -0.693359375f, x);
+    r = MADD(n, 2.12194440e-4f, r);
+    float p = MADD(r, 1.9875691500e-4f, 1.3981999507e-3f);
+    p = MADD(p, r, 8.3334519073e-3f);
+    p = MADD(p, r, 4.1665795894e-2f);
+    p = MADD(p, r, 1.6666665459e-1f);
+    p = MADD(p, r, 5.0000001201e-1f);
+    p = MADD(p * r, r, r) + 1.0f;
+    return p * sq_f32_from_bits((sq_f32_bits(shifted) + 127u) << 23);
+}
+
+static void widen(const uint16_t *restrict x, int64_t n, float *restrict y)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = sq_bf16_to_f32(x[i]);
+}
+
+static void narrow(const float *restrict x, int64_t n, uint16_t *restrict y)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = sq_f32_to_bf16(x[i]);
+}
+
+/* An exponent of all ones is infinity or NaN. */
+static bool finite_f32(const float *x, int64_t n)
+{
+    uint32_t bad = 0;
+    for (int64_t i = 0; i < n; i++)
+        bad |= (sq_f32_bits(x[i]) & 0x7f800000u) == 0x7f800000u;
+    return bad == 0;
+}
+
+static bool finite_bf16(const uint16_t *x, int64_t n)
+{
+    uint16_t bad = 0;
+    for (int64_t i = 0; i < n; i++)
+        bad = (uint16_t)(bad | ((x[i] & 0x7f80u) == 0x7f80u));
+    return bad == 0;
+}
+
+static void add(const float *restrict x, int64_t n, float *restrict y)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] += x[i];
+}
+
+static void multiply(const float *restrict x, int64_t n, float *restrict y)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] *= x[i];
+}
+
+static void scale(float factor, int64_t n, float *y)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] *= factor;
+}
+
+/* x sigmoid(x) */
+static void silu(const float *x, int64_t n, float *y)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = x[i] / (1.0f + exp_one(-x[i]));
+}
+
+static void relu(const float *x, int64_t n, float *y)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = x[i] < 0.0f ? 0.0f : x[i]; /* NaN stays */
+}
+
+/* x / 2 (1 + erf(x / sqrt 2)), erf by Abramowitz and Stegun 7.1.26 (absolute error 1.5e-7) */
+static void gelu(const float *x, int64_t n, float *y)
+{
+    for (int64_t i = 0; i < n; i++) {
+        float u = x[i] * 0.70710678f, size = u < 0.0f ? -u : u;
+        float t = 1.0f / MADD(size, 0.3275911f, 1.0f);
+        float p = MADD(t, 1.061405429f, -1.453152027f);
+        p = MADD(p, t, 1.421413741f);
+        p = MADD(p, t, -0.284496736f);
+        p = MADD(p, t, 0.254829592f);
+        float tail = p * t * exp_one(-(u * u)); /* 1 - erf|u| */
+        y[i] = 0.5f * x[i] * (u < 0.0f ? tail : 2.0f - tail);
+    }
+}
+
+/* x / 2 (1 + tanh u) = x sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3) */
+static void gelu_tanh(const float *x, int64_t n, float *y)
+{
+    for (int64_t i = 0; i < n; i++) {
+        float u2 = 1.5957691f * x[i] * MADD(0.044715f * x[i], x[i], 1.0f);
+        y[i] = x[i] / (1.0f + exp_one(-u2));
+    }
+}
+
+static float sum(const float *x, int64_t n)
+{
+    float total = 0.0f;
+#pragma omp simd reduction(+ : total)
+    for (int64_t i = 0; i < n; i++)
+        total += x[i];
+    return total;
+}
+
+static float sum_squares(const float *x, int64_t n, float shift)
+{
+    float total = 0.0f;
+#pragma omp simd reduction(+ : total)
+    for (int64_t i = 0; i < n; i++)
+        total += (x[i] - shift) * (x[i] - shift);
+    return total;
+}
+
+static void normalize(const float *x, int64_t n, float shift, float factor, const float *weight, const float *bias,
+                      float *y)
+{
+    if (!bias) {
+        for (int64_t i = 0; i < n; i++)
+            y[i] = (x[i] - shift) * factor * weight[i];
+        return;
+    }
+    for (int64_t i = 0; i < n; i++)
+        y[i] = MADD((x[i] - shift) * factor, weight[i], bias[i]);
+}
+
+/* (low, high) turned by the angle; the two halves of a head do not overlap. */
+static inline void rotate_head_f32(float *restrict low, float *restrict high, int64_t n, const float *restrict cosine,
+                                   const float *restrict sine)
+{
+    for (int64_t i = 0; i < n; i++) {
+        float a = low[i], b = high[i];
+        low[i] = a * cosine[i] - b * sine[i];
+        high[i] = b * cosine[i] + a * sine[i];
+    }
+}
+
+static inline void rotate_head_bf16(uint16_t *restrict low, uint16_t *restrict high, int64_t n,
+                                    const float *restrict cosine, const float *restrict sine)
+{
+    for (int64_t i = 0; i < n; i++) {
+        float a = sq_bf16_to_f32(low[i]), b = sq_bf16_to_f32(high[i]);
+        low[i] = sq_f32_to_bf16(a * cosine[i] - b * sine[i]);
+        high[i] = sq_f32_to_bf16(b * cosine[i] + a * sine[i]);
+    }
+}
+
+static void rotate_f32(void *row, int64_t n_heads, int64_t head_dim, int64_t n_frequencies, const float *cosine,
+                       const float *sine)
+{
+    float *head = row;
+    for (int64_t h = 0; h < n_heads; h++, head += head_dim)
+        rotate_head_f32(head, head + n_frequencies, n_frequencies, cosine, sine);
+}
+
+static void rotate_bf16(void *row, int64_t n_heads, int64_t head_dim, int64_t n_frequencies, const float *cosine,
+                        const float *sine)
+{
+    uint16_t *head = row;
+    for (int64_t h = 0; h < n_heads; h++, head += head_dim)
+        rotate_head_bf16(head, head + n_frequencies, n_frequencies, cosine, sine);
+}
+
+/* By lanes: a comparison is no reduction that compilers reorder on their own. */
+static float max(const float *x, int64_t n)
+{
+    float lanes[16], top = -INFINITY;
+    int64_t i = 0;
+    for (int j = 0; j < 16; j++)
+        lanes[j] = -INFINITY;
+    for (; i + 16 <= n; i += 16)
+        for (int j = 0; j < 16; j++)
+            lanes[j] = x[i + j] > lanes[j] ? x[i + j] : lanes[j];
+    for (int j = 0; j < 16; j++)
+        top = lanes[j] > top ? lanes[j] : top;
+    for (; i < n; i++)
+        top = x[i] > top ? x[i] : top;
+    return top;
+}
+
+static float exp_sum(float *x, int64_t n, float factor, float shift)
+{
+    float total = 0.0f;
+#pragma omp simd reduction(+ : total)
+    for (int64_t i = 0; i < n; i++) {
+        x[i] = exp_one(MADD(x[i], factor, -shift));
+        total += x[i];
+    }
+    return total;
+}
+
+static float exp_cross(const float *z, const float *other, int64_t n, float shift, float *cross_p)
+{
+    float total = 0.0f, cross = 0.0f;
+#pragma omp simd reduction(+ : total, cross)
+    for (int64_t i = 0; i < n; i++) {
+        float e = exp_one(z[i] - shift);
+        total += e;
+        cross += e * (z[i] - other[i]);
+    }
+    *cross_p = cross;
+    return total;
+}
+
+static float exp_only(const float *z, int64_t n, float shift)
+{
+    float total = 0.0f;
+#pragma omp simd reduction(+ : total)
+    for (int64_t i = 0; i < n; i++)
+        total += exp_one(z[i] - shift);
+    return total;
+}
+
+const struct sq_forward_kernels SQ_KERNEL(sq_forward_kernels) = {
+    .widen = widen,
+    .narrow = narrow,
+    .finite_f32 = finite_f32,
+    .finite_bf16 = finite_bf16,
+    .add = add,
+    .multiply = multiply,
+    .scale = scale,
+    .silu = silu,
+    .relu = relu,
+    .gelu = gelu,
+    .gelu_tanh = gelu_tanh,
+    .sum = sum,
+    .sum_squares = sum_squares,
+    .normalize = normalize,
+    .rotate_f32 = rotate_f32,
+    .rotate_bf16 = rotate_bf16,
+    .max = max,
+    .exp_sum = exp_sum,
+    .exp_cross = exp_cross,
+    .exp_only = exp_only,
+};

@@ -1,0 +1,54 @@
+#include "tensor/kernels/hessian.h"
+
+#include <string.h>
+
+#include "tensor/kernels/kernels.h"
+
+static float from_bf16(uint16_t half)
+{
+    uint32_t bits = (uint32_t)half << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static void add_squares_f32(const float *restrict x, int64_t stride, int64_t n, double *restrict squares)
+{
+    for (int64_t j = 0; j < n; j++) {
+        float sum = 0;
+        for (int64_t i = 0; i < SQ_SQUARES_ROWS; i++)
+            sum += x[i * stride + j] * x[i * stride + j];
+        squares[j] += (double)sum;
+    }
+}
+
+static void add_squares_bf16(const uint16_t *restrict x, int64_t stride, int64_t n, double *restrict squares)
+{
+    for (int64_t j = 0; j < n; j++) {
+        float sum = 0;
+        for (int64_t i = 0; i < SQ_SQUARES_ROWS; i++)
+            sum += from_bf16(x[i * stride + j]) * from_bf16(x[i * stride + j]);
+        squares[j] += (double)sum;
+    }
+}
+
+static void fixed_add(const float *restrict c, float row_scale, const float *restrict col_scale, int64_t n,
+                      int64_t *restrict sums)
+{
+    for (int64_t j = 0; j < n; j++)
+        sums[j] += (int64_t)(c[j] * row_scale * col_scale[j]);
+}
+
+static void fixed_get(const int64_t *restrict sums, double row_scale, const double *restrict col_scale, int64_t n,
+                      float *restrict c)
+{
+    for (int64_t j = 0; j < n; j++)
+        c[j] = (float)((double)sums[j] * row_scale * col_scale[j]);
+}
+
+const struct sq_hessian_kernels SQ_KERNEL(sq_hessian_kernels) = {
+    .add_squares_f32 = add_squares_f32,
+    .add_squares_bf16 = add_squares_bf16,
+    .fixed_add = fixed_add,
+    .fixed_get = fixed_get,
+};

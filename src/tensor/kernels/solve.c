@@ -1,0 +1,128 @@
+/* Column kernels of the solver: a strip of rows at a time, columns in turn. */
+#include "tensor/kernels/solve.h"
+
+#include "tensor/kernels/vector.h"
+
+/* --- quantize --------------------------------------------------------------------------------------------------------
+ */
+
+/* w_j + products_j: the column as updated by all columns before the block. */
+static inline strip updated_column(const struct sq_column_block *b, int64_t j, int64_t row)
+{
+    strip weights = strip_load(b->weights + b->index[j] * SQ_SOLVE_ROWS + row);
+    return strip_add(weights, strip_load(b->products + j * SQ_SOLVE_ROWS + row));
+}
+
+/* Rounds column j, whose updated value is x, stores code and error, and returns the error. */
+static inline strip quantize_column(const struct sq_column_block *b, int64_t j, int64_t row, strip x)
+{
+    int32_t index = b->index[j];
+    int64_t group = index / (int32_t)b->group_size * SQ_SOLVE_ROWS + row;
+    strip zero = strip_load(b->scales.zero + group), max_code = strip_all((float)b->max_code);
+    strip low = strip_subtract(strip_all(0), zero), high = strip_subtract(max_code, zero);
+    strip centred = strip_round_between(strip_multiply(x, strip_load(b->scales.inverse + group)), low, high);
+    strip weights = strip_load(b->weights + index * SQ_SOLVE_ROWS + row);
+    strip error = strip_subtract(weights, strip_multiply(strip_load(b->scales.scale + group), centred));
+    strip_store(b->errors + j * SQ_SOLVE_ROWS + row, error);
+    strip_store_u8(b->codes + index * SQ_SOLVE_ROWS + row, strip_add(centred, zero));
+    return error;
+}
+
+/* x += the errors of columns [0, j) of the block, by row `unit` of M'. */
+static inline strip add_errors(const struct sq_column_block *b, int64_t j, int64_t row, const float *unit, strip x)
+{
+    for (int64_t k = 0; k < j; k++)
+        x = strip_scaled(unit[k], strip_load(b->errors + k * SQ_SOLVE_ROWS + row), x);
+    return x;
+}
+
+/* Four columns at once: what comes from columns before j is summed for all four in one pass over the errors. */
+static inline void quantize_four(const struct sq_column_block *b, int64_t j, int64_t row)
+{
+    const float *m0 = b->unit + j * b->unit_stride, *m1 = m0 + b->unit_stride;
+    const float *m2 = m1 + b->unit_stride, *m3 = m2 + b->unit_stride;
+    strip x0 = updated_column(b, j, row), x1 = updated_column(b, j + 1, row);
+    strip x2 = updated_column(b, j + 2, row), x3 = updated_column(b, j + 3, row);
+    for (int64_t k = 0; k < j; k++) {
+        strip error = strip_load(b->errors + k * SQ_SOLVE_ROWS + row);
+        x0 = strip_scaled(m0[k], error, x0);
+        x1 = strip_scaled(m1[k], error, x1);
+        x2 = strip_scaled(m2[k], error, x2);
+        x3 = strip_scaled(m3[k], error, x3);
+    }
+    strip e0 = quantize_column(b, j, row, x0);
+    strip e1 = quantize_column(b, j + 1, row, strip_scaled(m1[j], e0, x1));
+    strip e2 = quantize_column(b, j + 2, row, strip_scaled(m2[j + 1], e1, strip_scaled(m2[j], e0, x2)));
+    x3 = strip_scaled(m3[j + 2], e2, strip_scaled(m3[j + 1], e1, strip_scaled(m3[j], e0, x3)));
+    quantize_column(b, j + 3, row, x3);
+}
+
+static void quantize(const struct sq_column_block *b)
+{
+    for (int64_t row = 0; row < SQ_SOLVE_ROWS; row += STRIP_ROWS) {
+        int64_t j = 0;
+        for (; j + 4 <= b->columns; j += 4)
+            quantize_four(b, j, row);
+        for (; j < b->columns; j++)
+            quantize_column(b, j, row, add_errors(b, j, row, b->unit + j * b->unit_stride, updated_column(b, j, row)));
+    }
+}
+
+/* --- plain loops -----------------------------------------------------------------------------------------------------
+ */
+
+static void nearest(int64_t columns, const float *weights, struct sq_tile_scales scales, int max_code, uint8_t *codes)
+{
+    for (int64_t row = 0; row < SQ_SOLVE_ROWS; row += STRIP_ROWS) {
+        strip zero = strip_load(scales.zero + row), inverse = strip_load(scales.inverse + row);
+        strip low = strip_subtract(strip_all(0), zero), high = strip_add(strip_all((float)max_code), low);
+        for (int64_t at = row; at < columns * SQ_SOLVE_ROWS; at += SQ_SOLVE_ROWS) {
+            strip centred = strip_round_between(strip_multiply(strip_load(weights + at), inverse), low, high);
+            strip_store_u8(codes + at, strip_add(centred, zero));
+        }
+    }
+}
+
+static void residual(int64_t columns, const float *weights, struct sq_tile_scales scales, const uint8_t *codes,
+                     float *errors)
+{
+    for (int64_t row = 0; row < SQ_SOLVE_ROWS; row += STRIP_ROWS) {
+        strip zero = strip_load(scales.zero + row), scale = strip_load(scales.scale + row);
+        for (int64_t at = row; at < columns * SQ_SOLVE_ROWS; at += SQ_SOLVE_ROWS) {
+            strip rounded = strip_multiply(scale, strip_subtract(strip_load_u8(codes + at), zero));
+            strip_store(errors + at, strip_subtract(strip_load(weights + at), rounded));
+        }
+    }
+}
+
+static void centre(int64_t columns, const uint8_t *codes, const float *zero, float *centred)
+{
+    for (int64_t row = 0; row < SQ_SOLVE_ROWS; row += STRIP_ROWS) {
+        strip shift = strip_load(zero + row);
+        for (int64_t at = row; at < columns * SQ_SOLVE_ROWS; at += SQ_SOLVE_ROWS)
+            strip_store(centred + at, strip_subtract(strip_load_u8(codes + at), shift));
+    }
+}
+
+static void dot(int64_t columns, const float *x, const float *y, double factor, double *sums)
+{
+    for (int64_t row = 0; row < SQ_SOLVE_ROWS; row += STRIP_ROWS) {
+        strip sum = strip_all(0);
+        for (int64_t at = row; at < columns * SQ_SOLVE_ROWS; at += SQ_SOLVE_ROWS)
+            sum = strip_madd(strip_load(x + at), strip_load(y + at), sum);
+        float lanes[STRIP_ROWS];
+        strip_store(lanes, sum);
+        for (int64_t i = 0; i < STRIP_ROWS; i++)
+            sums[row + i] += factor * (double)lanes[i];
+    }
+}
+
+const struct sq_solve_kernels SQ_KERNEL(sq_solve_kernels) = {
+    .find_scales = SQ_KERNEL(sq_find_scales),
+    .quantize = quantize,
+    .nearest = nearest,
+    .residual = residual,
+    .centre = centre,
+    .dot = dot,
+    .descend = SQ_KERNEL(sq_descend),
+};

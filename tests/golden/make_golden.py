@@ -1,0 +1,174 @@
+#!/usr/bin/env python3
+"""make_golden.py [FOLDER]: tiny seeded models of every family with the logits transformers computes from them in float32.
+
+Writes FOLDER/NAME/ (default: beside this script) with config.json, model*.safetensors, tokenizer.json, tokens.i32
+[samples, length] and logits.f32 [samples, length, vocab] (raw, little endian), and FOLDER/manifest.txt with one line
+"name samples length vocab" per model. Needs torch, transformers and safetensors (tools/requirements-interop.txt).
+
+Weights and tokens come from numpy's PCG64, seeded by the model's name, so they are the same bytes everywhere. Logits
+are the same bytes with one instruction set; between processors their last bits differ.
+
+The weights are drawn wide, every bias is non-zero and every norm weight is away from one: a missing bias, a wrong
+rotation or a swapped head moves the logits by much more than rounding does."""
+
+import json
+import os
+import shutil
+import sys
+import zlib
+
+import numpy as np
+import torch
+import transformers
+from safetensors.torch import save_file
+
+SAMPLES = 2
+EXTRA = {"bos_token_id": 1, "eos_token_id": 2}
+DECODER = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+           "num_key_value_heads": 2, "hidden_act": "silu", "rms_norm_eps": 1e-5, "max_position_embeddings": 256,
+           "rope_theta": 10000.0, "tie_word_embeddings": False, "vocab_size": 128, **EXTRA}
+LLAMA = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", **DECODER,
+         "attention_bias": False, "mlp_bias": False}
+LLAMA3_ROPE = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+               "original_max_position_embeddings": 64}
+
+# name: (config.json, sample length, stored dtype, number of files)
+# Configurations use the keys that published checkpoints have (rope_theta, rope_scaling, torch_dtype); "llama3_parameters"
+# and "mistral" use those that transformers 5 writes (rope_parameters, dtype).
+MODELS = {
+    "llama": ({**LLAMA, "num_key_value_heads": 4, "pretraining_tp": 1, "rope_scaling": None}, 32, "float16", 3),
+    "llama3": ({**LLAMA, "rope_theta": 500000.0, "rope_scaling": LLAMA3_ROPE, "tie_word_embeddings": True},
+               48, "bfloat16", 1),
+    "llama3_parameters": ({**{k: v for k, v in LLAMA.items() if k != "rope_theta"}, "hidden_size": 32,
+                           "intermediate_size": 64, "head_dim": 16, "num_attention_heads": 2,
+                           "num_key_value_heads": 1, "rope_parameters": {**LLAMA3_ROPE, "rope_theta": 10000.0}},
+                          48, "bfloat16", 1),
+    "llama_head_dim": ({**LLAMA, "head_dim": 32, "num_attention_heads": 4, "num_key_value_heads": 1,
+                        "vocab_size": 112}, 24, "bfloat16", 1),
+    "llama_ffn172": ({**LLAMA, "intermediate_size": 172, "tie_word_embeddings": True}, 24, "float16", 1),
+    "llama_bias": ({**LLAMA, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2,
+                    "num_key_value_heads": 1, "attention_bias": True, "mlp_bias": True}, 24, "float32", 1),
+    "mistral": ({"architectures": ["MistralForCausalLM"], "model_type": "mistral",
+                 **{k: v for k, v in DECODER.items() if k != "rope_theta"}, "head_dim": 16, "sliding_window": 12,
+                 "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}}, 40, "bfloat16", 1),
+    "qwen2": ({"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", **DECODER, "rope_theta": 1000000.0,
+               "rms_norm_eps": 1e-6, "use_sliding_window": False, "sliding_window": 16, "max_window_layers": 2,
+               "tie_word_embeddings": True, "vocab_size": 160}, 40, "bfloat16", 1),
+    "qwen3": ({"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", **DECODER, "head_dim": 32,
+               "num_attention_heads": 4, "num_key_value_heads": 1, "rms_norm_eps": 1e-6, "attention_bias": False,
+               "rope_scaling": None, "use_sliding_window": False, "sliding_window": None}, 40, "bfloat16", 1),
+    "smollm2": ({**LLAMA, "hidden_size": 48, "intermediate_size": 128, "num_attention_heads": 3,
+                 "num_key_value_heads": 1, "rope_theta": 100000.0, "tie_word_embeddings": True,
+                 "rope_interleaved": False}, 40, "float32", 1),
+    "opt": ({"architectures": ["OPTForCausalLM"], "model_type": "opt", "hidden_size": 64, "ffn_dim": 128,
+             "num_hidden_layers": 2, "num_attention_heads": 4, "word_embed_proj_dim": 64, "vocab_size": 128,
+             "max_position_embeddings": 64, "activation_function": "relu", "do_layer_norm_before": True,
+             "enable_bias": True, "layer_norm_elementwise_affine": True, "tie_word_embeddings": True,
+             "dropout": 0.0, "attention_dropout": 0.0, "layerdrop": 0.0, "pad_token_id": 1, "bos_token_id": 2,
+             "eos_token_id": 2, "prefix": "</s>"}, 40, "float16", 1),
+    "opt_untied": ({"architectures": ["OPTForCausalLM"], "model_type": "opt", "hidden_size": 32, "ffn_dim": 64,
+                    "num_hidden_layers": 2, "num_attention_heads": 2, "word_embed_proj_dim": 32, "vocab_size": 128,
+                    "max_position_embeddings": 64, "activation_function": "relu", "do_layer_norm_before": True,
+                    "tie_word_embeddings": False, "pad_token_id": 1, "bos_token_id": 2, "eos_token_id": 2},
+                   24, "float32", 1),
+}
+
+
+def tokenizer():
+    """One token per printable ASCII character: enough to turn any English text into ids below every vocab_size here."""
+    characters = ["<unk>", "<s>", "</s>", "\n"] + [chr(c) for c in range(32, 127)]
+    special = [{"id": i, "content": characters[i], "single_word": False, "lstrip": False, "rstrip": False,
+                "normalized": False, "special": True} for i in range(3)]
+    return {"version": "1.0", "truncation": None, "padding": None, "added_tokens": special, "normalizer": None,
+            "pre_tokenizer": None, "post_processor": None, "decoder": {"type": "Fuse"},
+            "model": {"type": "BPE", "dropout": None, "unk_token": "<unk>", "continuing_subword_prefix": None,
+                      "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
+                      "vocab": {c: i for i, c in enumerate(characters)}, "merges": []}}
+
+
+def write_json(path, value):
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        json.dump(value, file, indent=1, ensure_ascii=True)
+        file.write("\n")
+
+
+def draw(name, shape, generator):
+    """float32 values of one parameter; norms around one, everything else around zero."""
+    values = generator.standard_normal(shape).astype(np.float32)
+    if len(shape) == 1 and name.endswith("weight"):
+        return 1.0 + 0.1 * values
+    return (0.15 if len(shape) > 1 else 0.2) * values
+
+
+def parameter_shapes(folder):
+    """Names and shapes from transformers' own class, so that this script cannot get a name wrong."""
+    config = transformers.AutoConfig.from_pretrained(folder)
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(config)
+    shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    if config.tie_word_embeddings:
+        shapes.pop("lm_head.weight", None)
+    return shapes
+
+
+def write_weights(folder, name, dtype, n_files):
+    generator = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
+    shapes = parameter_shapes(folder)
+    tensors = {key: torch.from_numpy(draw(key, shapes[key], generator)).to(getattr(torch, dtype))
+               for key in sorted(shapes)}
+    if n_files == 1:
+        save_file(tensors, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
+        return
+    names = [f"model-{i + 1:05d}-of-{n_files:05d}.safetensors" for i in range(n_files)]
+    where = {key: names[i % n_files] for i, key in enumerate(sorted(tensors))}
+    for file in names:
+        part = {key: tensors[key] for key in tensors if where[key] == file}
+        save_file(part, os.path.join(folder, file), metadata={"format": "pt"})
+    total = sum(t.numel() * t.element_size() for t in tensors.values())
+    write_json(os.path.join(folder, "model.safetensors.index.json"),
+               {"metadata": {"total_size": total}, "weight_map": where})
+
+
+def run_model(folder, tokens):
+    model, info = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True)
+    wrong = {key: sorted(map(str, info[key])) for key in ("missing_keys", "unexpected_keys", "mismatched_keys")}
+    if any(wrong.values()):
+        sys.exit(f"{folder}: transformers did not load what was written: {wrong}")
+    with torch.inference_mode():
+        ids = torch.from_numpy(tokens.astype(np.int64))
+        return model.eval()(input_ids=ids, use_cache=False).logits.numpy()
+
+
+def make(root, name):
+    config, length, dtype, n_files = MODELS[name]
+    folder = os.path.join(root, name)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder)
+    write_json(os.path.join(folder, "config.json"),
+               {**config, "dtype" if "rope_parameters" in config else "torch_dtype": dtype})
+    write_json(os.path.join(folder, "tokenizer.json"), tokenizer())
+    write_json(os.path.join(folder, "generation_config.json"),
+               {"bos_token_id": config["bos_token_id"], "eos_token_id": config["eos_token_id"]})
+    write_weights(folder, name, dtype, n_files)
+    generator = np.random.Generator(np.random.PCG64(zlib.crc32(b"tokens of " + name.encode())))
+    tokens = generator.integers(3, config["vocab_size"], (SAMPLES, length), dtype=np.int32)
+    logits = run_model(folder, tokens)
+    tokens.astype("<i4").tofile(os.path.join(folder, "tokens.i32"))
+    logits.astype("<f4").tofile(os.path.join(folder, "logits.f32"))
+    print(f"{name}: logits in [{logits.min():.2f}, {logits.max():.2f}]", file=sys.stderr)
+    return f"{name} {SAMPLES} {length} {config['vocab_size']}"
+
+
+def main():
+    root = sys.argv[1] if len(sys.argv) > 1 else os.path.dirname(os.path.abspath(__file__))
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    lines = [make(root, name) for name in MODELS]
+    with open(os.path.join(root, "manifest.txt"), "w", encoding="utf-8") as file:
+        file.write("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+/* make_tokens OUT SAMPLES LENGTH VOCABULARY SEED: a token file of seeded random ids, for whole-program tests. */
+#include <hdf5.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static int write_tokens(const char *path, const int32_t *ids, hsize_t samples, hsize_t length)
+{
+    const hsize_t shape[2] = {samples, length};
+    hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+    hid_t space = H5Screate_simple(2, shape, NULL);
+    hid_t data = H5Dcreate2(file, "tokens", H5T_STD_I32LE, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    int failed = H5Dwrite(data, H5T_NATIVE_INT32, H5S_ALL, H5S_ALL, H5P_DEFAULT, ids) < 0;
+    H5Dclose(data);
+    H5Sclose(space);
+    return H5Fclose(file) < 0 || failed;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 6) {
+        fprintf(stderr, "usage: make_tokens OUT SAMPLES LENGTH VOCABULARY SEED\n");
+        return 2;
+    }
+    long samples = atol(argv[2]), length = atol(argv[3]), vocabulary = atol(argv[4]);
+    uint64_t random = strtoull(argv[5], NULL, 10) * 2 + 1;
+    int32_t *ids = malloc((size_t)(samples * length) * sizeof *ids);
+    if (!ids) return 1;
+    for (long i = 0; i < samples * length; i++) {
+        random = random * 6364136223846793005u + 1442695040888963407u; /* Knuth's MMIX generator */
+        ids[i] = (int32_t)((random >> 33) % (uint64_t)vocabulary);
+    }
+    int failed = write_tokens(argv[1], ids, (hsize_t)samples, (hsize_t)length);
+    free(ids);
+    return failed;
+}

@@ -1,0 +1,195 @@
+/* A layer made of seeded noise, its Hessian from inputs that resemble a model's (correlated, some channels far larger
+ * than others), and a run of all its tiles through the program. For cmocka tests of factor, solve and refinement. */
+#ifndef SQ_TESTS_SOLVE_FIXTURE_H
+#define SQ_TESTS_SOLVE_FIXTURE_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "gptq/factor.h"
+#include "oracle.h"
+
+struct layer {
+    int64_t rows, n;
+    float *weights; /* [rows, n] */
+    float *hessian; /* [n, n] */
+};
+
+/* What a run gives; arrays of malloc. */
+struct solved {
+    int64_t groups;
+    struct sq_solve_result result;
+    double damping, ridge;
+    int n_rungs;
+    bool diagonal_only;
+    int64_t n_dead;
+    int32_t *order; /* [n] */
+    uint8_t *dead;  /* [n] */
+};
+
+static inline double fixture_uniform(uint64_t *state)
+{
+    *state = *state * 6364136223846793005u + 1442695040888963407u;
+    return (double)(*state >> 11) * 0x1p-53;
+}
+
+/* Roughly normal: the sum of uniform numbers. */
+static inline double fixture_normal(uint64_t *state)
+{
+    double sum = 0;
+    for (int i = 0; i < 12; i++)
+        sum += fixture_uniform(state);
+    return sum - 6;
+}
+
+/* H = 2/T X'X of `samples` inputs; every 31st channel is 8 times as large, channel `dead` (or -1) is always zero. */
+static inline void fixture_hessian(int64_t n, int64_t samples, int64_t dead, uint64_t *state, float *hessian)
+{
+    double *x = malloc((size_t)(samples * n) * sizeof *x);
+    for (int64_t t = 0; t < samples; t++) {
+        double common = fixture_normal(state), previous = 0;
+        for (int64_t j = 0; j < n; j++) {
+            previous = 0.7 * previous + fixture_normal(state);
+            x[t * n + j] = j == dead ? 0 : (previous + 0.5 * common) * (j % 31 == 5 ? 8 : 1);
+        }
+    }
+    for (int64_t i = 0; i < n; i++) {
+        for (int64_t j = 0; j <= i; j++) {
+            double sum = 0;
+            for (int64_t t = 0; t < samples; t++)
+                sum += x[t * n + i] * x[t * n + j];
+            hessian[i * n + j] = hessian[j * n + i] = (float)(2 * sum / (double)samples);
+        }
+    }
+    free(x);
+}
+
+static inline struct layer fixture_layer(int64_t rows, int64_t n, int64_t samples, int64_t dead, uint64_t seed)
+{
+    struct layer layer = {rows, n, malloc((size_t)(rows * n) * sizeof(float)), malloc((size_t)(n * n) * sizeof(float))};
+    uint64_t state = seed;
+    fixture_hessian(n, samples, dead, &state, layer.hessian);
+    for (int64_t i = 0; i < rows * n; i++)
+        layer.weights[i] = (float)(0.05 * fixture_normal(&state) * (i % 97 == 3 ? 4 : 1));
+    return layer;
+}
+
+static inline void layer_free(struct layer *layer)
+{
+    free(layer->weights);
+    free(layer->hessian);
+}
+
+static inline void solved_free(struct solved *solved)
+{
+    void *memories[] = {solved->result.codes, solved->result.scales,    solved->result.zeros, solved->result.error,
+                        solved->result.norm,  solved->result.error_rtn, solved->order,        solved->dead};
+    for (size_t i = 0; i < sizeof memories / sizeof *memories; i++)
+        free(memories[i]);
+}
+
+struct fixture_run {
+    struct sq_backend *backend;
+    const struct sq_factor *factor;
+    const struct sq_solve_options *options;
+    const struct layer *layer;
+    struct solved *solved;
+};
+
+static inline enum sq_status fixture_tile(void *context, int64_t index, int worker)
+{
+    (void)worker;
+    const struct fixture_run *run = context;
+    int64_t row = index * SQ_SOLVE_ROWS, n = run->layer->n, groups = run->solved->groups;
+    int64_t rows = run->layer->rows - row < SQ_SOLVE_ROWS ? run->layer->rows - row : SQ_SOLVE_ROWS;
+    size_t scratch_bytes = (sq_solve_scratch_bytes(run->options, n) + 63) / 64 * 64;
+    void *scratch = aligned_alloc(64, scratch_bytes);
+    memset(scratch, 0xff, scratch_bytes); /* all NaN: nothing may be read before it is written */
+    const struct sq_solve_result *all = &run->solved->result;
+    struct sq_solve_result result = {all->codes + row * n, all->scales + row * groups, all->zeros + row * groups,
+                                     all->error + row,     all->error_rtn + row,       all->norm + row};
+    struct sq_matrix weights = sq_matrix_view(run->layer->weights + row * n, SQ_F32, rows, n);
+    enum sq_status status = sq_solve_tile(run->backend, run->factor, run->options, weights, scratch, &result);
+    free(scratch);
+    return status;
+}
+
+static inline void fixture_allocate(const struct layer *layer, int64_t groups, struct solved *solved)
+{
+    size_t rows = (size_t)layer->rows, n = (size_t)layer->n, cells = rows * (size_t)groups;
+    *solved = (struct solved){.groups = groups, .order = malloc(n * sizeof(int32_t)), .dead = malloc(n)};
+    solved->result = (struct sq_solve_result){malloc(rows * n),
+                                              malloc(cells * sizeof(float)),
+                                              malloc(cells),
+                                              malloc(rows * sizeof(double)),
+                                              malloc(rows * sizeof(double)),
+                                              malloc(rows * sizeof(double))};
+}
+
+/* Factor and all tiles, on n_threads workers. */
+static inline enum sq_status fixture_solve(const struct layer *layer, const struct sq_solve_options *options,
+                                           double damping, int n_threads, struct solved *solved)
+{
+    struct sq_backend *backend;
+    struct sq_factor factor;
+    fixture_allocate(layer, sq_grid_n_groups(&options->grid, layer->n), solved);
+    assert_int_equal(sq_backend_create_cpu(n_threads, &backend), SQ_OK);
+    assert_int_equal(sq_factor_create(backend, layer->n, &factor), SQ_OK);
+    memcpy(factor.hessian.data, layer->hessian, (size_t)(layer->n * layer->n) * sizeof(float));
+    struct fixture_run run = {backend, &factor, options, layer, solved};
+    enum sq_status status = sq_factor_make(backend, layer->n, options->order, damping, &factor);
+    if (status == SQ_OK)
+        status = backend->ops->parallel(backend, (layer->rows + SQ_SOLVE_ROWS - 1) / SQ_SOLVE_ROWS, fixture_tile, &run);
+    solved->damping = factor.damping;
+    solved->ridge = factor.ridge;
+    solved->n_rungs = factor.n_rungs;
+    solved->diagonal_only = factor.diagonal_only;
+    solved->n_dead = factor.n_dead;
+    memcpy(solved->order, factor.order, (size_t)layer->n * sizeof *factor.order);
+    memcpy(solved->dead, factor.dead, (size_t)layer->n);
+    sq_factor_destroy(backend, &factor);
+    backend->ops->destroy(backend);
+    return status;
+}
+
+/* The Hessian in double, dead inputs as the factor leaves them. */
+static inline double *fixture_exact_hessian(const struct layer *layer)
+{
+    int64_t n = layer->n;
+    double *h = malloc((size_t)(n * n) * sizeof *h);
+    for (int64_t i = 0; i < n * n; i++)
+        h[i] = (double)layer->hessian[i];
+    for (int64_t j = 0; j < n; j++)
+        if (h[j * n + j] == 0) h[j * n + j] = 1;
+    return h;
+}
+
+/* (w - q) H (w - q)' of one row from the codes as written, without dead inputs. */
+static inline double fixture_row_error(const struct layer *layer, const struct sq_grid *grid, const double *h,
+                                       const struct solved *solved, int64_t row)
+{
+    int64_t n = layer->n, groups = solved->groups;
+    float *q = malloc((size_t)n * sizeof *q);
+    double *e = malloc((size_t)n * sizeof *e);
+    const struct sq_solve_result *result = &solved->result;
+    sq_grid_dequantize(grid, 1, n, result->codes + row * n, result->scales + row * groups, result->zeros + row * groups,
+                       q);
+    for (int64_t j = 0; j < n; j++)
+        e[j] = solved->dead[j] ? 0 : (double)layer->weights[row * n + j] - (double)q[j];
+    double form = oracle_form(n, h, e);
+    free(q);
+    free(e);
+    return form;
+}
+
+#endif

@@ -1,0 +1,339 @@
+/* From store to checkpoint: what is in it, that the number of ranks does not show, and that the check finds damage. */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <fcntl.h>
+
+#include "assemble_fixture.h"
+#include "io/assemble_private.h"
+#include "io/json.h"
+
+/* --- contents
+ * ------------------------------------------------------------------------------------------------------------- */
+
+/* Bits [position, position + bits) of a stream whose words lie `stride` apart. */
+static int raw_field(const struct sq_tensor *tensor, int64_t first, int64_t stride, int64_t position, int bits)
+{
+    int value = 0;
+    for (int64_t b = 0; b < bits; b++) {
+        uint32_t word;
+        memcpy(&word, (const char *)tensor->data + 4 * (first + (position + b) / 32 * stride), 4);
+        value |= (int)(word >> (position + b) % 32 & 1) << b;
+    }
+    return value;
+}
+
+static const struct sq_tensor *find_part(const struct sq_checkpoint *written, const char *prefix, const char *part)
+{
+    char name[256];
+    snprintf(name, sizeof name, "%s.%s", prefix, part);
+    return sq_checkpoint_find(written, name);
+}
+
+/* One weight from the raw tensors, by the formula of the format alone. */
+static float raw_weight(const struct sq_checkpoint *written, const struct sq_store_layer *layer, bool v2, int64_t n,
+                        int64_t k)
+{
+    const struct sq_tensor *scales = find_part(written, layer->name, "scales");
+    const struct sq_tensor *qzeros = find_part(written, layer->name, "qzeros");
+    const struct sq_tensor *qweight = find_part(written, layer->name, "qweight");
+    int64_t out = layer->out_features;
+    int bits = layer->grid.bits;
+    int32_t g;
+    float scale;
+    memcpy(&g, (const char *)find_part(written, layer->name, "g_idx")->data + 4 * k, 4);
+    sq_dtype_to_f32(scales->dtype, (const char *)scales->data + 2 * (g * out + n), 1, &scale);
+    int code = raw_field(qweight, n, out, k * bits, bits);
+    int zero = raw_field(qzeros, g * qzeros->shape[1], 1, n * bits, bits) + (v2 ? 0 : 1);
+    return scale * (float)(code - zero);
+}
+
+static bool layer_is_right(const struct sq_checkpoint *written, const struct sq_store_layer *layer, bool v2)
+{
+    static float rows[96 * MAX_IN];
+    int64_t out = layer->out_features, in = layer->in_features;
+    if (sq_checkpoint_check_linear(written, layer->name, out, in) != SQ_OK) return false;
+    if (sq_checkpoint_read_linear(written, layer->name, out, in, 0, out, rows) != SQ_OK) return false;
+    for (int64_t n = 0; n < out; n++) {
+        struct fixture_row row;
+        fixture_row(layer, n, &row);
+        if (memcmp(row.weights, rows + n * in, (size_t)in * sizeof *rows)) return false;
+        for (int64_t k = n % 5; k < in; k += 5)
+            if (raw_weight(written, layer, v2, n, k) != row.weights[k]) return false;
+    }
+    return !find_part(written, layer->name, "weight");
+}
+
+static bool copies_are_right(const struct sq_checkpoint *written)
+{
+    static const char *const names[] = {"model.embed_tokens.weight", Q0 ".bias", "odd", SKIPPED ".weight",
+                                        "model.norm.weight"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const struct sq_tensor *was = sq_checkpoint_find(source, names[i]), *is = sq_checkpoint_find(written, names[i]);
+        if (!is || is->dtype != was->dtype || is->bytes != was->bytes || memcmp(is->data, was->data, is->bytes))
+            return false;
+    }
+    return sq_checkpoint_n_tensors(written) == 5 + 4 * N_LAYERS;
+}
+
+static bool is_aligned(const struct sq_checkpoint *written)
+{
+    bool aligned = true;
+    for (int64_t i = 0; i < sq_checkpoint_n_tensors(written); i++) {
+        const struct sq_tensor *tensor = sq_checkpoint_tensor(written, i);
+        aligned = aligned && (uintptr_t)tensor->data % sq_dtype_size(tensor->dtype) == 0;
+    }
+    return aligned;
+}
+
+static struct sq_checkpoint *assemble_and_open(struct sq_store *store, const struct sq_assemble_options *options)
+{
+    int64_t bytes = 0;
+    struct sq_checkpoint *written = NULL;
+    CHECK(sq_assemble(&ranks.comm, source, store, options, &bytes) == SQ_OK);
+    CHECK(bytes > 0);
+    CHECK(!exists_with(options->out, ".tmp"));
+    CHECK(sq_checkpoint_open(options->out, &written) == SQ_OK);
+    return written;
+}
+
+static const json_t *quantization(const struct sq_checkpoint *written, const char *key)
+{
+    return json_object_get(json_object_get(sq_checkpoint_config(written), "quantization_config"), key);
+}
+
+static bool says(const json_t *value, const char *wanted)
+{
+    char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
+    bool same = text && !strcmp(text, wanted);
+    if (!same) printf("json: %s\n", text ? text : "missing");
+    free(text);
+    return same;
+}
+
+static void check_v1_config(const struct sq_checkpoint *written)
+{
+    const json_t *config = sq_checkpoint_config(written);
+    CHECK(says(json_object_get(config, "torch_dtype"), "\"bfloat16\""));
+    CHECK(says(json_object_get(config, "tie_word_embeddings"), "false"));
+    CHECK(json_real_value(json_object_get(config, "rms_norm_eps")) == 1e-05);
+    CHECK(says(quantization(written, "bits"), "4"));
+    CHECK(says(quantization(written, "group_size"), "32"));
+    CHECK(says(quantization(written, "desc_act"), "false"));
+    CHECK(says(quantization(written, "sym"), "true"));
+    CHECK(says(quantization(written, "lm_head"), "true"));
+    CHECK(says(quantization(written, "quant_method"), "\"gptq\""));
+    CHECK(says(quantization(written, "checkpoint_format"), "\"gptq\""));
+    CHECK(says(quantization(written, "pack_dtype"), "\"int32\""));
+    CHECK(says(json_object_get(quantization(written, "meta"), "quantizer"), "[\"shardq:9.9\"]"));
+    CHECK(says(quantization(written, "dynamic"),
+               "{\"-:^model\\\\.layers\\\\.1\\\\.mlp\\\\.down\\\\-proj$\":{},"
+               "\"+:^model\\\\.layers\\\\.1\\\\.self_attn\\\\.q_proj$\":{\"bits\":8,\"group_size\":-1}}"));
+}
+
+static void check_v1_files(const struct sq_checkpoint *written, const char *path)
+{
+    static const char short_number[] = "\"rms_norm_eps\": 1e-5,";
+    char file[1100];
+    long size = 0;
+    json_t *same = NULL;
+    snprintf(file, sizeof file, "%s/quantize_config.json", path);
+    CHECK(sq_json_read(file, &same) == SQ_OK);
+    CHECK(json_equal(same, json_object_get(sq_checkpoint_config(written), "quantization_config")));
+    json_decref(same);
+    snprintf(file, sizeof file, "%s/config.json", path);
+    unsigned char *text = ranks_read_file(file, &size);
+    CHECK(text && memmem(text, (size_t)size, short_number, sizeof short_number - 1));
+    free(text);
+    CHECK(exists_with(path, "/tokenizer.json") && exists_with(path, "/chat_template.jinja"));
+    CHECK(!exists_with(path, "/pytorch_model.bin") && !exists_with(path, "/.hidden"));
+    CHECK(exists_with(path, "/model.safetensors") && !exists_with(path, "/model.safetensors.index.json"));
+}
+
+static void test_v1(void **state)
+{
+    (void)state;
+    char path[1024];
+    const struct sq_assemble_options options = options_for("v1", false, path);
+    struct sq_checkpoint *written = assemble_and_open(v1_store, &options);
+    for (int l = 0; l < N_LAYERS; l++)
+        CHECK(layer_is_right(written, &v1_layers[l], false));
+    CHECK(copies_are_right(written));
+    CHECK(is_aligned(written));
+    check_v1_config(written);
+    const uint32_t four_bits = 0x77777777u, eight_bits = 0x7f7f7f7fu;
+    CHECK(!memcmp(find_part(written, Q0, "qzeros")->data, &four_bits, 4));
+    CHECK(!memcmp(find_part(written, Q1, "qzeros")->data, &eight_bits, 4));
+    check_v1_files(written, path);
+    sq_checkpoint_close(written);
+    ranks_end_test();
+}
+
+static void test_v2_in_shards(void **state)
+{
+    (void)state;
+    char path[1024];
+    struct sq_assemble_options options = options_for("v2", true, path);
+    options.shard_bytes = 20000;
+    struct sq_checkpoint *written = assemble_and_open(v2_store, &options);
+    for (int l = 0; l < N_LAYERS; l++)
+        CHECK(layer_is_right(written, &v2_layers[l], true));
+    CHECK(copies_are_right(written));
+    CHECK(is_aligned(written));
+    CHECK(says(quantization(written, "checkpoint_format"), "\"gptq_v2\""));
+    CHECK(says(quantization(written, "sym"), "false"));
+    CHECK(says(quantization(written, "bits"), "3"));
+    CHECK(exists_with(path, "/model.safetensors.index.json") && !exists_with(path, "/model.safetensors"));
+    for (int64_t i = 0; i < sq_checkpoint_n_tensors(written); i++) {
+        struct stat info;
+        const struct sq_tensor *tensor = sq_checkpoint_tensor(written, i);
+        CHECK(stat(tensor->file, &info) == 0 && (info.st_size <= 20000 || tensor->bytes > 19000));
+    }
+    sq_checkpoint_close(written);
+    ranks_end_test();
+}
+
+static void test_dequantized(void **state)
+{
+    (void)state;
+    char path[1024];
+    static uint16_t rounded[MAX_IN];
+    struct sq_assemble_options options = options_for("plain", true, path);
+    options.dequantized = true;
+    struct sq_checkpoint *written = assemble_and_open(v2_store, &options);
+    CHECK(!json_object_get(sq_checkpoint_config(written), "quantization_config"));
+    for (int l = 0; l < 2; l++) { /* a layer of the source in BF16, one in F16 */
+        const struct sq_tensor *weight = find_part(written, v2_layers[l].name, "weight");
+        CHECK(weight && weight->dtype == (l == 0 ? SQ_BF16 : SQ_F16));
+        for (int64_t n = 0; weight && n < v2_layers[l].out_features; n++) {
+            struct fixture_row row;
+            fixture_row(&v2_layers[l], n, &row);
+            sq_dtype_from_f32(row.weights, v2_layers[l].in_features, weight->dtype, rounded);
+            size_t bytes = (size_t)v2_layers[l].in_features * 2;
+            CHECK(!memcmp((const char *)weight->data + (size_t)n * bytes, rounded, bytes));
+        }
+    }
+    CHECK(find_part(written, Q1, "weight")->dtype == SQ_F32);
+    CHECK(find_part(written, HEAD, "weight") != NULL);
+    sq_checkpoint_close(written);
+    ranks_end_test();
+}
+
+/* --- the same bytes from any number of ranks
+ * -------------------------------------------------------------------------------- */
+
+static int count_same_files(const char *a, const char *b)
+{
+    int same = 0, others = 0;
+    DIR *folder = opendir(a);
+    if (!folder) return -1;
+    for (struct dirent *entry; (entry = readdir(folder));) {
+        char x[1400], y[1400];
+        if (entry->d_name[0] == '.') continue;
+        snprintf(x, sizeof x, "%s/%s", a, entry->d_name);
+        snprintf(y, sizeof y, "%s/%s", b, entry->d_name);
+        if (ranks_same_files(x, y))
+            same++;
+        else
+            others++;
+    }
+    closedir(folder);
+    return others ? -1 : same;
+}
+
+static void check_serial(struct sq_store *store, bool v2, int64_t shard_bytes)
+{
+    char all_path[1024], one_path[1024];
+    int64_t bytes;
+    struct sq_comm alone;
+    struct sq_assemble_options all = options_for(v2 ? "all2" : "all1", v2, all_path);
+    struct sq_assemble_options one = options_for(v2 ? "one2" : "one1", v2, one_path);
+    all.shard_bytes = one.shard_bytes = shard_bytes;
+    CHECK(sq_assemble(&ranks.comm, source, store, &all, &bytes) == SQ_OK);
+    CHECK(sq_comm_split(&ranks.comm, ranks.comm.rank, &alone) == SQ_OK);
+    if (ranks.comm.rank == 0) {
+        CHECK(sq_assemble(&alone, source, store, &one, &bytes) == SQ_OK);
+        int same = count_same_files(all_path, one_path);
+        CHECK(same == count_same_files(one_path, all_path));
+        CHECK(shard_bytes > 100000 ? same == 5 : same > 10);
+    }
+    sq_comm_free(&alone);
+    ranks_barrier();
+}
+
+static void test_same_bytes(void **state)
+{
+    (void)state;
+    check_serial(v1_store, false, 1 << 30);
+    check_serial(v2_store, true, 4096);
+    ranks_end_test();
+}
+
+/* --- the check of what was written
+ * ---------------------------------------------------------------------------------------- */
+
+static void flip_byte(const char *file, int64_t offset)
+{
+    unsigned char byte;
+    int fd = open(file, O_RDWR);
+    if (pread(fd, &byte, 1, offset) != 1) abort();
+    byte ^= 1;
+    if (pwrite(fd, &byte, 1, offset) != 1 || close(fd)) abort();
+}
+
+/* Checks the finished folder "v1" with one byte of the output changed. */
+static void check_damage(struct sq_assembly *assembly, const char *name, int64_t offset)
+{
+    char file[1100];
+    struct capture capture;
+    const struct sq_output *output = assembly->plan.outputs;
+    while (strcmp(output->name, name) != 0)
+        output++;
+    snprintf(file, sizeof file, "%s/model.safetensors", assembly->tmp);
+    ranks_barrier();
+    if (ranks.comm.rank == 0) flip_byte(file, output->entry.offset + offset);
+    ranks_barrier();
+    capture_start(&capture);
+    enum sq_status status = sq_comm_agree(&ranks.comm, sq_assembly_check(assembly));
+    capture_stop(&capture);
+    CHECK(status == SQ_ERR_IO);
+    ranks_barrier();
+    if (ranks.comm.rank == 0) flip_byte(file, output->entry.offset + offset);
+    ranks_barrier();
+}
+
+static void test_check_finds_damage(void **state)
+{
+    (void)state;
+    char path[1024];
+    const struct sq_assemble_options options = options_for("v1", false, path);
+    struct sq_assembly assembly = {
+        .comm = &ranks.comm, .checkpoint = source, .store = v1_store, .options = &options, .tmp = path};
+    CHECK(sq_assemble_plan_make(source, v1_store, 1 << 30, false, ranks.comm.size, &assembly.plan) == SQ_OK);
+    CHECK(sq_comm_agree(&ranks.comm, sq_assembly_check(&assembly)) == SQ_OK);
+    check_damage(&assembly, Q0 ".qweight", 0);
+    check_damage(&assembly, DOWN0 ".qweight", (22 * 70 - 1) * 4);
+    check_damage(&assembly, DOWN0 ".qzeros", 9);
+    check_damage(&assembly, Q1 ".scales", 5);
+    check_damage(&assembly, HEAD ".g_idx", 4);
+    check_damage(&assembly, "odd", 2);
+    check_damage(&assembly, "model.embed_tokens.weight", 96 * 64 * 2 - 1);
+    sq_assemble_plan_release(&assembly.plan);
+    ranks_end_test();
+}
+
+static int run_group(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_v1),
+        cmocka_unit_test(test_v2_in_shards),
+        cmocka_unit_test(test_dequantized),
+        cmocka_unit_test(test_same_bytes),
+        cmocka_unit_test(test_check_finds_damage),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
+
+int main(int argc, char **argv)
+{
+    return ranks_main(&argc, &argv, run_group);
+}

@@ -1,0 +1,195 @@
+/* From store to checkpoint: what is refused, and that failures leave nothing. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+
+#include "assemble_fixture.h"
+#include "base/memory.h"
+
+/* --- refusals
+ * --------------------------------------------------------------------------------------------------------------- */
+
+static void test_existing_out(void **state)
+{
+    (void)state;
+    char path[1024], file[1100];
+    int64_t bytes;
+    struct sq_assemble_options options = options_for("v1", false, path);
+    CHECK(sq_assemble(&ranks.comm, source, v1_store, &options, &bytes) == SQ_OK);
+    ranks_listen();
+    CHECK(sq_assemble(&ranks.comm, source, v1_store, &options, &bytes) == SQ_ERR_USAGE);
+    EXPECT_ERROR(0, "v1 is there already");
+    options.replace = options.v2 = true; /* it came from the other store */
+    ranks_listen();
+    CHECK(sq_assemble(&ranks.comm, source, v2_store, &options, &bytes) == SQ_ERR_USAGE);
+    EXPECT_ERROR(0, "/v1 is there", "not assembled from this store");
+    options.v2 = false;
+    snprintf(file, sizeof file, "%s/leftover", path);
+    if (ranks.comm.rank == 0) close(open(file, O_CREAT | O_WRONLY, 0666));
+    ranks_barrier();
+    CHECK(sq_assemble(&ranks.comm, source, v1_store, &options, &bytes) == SQ_OK);
+    CHECK(exists_with(path, "/config.json") && !sq_folder_exists(file) && !exists_with(path, "/.replaced"));
+    ranks_end_test();
+}
+
+static void test_asymmetric_v1(void **state)
+{
+    (void)state;
+    char path[1024];
+    int64_t bytes;
+    const struct sq_assemble_options options = options_for("asym", false, path);
+    ranks_listen();
+    CHECK(sq_assemble(&ranks.comm, source, v2_store, &options, &bytes) == SQ_ERR_USAGE);
+    EXPECT_ERROR(0, Q0, "gptq_v2");
+    CHECK(!exists_with(path, "") && !exists_with(path, ".tmp"));
+    ranks_end_test();
+}
+
+static void test_incomplete_store(void **state)
+{
+    (void)state;
+    char path[1024];
+    int64_t bytes;
+    const struct sq_assemble_options options = options_for("partial", false, path);
+    struct sq_store *store = fixture_store("partial.h5", "bits: 4\n", v1_layers, 2);
+    ranks_listen();
+    CHECK(sq_assemble(&ranks.comm, source, store, &options, &bytes) == SQ_ERR_USAGE);
+    EXPECT_ERROR(0, "2 of the store's 4 layers", Q1);
+    sq_store_close(store);
+    ranks_end_test();
+}
+
+static void test_other_model(void **state)
+{
+    (void)state;
+    char path[1024];
+    int64_t bytes;
+    const struct sq_assemble_options options = options_for("other", false, path);
+    struct sq_store_layer layers[N_LAYERS];
+    memcpy(layers, v1_layers, sizeof layers);
+    layers[1].out_features = 71;
+    struct sq_store *store = fixture_store("other.h5", "bits: 4\n", layers, N_LAYERS);
+    ranks_listen();
+    CHECK(sq_assemble(&ranks.comm, source, store, &options, &bytes) == SQ_ERR_INPUT);
+    EXPECT_ERROR(0, DOWN0 ".weight [71, 172]");
+    CHECK(!exists_with(path, "") && !exists_with(path, ".tmp"));
+    sq_store_close(store);
+    ranks_end_test();
+}
+
+/* The same shapes, but other weights. */
+static void test_other_training_step(void **state)
+{
+    (void)state;
+    char path[1024];
+    int64_t bytes;
+    const struct sq_assemble_options options = options_for("step", false, path);
+    struct sq_store *store = fixture_store("step.h5", "bits: 4\nmodel_hash: 0123456789abcdef\n", v1_layers, N_LAYERS);
+    ranks_listen();
+    CHECK(sq_assemble(&ranks.comm, source, store, &options, &bytes) == SQ_ERR_USAGE);
+    EXPECT_ERROR(0, "not the model", "0123456789abcdef");
+    sq_store_close(store);
+    ranks_end_test();
+}
+
+/* --- failures leave nothing
+ * ------------------------------------------------------------------------------------------------- */
+
+static void test_file_too_large(void **state)
+{
+    (void)state;
+    char path[1024];
+    int64_t bytes;
+    struct rlimit old, small;
+    const struct sq_assemble_options options = options_for("large", false, path);
+    getrlimit(RLIMIT_FSIZE, &old);
+    small = (struct rlimit){20000, old.rlim_max};
+    signal(SIGXFSZ, SIG_IGN);
+    setrlimit(RLIMIT_FSIZE, &small);
+    ranks_listen();
+    enum sq_status status = sq_assemble(&ranks.comm, source, v1_store, &options, &bytes);
+    setrlimit(RLIMIT_FSIZE, &old);
+    CHECK(status == SQ_ERR_IO);
+    EXPECT_ERROR(0, "cannot reserve", "model.safetensors");
+    CHECK(!exists_with(path, "") && !exists_with(path, ".tmp"));
+    ranks_end_test();
+}
+
+static void test_full_disk(void **state)
+{
+    (void)state;
+    char mount_path[1024], path[1100];
+    int64_t bytes, failed = 0;
+    ranks_file("small", mount_path);
+    snprintf(path, sizeof path, "%s/out", mount_path);
+    if (ranks.comm.rank == 0)
+        failed = mkdir(mount_path, 0777) || mount("none", mount_path, "tmpfs", 0, "size=48k") ? 1 : 0;
+    if (sq_comm_max_i64(&ranks.comm, &failed, 1) != SQ_OK) abort();
+    if (failed) skip(); /* no right to mount */
+    struct sq_assemble_options options = options_for("small", false, mount_path);
+    options.out = path;
+    ranks_listen();
+    CHECK(sq_assemble(&ranks.comm, source, v1_store, &options, &bytes) == SQ_ERR_IO);
+    EXPECT_ERROR(0, "cannot reserve", "small/out.tmp/model.safetensors", strerror(ENOSPC));
+    CHECK(!exists_with(path, "") && !exists_with(path, ".tmp"));
+    ranks_barrier();
+    if (ranks.comm.rank == 0) umount(mount_path);
+    ranks_end_test();
+}
+
+/* Every allocation fails once, until none is left to fail. */
+static void test_out_of_memory(void **state)
+{
+    (void)state;
+    char path[1024];
+    int64_t bytes, n = 0;
+    enum sq_status status = SQ_ERR_MEMORY;
+    const struct sq_assemble_options options = options_for("memory", false, path);
+    while (status == SQ_ERR_MEMORY) {
+        struct capture capture;
+        capture_start(&capture);
+        sq_memory_fail_at(++n);
+        status = sq_assemble(&ranks.comm, source, v1_store, &options, &bytes);
+        sq_memory_fail_at(0);
+        const char *text = capture_stop(&capture);
+        if (!CHECK(status == SQ_OK || status == SQ_ERR_MEMORY)) printf("allocation %d: %s\n", (int)n, text);
+        if (status != SQ_OK) CHECK(!exists_with(path, "") && !exists_with(path, ".tmp"));
+    }
+    CHECK(n > 50);
+    ranks_end_test();
+}
+
+static void test_stale_tmp(void **state)
+{
+    (void)state;
+    char path[1024], tmp[1100], file[1200];
+    int64_t bytes;
+    const struct sq_assemble_options options = options_for("stale", false, path);
+    snprintf(tmp, sizeof tmp, "%s.tmp", path);
+    snprintf(file, sizeof file, "%s/junk", tmp);
+    if (ranks.comm.rank == 0 && (mkdir(tmp, 0777) || mkdir(file, 0777))) abort();
+    ranks_barrier();
+    CHECK(sq_assemble(&ranks.comm, source, v1_store, &options, &bytes) == SQ_OK);
+    CHECK(exists_with(path, "/config.json") && !exists_with(path, "/junk") && !sq_folder_exists(tmp));
+    ranks_end_test();
+}
+
+static int run_group(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_existing_out),        cmocka_unit_test(test_asymmetric_v1),
+        cmocka_unit_test(test_incomplete_store),    cmocka_unit_test(test_other_model),
+        cmocka_unit_test(test_other_training_step), cmocka_unit_test(test_file_too_large),
+        cmocka_unit_test(test_full_disk),           cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_stale_tmp),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
+
+int main(int argc, char **argv)
+{
+    return ranks_main(&argc, &argv, run_group);
+}

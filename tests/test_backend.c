@@ -1,0 +1,481 @@
+/* The contract of a backend: every operation against a plain double-precision loop. Tolerances: f32 sums of n terms are
+ * good to n * 2^-24 of the sum of magnitudes; bf16 results to one rounding, 2^-8. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tensor/backend.h"
+
+static struct sq_backend *backend;
+static const struct sq_backend_ops *ops;
+
+static int set_up(void **state)
+{
+    (void)state;
+    if (sq_backend_create_cpu(2, &backend) != SQ_OK) return -1;
+    ops = backend->ops;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    ops->destroy(backend);
+    return 0;
+}
+
+/* --- matrices with known values -------------------------------------------------------------------------------------
+ */
+
+/* A seeded matrix inside a wider buffer, so that strides matter. */
+static struct sq_matrix make(enum sq_dtype dtype, int64_t rows, int64_t cols, uint32_t seed)
+{
+    int64_t stride = cols + 3;
+    char *data = calloc((size_t)(rows * stride + 1), 8);
+    for (int64_t i = 0; i < rows * stride; i++) {
+        uint32_t hash = (uint32_t)(i + 1) * 2654435761u ^ seed * 40503u;
+        hash ^= hash >> 13;
+        hash *= 1274126177u;
+        float value = (float)(hash >> 8) / 8388608.0f - 1;
+        if (dtype == SQ_F32 || dtype == SQ_BF16)
+            sq_dtype_from_f32(&value, 1, dtype, data + (size_t)i * sq_dtype_size(dtype));
+    }
+    return (struct sq_matrix){data, dtype, rows, cols, stride};
+}
+
+static double at(struct sq_matrix m, int64_t i, int64_t j)
+{
+    float value;
+    sq_dtype_to_f32(m.dtype, sq_matrix_part(m, i, 1, j, 1).data, 1, &value);
+    return (double)value;
+}
+
+static void check_near(struct sq_matrix m, int64_t i, int64_t j, double expected, double magnitude, double terms)
+{
+    double unit = m.dtype == SQ_BF16 ? 0x1p-8 : 0;
+    double bound = magnitude * terms * 0x1p-23 + fabs(expected) * unit + 1e-7;
+    if (!(fabs(at(m, i, j) - expected) <= bound))
+        fail_msg("entry (%d, %d) is %.9g, expected %.9g within %.2g", (int)i, (int)j, at(m, i, j), expected, bound);
+}
+
+/* The type combinations of a product that this machine has. */
+static int n_types(void)
+{
+    return backend->has_bf16 ? 3 : 1;
+}
+static const enum sq_dtype in_types[] = {SQ_F32, SQ_BF16, SQ_BF16};
+static const enum sq_dtype out_types[] = {SQ_F32, SQ_F32, SQ_BF16};
+
+/* --- products
+ * --------------------------------------------------------------------------------------------------------- */
+
+static void check_linear(int64_t m, int64_t n, int64_t k, int type, bool has_bias)
+{
+    struct sq_matrix x = make(in_types[type], m, k, 1), w = make(in_types[type], n, k, 2);
+    struct sq_matrix bias = make(SQ_F32, 1, n, 3), y = make(out_types[type], m, n, 4);
+    assert_int_equal(ops->linear(backend, x, w, has_bias ? bias.data : NULL, y), SQ_OK);
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; j < n; j++) {
+            double sum = has_bias ? at(bias, 0, j) : 0, magnitude = 1;
+            for (int64_t l = 0; l < k; l++) {
+                sum += at(x, i, l) * at(w, j, l);
+                magnitude += fabs(at(x, i, l) * at(w, j, l));
+            }
+            check_near(y, i, j, sum, magnitude, (double)k);
+        }
+    free(x.data);
+    free(w.data);
+    free(bias.data);
+    free(y.data);
+}
+
+static void test_linear(void **state)
+{
+    (void)state;
+    for (int type = 0; type < n_types(); type++) {
+        check_linear(1, 1, 1, type, false);
+        check_linear(5, 7, 3, type, true);
+        check_linear(33, 65, 130, type, true);
+        check_linear(64, 17, 96, type, false);
+    }
+}
+
+static void test_matmul(void **state)
+{
+    (void)state;
+    for (int accumulate = 0; accumulate < 2; accumulate++) {
+        struct sq_matrix a = make(SQ_F32, 32, 70, 1), b = make(SQ_F32, 70, 45, 2), c = make(SQ_F32, 32, 45, 3);
+        struct sq_matrix before = make(SQ_F32, 32, 45, 3);
+        assert_int_equal(ops->matmul(backend, a, b, accumulate, c), SQ_OK);
+        for (int64_t i = 0; i < 32; i++)
+            for (int64_t j = 0; j < 45; j++) {
+                double sum = accumulate ? at(before, i, j) : 0;
+                for (int64_t l = 0; l < 70; l++)
+                    sum += at(a, i, l) * at(b, l, j);
+                check_near(c, i, j, sum, 70, 70);
+            }
+        free(a.data);
+        free(b.data);
+        free(c.data);
+        free(before.data);
+    }
+}
+
+static void test_gram(void **state)
+{
+    (void)state;
+    for (int type = 0; type < (backend->has_bf16 ? 2 : 1); type++) {
+        struct sq_matrix x = make(in_types[type], 90, 60, 1), c = make(SQ_F32, 25, 35, 3);
+        struct sq_matrix left = sq_matrix_part(x, 0, 90, 0, 25), right = sq_matrix_part(x, 0, 90, 25, 35);
+        assert_int_equal(ops->gram(backend, left, right, c), SQ_OK);
+        for (int64_t i = 0; i < 25; i++)
+            for (int64_t j = 0; j < 35; j++) {
+                double sum = 0;
+                for (int64_t t = 0; t < 90; t++)
+                    sum += at(left, t, i) * at(right, t, j);
+                check_near(c, i, j, sum, 90, 90);
+            }
+        free(x.data);
+        free(c.data);
+    }
+}
+
+static void test_fixed_point_round_trip(void **state)
+{
+    (void)state;
+    enum { M = 9, N = 13 };
+    struct sq_matrix c = make(SQ_F32, M, N, 1), back = make(SQ_F32, M, N, 2);
+    struct sq_matrix sums = make(SQ_I64, M, N, 3);
+    float row[M], col[N];
+    double row_up[M], col_up[N];
+    for (int i = 0; i < M; i++)
+        row_up[i] = 1 / (double)(row[i] = ldexpf(1, 20 + i));
+    for (int j = 0; j < N; j++)
+        col_up[j] = 1 / (double)(col[j] = ldexpf(1, 20 - j));
+    for (int times = 0; times < 3; times++)
+        assert_int_equal(ops->fixed_add(backend, c, row, col, sums), SQ_OK);
+    assert_int_equal(ops->fixed_get(backend, sums, row_up, col_up, back), SQ_OK);
+    for (int i = 0; i < M; i++)
+        for (int j = 0; j < N; j++)
+            check_near(back, i, j, 3 * at(c, i, j), 3, 1);
+    free(c.data);
+    free(back.data);
+    free(sums.data);
+}
+
+static void test_column_squares(void **state)
+{
+    (void)state;
+    for (int type = 0; type < 2; type++) {
+        struct sq_matrix x = make(in_types[type], 21, 33, 5);
+        double squares[33];
+        assert_int_equal(ops->column_squares(backend, x, squares), SQ_OK);
+        for (int64_t j = 0; j < 33; j++) {
+            double sum = 0;
+            for (int64_t i = 0; i < 21; i++)
+                sum += at(x, i, j) * at(x, i, j);
+            assert_true(fabs(squares[j] - sum) <= 1e-6 * sum);
+        }
+        free(x.data);
+    }
+}
+
+/* --- tiles of the factorization
+ * ----------------------------------------------------------------------------------------- */
+
+static void test_potrf_and_trsm(void **state)
+{
+    (void)state;
+    enum { N = 50, M = 7 };
+    struct sq_matrix g = make(SQ_F32, N, N, 1), a = make(SQ_F32, N, N, 2), b = make(SQ_F32, M, N, 3);
+    struct sq_matrix kept = make(SQ_F32, M, N, 3);
+    double exact[N][N];
+    for (int64_t i = 0; i < N; i++)
+        for (int64_t j = 0; j < N; j++) {
+            exact[i][j] = i == j ? N : 0;
+            for (int64_t l = 0; l < N; l++)
+                exact[i][j] += at(g, i, l) * at(g, j, l);
+            ((float *)a.data)[i * a.stride + j] = (float)exact[i][j];
+        }
+    assert_int_equal(ops->potrf(backend, a), SQ_OK);
+    for (int64_t i = 0; i < N; i++)
+        for (int64_t j = 0; j < N; j++) {
+            double sum = 0;
+            for (int64_t l = 0; l < N; l++)
+                sum += at(a, i, l) * at(a, j, l);
+            if (j > i) assert_true(at(a, i, j) == 0);
+            assert_true(fabs(sum - exact[i][j]) < 1e-4 * N);
+        }
+    assert_int_equal(ops->trsm(backend, a, b), SQ_OK); /* b L' gives back what it was */
+    for (int64_t i = 0; i < M; i++)
+        for (int64_t j = 0; j < N; j++) {
+            double sum = 0;
+            for (int64_t l = 0; l <= j; l++)
+                sum += at(b, i, l) * at(a, j, l);
+            assert_true(fabs(sum - at(kept, i, j)) < 1e-4);
+        }
+    ((float *)a.data)[0] = -1;
+    assert_int_equal(ops->potrf(backend, a), SQ_ERR_NUMERIC);
+    free(g.data);
+    free(a.data);
+    free(b.data);
+    free(kept.data);
+}
+
+static void test_update(void **state)
+{
+    (void)state;
+    struct sq_matrix a = make(SQ_F32, 20, 30, 1), b = make(SQ_F32, 25, 30, 2), c = make(SQ_F32, 20, 25, 3);
+    struct sq_matrix before = make(SQ_F32, 20, 25, 3);
+    assert_int_equal(ops->update(backend, a, b, c), SQ_OK);
+    for (int64_t i = 0; i < 20; i++)
+        for (int64_t j = 0; j < 25; j++) {
+            double sum = at(before, i, j);
+            for (int64_t l = 0; l < 30; l++)
+                sum -= at(a, i, l) * at(b, j, l);
+            check_near(c, i, j, sum, 30, 30);
+        }
+    free(a.data);
+    free(b.data);
+    free(c.data);
+    free(before.data);
+}
+
+/* --- the model's steps
+ * ---------------------------------------------------------------------------------------------------- */
+
+static void check_norm(enum sq_norm_kind kind, enum sq_dtype in, enum sq_dtype out, bool has_bias)
+{
+    enum { M = 4, N = 77 };
+    const double epsilon = 1e-5;
+    struct sq_matrix x = make(in, M, N, 1), weight = make(SQ_F32, 1, N, 2), bias = make(SQ_F32, 1, N, 3);
+    struct sq_matrix y = make(out, M, N, 4);
+    assert_int_equal(ops->norm(backend, kind, x, weight.data, has_bias ? bias.data : NULL, (float)epsilon, y), SQ_OK);
+    for (int64_t i = 0; i < M; i++) {
+        double mean = 0, square = 0;
+        for (int64_t j = 0; j < N; j++)
+            mean += kind == SQ_NORM_LAYER ? at(x, i, j) / N : 0;
+        for (int64_t j = 0; j < N; j++)
+            square += (at(x, i, j) - mean) * (at(x, i, j) - mean) / N;
+        for (int64_t j = 0; j < N; j++) {
+            double value = (at(x, i, j) - mean) / sqrt(square + epsilon) * at(weight, 0, j);
+            check_near(y, i, j, value + (has_bias ? at(bias, 0, j) : 0), 4, 16);
+        }
+    }
+    free(x.data);
+    free(weight.data);
+    free(bias.data);
+    free(y.data);
+}
+
+static void test_norm(void **state)
+{
+    (void)state;
+    check_norm(SQ_NORM_RMS, SQ_F32, SQ_F32, false);
+    check_norm(SQ_NORM_RMS, SQ_F32, SQ_BF16, false);
+    check_norm(SQ_NORM_RMS, SQ_BF16, SQ_BF16, false);
+    check_norm(SQ_NORM_LAYER, SQ_F32, SQ_F32, true);
+    check_norm(SQ_NORM_LAYER, SQ_F32, SQ_BF16, true);
+}
+
+static void test_rope(void **state)
+{
+    (void)state;
+    enum { LENGTH = 6, HEAD = 10, PAIRS = 4 };
+    for (int type = 0; type < 2; type++) {
+        struct sq_matrix x = make(in_types[type], LENGTH, 3 * HEAD, 1),
+                         before = make(in_types[type], LENGTH, 3 * HEAD, 1);
+        float cosine[LENGTH * PAIRS], sine[LENGTH * PAIRS];
+        for (int i = 0; i < LENGTH * PAIRS; i++) {
+            cosine[i] = cosf((float)i);
+            sine[i] = sinf((float)i);
+        }
+        assert_int_equal(ops->rope(backend, x, HEAD, PAIRS, cosine, sine), SQ_OK);
+        for (int64_t t = 0; t < LENGTH; t++)
+            for (int64_t j = 0; j < 3 * HEAD; j++) {
+                int64_t d = j % HEAD, pair = d % PAIRS;
+                double expected = at(before, t, j);
+                double c = (double)cosine[t * PAIRS + pair], s = (double)sine[t * PAIRS + pair];
+                if (d < PAIRS) expected = at(before, t, j) * c - at(before, t, j + PAIRS) * s;
+                if (d >= PAIRS && d < 2 * PAIRS) expected = at(before, t, j) * c + at(before, t, j - PAIRS) * s;
+                check_near(x, t, j, expected, 2, 4);
+            }
+        free(x.data);
+        free(before.data);
+    }
+}
+
+static double plain_attention(const struct sq_attention *shape, struct sq_matrix q, struct sq_matrix k,
+                              struct sq_matrix v, int64_t t, int64_t column)
+{
+    int64_t head = column / shape->head_dim, kv = head / (shape->n_heads / shape->n_kv_heads);
+    int64_t first = shape->window && t - shape->window + 1 > 0 ? t - shape->window + 1 : 0;
+    double sum = 0, value = 0;
+    for (int64_t u = first; u <= t; u++) {
+        double score = 0;
+        for (int64_t d = 0; d < shape->head_dim; d++)
+            score += at(q, t, head * shape->head_dim + d) * at(k, u, kv * shape->head_dim + d);
+        double weight = exp(score * (double)shape->scale);
+        sum += weight;
+        value += weight * at(v, u, kv * shape->head_dim + column % shape->head_dim);
+    }
+    return value / sum;
+}
+
+static void check_attention(enum sq_dtype dtype, int64_t length, int64_t window)
+{
+    struct sq_attention shape = {.n_heads = 4, .n_kv_heads = 2, .head_dim = 10, .scale = 0.7f, .window = window};
+    struct sq_matrix q = make(dtype, length, 40, 1), k = make(dtype, length, 20, 2), v = make(dtype, length, 20, 3);
+    struct sq_matrix out = make(dtype, length, 40, 4);
+    void *scratch = aligned_alloc(64, (ops->attention_scratch(backend, &shape, length) + 127) / 64 * 64);
+    assert_int_equal(ops->attention(backend, &shape, q, k, v, scratch, out), SQ_OK);
+    for (int64_t t = 0; t < length; t++)
+        for (int64_t j = 0; j < 40; j++) {
+            double expected = plain_attention(&shape, q, k, v, t, j);
+            /* bf16: the weights of the mean may be rounded to bf16, too */
+            if (dtype == SQ_BF16)
+                assert_true(fabs(at(out, t, j) - expected) < 0.02);
+            else
+                check_near(out, t, j, expected, 4, 64);
+        }
+    free(q.data);
+    free(k.data);
+    free(v.data);
+    free(out.data);
+    free(scratch);
+}
+
+static void test_attention(void **state)
+{
+    (void)state;
+    for (int type = 0; type < (backend->has_bf16 ? 2 : 1); type++) {
+        check_attention(in_types[type], 1, 0);
+        check_attention(in_types[type], 37, 0);
+        check_attention(in_types[type], 37, 8);
+        check_attention(in_types[type], 150, 0);
+        check_attention(in_types[type], 150, 70);
+    }
+}
+
+static double plain_activation(enum sq_activation kind, double x)
+{
+    switch (kind) {
+    case SQ_ACT_SILU:
+        return x / (1 + exp(-x));
+    case SQ_ACT_RELU:
+        return x > 0 ? x : 0;
+    case SQ_ACT_GELU:
+        return x * 0.5 * (1 + erf(x / sqrt(2.0)));
+    case SQ_ACT_GELU_TANH:
+        return 0.5 * x * (1 + tanh(sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
+    }
+    return NAN;
+}
+
+static void test_activate(void **state)
+{
+    (void)state;
+    for (int kind = SQ_ACT_SILU; kind <= SQ_ACT_GELU_TANH; kind++)
+        for (int type = 0; type < 2; type++)
+            for (int gated = 0; gated < 2; gated++) {
+                struct sq_matrix x = make(in_types[type], 3, 70, 1), gate = make(in_types[type], 3, 70, 2);
+                struct sq_matrix y = make(in_types[type], 3, 70, 3), none = {0};
+                for (int64_t j = 0; j < 70; j++) { /* reach the tails, too */
+                    float wide = (float)(j - 35) * 3;
+                    sq_dtype_from_f32(&wide, 1, x.dtype, sq_matrix_part(x, 1, 1, j, 1).data);
+                }
+                assert_int_equal(ops->activate(backend, (enum sq_activation)kind, x, gated ? gate : none, y), SQ_OK);
+                for (int64_t i = 0; i < 3; i++)
+                    for (int64_t j = 0; j < 70; j++) {
+                        double expected = plain_activation((enum sq_activation)kind, at(x, i, j));
+                        if (gated) expected *= at(gate, i, j);
+                        check_near(y, i, j, expected, fabs(at(x, i, j)), 8);
+                    }
+                free(x.data);
+                free(gate.data);
+                free(y.data);
+            }
+}
+
+static void test_add_and_convert(void **state)
+{
+    (void)state;
+    for (int type = 0; type < 2; type++) {
+        struct sq_matrix x = make(in_types[type], 5, 37, 1), y = make(SQ_F32, 5, 37, 2),
+                         before = make(SQ_F32, 5, 37, 2);
+        struct sq_matrix wide = make(SQ_F32, 5, 37, 3), narrow = make(in_types[type], 5, 37, 4);
+        assert_int_equal(ops->add(backend, x, y), SQ_OK);
+        assert_int_equal(ops->convert(backend, x, wide), SQ_OK);
+        assert_int_equal(ops->convert(backend, wide, narrow), SQ_OK);
+        for (int64_t i = 0; i < 5; i++)
+            for (int64_t j = 0; j < 37; j++) {
+                check_near(y, i, j, at(x, i, j) + at(before, i, j), 2, 1);
+                assert_true(at(wide, i, j) == at(x, i, j));
+                assert_true(at(narrow, i, j) == at(x, i, j));
+            }
+        free(x.data);
+        free(y.data);
+        free(before.data);
+        free(wide.data);
+        free(narrow.data);
+    }
+}
+
+static void test_all_finite(void **state)
+{
+    (void)state;
+    static const float bad[] = {NAN, INFINITY, -INFINITY};
+    for (int type = 0; type < 2; type++)
+        for (int64_t place = 0; place < 3 * 41; place += 7)
+            for (int b = 0; b < 3; b++) {
+                struct sq_matrix x = make(in_types[type], 3, 41, 1);
+                bool finite = false;
+                assert_int_equal(ops->all_finite(backend, x, &finite), SQ_OK);
+                assert_true(finite);
+                sq_dtype_from_f32(&bad[b], 1, x.dtype, sq_matrix_part(x, place / 41, 1, place % 41, 1).data);
+                assert_int_equal(ops->all_finite(backend, x, &finite), SQ_OK);
+                assert_false(finite);
+                free(x.data);
+            }
+}
+
+/* --- execution
+ * ------------------------------------------------------------------------------------------------------------ */
+
+static enum sq_status count_item(void *context, int64_t index, int worker)
+{
+    int *counts = context;
+    if (worker < 0 || worker >= backend->n_workers) return SQ_ERR_LIBRARY;
+    counts[index]++;
+    return index == 17 ? SQ_ERR_INPUT : index == 5 ? SQ_STOPPED : SQ_OK;
+}
+
+static void test_parallel_does_each_item_once_and_keeps_the_worst(void **state)
+{
+    (void)state;
+    int counts[40] = {0};
+    assert_int_equal(ops->parallel(backend, 40, count_item, counts), SQ_ERR_INPUT);
+    for (int i = 0; i < 40; i++)
+        assert_int_equal(counts[i], 1);
+    assert_int_equal(ops->parallel(backend, 0, count_item, counts), SQ_OK);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_linear),         cmocka_unit_test(test_matmul),
+        cmocka_unit_test(test_gram),           cmocka_unit_test(test_fixed_point_round_trip),
+        cmocka_unit_test(test_column_squares), cmocka_unit_test(test_potrf_and_trsm),
+        cmocka_unit_test(test_update),         cmocka_unit_test(test_norm),
+        cmocka_unit_test(test_rope),           cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_activate),       cmocka_unit_test(test_add_and_convert),
+        cmocka_unit_test(test_all_finite),     cmocka_unit_test(test_parallel_does_each_item_once_and_keeps_the_worst),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}

@@ -1,0 +1,393 @@
+/* base/ and the element types: status, text, memory, log, 16-bit floats. */
+#define _POSIX_C_SOURCE 200809L
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "base/half.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "base/status.h"
+#include "base/text.h"
+#include "capture.h"
+#include "tensor/dtype.h"
+
+/* --- status, text
+ * ----------------------------------------------------------------------------------------------------- */
+
+static void test_status(void **state)
+{
+    (void)state;
+    assert_int_equal(sq_status_exit_code(SQ_OK), 0);
+    assert_int_equal(sq_status_exit_code(SQ_STOPPED), 75);
+    assert_int_equal(sq_status_exit_code(SQ_ERR_USAGE), 2);
+    for (int i = SQ_ERR_INPUT; i <= SQ_ERR_STRICT; i++)
+        assert_int_equal(sq_status_exit_code((enum sq_status)i), 1);
+    for (int i = SQ_OK; i <= SQ_ERR_STRICT; i++)
+        assert_string_not_equal(sq_status_text((enum sq_status)i), "unknown status");
+}
+
+static void test_sizes(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        int64_t bytes; /* -1: no size */
+    } cases[] = {{"4096", 4096},
+                 {"0", 0},
+                 {"1K", 1024},
+                 {"800M", 838860800},
+                 {"1.5G", 1610612736},
+                 {"2gib", 2147483648},
+                 {"1TB", 1099511627776},
+                 {"", -1},
+                 {"G", -1},
+                 {"-1", -1},
+                 {"1X", -1},
+                 {"1GG", -1},
+                 {"1 G", -1},
+                 {"nan", -1},
+                 {"inf", -1},
+                 {"9000000T", -1},
+                 {"1e30", -1}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int64_t bytes = -7;
+        int result = sq_size_parse(cases[i].text, &bytes);
+        assert_int_equal(result, cases[i].bytes < 0 ? -1 : 0);
+        assert_int_equal(bytes, cases[i].bytes < 0 ? -7 : cases[i].bytes); /* left alone on failure */
+    }
+}
+
+static void test_formats(void **state)
+{
+    (void)state;
+    char size[16], duration[48];
+    assert_string_equal(sq_size_format(0, size), "0 B");
+    assert_string_equal(sq_size_format(1023, size), "1023 B");
+    assert_string_equal(sq_size_format(1536, size), "1.5 KiB");
+    assert_string_equal(sq_size_format(0x1p40, size), "1.0 TiB");
+    assert_string_equal(sq_duration_format(3.2, duration), "3.2 s");
+    assert_string_equal(sq_duration_format(65, duration), "1 min 05 s");
+    assert_string_equal(sq_duration_format(3725, duration), "1 h 02 min");
+}
+
+static void test_path_join(void **state)
+{
+    (void)state;
+    char *path;
+    assert_int_equal(sq_path_join("a/b", "c.json", &path), SQ_OK);
+    assert_string_equal(path, "a/b/c.json");
+    sq_free(path);
+}
+
+static void test_clock(void **state)
+{
+    (void)state;
+    double start = sq_seconds();
+    nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+    assert_true(sq_seconds() - start >= 0.002);
+}
+
+/* --- memory
+ * ----------------------------------------------------------------------------------------------------------- */
+
+static void test_alloc(void **state)
+{
+    (void)state;
+    for (int64_t count = 0; count < 200; count += 33) {
+        void *memory = NULL;
+        assert_int_equal(sq_alloc("a test", count, 3, &memory), SQ_OK);
+        assert_non_null(memory);
+        assert_int_equal((uintptr_t)memory % 64, 0);
+        for (int64_t i = 0; i < count * 3; i++)
+            assert_int_equal(((char *)memory)[i], 0);
+        sq_free(memory);
+    }
+    sq_free(NULL);
+}
+
+static void check_alloc_fails(int64_t count, size_t size)
+{
+    struct capture capture;
+    void *memory = &capture;
+    capture_start(&capture);
+    enum sq_status status = sq_alloc("the test's matrix", count, size, &memory);
+    const char *text = capture_stop(&capture);
+    assert_int_equal(status, SQ_ERR_MEMORY);
+    assert_ptr_equal(memory, &capture); /* outputs are set only on success */
+    assert_true(capture_is_one_error(text, (const char *const[4]){"cannot allocate", "the test's matrix"}));
+}
+
+static void test_alloc_overflow(void **state)
+{
+    (void)state;
+    check_alloc_fails(INT64_MAX, 16);
+    check_alloc_fails(INT64_MAX, 2);
+    check_alloc_fails(-1, 1);
+}
+
+static void test_fail_nth(void **state)
+{
+    (void)state;
+    for (int64_t n = 1; n <= 3; n++) {
+        sq_memory_fail_at(n);
+        for (int64_t i = 1; i < n; i++) {
+            char *text;
+            assert_int_equal(sq_string_copy("x", &text), SQ_OK);
+            sq_free(text);
+        }
+        check_alloc_fails(1, 1);
+        char *text; /* once only */
+        assert_int_equal(sq_string_copy("x", &text), SQ_OK);
+        sq_free(text);
+    }
+    sq_memory_fail_at(0);
+}
+
+static void test_strings(void **state)
+{
+    (void)state;
+    char *text;
+    assert_int_equal(sq_string_format(&text, "%s-%d", "layer", 17), SQ_OK);
+    assert_string_equal(text, "layer-17");
+    sq_free(text);
+    assert_int_equal(sq_string_copy("", &text), SQ_OK);
+    assert_string_equal(text, "");
+    sq_free(text);
+}
+
+/* --- log
+ * -------------------------------------------------------------------------------------------------------------- */
+
+static void test_messages(void **state)
+{
+    (void)state;
+    struct capture capture;
+    int64_t before = sq_log_n_warnings();
+    capture_start(&capture);
+    sq_error("layer %d", 3);
+    assert_string_equal(capture_stop(&capture), "shardq: error: layer 3\n");
+    assert_int_equal(sq_log_n_warnings(), before);
+
+    sq_log_set_rank(2, 4);
+    capture_start(&capture);
+    sq_warning("dead input %d", 7);
+    sq_info("only rank 0 says this");
+    assert_string_equal(capture_stop(&capture), "shardq: warning: [rank 2] dead input 7\n");
+    assert_int_equal(sq_log_n_warnings(), before + 1);
+    sq_log_set_rank(0, 1);
+}
+
+static void test_long_message(void **state)
+{
+    (void)state;
+    struct capture capture;
+    char *text = malloc(7000);
+    memset(text, 'x', 6999);
+    text[6999] = 0;
+    capture_start(&capture);
+    sq_error("%s", text);
+    const char *line = capture_stop(&capture);
+    assert_true(capture_is_one_error(line, (const char *const[4]){"xxx"}));
+    free(text);
+}
+
+static void test_events(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/test_base_XXXXXX", text[64] = "";
+    int descriptor = mkstemp(path);
+    assert_true(descriptor >= 0);
+    assert_int_equal(sq_log_open_events(path), SQ_OK);
+    sq_event("{\"block\":%d}", 5);
+    sq_log_close();
+    sq_event("{\"lost\":true}");
+    assert_int_equal(read(descriptor, text, sizeof text - 1), 12);
+    assert_string_equal(text, "{\"block\":5}\n");
+    close(descriptor);
+    unlink(path);
+
+    struct capture capture;
+    capture_start(&capture);
+    enum sq_status status = sq_log_open_events("/nonexistent/folder/log");
+    const char *message = capture_stop(&capture);
+    assert_int_equal(status, SQ_ERR_IO);
+    assert_true(capture_is_one_error(message, (const char *const[4]){"/nonexistent/folder/log"}));
+}
+
+/* --- 16-bit floats
+ * ---------------------------------------------------------------------------------------------------- */
+
+struct half_format {
+    int exponent_bits, mantissa_bits;
+    float (*to_f32)(uint16_t bits);
+    uint16_t (*from_f32)(float value);
+};
+
+static const struct half_format f16 = {5, 10, sq_f16_to_f32, sq_f32_to_f16};
+static const struct half_format bf16 = {8, 7, sq_bf16_to_f32, sq_f32_to_bf16};
+
+/* The definition: (-1)^s 2^(e - bias) (1 + m / 2^M), or without the 1 and with e = 1 when e is 0. */
+static double reference_decode(const struct half_format *format, uint16_t bits)
+{
+    int M = format->mantissa_bits, e_max = (1 << format->exponent_bits) - 1, bias = e_max / 2;
+    int mantissa = bits & ((1 << M) - 1), exponent = (bits >> M) & e_max;
+    double sign = bits & 0x8000 ? -1 : 1;
+    if (exponent == e_max) return mantissa ? NAN : sign * INFINITY;
+    if (exponent == 0) return sign * ldexp(mantissa, 1 - bias - M);
+    return sign * ldexp((1 << M) + mantissa, exponent - bias - M);
+}
+
+/* Nearest value of the format by its definition: round |x| / ulp to even, in double, which is exact here. */
+static double reference_round(const struct half_format *format, double value)
+{
+    int M = format->mantissa_bits, bias = (1 << format->exponent_bits) / 2 - 1, exponent;
+    if (isnan(value) || isinf(value) || value == 0) return value;
+    frexp(value, &exponent); /* |value| in [2^(exponent - 1), 2^exponent) */
+    double ulp = ldexp(1, (exponent - 1 < 1 - bias ? 1 - bias : exponent - 1) - M);
+    double rounded = nearbyint(value / ulp) * ulp;
+    return fabs(rounded) >= ldexp(1, bias + 1) ? copysign(INFINITY, value) : rounded;
+}
+
+static int is_same(double a, double b)
+{
+    return isnan(a) ? isnan(b) : a == b && !signbit(a) == !signbit(b);
+}
+
+static void check_decode(const struct half_format *format)
+{
+    for (int bits = 0; bits < 65536; bits++) {
+        float value = format->to_f32((uint16_t)bits);
+        assert_true(is_same(value, reference_decode(format, (uint16_t)bits)));
+        if (!isnan(value)) assert_int_equal(format->from_f32(value), bits);
+        if (isnan(value)) assert_true(isnan(format->to_f32(format->from_f32(value))));
+    }
+}
+
+static void check_encode(const struct half_format *format, float value)
+{
+    double rounded = reference_round(format, value);
+    if (!is_same(format->to_f32(format->from_f32(value)), rounded))
+        fail_msg("%a became %a, not %a", (double)value, (double)format->to_f32(format->from_f32(value)), rounded);
+}
+
+/* Every value of the format, the points half-way to its neighbours, and their next floats on both sides. */
+static void check_boundaries(const struct half_format *format)
+{
+    for (int bits = 0; bits < 65536; bits++) {
+        double low = reference_decode(format, (uint16_t)bits), high = reference_decode(format, (uint16_t)(bits + 1));
+        if (isnan(low) || isnan(high)) continue;
+        if (isinf(low)) continue;
+        if (isinf(high)) high = low + (low - reference_decode(format, (uint16_t)(bits - 1)));
+        float half_way = (float)((low + high) / 2);
+        check_encode(format, half_way);
+        check_encode(format, nextafterf(half_way, -INFINITY));
+        check_encode(format, nextafterf(half_way, INFINITY));
+    }
+}
+
+static void check_random(const struct half_format *format)
+{
+    uint32_t bits = 1;
+    for (int i = 0; i < 1000000; i++) {
+        bits = bits * 1664525u + 1013904223u;
+        check_encode(format, sq_f32_from_bits(bits));
+    }
+}
+
+static void test_half_formats(void **state)
+{
+    (void)state;
+    const struct half_format *formats[] = {&f16, &bf16};
+    for (int i = 0; i < 2; i++) {
+        check_decode(formats[i]);
+        check_boundaries(formats[i]);
+        check_random(formats[i]);
+    }
+}
+
+/* A NaN whose upper mantissa bits are zero must not round to infinity. */
+static void test_half_nan(void **state)
+{
+    (void)state;
+    static const uint32_t nans[] = {0x7f800001u, 0xff800001u, 0x7fffffffu, 0xffffffffu, 0x7fc00000u};
+    for (size_t i = 0; i < sizeof nans / sizeof *nans; i++) {
+        float value = sq_f32_from_bits(nans[i]);
+        assert_true(isnan(sq_f16_to_f32(sq_f32_to_f16(value))));
+        assert_true(isnan(sq_bf16_to_f32(sq_f32_to_bf16(value))));
+        assert_int_equal(sq_f32_to_f16(value) >> 15, nans[i] >> 31);
+        assert_int_equal(sq_f32_to_bf16(value) >> 15, nans[i] >> 31);
+    }
+}
+
+/* --- element types
+ * ---------------------------------------------------------------------------------------------------- */
+
+static void test_dtype_names(void **state)
+{
+    (void)state;
+    for (int i = SQ_F32; i <= SQ_BOOL; i++) {
+        assert_int_equal(sq_dtype_parse(sq_dtype_name((enum sq_dtype)i)), i);
+        assert_in_range(sq_dtype_size((enum sq_dtype)i), 1, 8);
+    }
+    assert_int_equal(sq_dtype_size(SQ_BF16), 2);
+    assert_int_equal(sq_dtype_parse("bf16"), -1);
+    assert_int_equal(sq_dtype_parse(""), -1);
+}
+
+/* The vector loops give what the single conversions give: every length up to 40, every address. */
+static void test_dtype_arrays(void **state)
+{
+    (void)state;
+    enum { N = 65536 };
+    uint16_t *source = malloc(N * sizeof *source), *back = malloc(N * sizeof *back);
+    float *values = malloc(N * sizeof *values);
+    for (int i = 0; i < N; i++)
+        source[i] = (uint16_t)(i * 40503u);
+    for (int format = 0; format < 2; format++) {
+        enum sq_dtype dtype = format ? SQ_BF16 : SQ_F16;
+        const struct half_format *reference = format ? &bf16 : &f16;
+        sq_dtype_to_f32(dtype, source, N, values);
+        sq_dtype_from_f32(values, N, dtype, back);
+        for (int i = 0; i < N; i++) {
+            assert_true(is_same(values[i], reference_decode(reference, source[i])));
+            if (!isnan(values[i])) assert_int_equal(back[i], source[i]);
+        }
+        for (int shift = 0; shift < 8; shift++) {
+            unsigned char bytes[100];
+            int count = 40 - shift;
+            memcpy(bytes + shift, source, (size_t)count * 2);
+            values[count] = 7;
+            sq_dtype_to_f32(dtype, bytes + shift, count, values);
+            for (int i = 0; i < count; i++)
+                assert_true(is_same(values[i], reference_decode(reference, source[i])));
+            assert_true(values[count] == 7);
+        }
+    }
+    free(values);
+    free(back);
+    free(source);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_status),         cmocka_unit_test(test_sizes),        cmocka_unit_test(test_formats),
+        cmocka_unit_test(test_path_join),      cmocka_unit_test(test_clock),        cmocka_unit_test(test_alloc),
+        cmocka_unit_test(test_alloc_overflow), cmocka_unit_test(test_fail_nth),     cmocka_unit_test(test_strings),
+        cmocka_unit_test(test_messages),       cmocka_unit_test(test_long_message), cmocka_unit_test(test_events),
+        cmocka_unit_test(test_half_formats),   cmocka_unit_test(test_half_nan),     cmocka_unit_test(test_dtype_names),
+        cmocka_unit_test(test_dtype_arrays),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,123 @@
+/* The communicator against what each collective means. */
+#define _GNU_SOURCE
+#include "ranks.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "mpi/split.h"
+
+static void test_agree_takes_the_worst(void **state)
+{
+    (void)state;
+    int last = ranks.comm.size - 1;
+    assert_int_equal(sq_comm_agree(&ranks.comm, SQ_OK), SQ_OK);
+    enum sq_status mine = ranks.comm.rank == last ? SQ_ERR_IO : SQ_OK;
+    assert_int_equal(sq_comm_agree(&ranks.comm, mine), SQ_ERR_IO);
+    mine = ranks.comm.rank == 0 ? SQ_STOPPED : SQ_OK;
+    assert_int_equal(sq_comm_agree(&ranks.comm, mine), SQ_STOPPED);
+}
+
+static void test_sums_and_maxima(void **state)
+{
+    (void)state;
+    int64_t n = ranks.comm.size, r = ranks.comm.rank;
+    int64_t values[] = {r + 1, -r, INT64_C(1) << 58};
+    assert_int_equal(sq_comm_sum_i64(&ranks.comm, values, 3), SQ_OK);
+    assert_int_equal(values[0], n * (n + 1) / 2);
+    assert_int_equal(values[1], -n * (n - 1) / 2);
+    assert_int_equal(values[2], n << 58);
+    int64_t largest = r;
+    assert_int_equal(sq_comm_max_i64(&ranks.comm, &largest, 1), SQ_OK);
+    assert_int_equal(largest, n - 1);
+    double height = -1.5 * (double)r;
+    assert_int_equal(sq_comm_max_f64(&ranks.comm, &height, 1), SQ_OK);
+    assert_true(height == 0);
+}
+
+static void test_reduce_to_each_root(void **state)
+{
+    (void)state;
+    for (int root = 0; root < ranks.comm.size; root++) {
+        int64_t value = ranks.comm.rank + 1;
+        assert_int_equal(sq_comm_reduce_sum_i64(&ranks.comm, root, &value, 1), SQ_OK);
+        if (ranks.comm.rank == root) assert_int_equal(value, ranks.comm.size * (ranks.comm.size + 1) / 2);
+    }
+}
+
+static void test_broadcast_from_each_root(void **state)
+{
+    (void)state;
+    for (int root = 0; root < ranks.comm.size; root++) {
+        char text[32] = "";
+        if (ranks.comm.rank == root) strcpy(text, "from the root");
+        assert_int_equal(sq_comm_broadcast(&ranks.comm, root, text, sizeof text), SQ_OK);
+        assert_string_equal(text, "from the root");
+    }
+}
+
+static void test_all_gather_uneven_shares(void **state)
+{
+    (void)state;
+    enum { TOTAL = 37 };
+    unsigned char buffer[TOTAL] = {0};
+    size_t *offsets = calloc((size_t)ranks.comm.size, sizeof *offsets);
+    size_t *sizes = calloc((size_t)ranks.comm.size, sizeof *sizes);
+    for (int r = 0; r < ranks.comm.size; r++) {
+        struct sq_range share = sq_split(TOTAL, r, ranks.comm.size);
+        offsets[r] = (size_t)share.first;
+        sizes[r] = (size_t)share.count;
+    }
+    for (size_t i = 0; i < sizes[ranks.comm.rank]; i++)
+        buffer[offsets[ranks.comm.rank] + i] = (unsigned char)(offsets[ranks.comm.rank] + i + 1);
+    assert_int_equal(sq_comm_all_gather(&ranks.comm, buffer, offsets, sizes), SQ_OK);
+    for (int i = 0; i < TOTAL; i++)
+        assert_int_equal(buffer[i], i + 1);
+    free(offsets);
+    free(sizes);
+}
+
+static void test_split_by_parity(void **state)
+{
+    (void)state;
+    struct sq_comm part;
+    assert_int_equal(sq_comm_split(&ranks.comm, ranks.comm.rank % 2, &part), SQ_OK);
+    assert_int_equal(part.rank, ranks.comm.rank / 2);
+    assert_int_equal(part.size, (ranks.comm.size + 1 - ranks.comm.rank % 2) / 2);
+    sq_comm_free(&part);
+    int on_node = 0;
+    assert_int_equal(sq_comm_ranks_on_node(&ranks.comm, &on_node), SQ_OK);
+    assert_int_equal(on_node, ranks.comm.size);
+}
+
+static void test_shares_cover_everything_once(void **state)
+{
+    (void)state;
+    for (int64_t n = 0; n < 20; n++)
+        for (int64_t parts = 1; parts < 9; parts++) {
+            int64_t next = 0;
+            for (int64_t part = 0; part < parts; part++) {
+                struct sq_range share = sq_split(n, part, parts);
+                assert_int_equal(share.first, next);
+                assert_true(share.count == n / parts || share.count == n / parts + 1);
+                next += share.count;
+            }
+            assert_int_equal(next, n);
+        }
+}
+
+static int run(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_agree_takes_the_worst),        cmocka_unit_test(test_sums_and_maxima),
+        cmocka_unit_test(test_reduce_to_each_root),          cmocka_unit_test(test_broadcast_from_each_root),
+        cmocka_unit_test(test_all_gather_uneven_shares),     cmocka_unit_test(test_split_by_parity),
+        cmocka_unit_test(test_shares_cover_everything_once),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
+
+int main(int argc, char **argv)
+{
+    return ranks_main(&argc, &argv, run);
+}

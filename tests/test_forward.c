@@ -1,0 +1,346 @@
+/* The forward pass against logits that transformers computed, and its promises about bits. */
+#define _GNU_SOURCE /* mkdtemp */
+#include "ranks.h"
+
+#include <math.h>
+
+#include "base/memory.h"
+#include "golden.h"
+#include "model/final.h"
+#include "mpi/split.h"
+
+/* Largest difference over largest golden logit. Both sides compute in f32 over sums of at most 172 terms and two
+ * blocks; 1e-4 is some hundred times the rounding of one sum. bf16 keeps 8 bits: 2^-9 per rounding, and a dozen of them
+ * along the longest path add up to a few percent at worst. */
+#define TOLERANCE_F32 1e-4
+#define TOLERANCE_BF16 4e-2
+
+struct run {
+    const struct golden *golden;
+    const struct sq_comm *comm;
+    enum sq_dtype compute;
+    int n_threads;
+    const char *spill_folder;
+};
+
+/* Logits of this rank's samples, and which they are; released with free(). */
+static float *compute_logits(const struct run *run, struct sq_range *samples_p)
+{
+    const struct golden *golden = run->golden;
+    struct sq_range samples = sq_split(golden->n_samples, run->comm->rank, run->comm->size);
+    struct sq_forward_options options = {.compute = run->compute,
+                                         .n_samples = samples.count,
+                                         .length = golden->length,
+                                         .spill_folder = run->spill_folder};
+    struct sq_backend *backend;
+    struct sq_checkpoint *checkpoint;
+    struct sq_model *model;
+    struct sq_final final;
+    if (sq_backend_create_cpu(run->n_threads, &backend) != SQ_OK) abort();
+    if (sq_checkpoint_open(golden->folder, &checkpoint) != SQ_OK) abort();
+    if (sq_model_open(checkpoint, &model) != SQ_OK) abort();
+    if (sq_final_make(backend, run->comm, model, &options, golden->ids + samples.first * golden->length, &final) !=
+        SQ_OK)
+        abort();
+    float *logits = calloc((size_t)(samples.count * golden->length * golden->vocab) + 1, sizeof *logits);
+    if (sq_final_logits(&final, run->comm, logits) != SQ_OK) abort();
+    sq_final_release(&final);
+    sq_model_close(model);
+    sq_checkpoint_close(checkpoint);
+    backend->ops->destroy(backend);
+    *samples_p = samples;
+    return logits;
+}
+
+static double relative_error(const float *values, const float *expected, int64_t n, const float *all, int64_t n_all)
+{
+    double difference = 0, largest = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double d = fabs((double)values[i] - (double)expected[i]);
+        if (!(d <= difference)) difference = d; /* NaN stays */
+    }
+    for (int64_t i = 0; i < n_all; i++)
+        largest = fmax(largest, fabs((double)all[i]));
+    return difference / largest;
+}
+
+static bool has_bf16(void)
+{
+    struct sq_backend *backend;
+    if (sq_backend_create_cpu(1, &backend) != SQ_OK) abort();
+    bool has = backend->has_bf16;
+    backend->ops->destroy(backend);
+    return has;
+}
+
+static void check_golden(enum sq_dtype compute, double tolerance)
+{
+    struct golden list[GOLDEN_MAX];
+    int n = golden_list(list);
+    CHECK(n > 0);
+    for (int i = 0; i < n; i++) {
+        struct golden *golden = &list[i];
+        golden_load(golden);
+        struct sq_range samples;
+        float *logits = compute_logits(&(struct run){golden, &ranks.comm, compute, 2, NULL}, &samples);
+        int64_t size = golden->length * golden->vocab;
+        double error = relative_error(logits, golden->logits + samples.first * size, samples.count * size,
+                                      golden->logits, golden->n_samples * size);
+        if (!CHECK(error <= tolerance)) printf("    %s: relative error %g\n", golden->name, error);
+        free(logits);
+        golden_release(golden);
+    }
+}
+
+static void test_f32_agrees_with_transformers(void **state)
+{
+    (void)state;
+    check_golden(SQ_F32, TOLERANCE_F32);
+    ranks_end_test();
+}
+
+static void test_bf16_agrees_with_transformers(void **state)
+{
+    (void)state;
+    if (!has_bf16()) skip();
+    check_golden(SQ_BF16, TOLERANCE_BF16);
+    ranks_end_test();
+}
+
+/* Each rank compares its samples of one run with the same samples of another. */
+static void check_same_bits(const struct run *first, const struct run *second)
+{
+    struct sq_range a, b;
+    float *one = compute_logits(first, &a), *two = compute_logits(second, &b);
+    int64_t size = first->golden->length * first->golden->vocab;
+    for (int64_t s = 0; s < a.count; s++) {
+        int64_t other = a.first + s - b.first;
+        if (!CHECK(other >= 0 && other < b.count)) continue;
+        if (!CHECK(!memcmp(one + s * size, two + other * size, (size_t)size * sizeof *one)))
+            printf("    %s, sample %lld\n", first->golden->name, (long long)(a.first + s));
+    }
+    free(one);
+    free(two);
+}
+
+static void check_promises(const char *name, enum sq_dtype compute, const struct sq_comm *self)
+{
+    struct golden golden = golden_find(name);
+    struct run base = {&golden, &ranks.comm, compute, 1, NULL};
+    struct run alone = base, threads = base, spilled = base;
+    alone.comm = self;
+    threads.n_threads = 2;
+    spilled.spill_folder = ranks.folder.path;
+    check_same_bits(&base, &alone); /* this number of ranks, and one */
+    check_same_bits(&base, &threads);
+    check_same_bits(&base, &spilled);
+    golden_release(&golden);
+}
+
+static void test_bits_do_not_depend_on_ranks_threads_or_memory(void **state)
+{
+    (void)state;
+    struct sq_comm self;
+    if (sq_comm_split(&ranks.comm, ranks.comm.rank, &self) != SQ_OK) abort();
+    bool bf16 = has_bf16();
+    static const char *const names[] = {"llama3", "mistral", "qwen3", "opt"};
+    for (int i = 0; i < 4; i++) {
+        check_promises(names[i], SQ_F32, &self);
+        if (bf16) check_promises(names[i], SQ_BF16, &self);
+    }
+    sq_comm_free(&self);
+    ranks_end_test();
+}
+
+/* One model, opened, and a forward pass over all samples on every rank. */
+struct opened {
+    struct golden golden;
+    struct sq_backend *backend;
+    struct sq_checkpoint *checkpoint;
+    struct sq_model *model;
+    struct sq_forward *forward;
+};
+
+static void open_forward(const char *name, struct opened *o)
+{
+    o->golden = golden_find(name);
+    struct sq_forward_options options = {
+        .compute = SQ_F32, .n_samples = o->golden.n_samples, .length = o->golden.length};
+    if (sq_backend_create_cpu(1, &o->backend) != SQ_OK) abort();
+    if (sq_checkpoint_open(o->golden.folder, &o->checkpoint) != SQ_OK) abort();
+    if (sq_model_open(o->checkpoint, &o->model) != SQ_OK) abort();
+    if (sq_forward_create(o->backend, o->model, &options, &o->forward) != SQ_OK) abort();
+    if (sq_forward_embed(o->forward, &ranks.comm, o->golden.ids) != SQ_OK) abort();
+    if (sq_forward_load_block(o->forward, &ranks.comm, 0) != SQ_OK) abort();
+}
+
+static void close_forward(struct opened *o)
+{
+    sq_forward_destroy(o->forward);
+    sq_model_close(o->model);
+    sq_checkpoint_close(o->checkpoint);
+    o->backend->ops->destroy(o->backend);
+    golden_release(&o->golden);
+}
+
+/* The first group's input of a Llama is the RMS norm of the embedding: checked against the formula in double. */
+static void test_first_group_input_is_the_norm_of_the_embedding(void **state)
+{
+    (void)state;
+    struct opened o;
+    open_forward("llama", &o);
+    CHECK(sq_forward_to_group(o.forward, 0) == SQ_OK);
+    struct sq_matrix x = sq_forward_group_input(o.forward);
+    int64_t hidden = sq_model_hidden_size(o.model);
+    CHECK(x.rows == o.golden.n_samples * o.golden.length && x.cols == hidden && x.dtype == SQ_F32);
+    float embedding[4096], weight[4096];
+    const struct sq_tensor *norm = sq_checkpoint_find(o.checkpoint, "model.layers.0.input_layernorm.weight");
+    const struct sq_tensor *table = sq_checkpoint_find(o.checkpoint, "model.embed_tokens.weight");
+    CHECK(sq_tensor_read_f32(norm, 0, hidden, weight) == SQ_OK);
+    for (int64_t t = 0; t < x.rows; t++) {
+        double square = 0, worst = 0;
+        CHECK(sq_tensor_read_f32(table, o.golden.ids[t], 1, embedding) == SQ_OK);
+        for (int64_t i = 0; i < hidden; i++)
+            square += (double)embedding[i] * (double)embedding[i];
+        double factor = 1 / sqrt(square / (double)hidden + 1e-5);
+        for (int64_t i = 0; i < hidden; i++) {
+            double expected = (double)embedding[i] * factor * (double)weight[i];
+            worst = fmax(worst, fabs(expected - (double)((float *)x.data)[t * x.stride + i]));
+        }
+        CHECK(worst < 1e-5);
+    }
+    close_forward(&o);
+    ranks_end_test();
+}
+
+static void test_no_number_is_refused_where_it_appears(void **state)
+{
+    (void)state;
+    static const float bad[] = {NAN, INFINITY, -INFINITY};
+    for (int i = 0; i < 3; i++) {
+        struct opened o;
+        open_forward("opt", &o);
+        int64_t hidden = sq_model_hidden_size(o.model);
+        sq_forward_hidden(o.forward)[o.golden.length * hidden + 7] = bad[i]; /* in sample 1 */
+        capture_start(&ranks.capture);
+        CHECK(sq_forward_to_group(o.forward, 0) == SQ_ERR_NUMERIC);
+        const char *text = capture_stop(&ranks.capture);
+        CHECK(capture_is_one_error(text, (const char *const[4]){"block 0", "self_attn.q_proj", "sample 1"}));
+        close_forward(&o);
+    }
+    ranks_end_test();
+}
+
+/* 3e38 squared: finite weights and states, an infinite product. */
+static void test_overflow_in_a_block_is_refused(void **state)
+{
+    (void)state;
+    struct opened o;
+    open_forward("opt", &o);
+    CHECK(sq_forward_to_group(o.forward, 0) == SQ_OK);
+    for (int member = 0; member < 3; member++) {
+        struct sq_matrix weight = sq_forward_linear_weight(o.forward, member);
+        for (int64_t i = 0; i < weight.rows * weight.cols; i++)
+            ((float *)weight.data)[i] = 3e38f;
+    }
+    capture_start(&ranks.capture);
+    CHECK(sq_forward_to_group(o.forward, 1) == SQ_ERR_NUMERIC);
+    const char *text = capture_stop(&ranks.capture);
+    CHECK(capture_is_one_error(text, (const char *const[4]){"block 0", "self_attn.out_proj", "sample 0"}));
+    close_forward(&o);
+    ranks_end_test();
+}
+
+static void test_too_long_samples_are_refused(void **state)
+{
+    (void)state;
+    struct opened o;
+    open_forward("opt", &o);
+    struct sq_forward *forward = NULL;
+    struct sq_forward_options options = {.compute = SQ_F32, .length = sq_model_max_length(o.model) + 1};
+    capture_start(&ranks.capture);
+    CHECK(sq_forward_create(o.backend, o.model, &options, &forward) == SQ_ERR_INPUT && !forward);
+    CHECK(capture_is_one_error(capture_stop(&ranks.capture), (const char *const[4]){"64", "65"}));
+    close_forward(&o);
+    ranks_end_test();
+}
+
+static void test_spill_folder_that_is_not_there(void **state)
+{
+    (void)state;
+    struct opened o;
+    open_forward("opt", &o);
+    struct sq_forward *forward = NULL;
+    struct sq_forward_options options = {
+        .compute = SQ_F32, .n_samples = 1, .length = 8, .spill_folder = "/nonexistent/folder"};
+    capture_start(&ranks.capture);
+    CHECK(sq_forward_create(o.backend, o.model, &options, &forward) == SQ_ERR_IO && !forward);
+    CHECK(capture_is_one_error(capture_stop(&ranks.capture), (const char *const[4]){"/nonexistent/folder"}));
+    close_forward(&o);
+    ranks_end_test();
+}
+
+/* Creation with the n-th allocation failing, for n = 1, 2, 3 ... until it passes: an error each time, nothing leaked
+ * (the sanitizers look). */
+static void test_running_out_of_memory(void **state)
+{
+    (void)state;
+    struct opened o;
+    open_forward("llama", &o);
+    struct sq_forward_options options = {.compute = SQ_F32, .n_samples = 1, .length = 8};
+    enum sq_status status = SQ_ERR_MEMORY;
+    capture_start(&ranks.capture);
+    int n = 0;
+    while (status == SQ_ERR_MEMORY && n < 100) {
+        struct sq_forward *forward = NULL;
+        sq_memory_fail_at(++n);
+        status = sq_forward_create(o.backend, o.model, &options, &forward);
+        sq_memory_fail_at(0);
+        sq_forward_destroy(forward);
+    }
+    capture_stop(&ranks.capture);
+    CHECK(status == SQ_OK && n > 5);
+    close_forward(&o);
+    ranks_end_test();
+}
+
+/* The plan has no backend: what it says must cover what this one asks for. */
+static void test_predicted_bytes_cover_what_is_taken(void **state)
+{
+    (void)state;
+    struct opened o;
+    open_forward("qwen3", &o);
+    struct sq_forward_bytes bytes = sq_forward_predict_bytes(o.model, SQ_F32, o.golden.length);
+    int64_t hidden = sq_model_hidden_size(o.model);
+    struct sq_attention shape = {.n_heads = 4, .n_kv_heads = 2, .head_dim = 32};
+    CHECK(bytes.per_sample >= o.golden.length * 2 * hidden * 4);
+    CHECK(bytes.per_worker >= (int64_t)o.backend->ops->attention_scratch(o.backend, &shape, o.golden.length));
+    for (int i = 0; i < sq_model_n_linears(o.model) - 1; i++) {
+        const struct sq_linear *linear = sq_model_linear(o.model, i);
+        CHECK(bytes.weights >= linear->out_features * linear->in_features * 4);
+    }
+    close_forward(&o);
+    ranks_end_test();
+}
+
+static int run(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_f32_agrees_with_transformers),
+        cmocka_unit_test(test_bf16_agrees_with_transformers),
+        cmocka_unit_test(test_bits_do_not_depend_on_ranks_threads_or_memory),
+        cmocka_unit_test(test_first_group_input_is_the_norm_of_the_embedding),
+        cmocka_unit_test(test_no_number_is_refused_where_it_appears),
+        cmocka_unit_test(test_overflow_in_a_block_is_refused),
+        cmocka_unit_test(test_too_long_samples_are_refused),
+        cmocka_unit_test(test_spill_folder_that_is_not_there),
+        cmocka_unit_test(test_running_out_of_memory),
+        cmocka_unit_test(test_predicted_bytes_cover_what_is_taken),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
+
+int main(int argc, char **argv)
+{
+    return ranks_main(&argc, &argv, run);
+}

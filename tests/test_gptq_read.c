@@ -1,0 +1,239 @@
+/* Reading GPTQ layers that others wrote: any group order, scales in F32, missing g_idx, zeros less one; and bad files.
+ */
+#define _XOPEN_SOURCE 700
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "capture.h"
+#include "folder.h"
+#include "io/checkpoint.h"
+#include "io/pack.h"
+
+#define OUT 70
+#define IN 96
+#define GROUPS 3
+#define MAX_WORDS (IN * 8 / 32 * OUT)
+
+/* One layer "layer" and how it is written. */
+struct layer {
+    int bits;
+    const char *config;      /* config.json */
+    const char *scale_dtype; /* F32 or F16 */
+    bool with_g_idx, less_one;
+    uint8_t codes[OUT][IN], zeros[GROUPS][OUT];
+    float scales[GROUPS][OUT];
+    int32_t g_idx[IN];
+};
+
+#define CONFIG(format, bits, group_size)                                                                               \
+    "{\"quantization_config\": {\"quant_method\": \"gptq\", \"checkpoint_format\": \"" format "\", \"bits\": " bits    \
+    ", \"group_size\": " group_size "}}"
+
+static void make_layer(int bits, struct layer *layer)
+{
+    uint32_t x = (uint32_t)bits;
+    *layer =
+        (struct layer){.bits = bits, .config = CONFIG("gptq_v2", "4", "32"), .scale_dtype = "F32", .with_g_idx = true};
+    for (int n = 0; n < OUT; n++)
+        for (int k = 0; k < IN; k++)
+            layer->codes[n][k] = (uint8_t)((x = x * 1664525u + 1013904223u) >> 24 & ((1u << bits) - 1));
+    for (int g = 0; g < GROUPS; g++)
+        for (int n = 0; n < OUT; n++) {
+            layer->zeros[g][n] = (uint8_t)((x = x * 1664525u + 1013904223u) >> 24 & ((1u << bits) - 1));
+            layer->scales[g][n] = 0.25f + (float)(x >> 22);
+        }
+    for (int k = 0; k < IN; k++)
+        layer->g_idx[k] = k * 7 % GROUPS; /* an order that no group size explains */
+}
+
+/* Zeros less one as they came about: one taken from every field of a whole word at once, or with 3 bits from each
+ * field. */
+static void pack_zeros(const struct layer *layer, int g, uint32_t *words, int64_t n_words)
+{
+    uint8_t zeros[OUT];
+    uint32_t mask = (1u << layer->bits) - 1;
+    for (int n = 0; n < OUT; n++)
+        zeros[n] =
+            (uint8_t)(layer->bits == 3 && layer->less_one ? (layer->zeros[g][n] - 1u) & mask : layer->zeros[g][n]);
+    sq_pack_codes(layer->bits, 1, OUT, zeros, words, 1);
+    for (int64_t w = 0; w < n_words && layer->bits != 3 && layer->less_one; w++)
+        words[w] -= UINT32_MAX / mask;
+}
+
+static size_t append(unsigned char *data, size_t *used, const void *bytes, size_t size)
+{
+    memcpy(data + *used, bytes, size);
+    return *used += size;
+}
+
+static void write_layer(const struct folder *folder, const struct layer *layer)
+{
+    static uint32_t qweight[MAX_WORDS], qzeros[GROUPS * OUT];
+    static unsigned char data[1 << 17];
+    static uint16_t halves[GROUPS * OUT];
+    char header[2048];
+    int64_t words = sq_pack_words(IN, layer->bits), zero_words = sq_pack_words(OUT, layer->bits);
+    size_t end[5] = {0}, used = 0;
+    sq_pack_codes(layer->bits, OUT, IN, layer->codes[0], qweight, OUT);
+    for (int g = 0; g < GROUPS; g++)
+        pack_zeros(layer, g, qzeros + g * zero_words, zero_words);
+    bool is_half = !strcmp(layer->scale_dtype, "F16");
+    sq_dtype_from_f32(layer->scales[0], GROUPS * OUT, SQ_F16, halves);
+    end[1] = append(data, &used, qweight, (size_t)(words * OUT) * 4);
+    end[2] = append(data, &used, qzeros, (size_t)(GROUPS * zero_words) * 4);
+    end[3] = append(data, &used, is_half ? (const void *)halves : (const void *)layer->scales,
+                    GROUPS * OUT * (is_half ? 2 : 4));
+    end[4] = append(data, &used, layer->g_idx, sizeof layer->g_idx);
+    snprintf(header, sizeof header,
+             "{\"layer.qweight\":{\"dtype\":\"I32\",\"shape\":[%d,%d],\"data_offsets\":[%zu,%zu]},"
+             "\"layer.qzeros\":{\"dtype\":\"I32\",\"shape\":[%d,%d],\"data_offsets\":[%zu,%zu]},"
+             "\"layer.scales\":{\"dtype\":\"%s\",\"shape\":[%d,%d],\"data_offsets\":[%zu,%zu]},"
+             "\"%s\":{\"dtype\":\"I32\",\"shape\":[%d],\"data_offsets\":[%zu,%zu]}}",
+             (int)words, OUT, end[0], end[1], GROUPS, (int)zero_words, end[1], end[2], layer->scale_dtype, GROUPS, OUT,
+             end[2], end[3], layer->with_g_idx ? "layer.g_idx" : "other", IN, end[3], end[4]);
+    folder_write_tensors(folder, "model.safetensors", header, data, used);
+    folder_write_text(folder, "config.json", layer->config);
+}
+
+static void check_rows(const struct sq_checkpoint *checkpoint, const struct layer *layer, int64_t row, int64_t rows)
+{
+    static float weights[OUT * IN + 1];
+    weights[rows * IN] = 12345;
+    assert_int_equal(sq_checkpoint_read_linear(checkpoint, "layer", OUT, IN, row, rows, weights), SQ_OK);
+    for (int64_t n = row; n < row + rows; n++)
+        for (int k = 0; k < IN; k++) {
+            int g = layer->with_g_idx ? layer->g_idx[k] : k / (IN / GROUPS);
+            float wanted = layer->scales[g][n] * (float)(layer->codes[n][k] - layer->zeros[g][n]);
+            assert_memory_equal(&weights[(n - row) * IN + k], &wanted, sizeof wanted);
+        }
+    assert_true(weights[rows * IN] == 12345);
+}
+
+/* Writes, reads whole and in parts that begin and end anywhere. */
+static void check_layer(const struct layer *layer)
+{
+    struct folder folder;
+    struct sq_checkpoint *checkpoint;
+    folder_create(&folder);
+    write_layer(&folder, layer);
+    assert_int_equal(sq_checkpoint_open(folder.path, &checkpoint), SQ_OK);
+    assert_int_equal(sq_checkpoint_check_linear(checkpoint, "layer", OUT, IN), SQ_OK);
+    check_rows(checkpoint, layer, 0, OUT);
+    check_rows(checkpoint, layer, 5, 40);
+    check_rows(checkpoint, layer, 33, 1);
+    check_rows(checkpoint, layer, 64, 6);
+    check_rows(checkpoint, layer, 7, 0);
+    sq_checkpoint_close(checkpoint);
+    folder_remove(&folder);
+}
+
+static void test_all_bits(void **state)
+{
+    (void)state;
+    static const int all_bits[] = {2, 3, 4, 8};
+    struct layer layer;
+    for (int b = 0; b < 4; b++) {
+        make_layer(all_bits[b], &layer); /* config.json says 4 bits and groups of 32: the shapes know better */
+        check_layer(&layer);
+        layer.less_one = true;
+        layer.config = CONFIG("gptq", "4", "-1");
+        check_layer(&layer);
+    }
+}
+
+static void test_half_scales(void **state)
+{
+    (void)state;
+    struct layer layer;
+    make_layer(4, &layer);
+    layer.scale_dtype = "F16";
+    for (int g = 0; g < GROUPS; g++)
+        for (int n = 0; n < OUT; n++)
+            layer.scales[g][n] = 0.5f + (float)(g * OUT + n) / 1024;
+    check_layer(&layer);
+}
+
+static void test_missing_g_idx(void **state)
+{
+    (void)state;
+    struct layer layer;
+    make_layer(3, &layer);
+    layer.with_g_idx = false;
+    check_layer(&layer);
+    layer.config = CONFIG("gptq_v2", "3", "500");
+    check_layer(&layer);
+}
+
+/* A format that is not named is the older one. */
+static void test_unnamed_format(void **state)
+{
+    (void)state;
+    struct layer layer;
+    make_layer(4, &layer);
+    layer.less_one = true;
+    layer.config = "{\"quantization_config\": {\"quant_method\": \"gptq\", \"bits\": 4}}";
+    check_layer(&layer);
+}
+
+static void check_refused(const struct layer *layer, const char *prefix, int64_t in_features,
+                          const char *const parts[4])
+{
+    static float weights[OUT * IN];
+    struct folder folder;
+    struct capture capture;
+    struct sq_checkpoint *checkpoint;
+    folder_create(&folder);
+    write_layer(&folder, layer);
+    assert_int_equal(sq_checkpoint_open(folder.path, &checkpoint), SQ_OK);
+    capture_start(&capture);
+    enum sq_status status = sq_checkpoint_read_linear(checkpoint, prefix, OUT, in_features, 0, OUT, weights);
+    const char *text = capture_stop(&capture);
+    if (!capture_is_one_error(text, parts)) fail_msg("wanted one line with '%s', got: %s", parts[0], text);
+    assert_int_equal(status, SQ_ERR_INPUT);
+    sq_checkpoint_close(checkpoint);
+    folder_remove(&folder);
+}
+
+#define REFUSED(layer, prefix, in, ...) check_refused(layer, prefix, in, (const char *const[4]){__VA_ARGS__})
+
+static void test_refused(void **state)
+{
+    (void)state;
+    struct layer layer;
+    make_layer(4, &layer);
+    REFUSED(&layer, "nobody", IN, "nobody", "neither weight nor qweight");
+    REFUSED(&layer, "layer", IN - 10, "layer.qweight", "70 outputs and 86 inputs");
+    layer.config = "{\"architectures\": []}";
+    REFUSED(&layer, "layer", IN, "no quantization_config");
+    layer.config = "{\"quantization_config\": {\"quant_method\": \"awq\", \"bits\": 4}}";
+    REFUSED(&layer, "layer", IN, "quant_method is awq");
+    layer.config = CONFIG("marlin", "4", "32");
+    REFUSED(&layer, "layer", IN, "checkpoint_format is marlin");
+    layer.config = CONFIG("gptq", "4", "32");
+    layer.g_idx[95] = GROUPS;
+    REFUSED(&layer, "layer", IN, "layer.g_idx[95] is 3");
+    layer.g_idx[95] = -1;
+    REFUSED(&layer, "layer", IN, "layer.g_idx[95] is -1");
+    layer.g_idx[95] = 0;
+    layer.scales[2][69] = INFINITY;
+    REFUSED(&layer, "layer", IN, "layer.scales[2, 69] is inf");
+    layer.scales[2][69] = 1;
+    layer.scale_dtype = "I32";
+    REFUSED(&layer, "layer", IN, "layer.scales", "type I32");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_all_bits),       cmocka_unit_test(test_half_scales), cmocka_unit_test(test_missing_g_idx),
+        cmocka_unit_test(test_unnamed_format), cmocka_unit_test(test_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,122 @@
+/* H = (2/T) X'X against a double-precision sum, and its bits over ranks and workers. */
+#define _GNU_SOURCE
+#include "ranks.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/half.h"
+#include "gptq/hessian.h"
+
+enum { N = 200, LENGTH = 5, SAMPLES = 21, SHARDS = 16 };
+
+/* A value of sample, position, column; columns differ in size by up to 2^40, and column 7 is dead. */
+static float input_value(int64_t sample, int64_t position, int64_t column)
+{
+    uint32_t hash = (uint32_t)(sample * 7919 + position * 104729 + column * 1299709 + 12345) * 2654435761u;
+    hash ^= hash >> 15;
+    float unit = (float)(hash % 20011) / 10005.5f - 1;
+    float value = column == 7 ? 0 : ldexpf(unit, (int)(column % 41) - 20);
+    return sq_bf16_to_f32(sq_f32_to_bf16(value)); /* exact in both types */
+}
+
+static struct sq_matrix make_inputs(const struct sq_shards *shards, enum sq_dtype dtype)
+{
+    int64_t rows = shards->samples.count * LENGTH;
+    void *data = malloc((size_t)(rows * N + 1) * sq_dtype_size(dtype));
+    for (int64_t i = 0; i < rows * N; i++) {
+        float value = input_value(shards->samples.first + i / N / LENGTH, i / N % LENGTH, i % N);
+        sq_dtype_from_f32(&value, 1, dtype, (char *)data + (size_t)i * sq_dtype_size(dtype));
+    }
+    return sq_matrix_view(data, dtype, rows, N);
+}
+
+static float *make_hessian(const struct sq_comm *comm, int root, int n_threads, enum sq_dtype dtype)
+{
+    struct sq_backend *backend;
+    struct sq_hessian_workspace workspace;
+    struct sq_shards shards = sq_shards_make(SAMPLES, SHARDS, comm->rank, comm->size);
+    struct sq_matrix x = make_inputs(&shards, dtype);
+    float *h = calloc(N * N, sizeof *h);
+    assert_int_equal(sq_backend_create_cpu(n_threads, &backend), SQ_OK);
+    assert_int_equal(sq_hessian_create(backend, N + 30, &workspace), SQ_OK);
+    assert_int_equal(
+        sq_hessian_make(backend, comm, root, &shards, LENGTH, x, &workspace, sq_matrix_view(h, SQ_F32, N, N)), SQ_OK);
+    sq_hessian_destroy(backend, &workspace);
+    backend->ops->destroy(backend);
+    free(x.data);
+    return h;
+}
+
+/* Relative to sqrt(H_ii H_jj): f32 products of at most 10 rows, and one rounding of the result. */
+static void check_values(const float *h)
+{
+    static double exact[N][N];
+    memset(exact, 0, sizeof exact);
+    for (int64_t s = 0; s < SAMPLES; s++)
+        for (int64_t t = 0; t < LENGTH; t++)
+            for (int i = 0; i < N; i++)
+                for (int j = 0; j < N; j++)
+                    exact[i][j] +=
+                        2.0 / (SAMPLES * LENGTH) * (double)input_value(s, t, i) * (double)input_value(s, t, j);
+    for (int i = 0; i < N; i++)
+        for (int j = 0; j < N; j++) {
+            assert_true(fabs(h[i * N + j] - exact[i][j]) <= 2e-6 * sqrt(exact[i][i] * exact[j][j]));
+            assert_true(h[i * N + j] == h[j * N + i]);
+        }
+    assert_true(h[7 * N + 7] == 0);
+}
+
+static void test_matches_double_precision(void **state)
+{
+    (void)state;
+    float *h = make_hessian(&ranks.comm, -1, 2, SQ_F32);
+    check_values(h);
+    free(h);
+}
+
+static void test_bits_do_not_depend_on_ranks_or_workers(void **state)
+{
+    (void)state;
+    struct sq_comm alone;
+    assert_int_equal(sq_comm_split(&ranks.comm, ranks.comm.rank, &alone), SQ_OK);
+    float *one = make_hessian(&alone, -1, 1, SQ_F32);
+    float *all = make_hessian(&ranks.comm, -1, 2, SQ_F32);
+    assert_memory_equal(one, all, N * N * sizeof *one);
+    int root = ranks.comm.size - 1;
+    float *rooted = make_hessian(&ranks.comm, root, 1, SQ_F32);
+    if (ranks.comm.rank == root) assert_memory_equal(one, rooted, N * N * sizeof *one);
+    sq_comm_free(&alone);
+    free(one);
+    free(all);
+    free(rooted);
+}
+
+static void test_bf16_inputs(void **state)
+{
+    (void)state;
+    struct sq_backend *backend;
+    assert_int_equal(sq_backend_create_cpu(1, &backend), SQ_OK);
+    bool has_bf16 = backend->has_bf16;
+    backend->ops->destroy(backend);
+    if (!has_bf16) skip();
+    float *h = make_hessian(&ranks.comm, -1, 2, SQ_BF16);
+    check_values(h);
+    free(h);
+}
+
+static int run(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_matches_double_precision),
+        cmocka_unit_test(test_bits_do_not_depend_on_ranks_or_workers),
+        cmocka_unit_test(test_bf16_inputs),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
+
+int main(int argc, char **argv)
+{
+    return ranks_main(&argc, &argv, run);
+}

@@ -1,0 +1,252 @@
+/* Models as data: what is read from config.json and checked, and what is refused in which words. */
+#define _GNU_SOURCE /* mkdtemp */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <unistd.h>
+
+#include "base/memory.h"
+#include "capture.h"
+#include "folder.h"
+#include "golden.h"
+#include "model/model.h"
+
+static void open_golden(const char *name, struct sq_checkpoint **checkpoint, struct sq_model **model)
+{
+    char path[1024];
+    golden_path(name, NULL, path);
+    assert_int_equal(sq_checkpoint_open(path, checkpoint), SQ_OK);
+    assert_int_equal(sq_model_open(*checkpoint, model), SQ_OK);
+}
+
+static void close_both(struct sq_checkpoint *checkpoint, struct sq_model *model)
+{
+    sq_model_close(model);
+    sq_checkpoint_close(checkpoint);
+}
+
+static void test_every_golden_model_opens(void **state)
+{
+    (void)state;
+    struct golden list[GOLDEN_MAX];
+    int n = golden_list(list);
+    assert_true(n >= 6);
+    for (int i = 0; i < n; i++) {
+        struct sq_checkpoint *checkpoint;
+        struct sq_model *model;
+        open_golden(list[i].name, &checkpoint, &model);
+        assert_int_equal(sq_model_vocab_size(model), list[i].vocab);
+        assert_true(sq_model_max_length(model) >= list[i].length);
+        /* every element of every tensor is a parameter, and none counts twice */
+        int64_t elements = 0;
+        for (int64_t t = 0; t < sq_checkpoint_n_tensors(checkpoint); t++) {
+            const struct sq_tensor *tensor = sq_checkpoint_tensor(checkpoint, t);
+            elements += (int64_t)(tensor->bytes / sq_dtype_size(tensor->dtype));
+        }
+        assert_int_equal(sq_model_n_parameters(model), elements);
+        close_both(checkpoint, model);
+    }
+}
+
+static void check_linear(const struct sq_model *model, int index, const char *name, int64_t out, int64_t in, int block,
+                         int group, int member)
+{
+    const struct sq_linear *linear = sq_model_linear(model, index);
+    assert_string_equal(linear->name, name);
+    assert_int_equal(linear->out_features, out);
+    assert_int_equal(linear->in_features, in);
+    assert_int_equal(linear->block, block);
+    assert_int_equal(linear->group, group);
+    assert_int_equal(linear->member, member);
+}
+
+static void test_linears_of_a_llama(void **state)
+{
+    (void)state;
+    struct sq_checkpoint *checkpoint;
+    struct sq_model *model;
+    open_golden("llama3_parameters", &checkpoint, &model); /* 2 blocks, hidden 32, ffn 64, 2 heads of 16, 1 kv head */
+    assert_string_equal(sq_model_architecture(model), "LlamaForCausalLM");
+    assert_int_equal(sq_model_n_linears(model), 15);
+    assert_int_equal(sq_model_n_groups(model), 4);
+    check_linear(model, 0, "model.layers.0.self_attn.q_proj", 32, 32, 0, 0, 0);
+    check_linear(model, 2, "model.layers.0.self_attn.v_proj", 16, 32, 0, 0, 2);
+    check_linear(model, 3, "model.layers.0.self_attn.o_proj", 32, 32, 0, 1, 0);
+    check_linear(model, 12, "model.layers.1.mlp.up_proj", 64, 32, 1, 2, 1);
+    check_linear(model, 13, "model.layers.1.mlp.down_proj", 32, 64, 1, 3, 0);
+    check_linear(model, 14, "lm_head", 128, 32, 2, 0, 0);
+    int first;
+    assert_int_equal(sq_model_group_linears(model, 1, 2, &first), 2);
+    assert_int_equal(first, 11);
+    assert_int_equal(sq_model_group_linears(model, 2, 0, &first), 1);
+    assert_int_equal(first, 14);
+    assert_false(sq_model_is_tied(model));
+    close_both(checkpoint, model);
+}
+
+static void test_biases(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        bool qkv, out, mlp;
+    } cases[] = {{"llama", false, false, false},
+                 {"llama_bias", true, true, true},
+                 {"qwen2", true, false, false},
+                 {"qwen3", false, false, false},
+                 {"opt", true, true, true}};
+    for (int i = 0; i < 5; i++) {
+        struct sq_checkpoint *checkpoint;
+        struct sq_model *model;
+        open_golden(cases[i].name, &checkpoint, &model);
+        assert_int_equal(sq_model_linear(model, 0)->has_bias, cases[i].qkv);
+        assert_int_equal(sq_model_linear(model, 3)->has_bias, cases[i].out);
+        assert_int_equal(sq_model_linear(model, 4)->has_bias, cases[i].mlp);
+        close_both(checkpoint, model);
+    }
+}
+
+/* --- folders made from golden ones -------------------------------------------------------------------------------- */
+
+/* A folder with the weights of a golden model of one file, and its config.json with `old` replaced by `new`. */
+static void make_folder(struct folder *folder, const char *name, const char *old, const char *new)
+{
+    char path[1024], link[1024], text[4096] = "", changed[8192];
+    folder_create(folder);
+    golden_path(name, "model.safetensors", path);
+    if (symlink(path, folder_file(folder, "model.safetensors", link)) != 0) abort();
+    golden_path(name, "config.json", path);
+    FILE *file = fopen(path, "r");
+    if (!file) abort();
+    text[fread(text, 1, sizeof text - 1, file)] = '\0';
+    fclose(file);
+    char *place = strstr(text, old);
+    if (!place) abort();
+    snprintf(changed, sizeof changed, "%.*s%s%s", (int)(place - text), text, new, place + strlen(old));
+    folder_write_text(folder, "config.json", changed);
+}
+
+static void check_refused(const char *name, const char *old, const char *new, const char *part, const char *other)
+{
+    struct folder folder;
+    struct sq_checkpoint *checkpoint;
+    struct sq_model *model = NULL;
+    struct capture capture;
+    make_folder(&folder, name, old, new);
+    assert_int_equal(sq_checkpoint_open(folder.path, &checkpoint), SQ_OK);
+    capture_start(&capture);
+    enum sq_status status = sq_model_open(checkpoint, &model);
+    const char *text = capture_stop(&capture);
+    const char *const parts[4] = {part, other};
+    if (!capture_is_one_error(text, parts)) print_message("%s -> %s: %s\n", old, new, text);
+    assert_true(capture_is_one_error(text, parts));
+    assert_int_equal(status, SQ_ERR_INPUT);
+    assert_null(model);
+    sq_checkpoint_close(checkpoint);
+    folder_remove(&folder);
+}
+
+static void test_unknown_architecture_lists_those_known(void **state)
+{
+    (void)state;
+    check_refused("opt", "OPTForCausalLM", "GPT2LMHeadModel", "'GPT2LMHeadModel'",
+                  "LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, OPTForCausalLM");
+    check_refused("opt", "\"architectures\"", "\"unused\"", "'architectures'", NULL);
+    check_refused("opt", "\"OPTForCausalLM\"", "\"OPTForCausalLM\", \"OPTModel\"", "'architectures'", NULL);
+    check_refused("opt", "\"OPTForCausalLM\"", "7", "'architectures'", NULL);
+}
+
+static void test_options_that_are_not_supported_are_named(void **state)
+{
+    (void)state;
+    check_refused("opt", "\"do_layer_norm_before\": true", "\"do_layer_norm_before\": false", "'do_layer_norm_before'",
+                  "false");
+    check_refused("opt", "\"word_embed_proj_dim\": 64", "\"word_embed_proj_dim\": 32", "'word_embed_proj_dim'", "32");
+    check_refused("opt", "\"enable_bias\"", "\"_remove_final_layer_norm\": true, \"enable_bias\"",
+                  "'_remove_final_layer_norm'", NULL);
+    check_refused("opt", "\"relu\"", "\"quick_gelu\"", "'activation_function'", "quick_gelu");
+    check_refused("llama3_parameters", "\"llama3\"", "\"yarn\"", "'yarn'", "rope_parameters");
+    check_refused("llama3_parameters", "\"factor\": 8.0", "\"factor\": 0", "'factor'", NULL);
+    check_refused("llama3_parameters", "\"factor\": 8.0", "\"full_attention\": {}", "'full_attention'", NULL);
+    check_refused("llama3_parameters", "\"factor\": 8.0", "\"factor\": 8.0, \"partial_rotary_factor\": 0.5",
+                  "'partial_rotary_factor'", NULL);
+    check_refused("llama3_parameters", "\"mlp_bias\"",
+                  "\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2}, \"mlp_bias\"", "'dynamic'",
+                  "rope_scaling");
+    check_refused("mistral", "\"sliding_window\"", "\"layer_types\": [], \"sliding_window\"", "'layer_types'", NULL);
+}
+
+static void test_values_that_cannot_be_are_named(void **state)
+{
+    (void)state;
+    check_refused("opt", "\"hidden_size\": 64,", "", "'hidden_size'", "missing");
+    check_refused("opt", "\"hidden_size\": 64", "\"hidden_size\": null", "'hidden_size'", "missing");
+    check_refused("opt", "\"hidden_size\": 64", "\"hidden_size\": 0", "'hidden_size'", NULL);
+    check_refused("opt", "\"hidden_size\": 64", "\"hidden_size\": -64", "'hidden_size'", "-64");
+    check_refused("opt", "\"hidden_size\": 64", "\"hidden_size\": \"64\"", "'hidden_size'", NULL);
+    check_refused("opt", "\"hidden_size\": 64", "\"hidden_size\": 6.5", "'hidden_size'", NULL);
+    check_refused("opt", "\"num_attention_heads\": 4", "\"num_attention_heads\": 0", "'num_attention_heads'", NULL);
+    check_refused("opt", "\"num_attention_heads\": 4", "\"num_attention_heads\": 5", "'num_attention_heads'", "5");
+    check_refused("opt", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 0", "'num_hidden_layers'", NULL);
+    check_refused("opt", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1000000000000", "'num_hidden_layers'",
+                  "1000000000000");
+    check_refused("opt", "\"enable_bias\": true", "\"enable_bias\": 1", "'enable_bias'", "true or false");
+    check_refused("llama3_parameters", "\"num_key_value_heads\": 1", "\"num_key_value_heads\": 3",
+                  "'num_key_value_heads'", "3");
+    check_refused("llama3_parameters", "\"rms_norm_eps\": 1e-05", "\"rms_norm_eps\": 0", "'rms_norm_eps'", NULL);
+    check_refused("llama3_parameters", "\"head_dim\": 16", "\"head_dim\": 15", "'head_dim'", "15");
+}
+
+static void test_tensors_that_do_not_fit_are_named(void **state)
+{
+    (void)state;
+    check_refused("opt", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3", "layers.2.", NULL);
+    check_refused("opt", "\"vocab_size\": 128", "\"vocab_size\": 129", "embed_tokens.weight", "129");
+    check_refused("opt", "\"max_position_embeddings\": 64", "\"max_position_embeddings\": 128", "embed_positions",
+                  "130");
+    check_refused("opt", "\"ffn_dim\": 128", "\"ffn_dim\": 96", "fc1", "96");
+    check_refused("llama3_parameters", "\"mlp_bias\": false", "\"mlp_bias\": true", "mlp.gate_proj.bias", NULL);
+    check_refused("llama3_parameters", "\"head_dim\": 16", "\"head_dim\": 8", "q_proj", NULL);
+}
+
+static void test_running_out_of_memory(void **state)
+{
+    (void)state;
+    char path[1024];
+    struct sq_checkpoint *checkpoint;
+    struct capture capture;
+    golden_path("opt", NULL, path);
+    assert_int_equal(sq_checkpoint_open(path, &checkpoint), SQ_OK);
+    enum sq_status status = SQ_ERR_MEMORY;
+    int n = 0;
+    capture_start(&capture);
+    while (status == SQ_ERR_MEMORY && n < 1000) {
+        struct sq_model *model = NULL;
+        sq_memory_fail_at(++n);
+        status = sq_model_open(checkpoint, &model);
+        sq_memory_fail_at(0);
+        sq_model_close(model);
+    }
+    capture_stop(&capture);
+    assert_int_equal(status, SQ_OK);
+    assert_true(n > 10);
+    sq_checkpoint_close(checkpoint);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_golden_model_opens),
+        cmocka_unit_test(test_linears_of_a_llama),
+        cmocka_unit_test(test_biases),
+        cmocka_unit_test(test_unknown_architecture_lists_those_known),
+        cmocka_unit_test(test_options_that_are_not_supported_are_named),
+        cmocka_unit_test(test_values_that_cannot_be_are_named),
+        cmocka_unit_test(test_tensors_that_do_not_fit_are_named),
+        cmocka_unit_test(test_running_out_of_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,46 @@
+# What the whole-program tests share. SHARDQ, MAKE_TOKENS and GOLDEN (tests/golden) come from the environment.
+set -euo pipefail
+: "${SHARDQ:?}" "${MAKE_TOKENS:?}" "${GOLDEN:?}"
+work=$(mktemp -d "${TMPDIR:-/tmp}/shardq-test.XXXXXX")
+cleanup() { rm -rf "$work"; }
+trap cleanup EXIT
+
+fail() {
+  echo "FAIL: $*" >&2
+  exit 1
+}
+
+# run RANKS ARGS...: the program on that many ranks, its messages in $work/err.
+run() {
+  local ranks=$1
+  shift
+  mpirun -n "$ranks" "$SHARDQ" "$@" </dev/null 2>"$work/err"
+}
+
+# expect STATUS RANKS ARGS...: as run, but with that exit code.
+expect() {
+  local wanted=$1 status=0
+  shift
+  run "$@" >"$work/out" || status=$?
+  [ "$status" -eq "$wanted" ] || { cat "$work/err" >&2; fail "exit code $status instead of $wanted: $*"; }
+}
+
+# expect_message TEXT: exactly one error line, and it holds TEXT.
+expect_message() {
+  local lines
+  lines=$(grep -c '^shardq: error: ' "$work/err" || true)
+  [ "$lines" -eq 1 ] || { cat "$work/err" >&2; fail "$lines error lines instead of 1"; }
+  grep '^shardq: error: ' "$work/err" | grep -qF -- "$1" || { cat "$work/err" >&2; fail "no '$1' in the message"; }
+}
+
+tokens() { # tokens FILE SAMPLES LENGTH VOCABULARY SEED
+  "$MAKE_TOKENS" "$@"
+}
+
+vocabulary() { # vocabulary MODEL
+  awk -v name="$1" '$1 == name { print $4 }' "$GOLDEN/manifest.txt"
+}
+
+same_folder() { # same_folder A B: the same files with the same bytes
+  diff -rq "$1" "$2" >/dev/null || fail "$1 and $2 differ: $(diff -rq "$1" "$2" | head -3)"
+}

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# SIGUSR1 and SIGTERM stop a job at a safe point with exit code 75; what must not be resumed is refused; two jobs do not share
+# a store; a finished job ends at once.
+. "$(dirname "$0")/common.sh"
+tokens "$work/tokens" 256 64 "$(vocabulary llama)" 7
+job=(quantize --model "$GOLDEN/llama" --tokens "$work/tokens" --threads 1)
+
+run 1 "${job[@]}" --out "$work/whole"
+
+stop_with() { # stop_with SIGNAL RANKS
+  local status=0 pid
+  rm -rf "$work/out" "$work/out".*
+  mpirun -n "$2" "$SHARDQ" "${job[@]}" --out "$work/out" </dev/null >/dev/null 2>"$work/err" &
+  for _ in $(seq 500); do
+    grep -q '^block' "$work/err" && break
+    sleep 0.01
+  done
+  pid=$(pgrep -f "^$SHARDQ quantize.*--out $work/out" | head -1)
+  kill "-$1" "$pid"
+  wait $! || status=$?
+  [ "$status" -eq 75 ] || { cat "$work/err"; fail "exit code $status after SIG$1 on $2 ranks"; }
+  [ ! -e "$work/out" ] || fail "a stopped job left a checkpoint"
+  run 1 "${job[@]}" --out "$work/out" --resume || { cat "$work/err"; fail "resuming after SIG$1"; }
+  cmp "$work/whole.store.h5" "$work/out.store.h5" || fail "the store differs after SIG$1"
+  same_folder "$work/whole" "$work/out"
+}
+stop_with USR1 1
+stop_with USR1 2
+stop_with TERM 1
+
+# a finished job
+expect 0 2 "${job[@]}" --out "$work/out" --resume
+grep -q 'nothing to do' "$work/err" || fail "a finished job did not say so"
+[ ! -e "$work/out.store.h5.state" ] || fail "a finished job left its state file"
+expect 2 2 "${job[@]}" --out "$work/out"
+expect_message "--resume"
+
+# what changed is named
+rm -rf "$work/out"
+expect 2 2 "${job[@]}" --out "$work/out" --resume --bits 3
+expect_message "bits"
+tokens "$work/other" 256 64 "$(vocabulary llama)" 8
+expect 2 1 quantize --model "$GOLDEN/llama" --tokens "$work/other" --out "$work/out" --resume
+expect_message "tokens"
+expect 2 1 "${job[@]}" --out "$work/out"
+expect_message "exists"
+
+# two jobs on one store
+exec 9>"$work/out.store.h5.lock"
+flock -n 9 || fail "the lock of a finished job is held"
+expect 2 2 "${job[@]}" --out "$work/out" --resume
+expect_message "lock"
+exec 9>&-

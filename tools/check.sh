@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# check.sh: what `bootstrap test` runs after the build. Goes on after a failure, and ends with "N passed, N failed, N skipped".
+set -uo pipefail
+cd "$(dirname "$(readlink -f "$0")")/.." || exit 1
+. tools/common.sh
+
+passed=0 failed=0 skipped=0 failures=()
+# Waiting threads sleep: tests run more ranks and threads than there are cores.
+export OMP_WAIT_POLICY=passive
+
+count() { # count STATUS NAME
+  if [ "$1" -eq 0 ]; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+    failures+=("$2")
+  fi
+}
+
+# suite_field NAME: a number of the <testsuite> element in $result.
+suite_field() { sed -n "s/^[[:space:]]*$1=\"\([0-9]*\)\".*/\1/p" "$result" 2>/dev/null | head -n 1; }
+
+# run_ctest PRESET FOLDER [CTEST OPTION...]: counts every test of a build from ctest's own result file.
+run_ctest() {
+  local preset=$1 result=$PWD/$2/ctest.xml status=0 tests bad idle
+  shift 2
+  say "ctest, preset $preset"
+  rm -f "$result"
+  ctest --test-dir "$(dirname "$result")" --output-on-failure --output-junit "$result" -j "$jobs" "$@" || status=$?
+  tests=$(suite_field tests) bad=$(suite_field failures) idle=$(suite_field skipped)
+  if [ "${tests:-0}" -eq 0 ] || { [ $status -ne 0 ] && [ "$bad" -eq 0 ]; }; then
+    count 1 "ctest of preset $preset"
+    return
+  fi
+  passed=$((passed + tests - bad - idle)) failed=$((failed + bad)) skipped=$((skipped + idle))
+  [ "$bad" -eq 0 ] || failures+=("$bad tests of preset $preset")
+}
+
+if build_preset cpu; then run_ctest cpu build; else count 1 "the build of the tests"; fi
+
+build_preset clang
+count $? "the build with clang"
+
+# Whole-program runs are left to the optimised build: under the sanitizers they take minutes.
+if build_preset asan; then run_ctest asan build-asan -LE heavy; else count 1 "the build with sanitizers"; fi
+
+if build_preset fuzz --target tests/fuzz/all; then
+  run_ctest fuzz build-fuzz -R '^fuzz_'
+else
+  count 1 "the build of the fuzz targets"
+fi
+
+printf '\n'
+for name in "${failures[@]+"${failures[@]}"}"; do echo "FAILED: $name"; done
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]

