@@ -1,3 +1,4 @@
+#define _POSIX_C_SOURCE 200809L
 #include "mpi/comm.h"
 
 #include <mpi.h>
@@ -37,6 +38,8 @@ static enum sq_status describe(MPI_Comm handle, struct sq_comm *comm_p)
 enum sq_status sq_comm_init(int *argc, char ***argv, struct sq_comm *world_p)
 {
     int provided = 0;
+    /* Open MPI's shared file pointers, which the store does not use, would leave lock files behind after a crash */
+    setenv("OMPI_MCA_sharedfp", "individual", 0);
     SQ_TRY(checked(MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread"));
     SQ_TRY(describe(MPI_COMM_WORLD, world_p));
     sq_log_set_rank(world_p->rank, world_p->size);
