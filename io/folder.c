@@ -80,12 +80,17 @@ static enum sq_status sync_contents(const char *path)
     return SQ_ERR_IO;
 }
 
+/* The folder that `name` stands in, as something that is only there when it is a folder. */
+static enum sq_status parent_of(const char *name, char **parent_p)
+{
+    const char *slash = strrchr(name, '/');
+    return sq_string_format(parent_p, "%.*s.", slash ? (int)(slash + 1 - name) : 0, name);
+}
+
 static enum sq_status open_parent(const char *path, int *fd_p)
 {
-    const char *slash = strrchr(path, '/');
     char *parent;
-    if (!slash) return open_folder(".", fd_p);
-    SQ_TRY(sq_string_format(&parent, "%.*s", slash == path ? 1 : (int)(slash - path), path));
+    SQ_TRY(parent_of(path, &parent));
     enum sq_status status = open_folder(parent, fd_p);
     sq_free(parent);
     return status;
@@ -104,6 +109,20 @@ static enum sq_status strip_slashes(const char *out, char **name_p)
     SQ_TRY(sq_folder_tmp_name(out, name_p));
     (*name_p)[strlen(*name_p) - strlen(".tmp")] = '\0';
     return SQ_OK;
+}
+
+enum sq_status sq_folder_check_parent(const char *out)
+{
+    char *name = NULL, *parent = NULL;
+    enum sq_status status = strip_slashes(out, &name);
+    if (status == SQ_OK) status = parent_of(name, &parent);
+    if (status == SQ_OK && access(parent, W_OK | X_OK) != 0) {
+        sq_error("cannot make folder %s: %s", out, strerror(errno));
+        status = SQ_ERR_IO;
+    }
+    sq_free(name);
+    sq_free(parent);
+    return status;
 }
 
 /* A failure leaves the old folder, if there was one, where it was. */

@@ -13,6 +13,9 @@ enum sq_status sq_folder_tmp_name(const char *out, char **tmp_p) SQ_MUST_CHECK;
 /* Whether there is a file or folder of this name. */
 bool sq_folder_exists(const char *path);
 
+/* SQ_ERR_IO when the folder that `out` is to stand in is not there or may not be written to. */
+enum sq_status sq_folder_check_parent(const char *out) SQ_MUST_CHECK;
+
 /* Makes an empty folder `tmp`; one that a killed run left is removed first. SQ_ERR_IO when it cannot be made. */
 enum sq_status sq_folder_begin(const char *tmp) SQ_MUST_CHECK;
 

@@ -9,16 +9,27 @@
 #include "gptq/progress.h"
 #include "gptq/run.h"
 #include "io/assemble.h"
+#include "io/folder.h"
 
-/* Whether the output folder is there already; every rank gets rank 0's answer. */
+/* Whether the output folder is there already; what would only fail in the end is found before the work begins. */
+static enum sq_status look_at_out(const struct sq_config *config, int64_t *exists_p)
+{
+    *exists_p = access(config->out, F_OK) == 0;
+    if (!*exists_p) return sq_folder_check_parent(config->out);
+    if (config->resume) return SQ_OK;
+    sq_error("%s exists; remove it, choose another --out, or use --resume", config->out);
+    return SQ_ERR_USAGE;
+}
+
+/* Rank 0 looks; every rank gets its answer. */
 static enum sq_status check_out(const struct sq_config *config, const struct sq_comm *world, bool *exists_p)
 {
-    int64_t exists = config->out && config->assemble && world->rank == 0 && access(config->out, F_OK) == 0;
+    int64_t exists = 0;
+    if (!config->out || !config->assemble) return SQ_OK;
+    SQ_TRY(sq_comm_agree(world, world->rank == 0 ? look_at_out(config, &exists) : SQ_OK));
     SQ_TRY(sq_comm_max_i64(world, &exists, 1));
     *exists_p = exists;
-    if (!exists || config->resume) return SQ_OK;
-    if (world->rank == 0) sq_error("%s exists; remove it, choose another --out, or use --resume", config->out);
-    return SQ_ERR_USAGE;
+    return SQ_OK;
 }
 
 static enum sq_status assemble(struct sq_job *job, int64_t *total_bytes_p)
@@ -65,7 +76,7 @@ static enum sq_status run(const struct sq_config *config, const struct sq_comm *
     enum sq_status status = run_job(job, out_exists, started);
     if (status == SQ_STOPPED)
         sq_info("stopped at a safe point; go on with the same command and --resume (store: %s)", job->store_path);
-    sq_job_close(job, status == SQ_OK || status == SQ_ERR_STRICT);
+    sq_job_close(job, status);
     return status;
 }
 

@@ -45,8 +45,8 @@ fetch_text
 rm -rf demo
 mkdir demo
 say "tokenizing"
-build/shardq tokenize --model "$model" --text "$text/calibration.txt" --samples 32 --length 1024 --out demo/calibration.h5
-build/shardq tokenize --model "$model" --text "$text/evaluation.txt" --windows --samples 24 --length 1024 --out demo/evaluation.h5
+build/shardq tokenize --model "$model" --text "$text/calibration.txt" --samples 32 --length 512 --out demo/calibration.h5
+build/shardq tokenize --model "$model" --text "$text/evaluation.txt" --windows --samples 32 --length 512 --out demo/evaluation.h5
 quantize rounding --solver rtn
 quantize gptq
 evaluate original "$model"

@@ -16,13 +16,19 @@ void sq_job_clock(struct sq_job *job, enum sq_stage stage, double *since)
     *since = now;
 }
 
+static enum sq_status open_model(struct sq_job *job)
+{
+    SQ_TRY(sq_checkpoint_open(job->config->model, &job->checkpoint));
+    SQ_TRY(sq_model_open(job->checkpoint, &job->model));
+    return sq_layers_resolve(job->model, job->config, &job->layers);
+}
+
+/* Rank 0 first: what is wrong with the model is said once. */
 static enum sq_status open_inputs(struct sq_job *job)
 {
     const struct sq_config *config = job->config;
-    enum sq_status status = sq_checkpoint_open(config->model, &job->checkpoint);
-    if (status == SQ_OK) status = sq_model_open(job->checkpoint, &job->model);
-    if (status == SQ_OK) status = sq_layers_resolve(job->model, config, &job->layers);
-    SQ_TRY(sq_comm_agree(job->world, status));
+    SQ_TRY(sq_comm_agree(job->world, job->world->rank == 0 ? open_model(job) : SQ_OK));
+    SQ_TRY(sq_comm_agree(job->world, job->world->rank != 0 ? open_model(job) : SQ_OK));
     SQ_TRY(sq_tokens_read(job->world, config->tokens, sq_model_vocab_size(job->model), sq_model_max_length(job->model),
                           &job->tokens));
     job->shards = sq_shards_make(job->tokens.n_samples, config->shards, job->world->rank, job->world->size);
@@ -67,19 +73,25 @@ static enum sq_status memory_limit(const struct sq_job *job, int64_t *limit_p)
     return SQ_OK;
 }
 
+/* The same plan on every rank, for the largest share of the samples and the smallest limit; rank 0 goes first, so that
+ * figures that do not fit are shown once. */
 static enum sq_status plan_memory(struct sq_job *job, struct sq_memory_request *request)
 {
     int64_t limit = 0;
     SQ_TRY(memory_limit(job, &limit));
+    int64_t largest[3] = {job->shards.samples.count, job->backend->n_workers, -limit};
+    SQ_TRY(sq_comm_max_i64(job->world, largest, 3));
     *request = (struct sq_memory_request){.model = job->model,
                                           .layers = &job->layers,
                                           .config = job->config,
                                           .compute = job->compute,
-                                          .n_samples = job->shards.samples.count,
+                                          .n_samples = largest[0],
                                           .length = job->tokens.length,
-                                          .n_workers = job->backend->n_workers,
-                                          .limit = limit};
-    return sq_comm_agree(job->world, sq_memory_plan_make(request, &job->memory));
+                                          .n_workers = (int)largest[1],
+                                          .limit = -largest[2]};
+    bool is_first = job->world->rank == 0;
+    SQ_TRY(sq_comm_agree(job->world, is_first ? sq_memory_plan_make(request, &job->memory) : SQ_OK));
+    return sq_comm_agree(job->world, is_first ? SQ_OK : sq_memory_plan_make(request, &job->memory));
 }
 
 static enum sq_status take_memory(struct sq_job *job, const struct sq_memory_request *request)
@@ -116,6 +128,7 @@ static enum sq_status open_store(struct sq_job *job)
     const struct sq_layers *layers = &job->layers;
     int64_t exists = job->world->rank == 0 && access(job->store_path, F_OK) == 0;
     SQ_TRY(sq_comm_max_i64(job->world, &exists, 1));
+    job->is_new = !exists;
     if (exists && job->config->resume)
         return sq_store_open(job->world, job->store_path, true, layers->layers, layers->n_layers, job->fingerprint,
                              &job->store);
@@ -165,7 +178,7 @@ enum sq_status sq_job_open(const struct sq_config *config, const struct sq_comm 
     enum sq_status status = open_all(job);
     sq_job_clock(job, SQ_STAGE_READ, &since);
     if (status != SQ_OK) {
-        sq_job_close(job, false);
+        sq_job_close(job, status);
         return status;
     }
     *job_p = job;
@@ -185,10 +198,14 @@ bool sq_job_is_complete(const struct sq_job *job)
     return sq_job_n_done(job) == job->layers.n_layers;
 }
 
-void sq_job_close(struct sq_job *job, bool remove_state)
+void sq_job_close(struct sq_job *job, enum sq_status status)
 {
     if (!job) return;
-    sq_state_close(job->state, remove_state);
+    bool is_done = status == SQ_OK || status == SQ_ERR_STRICT;
+    /* a job that failed before its first layer leaves nothing that would stand in the way of the next attempt */
+    bool is_void = !is_done && status != SQ_STOPPED && job->is_new && job->store && sq_job_n_done(job) == 0;
+    sq_state_close(job->state, is_done || is_void);
+    if (is_void && job->world->rank == 0) unlink(job->store_path); /* while its lock is held */
     sq_store_close(job->store);
     if (job->backend) {
         job->backend->ops->free(job->backend, job->scratch);

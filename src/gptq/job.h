@@ -47,6 +47,7 @@ struct sq_job {
     struct sq_memory_plan memory;
     struct sq_forward *forward;
     struct sq_store *store;
+    bool is_new; /* the store was made by this job */
     struct sq_state *state;
     int64_t state_block; /* block before which the saved activations stand; -1: none */
     struct sq_hessian_workspace hessian;
@@ -65,8 +66,9 @@ enum sq_status sq_job_open(const struct sq_config *config, const struct sq_comm 
 int sq_job_n_done(const struct sq_job *job);
 bool sq_job_is_complete(const struct sq_job *job);
 
-/* Closes everything; remove_state when the job is complete. Collective. NULL is fine. */
-void sq_job_close(struct sq_job *job, bool remove_state);
+/* Closes everything; status: how the job ended. A complete job's state file is removed, and so is the store of a job
+ * that failed before its first layer was done. Collective. NULL is fine. */
+void sq_job_close(struct sq_job *job, enum sq_status status);
 
 /* Adds the time since *since to a stage and moves *since to now. */
 void sq_job_clock(struct sq_job *job, enum sq_stage stage, double *since);

@@ -77,13 +77,12 @@ int64_t sq_memory_block_hessians(const struct sq_model *model)
 static void describe(const struct sq_memory_plan *plan, int64_t limit)
 {
     char text[8][16];
-    sq_error(
-        "this rank needs %s but may take %s: activations %s%s, block weights %s, workers %s, Hessian and factor %s, "
-        "rows %s; more ranks, fewer samples or a larger --memory would fit",
-        sq_size_format((double)plan->resident, text[0]), sq_size_format((double)limit, text[1]),
-        sq_size_format((double)plan->activations, text[2]), plan->spill ? " (already in a file)" : "",
-        sq_size_format((double)plan->weights, text[3]), sq_size_format((double)plan->workers, text[4]),
-        sq_size_format((double)plan->hessian, text[5]), sq_size_format((double)plan->rows, text[6]));
+    sq_error("a rank needs %s but may take %s: activations %s%s, block weights %s, workers %s, Hessian and factor %s, "
+             "rows %s; more ranks, fewer samples or a larger --memory would fit",
+             sq_size_format((double)plan->resident, text[0]), sq_size_format((double)limit, text[1]),
+             sq_size_format((double)plan->activations, text[2]), plan->spill ? " (already in a file)" : "",
+             sq_size_format((double)plan->weights, text[3]), sq_size_format((double)plan->workers, text[4]),
+             sq_size_format((double)plan->hessian, text[5]), sq_size_format((double)plan->rows, text[6]));
 }
 
 enum sq_status sq_memory_plan_make(const struct sq_memory_request *request, struct sq_memory_plan *plan_p)

@@ -38,20 +38,20 @@ static enum sq_status solve_static(struct sq_tile *tile)
     return SQ_OK;
 }
 
-/* The grid of the group at column j from its weights as updated by the columns before it; products: that update. */
-static enum sq_status find_group_scales(struct sq_tile *tile, int64_t j, int64_t columns, float *products)
+/* The grid of the group at column j from its weights as updated by the columns before it; products: what those add. */
+static enum sq_status find_group_scales(struct sq_tile *tile, int64_t j, int64_t columns, const float *products)
 {
-    const struct sq_backend_ops *ops = tile->backend->ops;
+    const struct sq_solve_ops *solve = tile->backend->ops->solve;
     const struct sq_grid *grid = &tile->options->grid;
-    int64_t group = j / grid->group_size * SQ_SOLVE_ROWS, size = columns * SQ_SOLVE_ROWS;
-    float *updated = tile->parts[1];
+    int64_t group = j / grid->group_size * SQ_SOLVE_ROWS;
+    struct sq_matrix unit = sq_matrix_part(tile->factor->unit, j, columns, j, columns);
     struct sq_tile_scales scales = {tile->scales.scale + group, tile->scales.inverse + group,
                                     tile->scales.zero + group};
-    SQ_TRY(ops->solve->copy(tile->backend, sq_tile_columns(tile->weights, j), (size_t)size * sizeof *updated, updated));
-    SQ_TRY(ops->add(tile->backend, sq_matrix_view(products, SQ_F32, columns, SQ_SOLVE_ROWS),
-                    sq_matrix_view(updated, SQ_F32, columns, SQ_SOLVE_ROWS)));
-    return ops->solve->find_scales(tile->backend, grid, sq_tile_scale_rule(tile), columns, updated,
-                                   (const float *)tile->factor->diagonal.data + j, scales);
+    float *updated = tile->parts[1];
+    SQ_TRY(solve->settle(tile->backend, columns, unit.data, unit.stride, products, sq_tile_columns(tile->weights, j),
+                         updated));
+    return solve->find_scales(tile->backend, grid, sq_tile_scale_rule(tile), columns, updated,
+                              (const float *)tile->factor->diagonal.data + j, scales);
 }
 
 /* Columns [first, end): one group, in natural order. */

@@ -210,7 +210,9 @@ static enum sq_status run(struct verification *v, const struct sq_config *config
     enum sq_dtype compute;
     SQ_TRY(sq_comm_agree(v->world, sq_backend_create_cpu(config->threads, &v->backend)));
     SQ_TRY(sq_compute_choose(v->world, v->backend, config->compute, &compute));
-    SQ_TRY(sq_comm_agree(v->world, open_models(v, config)));
+    /* rank 0 first: what is wrong with the folders is said once */
+    SQ_TRY(sq_comm_agree(v->world, v->world->rank == 0 ? open_models(v, config) : SQ_OK));
+    SQ_TRY(sq_comm_agree(v->world, v->world->rank != 0 ? open_models(v, config) : SQ_OK));
     SQ_TRY(sq_tokens_read(v->world, config->tokens, sq_model_vocab_size(v->model), sq_model_max_length(v->model),
                           &v->tokens));
     v->shards = sq_shards_make(v->tokens.n_samples, config->shards, v->world->rank, v->world->size);

@@ -133,6 +133,13 @@ static enum sq_status find_scales(struct sq_backend *backend, const struct sq_gr
     return SQ_OK;
 }
 
+static enum sq_status settle(struct sq_backend *backend, int64_t columns, const float *unit, int64_t unit_stride,
+                             const float *products, const float *weights, float *updated)
+{
+    kernels(backend)->settle(columns, unit, unit_stride, products, weights, updated);
+    return SQ_OK;
+}
+
 static enum sq_status quantize(struct sq_backend *backend, const struct sq_column_block *block)
 {
     kernels(backend)->quantize(block);
@@ -220,6 +227,7 @@ const struct sq_solve_ops sq_cpu_solve_ops = {
     .load = load,
     .unload = unload,
     .find_scales = find_scales,
+    .settle = settle,
     .quantize = quantize,
     .nearest = nearest,
     .residual = residual,

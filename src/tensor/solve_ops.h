@@ -91,6 +91,10 @@ struct sq_solve_ops {
     enum sq_status (*find_scales)(struct sq_backend *backend, const struct sq_grid *grid, enum sq_scale_rule rule,
                                   int64_t columns, const float *weights, const float *importance,
                                   struct sq_tile_scales scales);
+    /* The weights of a group when its first column is reached: updated = weights + y, the best values of these columns
+     * for the errors so far, y_j = products_j - sum_{k<j} y_k M_kj; all [columns, ROWS], unit as in sq_column_block. */
+    enum sq_status (*settle)(struct sq_backend *backend, int64_t columns, const float *unit, int64_t unit_stride,
+                             const float *products, const float *weights, float *updated);
     /* For j in turn: codes_j = grid(w_j + products_j + sum_{k<j} errors_k M_kj), errors_j = w_j - q_j. */
     enum sq_status (*quantize)(struct sq_backend *backend, const struct sq_column_block *block);
     /* Plain rounding: the nearest codes. */

@@ -23,13 +23,18 @@ static void gather(const struct sq_descent *d, int64_t row)
         d->before[row + i] += (double)lanes[i];
 }
 
-/* The best step of each row's scale, as stored; steps[i] = 0 where the stored type has no better one. */
+/* The best step of each row's scale, as stored; steps[i] = 0 where the stored type has no better one. A scale at most
+ * halves or doubles: one that nearly vanished would leave (change of G) / s, see update_code_products(), without
+ * digits. */
 static void step_scales(const struct sq_descent *d, int64_t row, const float *slope, const float *curvature,
                         float *steps)
 {
     for (int i = 0; i < STRIP_ROWS; i++) {
         float scale = d->scale[row + i];
-        float proposed = sq_grid_round_scale(d->scale_dtype, scale + slope[i] / curvature[i]);
+        float best = scale + slope[i] / curvature[i];
+        best = best > 0.5f * scale ? best : 0.5f * scale;
+        best = best < 2.0f * scale ? best : 2.0f * scale;
+        float proposed = sq_grid_round_scale(d->scale_dtype, best);
         float step = proposed - scale;
         bool better = curvature[i] > 0 && step * (2 * slope[i] - step * curvature[i]) > 0;
         steps[i] = better ? step : 0;

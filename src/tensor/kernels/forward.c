@@ -12,24 +12,23 @@
 #define MADD(a, b, c) ((a) * (b) + (c))
 #endif
 
-/* exp by x = n ln 2 + r, |r| <= ln 2 / 2, and a polynomial of degree 7 in r (Cephes expf); relative error below 2e-7.
- * Held to [-87, 88], so that neither end leaves the normal numbers; NaN stays NaN. */
+/* exp of x <= 0 by x = n ln 2 + r, |r| <= ln 2 / 2, and the polynomial of degree 5 in r with the smallest relative
+ * error (1.5e-7 with rounding) that is 1 at 0. Below -87 it stays at exp(-87), the last before the subnormal numbers;
+ * NaN stays NaN. */
 static inline float exp_one(float x)
 {
     const float shift = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer in the low mantissa bits */
-    x = x < -87.0f ? -87.0f : x;
-    x = x > 88.0f ? 88.0f : x;
+    x = -87.0f > x ? -87.0f : x;
     float shifted = MADD(x, 1.44269504f, shift);
     float n = shifted - shift;
-    float r = MADD(n, -0.693359375f, x);
+    float r = MADD(n, -0.693359375f, x); /* ln 2 in two parts */
     r = MADD(n, 2.12194440e-4f, r);
-    float p = MADD(r, 1.9875691500e-4f, 1.3981999507e-3f);
-    p = MADD(p, r, 8.3334519073e-3f);
-    p = MADD(p, r, 4.1665795894e-2f);
-    p = MADD(p, r, 1.6666665459e-1f);
-    p = MADD(p, r, 5.0000001201e-1f);
-    p = MADD(p * r, r, r) + 1.0f;
-    return p * sq_f32_from_bits((sq_f32_bits(shifted) + 127u) << 23);
+    float p = MADD(r, 8.29027221e-3f, 4.18981612e-2f);
+    p = MADD(p, r, 1.66676387e-1f);
+    p = MADD(p, r, 4.99991477e-1f);
+    p = MADD(p, r, 9.99999702e-1f);
+    p = MADD(p, r, 1.0f);
+    return sq_f32_from_bits(sq_f32_bits(p) + (sq_f32_bits(shifted) << 23)); /* times 2^n */
 }
 
 static void widen(const uint16_t *restrict x, int64_t n, float *restrict y)
@@ -79,11 +78,17 @@ static void scale(float factor, int64_t n, float *y)
         y[i] *= factor;
 }
 
-/* x sigmoid(x) */
+/* x sigmoid(u), by exp of what is not positive: 1 / (1 + e) or e / (1 + e), e = exp(-|u|) */
+static inline float times_sigmoid(float x, float u)
+{
+    float e = exp_one(u < 0.0f ? u : -u);
+    return (u < 0.0f ? x * e : x) / (1.0f + e);
+}
+
 static void silu(const float *x, int64_t n, float *y)
 {
     for (int64_t i = 0; i < n; i++)
-        y[i] = x[i] / (1.0f + exp_one(-x[i]));
+        y[i] = times_sigmoid(x[i], x[i]);
 }
 
 static void relu(const float *x, int64_t n, float *y)
@@ -110,10 +115,8 @@ static void gelu(const float *x, int64_t n, float *y)
 /* x / 2 (1 + tanh u) = x sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3) */
 static void gelu_tanh(const float *x, int64_t n, float *y)
 {
-    for (int64_t i = 0; i < n; i++) {
-        float u2 = 1.5957691f * x[i] * MADD(0.044715f * x[i], x[i], 1.0f);
-        y[i] = x[i] / (1.0f + exp_one(-u2));
-    }
+    for (int64_t i = 0; i < n; i++)
+        y[i] = times_sigmoid(x[i], 1.5957691f * x[i] * MADD(0.044715f * x[i], x[i], 1.0f));
 }
 
 static float sum(const float *x, int64_t n)
@@ -183,17 +186,20 @@ static void rotate_bf16(void *row, int64_t n_heads, int64_t head_dim, int64_t n_
         rotate_head_bf16(head, head + n_frequencies, n_frequencies, cosine, sine);
 }
 
-/* By lanes: a comparison is no reduction that compilers reorder on their own. */
+/* By lanes, enough of them to hide the latency of one addition or comparison; and compilers do not reorder a comparison
+ * into lanes on their own. */
+#define LANES 64
+
 static float max(const float *x, int64_t n)
 {
-    float lanes[16], top = -INFINITY;
+    float lanes[LANES], top = -INFINITY;
     int64_t i = 0;
-    for (int j = 0; j < 16; j++)
+    for (int j = 0; j < LANES; j++)
         lanes[j] = -INFINITY;
-    for (; i + 16 <= n; i += 16)
-        for (int j = 0; j < 16; j++)
+    for (; i + LANES <= n; i += LANES)
+        for (int j = 0; j < LANES; j++)
             lanes[j] = x[i + j] > lanes[j] ? x[i + j] : lanes[j];
-    for (int j = 0; j < 16; j++)
+    for (int j = 0; j < LANES; j++)
         top = lanes[j] > top ? lanes[j] : top;
     for (; i < n; i++)
         top = x[i] > top ? x[i] : top;
@@ -202,12 +208,19 @@ static float max(const float *x, int64_t n)
 
 static float exp_sum(float *x, int64_t n, float factor, float shift)
 {
-    float total = 0.0f;
-#pragma omp simd reduction(+ : total)
-    for (int64_t i = 0; i < n; i++) {
-        x[i] = exp_one(MADD(x[i], factor, -shift));
-        total += x[i];
-    }
+    float lanes[LANES] = {0}, total = 0.0f;
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int j = 0; j < LANES; j++) {
+            x[i + j] = exp_one(MADD(x[i + j], factor, -shift));
+            lanes[j] += x[i + j];
+        }
+    for (int64_t k = i; k < n; k++)
+        x[k] = exp_one(MADD(x[k], factor, -shift));
+    for (int64_t k = i; k < n; k++)
+        total += x[k];
+    for (int j = 0; j < LANES; j++)
+        total += lanes[j];
     return total;
 }
 

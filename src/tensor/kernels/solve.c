@@ -68,6 +68,22 @@ static void quantize(const struct sq_column_block *b)
     }
 }
 
+static void settle(int64_t columns, const float *unit, int64_t unit_stride, const float *products, const float *weights,
+                   float *updated)
+{
+    const int64_t end = columns * SQ_SOLVE_ROWS;
+    for (int64_t row = 0; row < SQ_SOLVE_ROWS; row += STRIP_ROWS) {
+        for (int64_t j = 0; j < columns; j++) {
+            strip y = strip_load(products + j * SQ_SOLVE_ROWS + row);
+            for (int64_t k = 0; k < j; k++)
+                y = strip_scaled(-unit[j * unit_stride + k], strip_load(updated + k * SQ_SOLVE_ROWS + row), y);
+            strip_store(updated + j * SQ_SOLVE_ROWS + row, y);
+        }
+        for (int64_t at = row; at < end; at += SQ_SOLVE_ROWS)
+            strip_store(updated + at, strip_add(strip_load(updated + at), strip_load(weights + at)));
+    }
+}
+
 /* --- plain loops -----------------------------------------------------------------------------------------------------
  */
 
@@ -119,6 +135,7 @@ static void dot(int64_t columns, const float *x, const float *y, double factor, 
 
 const struct sq_solve_kernels SQ_KERNEL(sq_solve_kernels) = {
     .find_scales = SQ_KERNEL(sq_find_scales),
+    .settle = settle,
     .quantize = quantize,
     .nearest = nearest,
     .residual = residual,

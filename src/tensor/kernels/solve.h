@@ -9,6 +9,8 @@ struct sq_solve_kernels {
     /* One group: columns of weights, its own importance (or NULL) and grid [ROWS]. */
     void (*find_scales)(const struct sq_grid *grid, enum sq_scale_rule rule, int64_t columns, const float *weights,
                         const float *importance, struct sq_tile_scales scales);
+    void (*settle)(int64_t columns, const float *unit, int64_t unit_stride, const float *products, const float *weights,
+                   float *updated);
     void (*quantize)(const struct sq_column_block *block);
     /* One group. */
     void (*nearest)(int64_t columns, const float *weights, struct sq_tile_scales scales, int max_code, uint8_t *codes);
