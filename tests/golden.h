@@ -21,7 +21,8 @@ static inline void golden_path(const char *name, const char *file, char path[102
 {
     const char *slash = strrchr(__FILE__, '/');
     int length = slash ? (int)(slash - __FILE__) : 1;
-    snprintf(path, 1024, "%.*s/golden/%.63s%s%.255s", length, slash ? __FILE__ : ".", name, file ? "/" : "", file ? file : "");
+    snprintf(path, 1024, "%.*s/golden/%.63s%s%.255s", length, slash ? __FILE__ : ".", name, file ? "/" : "",
+             file ? file : "");
 }
 
 static inline void *golden_read(const char *name, const char *file, size_t bytes)

@@ -9,10 +9,10 @@
 #include "model/final.h"
 #include "mpi/split.h"
 
-/* Largest difference over largest golden logit. Both sides compute in f32 over sums of at most 172 terms and two
- * blocks; 1e-4 is some hundred times the rounding of one sum. bf16 keeps 8 bits: 2^-9 per rounding, and a dozen of them
- * along the longest path add up to a few percent at worst. */
-#define TOLERANCE_F32 1e-4
+/* Largest difference over largest golden logit. f32: both sides round sums of at most 172 terms over two blocks; 1e-6
+ * is what is seen, ten times that is allowed. bf16 keeps 8 bits: a dozen roundings of 2^-9 along the longest path,
+ * which the wide weights of these models add up to 3 %. */
+#define TOLERANCE_F32 1e-5
 #define TOLERANCE_BF16 4e-2
 
 struct run {

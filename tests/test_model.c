@@ -12,7 +12,7 @@
 #include "capture.h"
 #include "folder.h"
 #include "golden.h"
-#include "model/model.h"
+#include "model/model_private.h"
 
 static void open_golden(const char *name, struct sq_checkpoint **checkpoint, struct sq_model **model)
 {
@@ -149,6 +149,41 @@ static void check_refused(const char *name, const char *old, const char *new, co
     folder_remove(&folder);
 }
 
+static void check_windows(const char *name, const char *old, const char *new, int64_t first, int64_t second)
+{
+    struct folder folder;
+    struct sq_checkpoint *checkpoint;
+    struct sq_model *model;
+    make_folder(&folder, name, old, new);
+    assert_int_equal(sq_checkpoint_open(folder.path, &checkpoint), SQ_OK);
+    assert_int_equal(sq_model_open(checkpoint, &model), SQ_OK);
+    assert_int_equal(model->windows[0], first);
+    assert_int_equal(model->windows[1], second);
+    close_both(checkpoint, model);
+    folder_remove(&folder);
+}
+
+/* The rules of transformers: Mistral's window holds everywhere; Qwen's only where it is switched on, from
+ * max_window_layers on, or where layer_types says so. */
+static void test_sliding_windows(void **state)
+{
+    (void)state;
+    check_windows("mistral", "\"sliding_window\": 12", "\"sliding_window\": 12", 12, 12);
+    check_windows("mistral", "\"sliding_window\": 12", "\"sliding_window\": null", 0, 0);
+    check_windows("qwen2", "\"use_sliding_window\": false", "\"use_sliding_window\": false", 0, 0);
+    check_windows("qwen2", "\"use_sliding_window\": false", "\"use_sliding_window\": true", 0, 0);
+    const char *both = "\"use_sliding_window\": false,\n \"sliding_window\": 16,\n \"max_window_layers\": 2";
+    check_windows("qwen2", both, "\"use_sliding_window\": true, \"sliding_window\": 16, \"max_window_layers\": 1", 0,
+                  16);
+    check_windows("qwen2", both,
+                  "\"use_sliding_window\": true, \"sliding_window\": 16, \"max_window_layers\": 0,"
+                  "\"layer_types\": [\"sliding_attention\", \"full_attention\"]",
+                  16, 0);
+    check_refused("qwen2", both, "\"layer_types\": [\"full_attention\"]", "'layer_types'", "2");
+    check_refused("qwen2", both, "\"layer_types\": [\"full_attention\", \"chunked_attention\"]", "'layer_types'",
+                  "chunked_attention");
+}
+
 static void test_unknown_architecture_lists_those_known(void **state)
 {
     (void)state;
@@ -191,8 +226,11 @@ static void test_values_that_cannot_be_are_named(void **state)
     check_refused("opt", "\"num_attention_heads\": 4", "\"num_attention_heads\": 0", "'num_attention_heads'", NULL);
     check_refused("opt", "\"num_attention_heads\": 4", "\"num_attention_heads\": 5", "'num_attention_heads'", "5");
     check_refused("opt", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 0", "'num_hidden_layers'", NULL);
-    check_refused("opt", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1000000000000", "'num_hidden_layers'",
-                  "1000000000000");
+    check_refused("opt", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 100000000", "'num_hidden_layers'",
+                  "100000000");
+    check_refused("opt", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 4611686018427387904",
+                  "'num_hidden_layers'", "268435456");
+    check_refused("opt", "\"ffn_dim\": 128", "\"ffn_dim\": 0", "'ffn_dim'", NULL);
     check_refused("opt", "\"enable_bias\": true", "\"enable_bias\": 1", "'enable_bias'", "true or false");
     check_refused("llama3_parameters", "\"num_key_value_heads\": 1", "\"num_key_value_heads\": 3",
                   "'num_key_value_heads'", "3");
@@ -242,6 +280,7 @@ int main(void)
         cmocka_unit_test(test_every_golden_model_opens),
         cmocka_unit_test(test_linears_of_a_llama),
         cmocka_unit_test(test_biases),
+        cmocka_unit_test(test_sliding_windows),
         cmocka_unit_test(test_unknown_architecture_lists_those_known),
         cmocka_unit_test(test_options_that_are_not_supported_are_named),
         cmocka_unit_test(test_values_that_cannot_be_are_named),

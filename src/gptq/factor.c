@@ -18,8 +18,7 @@ static int64_t tile_end(int64_t n, int64_t tile)
     return (tile + 1) * SQ_FACTOR_TILE < n ? (tile + 1) * SQ_FACTOR_TILE : n;
 }
 
-/* --- memory ----------------------------------------------------------------------------------------------------------
- */
+/* --- memory ------------------------------------------------------------------------------------------------------ */
 
 size_t sq_factor_bytes(int64_t n_max)
 {
@@ -63,8 +62,7 @@ void sq_factor_destroy(struct sq_backend *backend, struct sq_factor *factor)
     *factor = (struct sq_factor){0};
 }
 
-/* --- dead inputs and order -------------------------------------------------------------------------------------------
- */
+/* --- dead inputs and order --------------------------------------------------------------------------------------- */
 
 /* Marks dead inputs, and takes the mean over the others; 1 when all are dead. */
 static enum sq_status find_dead(struct sq_factor *factor, float *diagonal, double *mean_p)
@@ -117,8 +115,7 @@ static enum sq_status find_order(enum sq_order order, const float *diagonal, str
     return SQ_OK;
 }
 
-/* --- tile Cholesky ---------------------------------------------------------------------------------------------------
- */
+/* --- tile Cholesky ----------------------------------------------------------------------------------------------- */
 
 struct cholesky {
     struct sq_backend *backend;
@@ -195,8 +192,7 @@ static enum sq_status climb(struct cholesky *c, double damping, double mean, str
     }
 }
 
-/* --- unit form -------------------------------------------------------------------------------------------------------
- */
+/* --- unit form --------------------------------------------------------------------------------------------------- */
 
 static enum sq_status unit_item(void *context, int64_t index, int worker)
 {

@@ -5,7 +5,7 @@
 #include "gptq/solve.h"
 
 /* Edge of the tiles of the factorization; decides the arithmetic. */
-#define SQ_FACTOR_TILE 256
+#define SQ_FACTOR_TILE 128
 
 /* Allocates a factor for layers up to n_max inputs; reused for every group, released with sq_factor_destroy(). Local.
  */

@@ -1,7 +1,6 @@
 #include "gptq/group.h"
 
 #include "base/clock.h"
-#include "base/log.h"
 
 _Static_assert(SQ_SOLVE_ROWS == SQ_STORE_TILE_ROWS, "a tile of the solver is a tile of the store");
 
@@ -68,12 +67,7 @@ static enum sq_status solve_tile(void *context, int64_t index, int worker)
     size_t weight_bytes = SQ_SOLVE_ROWS * (size_t)linear->in_features * sizeof(float);
     SQ_TRY(sq_checkpoint_read_linear(job->checkpoint, linear->name, linear->out_features, linear->in_features, tile.row,
                                      tile.rows, weights.data));
-    enum sq_status status =
-        sq_solve_tile(job->backend, &job->factor, &options, weights, scratch + weight_bytes, &tile.result);
-    if (status != SQ_OK)
-        sq_error("solving rows %lld to %lld of %s failed", (long long)tile.row, (long long)(tile.row + tile.rows - 1),
-                 linear->name);
-    return status;
+    return sq_solve_tile(job->backend, &job->factor, &options, weights, scratch + weight_bytes, &tile.result);
 }
 
 static enum sq_status write_tiles(struct sq_job *job, const struct sq_spread *spread)

@@ -5,30 +5,51 @@
 
 #include "base/memory.h"
 
-#define TILE SQ_HESSIAN_TILE
-#define TILE_ELEMENTS ((int64_t)TILE * TILE)
-#define SLICE_TILES_MAX 256 /* 75 MB of 64-bit sums at a time */
-#define EXPONENT_MIN (-90)  /* smaller norms count as this: the scales stay inside f32 */
+#define PANEL SQ_HESSIAN_PANEL
+#define PRODUCT_ELEMENTS ((int64_t)SQ_HESSIAN_ROWS * PANEL)
+#define SLICE_MAX ((int64_t)10 << 20) /* 80 MB of 64-bit sums at a time, or one panel */
+#define EXPONENT_MIN (-90)            /* smaller norms count as this: the scales stay inside f32 */
 
-static int64_t n_edges(int64_t n)
+static int64_t n_panels(int64_t n)
 {
-    return (n + TILE - 1) / TILE;
+    return (n + PANEL - 1) / PANEL;
 }
 
-static int64_t n_tiles(int64_t n)
+/* Columns [column, column + columns) of the upper triangle: rows [0, rows). */
+struct panel {
+    int64_t column, columns, rows;
+    int64_t offset; /* of its first element, when the panels stand one after another */
+};
+
+static struct panel panel_at(int64_t n, int64_t p)
 {
-    return n_edges(n) * (n_edges(n) + 1) / 2;
+    struct panel panel = {.column = p * PANEL, .offset = PANEL * PANEL * (p * (p + 1) / 2)};
+    panel.columns = n - panel.column < PANEL ? n - panel.column : PANEL;
+    panel.rows = panel.column + panel.columns;
+    return panel;
 }
 
-static int64_t slice_tiles(int64_t n_max)
+/* Panels of the slice that starts with panel `first`. */
+static int64_t slice_panels(int64_t n, int64_t first)
 {
-    return n_tiles(n_max) < SLICE_TILES_MAX ? n_tiles(n_max) : SLICE_TILES_MAX;
+    int64_t end = first + 1;
+    while (end < n_panels(n) && panel_at(n, end + 1).offset - panel_at(n, first).offset <= SLICE_MAX)
+        end++;
+    return end - first;
+}
+
+/* Elements of the largest slice. */
+static int64_t slice_elements(int64_t n)
+{
+    int64_t all = panel_at(n, n_panels(n)).offset, widest = all - panel_at(n, n_panels(n) - 1).offset;
+    int64_t most = widest > SLICE_MAX ? widest : SLICE_MAX;
+    return all < most ? all : most;
 }
 
 size_t sq_hessian_bytes(int64_t n_max, int n_workers)
 {
-    return (size_t)n_max * (16 * (size_t)n_workers + 12) +
-           (size_t)TILE_ELEMENTS * (4 * (size_t)n_workers + 8 * (size_t)slice_tiles(n_max));
+    return (size_t)n_max * (16 * (size_t)n_workers + 12) + (size_t)PRODUCT_ELEMENTS * 4 * (size_t)n_workers +
+           8 * (size_t)slice_elements(n_max);
 }
 
 static enum sq_status alloc_host(const char *what, int64_t count, size_t size, void *pointer_p)
@@ -38,19 +59,17 @@ static enum sq_status alloc_host(const char *what, int64_t count, size_t size, v
 
 enum sq_status sq_hessian_create(struct sq_backend *backend, int64_t n_max, struct sq_hessian_workspace *workspace_p)
 {
-    struct sq_hessian_workspace w = {
-        .n_max = n_max, .n_workers = backend->n_workers, .slice_tiles = slice_tiles(n_max)};
+    struct sq_hessian_workspace w = {.n_max = n_max, .n_workers = backend->n_workers};
     const char *what = "the Hessian's workspace";
     enum sq_status status = alloc_host(what, n_max * w.n_workers, sizeof *w.squares, &w.squares);
     if (status == SQ_OK) status = alloc_host(what, n_max * w.n_workers, sizeof *w.exponents, &w.exponents);
     if (status == SQ_OK) status = alloc_host(what, n_max, sizeof *w.scale_down, &w.scale_down);
     if (status == SQ_OK) status = alloc_host(what, n_max, sizeof *w.scale_up, &w.scale_up);
     if (status == SQ_OK)
-        status = backend->ops->alloc(backend, what, (size_t)(TILE_ELEMENTS * w.n_workers) * sizeof *w.tiles,
-                                     (void **)&w.tiles);
+        status = backend->ops->alloc(backend, what, (size_t)(PRODUCT_ELEMENTS * w.n_workers) * sizeof *w.products,
+                                     (void **)&w.products);
     if (status == SQ_OK)
-        status = backend->ops->alloc(backend, what, (size_t)(TILE_ELEMENTS * w.slice_tiles) * sizeof *w.sums,
-                                     (void **)&w.sums);
+        status = backend->ops->alloc(backend, what, (size_t)slice_elements(n_max) * sizeof *w.sums, (void **)&w.sums);
     if (status != SQ_OK) {
         sq_hessian_destroy(backend, &w);
         return status;
@@ -65,7 +84,7 @@ void sq_hessian_destroy(struct sq_backend *backend, struct sq_hessian_workspace 
     sq_free(workspace->exponents);
     sq_free(workspace->scale_down);
     sq_free(workspace->scale_up);
-    backend->ops->free(backend, workspace->tiles);
+    backend->ops->free(backend, workspace->products);
     backend->ops->free(backend, workspace->sums);
     memset(workspace, 0, sizeof *workspace);
 }
@@ -74,7 +93,7 @@ void sq_hessian_destroy(struct sq_backend *backend, struct sq_hessian_workspace 
 struct making {
     struct sq_backend *backend;
     const struct sq_shards *shards;
-    int64_t length, first_tile;
+    int64_t length, first_panel, n_panels; /* of the slice */
     struct sq_matrix x;
     struct sq_hessian_workspace *workspace;
     struct sq_matrix hessian;
@@ -150,88 +169,91 @@ static void make_scales(struct sq_hessian_workspace *w, int64_t n, int64_t n_sha
     }
 }
 
-/* --- tiles -----------------------------------------------------------------------------------------------------------
- */
+/* --- panels
+ * ----------------------------------------------------------------------------------------------------------- */
 
-struct tile {
-    int64_t row, rows, col, cols;
-};
-
-/* Tile t of the lower triangle, row by row. */
-static struct tile tile_at(int64_t n, int64_t t)
+/* Item `index` of a slice; the largest panel comes first, so that the workers end together. */
+static struct panel item_panel(const struct making *making, int64_t index)
 {
-    int64_t i = (int64_t)((sqrt(8.0 * (double)t + 1) - 1) / 2);
-    while (i * (i + 1) / 2 > t)
-        i--;
-    while ((i + 1) * (i + 2) / 2 <= t)
-        i++;
-    struct tile tile = {.row = i * TILE, .col = (t - i * (i + 1) / 2) * TILE};
-    tile.rows = n - tile.row < TILE ? n - tile.row : TILE;
-    tile.cols = n - tile.col < TILE ? n - tile.col : TILE;
-    return tile;
+    return panel_at(making->x.cols, making->first_panel + making->n_panels - 1 - index);
 }
 
-static struct sq_matrix tile_sums(const struct making *making, int64_t index, const struct tile *tile)
+static struct sq_matrix panel_sums(const struct making *making, const struct panel *panel)
 {
-    struct sq_matrix all = sq_matrix_view(making->workspace->sums + index * TILE_ELEMENTS, SQ_I64, TILE, TILE);
-    return sq_matrix_part(all, 0, tile->rows, 0, tile->cols);
+    int64_t first = panel_at(making->x.cols, making->first_panel).offset;
+    return sq_matrix_view(making->workspace->sums + panel->offset - first, SQ_I64, panel->rows, panel->columns);
 }
 
-static enum sq_status sum_tile(void *context, int64_t index, int worker)
+/* Rows [row, row + rows) of a panel, over this rank's shards; product and sums stay in the worker's cache. */
+static enum sq_status sum_block(const struct making *making, const struct panel *panel, int64_t row, int64_t rows,
+                                int worker)
 {
-    const struct making *making = context;
     const struct sq_backend_ops *ops = making->backend->ops;
+    const struct sq_range mine = making->shards->mine;
     struct sq_hessian_workspace *w = making->workspace;
-    struct tile tile = tile_at(making->x.cols, making->first_tile + index);
-    struct sq_matrix product = sq_matrix_view(w->tiles + worker * TILE_ELEMENTS, SQ_F32, tile.rows, tile.cols);
-    struct sq_matrix sums = tile_sums(making, index, &tile);
-    memset(w->sums + index * TILE_ELEMENTS, 0, sizeof(int64_t) * (size_t)TILE_ELEMENTS);
-    for (int64_t s = making->shards->mine.first; s < making->shards->mine.first + making->shards->mine.count; s++) {
-        struct sq_matrix rows = shard_rows(making, s);
-        if (rows.rows == 0) continue;
-        SQ_TRY(ops->gram(making->backend, sq_matrix_part(rows, 0, rows.rows, tile.row, tile.rows),
-                         sq_matrix_part(rows, 0, rows.rows, tile.col, tile.cols), product));
-        SQ_TRY(ops->fixed_add(making->backend, product, w->scale_down + tile.row, w->scale_down + tile.col, sums));
+    struct sq_matrix sums = sq_matrix_part(panel_sums(making, panel), row, rows, 0, panel->columns);
+    struct sq_matrix product = sq_matrix_view(w->products + worker * PRODUCT_ELEMENTS, SQ_F32, rows, panel->columns);
+    memset(sums.data, 0, (size_t)(rows * panel->columns) * sizeof(int64_t));
+    for (int64_t s = mine.first; s < mine.first + mine.count; s++) {
+        struct sq_matrix x = shard_rows(making, s);
+        if (x.rows == 0) continue;
+        SQ_TRY(ops->gram(making->backend, sq_matrix_part(x, 0, x.rows, row, rows),
+                         sq_matrix_part(x, 0, x.rows, panel->column, panel->columns), product));
+        SQ_TRY(ops->fixed_add(making->backend, product, w->scale_down + row, w->scale_down + panel->column, sums));
     }
     return SQ_OK;
 }
 
-static void mirror(struct sq_matrix h, const struct tile *tile)
+static enum sq_status sum_panel(void *context, int64_t index, int worker)
+{
+    const struct making *making = context;
+    struct panel panel = item_panel(making, index);
+    for (int64_t row = 0; row < panel.rows; row += SQ_HESSIAN_ROWS) {
+        int64_t left = panel.rows - row;
+        SQ_TRY(sum_block(making, &panel, row, left < SQ_HESSIAN_ROWS ? left : SQ_HESSIAN_ROWS, worker));
+    }
+    return SQ_OK;
+}
+
+/* The lower triangle's share of the panel. */
+static void mirror(struct sq_matrix h, const struct panel *panel)
 {
     float *values = h.data;
-    for (int64_t i = tile->row; i < tile->row + tile->rows; i++)
-        for (int64_t j = tile->col; j < tile->col + tile->cols && j < i; j++)
-            values[j * h.stride + i] = values[i * h.stride + j];
+    for (int64_t i = 0; i < panel->rows; i++)
+        for (int64_t j = panel->column; j < panel->rows; j++)
+            if (i < j) values[j * h.stride + i] = values[i * h.stride + j];
 }
 
-static enum sq_status get_tile(void *context, int64_t index, int worker)
+static enum sq_status get_panel(void *context, int64_t index, int worker)
 {
     const struct making *making = context;
     struct sq_hessian_workspace *w = making->workspace;
-    struct tile tile = tile_at(making->x.cols, making->first_tile + index);
-    double row_scale[TILE];
+    struct panel panel = item_panel(making, index);
+    double column_scale[PANEL];
     (void)worker;
-    for (int64_t i = 0; i < tile.rows; i++)
-        row_scale[i] = w->scale_up[tile.row + i] * making->to_mean;
-    SQ_TRY(making->backend->ops->fixed_get(making->backend, tile_sums(making, index, &tile), row_scale,
-                                           w->scale_up + tile.col,
-                                           sq_matrix_part(making->hessian, tile.row, tile.rows, tile.col, tile.cols)));
-    mirror(making->hessian, &tile);
+    for (int64_t j = 0; j < panel.columns; j++)
+        column_scale[j] = w->scale_up[panel.column + j] * making->to_mean;
+    SQ_TRY(
+        making->backend->ops->fixed_get(making->backend, panel_sums(making, &panel), w->scale_up, column_scale,
+                                        sq_matrix_part(making->hessian, 0, panel.rows, panel.column, panel.columns)));
+    mirror(making->hessian, &panel);
     return SQ_OK;
 }
 
-static enum sq_status make_slice(struct making *making, const struct sq_comm *comm, int root, int64_t count)
+static enum sq_status make_slice(struct making *making, const struct sq_comm *comm, int root)
 {
     struct sq_backend *backend = making->backend;
-    int64_t *sums = making->workspace->sums;
-    SQ_TRY(sq_comm_agree(comm, backend->ops->parallel(backend, count, sum_tile, making)));
+    int64_t *sums = making->workspace->sums, n = making->x.cols;
+    struct panel last = panel_at(n, making->first_panel + making->n_panels - 1);
+    int64_t count = last.offset + last.rows * last.columns - panel_at(n, making->first_panel).offset;
+    SQ_TRY(sq_comm_agree(comm, backend->ops->parallel(backend, making->n_panels, sum_panel, making)));
     if (root < 0) {
-        SQ_TRY(sq_comm_sum_i64(comm, sums, count * TILE_ELEMENTS));
+        SQ_TRY(sq_comm_sum_i64(comm, sums, count));
     } else {
-        SQ_TRY(sq_comm_reduce_sum_i64(comm, root, sums, count * TILE_ELEMENTS));
+        SQ_TRY(sq_comm_reduce_sum_i64(comm, root, sums, count));
         if (comm->rank != root) return SQ_OK;
     }
-    return backend->ops->parallel(backend, count, get_tile, making);
+    return backend->ops->parallel(backend, making->n_panels, get_panel, making);
 }
 
 enum sq_status sq_hessian_make(struct sq_backend *backend, const struct sq_comm *comm, int root,
@@ -248,11 +270,10 @@ enum sq_status sq_hessian_make(struct sq_backend *backend, const struct sq_comm 
     SQ_TRY(sq_comm_agree(comm, local_exponents(&making)));
     SQ_TRY(sq_comm_max_i64(comm, workspace->exponents, x.cols));
     make_scales(workspace, x.cols, shards->n_shards);
-    int64_t total = n_tiles(x.cols);
-    for (int64_t first = 0; first < total; first += workspace->slice_tiles) {
-        making.first_tile = first;
-        int64_t count = total - first < workspace->slice_tiles ? total - first : workspace->slice_tiles;
-        SQ_TRY(make_slice(&making, comm, root, count));
+    for (int64_t first = 0; first < n_panels(x.cols); first += making.n_panels) {
+        making.first_panel = first;
+        making.n_panels = slice_panels(x.cols, first);
+        SQ_TRY(make_slice(&making, comm, root));
     }
     return SQ_OK;
 }

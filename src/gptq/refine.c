@@ -5,7 +5,7 @@
 #include "gptq/solve_tile.h"
 
 /* A round that gains less than this share of the tile's error is the last one. */
-#define WORTH_ANOTHER 0.01
+#define WORTH_ANOTHER 0.02
 
 /* Columns [j, j + columns) of one group. */
 static enum sq_status descend_span(struct sq_tile *tile, int64_t j, int64_t columns, bool whole_group)

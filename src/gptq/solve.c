@@ -1,7 +1,5 @@
 #include "gptq/solve.h"
 
-#include <string.h>
-
 #include "base/log.h"
 #include "gptq/solve_tile.h"
 

@@ -12,7 +12,8 @@ static const struct sq_slot slots[N_SLOTS] = {
 
 /* clang-format off */
 #define STEP_INPUT_NORM {SQ_STEP_NORM, 1, {RESIDUAL}, 1, {INPUT}, {"input_layernorm"}, SQ_BIAS_NEVER}
-#define STEP_QKV        {SQ_STEP_LINEAR, 1, {INPUT}, 3, {Q, K, V}, {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}, SQ_BIAS_QKV}
+#define STEP_QKV        {SQ_STEP_LINEAR, 1, {INPUT}, 3, {Q, K, V}, \
+                         {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}, SQ_BIAS_QKV}
 #define STEP_Q_NORM     {SQ_STEP_HEAD_NORM, 1, {Q}, 1, {Q}, {"self_attn.q_norm"}, SQ_BIAS_NEVER}
 #define STEP_K_NORM     {SQ_STEP_HEAD_NORM, 1, {K}, 1, {K}, {"self_attn.k_norm"}, SQ_BIAS_NEVER}
 #define STEPS_AFTER_QKV \
@@ -28,7 +29,8 @@ static const struct sq_slot slots[N_SLOTS] = {
     {SQ_STEP_ADD, 1, {OUTPUT}, 1, {RESIDUAL}, {NULL}, SQ_BIAS_NEVER}
 
 static const struct sq_step steps[] = {STEP_INPUT_NORM, STEP_QKV, STEPS_AFTER_QKV};
-static const struct sq_step steps_with_head_norm[] = {STEP_INPUT_NORM, STEP_QKV, STEP_Q_NORM, STEP_K_NORM, STEPS_AFTER_QKV};
+static const struct sq_step steps_with_head_norm[] = {STEP_INPUT_NORM, STEP_QKV, STEP_Q_NORM, STEP_K_NORM,
+                                                      STEPS_AFTER_QKV};
 static const struct sq_step head_steps[] = {
     {SQ_STEP_NORM, 1, {RESIDUAL}, 1, {INPUT}, {"norm"}, SQ_BIAS_NEVER},
     {SQ_STEP_LINEAR, 1, {INPUT}, 0, {0}, {"lm_head"}, SQ_BIAS_NEVER},

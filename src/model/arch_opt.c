@@ -12,7 +12,8 @@ static const struct sq_slot slots[N_SLOTS] = {
 /* clang-format off */
 static const struct sq_step steps[] = {
     {SQ_STEP_NORM, 1, {RESIDUAL}, 1, {INPUT}, {"self_attn_layer_norm"}, SQ_BIAS_NEVER},
-    {SQ_STEP_LINEAR, 1, {INPUT}, 3, {Q, K, V}, {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}, SQ_BIAS_QKV},
+    {SQ_STEP_LINEAR, 1, {INPUT}, 3, {Q, K, V}, {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"},
+     SQ_BIAS_QKV},
     {SQ_STEP_ATTENTION, 3, {Q, K, V}, 1, {ATTENDED}, {NULL}, SQ_BIAS_NEVER},
     {SQ_STEP_LINEAR, 1, {ATTENDED}, 1, {OUTPUT}, {"self_attn.out_proj"}, SQ_BIAS_ATTENTION_OUT},
     {SQ_STEP_ADD, 1, {OUTPUT}, 1, {RESIDUAL}, {NULL}, SQ_BIAS_NEVER},

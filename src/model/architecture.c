@@ -53,12 +53,12 @@ enum sq_status sq_architecture_find(const json_t *config, const char *folder,
 
 /* --- one key ------------------------------------------------------------------------------------------------------ */
 
-#define LARGEST_INT 1099511627776.0 /* 2^40: products of two never overflow where tensors must match them */
+#define LARGEST_INT 268435456.0 /* 2^28: sums of products of two stay inside int64_t before tensors are looked at */
 
-static bool set_int(const json_t *value, int64_t *field)
+static bool set_int(const json_t *value, double smallest, int64_t *field)
 {
     double number = json_number_value(value);
-    if (!json_is_integer(value) || number < 0 || number > LARGEST_INT) return false;
+    if (!json_is_integer(value) || number < smallest || number > LARGEST_INT) return false;
     *field = (int64_t)json_integer_value(value);
     return true;
 }
@@ -84,7 +84,7 @@ static bool set_field(const struct sq_config_key *key, const json_t *value, stru
     void *field = (char *)dims + key->offset;
     switch (key->kind) {
     case SQ_KEY_INT:
-        return set_int(value, field);
+        return set_int(value, key->required ? 1 : 0, field);
     case SQ_KEY_FLOAT:
         *(double *)field = json_number_value(value);
         return json_is_number(value) && *(double *)field > 0;
@@ -100,7 +100,7 @@ static bool set_field(const struct sq_config_key *key, const json_t *value, stru
 static enum sq_status read_key(const struct sq_config_key *key, const json_t *config, const char *folder,
                                struct sq_dimensions *dims)
 {
-    static const char *const wanted[] = {[SQ_KEY_INT] = "a whole number that is not negative",
+    static const char *const wanted[] = {[SQ_KEY_INT] = "a whole number in range (up to 268435456)",
                                          [SQ_KEY_FLOAT] = "a number above zero",
                                          [SQ_KEY_BOOL] = "true or false",
                                          [SQ_KEY_ACTIVATION] = "silu, relu, gelu, gelu_new or gelu_pytorch_tanh"};
@@ -147,11 +147,6 @@ static enum sq_status bad_value(const char *folder, const char *key, int64_t val
 /* Values that follow from others, then what must hold between them. */
 static enum sq_status resolve(const char *folder, struct sq_dimensions *dims)
 {
-    if (dims->hidden == 0) return bad_value(folder, "hidden_size", 0, "it must be above zero");
-    if (dims->n_heads == 0) return bad_value(folder, "num_attention_heads", 0, "it must be above zero");
-    if (dims->n_blocks == 0) return bad_value(folder, "num_hidden_layers", 0, "it must be above zero");
-    if (dims->vocab == 0 || dims->vocab > INT32_MAX)
-        return bad_value(folder, "vocab_size", dims->vocab, "it must be above zero and fit 32 bits");
     if (dims->head_dim == 0) {
         dims->head_dim = dims->hidden / dims->n_heads;
         if (dims->hidden % dims->n_heads)

@@ -30,7 +30,7 @@ struct sq_dimensions {
 
 enum sq_key_kind { SQ_KEY_INT, SQ_KEY_FLOAT, SQ_KEY_BOOL, SQ_KEY_ACTIVATION };
 
-/* One key of config.json; null counts as absent. */
+/* One key of config.json; null counts as absent. A required whole number is at least 1, another one at least 0. */
 struct sq_config_key {
     const char *name;
     enum sq_key_kind kind;

@@ -23,10 +23,9 @@
 #include "tensor/backend.h"
 
 struct sq_forward_options {
-    enum sq_dtype
-        compute;       /* SQ_F32 or SQ_BF16: weights, group inputs and products; the residual stream is always F32 */
-    int64_t n_samples; /* of this rank; may be 0 */
-    int64_t length;    /* tokens per sample */
+    enum sq_dtype compute;    /* SQ_F32 or SQ_BF16: of weights, group inputs, products; the residual stream is F32 */
+    int64_t n_samples;        /* of this rank; may be 0 */
+    int64_t length;           /* tokens per sample */
     const char *spill_folder; /* NULL: activations in memory; else in an unlinked file there, mapped */
 };
 

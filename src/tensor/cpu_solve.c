@@ -21,8 +21,7 @@ static float *row_of(struct sq_matrix m, int64_t row)
     return (float *)m.data + row * m.stride;
 }
 
-/* --- factor ----------------------------------------------------------------------------------------------------------
- */
+/* --- factor ------------------------------------------------------------------------------------------------------ */
 
 static enum sq_status diagonal(struct sq_backend *backend, struct sq_matrix m, float *diagonal)
 {
@@ -82,8 +81,7 @@ static enum sq_status unit_form(struct sq_backend *backend, const float *pivots,
     return SQ_OK;
 }
 
-/* --- into and out of tiles -------------------------------------------------------------------------------------------
- */
+/* --- into and out of tiles --------------------------------------------------------------------------------------- */
 
 static enum sq_status load(struct sq_backend *backend, struct sq_matrix weights, const uint8_t *dead, float *tile)
 {
@@ -114,8 +112,7 @@ static enum sq_status unload(struct sq_backend *backend, int64_t rows, int64_t n
     return SQ_OK;
 }
 
-/* --- grids and codes -------------------------------------------------------------------------------------------------
- */
+/* --- grids and codes --------------------------------------------------------------------------------------------- */
 
 static struct sq_tile_scales group_scales(struct sq_tile_scales scales, int64_t group)
 {
@@ -164,8 +161,7 @@ static enum sq_status residual(struct sq_backend *backend, const struct sq_grid 
     return SQ_OK;
 }
 
-/* --- refinement ------------------------------------------------------------------------------------------------------
- */
+/* --- refinement -------------------------------------------------------------------------------------------------- */
 
 static enum sq_status centre(struct sq_backend *backend, int64_t columns, const uint8_t *codes, const float *zero,
                              float *centred)

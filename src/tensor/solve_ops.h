@@ -77,7 +77,7 @@ struct sq_solve_ops {
     enum sq_status (*unit_form)(struct sq_backend *backend, const float *pivots, int64_t row, int64_t rows,
                                 struct sq_matrix m);
 
-    /* --- tiles: into and out of them ------------------------------------------------------------------------------ */
+    /* --- tiles: into and out of them ----------------------------------------------------------------------------- */
     /* tile [n, ROWS] = weights' (f32 [rows, n]), zero where dead[column]. */
     enum sq_status (*load)(struct sq_backend *backend, struct sq_matrix weights, const uint8_t *dead, float *tile);
     /* codes u8 [rows, n], scales f32 [rows, groups], zeros u8 [rows, groups] from tiles. */
@@ -85,7 +85,7 @@ struct sq_solve_ops {
                              const uint8_t *tile_codes, struct sq_tile_scales scales, uint8_t *codes, float *scales_out,
                              uint8_t *zeros);
 
-    /* --- tiles: grids and codes ----------------------------------------------------------------------------------- */
+    /* --- tiles: grids and codes ---------------------------------------------------------------------------------- */
     /* Grids of the groups of weights [columns, ROWS], from its first column on. SQ_SCALE_SEARCH minimises
      * sum importance_j (w_j - q_j)^2 over scales; importance f32 [columns], NULL: all alike. */
     enum sq_status (*find_scales)(struct sq_backend *backend, const struct sq_grid *grid, enum sq_scale_rule rule,
@@ -104,7 +104,7 @@ struct sq_solve_ops {
     enum sq_status (*residual)(struct sq_backend *backend, const struct sq_grid *grid, int64_t columns,
                                const float *weights, struct sq_tile_scales scales, const uint8_t *codes, float *errors);
 
-    /* --- tiles: refinement ---------------------------------------------------------------------------------------- */
+    /* --- tiles: refinement --------------------------------------------------------------------------------------- */
     /* centred = code - zero for columns of one group. */
     enum sq_status (*centre)(struct sq_backend *backend, int64_t columns, const uint8_t *codes, const float *zero,
                              float *centred);

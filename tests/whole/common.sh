@@ -21,7 +21,7 @@ run() {
 expect() {
   local wanted=$1 status=0
   shift
-  run "$@" >"$work/out" || status=$?
+  run "$@" >"$work/stdout" || status=$?
   [ "$status" -eq "$wanted" ] || { cat "$work/err" >&2; fail "exit code $status instead of $wanted: $*"; }
 }
 
@@ -43,4 +43,11 @@ vocabulary() { # vocabulary MODEL
 
 same_folder() { # same_folder A B: the same files with the same bytes
   diff -rq "$1" "$2" >/dev/null || fail "$1 and $2 differ: $(diff -rq "$1" "$2" | head -3)"
+}
+
+poke() { # poke FILE TENSOR BYTES: overwrites the first element of a safetensors file's tensor; BYTES as for printf %b
+  local header offset
+  header=$(od -An -t u8 -N 8 "$1")
+  offset=$(head -c "$((header + 8))" "$1" | tail -c +9 | sed -n "s/.*\"$2\":{[^}]*\"data_offsets\":\[\([0-9]*\).*/\1/p")
+  printf '%b' "$3" | dd of="$1" bs=1 seek=$((8 + header + offset)) conv=notrunc status=none
 }

@@ -3,8 +3,7 @@
 
 #include "tensor/kernels/vector.h"
 
-/* --- quantize --------------------------------------------------------------------------------------------------------
- */
+/* --- quantize ---------------------------------------------------------------------------------------------------- */
 
 /* w_j + products_j: the column as updated by all columns before the block. */
 static inline strip updated_column(const struct sq_column_block *b, int64_t j, int64_t row)
@@ -84,8 +83,7 @@ static void settle(int64_t columns, const float *unit, int64_t unit_stride, cons
     }
 }
 
-/* --- plain loops -----------------------------------------------------------------------------------------------------
- */
+/* --- plain loops ------------------------------------------------------------------------------------------------- */
 
 static void nearest(int64_t columns, const float *weights, struct sq_tile_scales scales, int max_code, uint8_t *codes)
 {

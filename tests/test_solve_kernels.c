@@ -1,0 +1,198 @@
+/* The solver's kernels for columns and grids beside their plain twins in double precision, in every variant. */
+#include "solve_variants.h"
+
+/* M' inside a block: unit lower triangular, entries that keep sums of 64 terms of order one. */
+static void make_unit(float *unit, int64_t columns)
+{
+    for (int64_t i = 0; i < columns * MOST; i++)
+        unit[i] = 0.1f * noise();
+}
+
+/* --- columns in turn --------------------------------------------------------------------------------------------- */
+
+/* A near tie may round either way, and the columns after it follow: the row is left there. */
+static void compare_quantized(const struct sq_column_block *b, const struct oracle_grid *grid, int r)
+{
+    double errors[MOST];
+    for (int64_t j = 0; j < b->columns; j++) {
+        int64_t at = b->index[j] * ROWS + r;
+        double w = (double)b->weights[at], x = w + (double)b->products[j * ROWS + r];
+        for (int64_t k = 0; k < j; k++)
+            x += errors[k] * (double)b->unit[j * b->unit_stride + k];
+        double scale = (double)b->scales.scale[r], zero = (double)b->scales.zero[r], steps = x / scale;
+        double code = oracle_code(grid, x, scale, zero);
+        if (fabs(steps - floor(steps) - 0.5) < 1e-3 && code != b->codes[at]) return;
+        assert_int_equal(b->codes[at], code);
+        errors[j] = w - scale * (code - zero);
+        assert_true(fabs((double)b->errors[j * ROWS + r] - errors[j]) < 1e-6);
+    }
+}
+
+static void check_quantize(const struct sq_solve_kernels *kernels, int64_t columns)
+{
+    static float unit[MOST * MOST], products[MOST * ROWS], weights[MOST * ROWS], errors[MOST * ROWS];
+    static uint8_t codes[MOST * ROWS];
+    int32_t index[MOST];
+    struct grid_rows rows;
+    const struct oracle_grid grid = {4, true, MOST};
+    make_unit(unit, columns);
+    fill(products, columns * ROWS);
+    fill(weights, columns * ROWS);
+    for (int64_t j = 0; j < columns; j++)
+        index[j] = (int32_t)(columns - 1 - j);
+    struct sq_column_block block = {columns, index, unit,   MOST, products, weights, make_scales(&rows, 8),
+                                    MOST,    15,    errors, codes};
+    kernels->quantize(&block);
+    for (int r = 0; r < ROWS; r++)
+        compare_quantized(&block, &grid, r);
+}
+
+static void test_quantize(void **state)
+{
+    (void)state;
+    for_each_variant(check_quantize);
+}
+
+static void check_settle(const struct sq_solve_kernels *kernels, int64_t columns)
+{
+    static float unit[MOST * MOST], products[MOST * ROWS], weights[MOST * ROWS], updated[MOST * ROWS];
+    make_unit(unit, columns);
+    fill(products, columns * ROWS);
+    fill(weights, columns * ROWS);
+    kernels->settle(columns, unit, MOST, products, weights, updated);
+    for (int r = 0; r < ROWS; r++) {
+        double y[MOST];
+        for (int64_t j = 0; j < columns; j++) {
+            y[j] = (double)products[j * ROWS + r];
+            for (int64_t k = 0; k < j; k++)
+                y[j] -= y[k] * (double)unit[j * MOST + k];
+            assert_true(fabs((double)updated[j * ROWS + r] - (double)weights[j * ROWS + r] - y[j]) < 1e-4);
+        }
+    }
+}
+
+static void test_settle(void **state)
+{
+    (void)state;
+    for_each_variant(check_settle);
+}
+
+/* --- grids ------------------------------------------------------------------------------------------------------- */
+
+static double weighted_error(const struct oracle_grid *grid, int64_t columns, const float *w, const float *importance,
+                             double scale, double zero)
+{
+    double sum = 0;
+    for (int64_t j = 0; j < columns; j++) {
+        double x = (double)w[j * ROWS], e = x - scale * (oracle_code(grid, x, scale, zero) - zero);
+        sum += (importance ? (double)importance[j] : 1) * e * e;
+    }
+    return sum;
+}
+
+/* The same 20 coarse and 8 fine steps; where f32 sees two errors as equal the choice is free, so errors are compared.
+ */
+static void check_found(const struct oracle_grid *grid, enum sq_scale_rule rule, int64_t columns, const float *w,
+                        const float *importance, double scale, double zero)
+{
+    double exact[MOST], base, base_zero, best = INFINITY, best_factor = 1;
+    for (int64_t j = 0; j < columns; j++)
+        exact[j] = (double)w[j * ROWS];
+    oracle_scale(grid, rule == SQ_SCALE_ABSMAX, columns, exact, &base, &base_zero);
+    assert_true(fabs(zero - base_zero) <= 1); /* the row of zeros, taken as -1 .. 1, has a tie here */
+    if (rule != SQ_SCALE_SEARCH) {
+        assert_true(fabs(scale - base) <= base * 0x1p-11 * 1.001);
+        return;
+    }
+    for (int phase = 0; phase < 2; phase++) {
+        double centre = best_factor;
+        for (int i = 0; i < (phase ? 8 : 20); i++) {
+            double factor = phase ? centre + 0.045 * (2.0 * (i + 1) / 9 - 1) : 1.1 - 0.045 * i;
+            double error = weighted_error(grid, columns, w, importance, base * factor, zero);
+            if (error < best) best_factor = factor;
+            best = fmin(best, error);
+        }
+    }
+    /* rounding the scale to f16 moves each point of the grid by up to 2^-11 of itself */
+    double found = weighted_error(grid, columns, w, importance, scale, zero), shift = 0;
+    for (int64_t j = 0; j < columns; j++)
+        shift += (importance ? (double)importance[j] : 1) * exact[j] * exact[j] * 0x1p-22;
+    assert_true(sqrt(found) <= sqrt(best) * 1.0001 + 2 * sqrt(shift));
+}
+
+static void check_find_scales(const struct sq_solve_kernels *kernels, int64_t columns)
+{
+    static float weights[MOST * ROWS], importance[MOST];
+    struct grid_rows rows;
+    struct sq_tile_scales scales = make_scales(&rows, 0);
+    fill(weights, columns * ROWS);
+    for (int64_t j = 0; j < columns; j++)
+        weights[j * ROWS + 3] = 0; /* a row of zeros */
+    for (int64_t j = 0; j < columns; j++)
+        importance[j] = (float)(j % 7 + 1);
+    for (int symmetric = 0; symmetric < 2; symmetric++) {
+        for (int rule = SQ_SCALE_ABSMAX; rule <= SQ_SCALE_SEARCH; rule++) {
+            const struct sq_grid grid = {3, symmetric, MOST, SQ_F16};
+            const struct oracle_grid oracle = {3, symmetric, MOST};
+            const float *weighing = symmetric ? importance : NULL;
+            kernels->find_scales(&grid, (enum sq_scale_rule)rule, columns, weights, weighing, scales);
+            for (int r = 0; r < ROWS; r++) {
+                assert_true(rows.scale[r] == sq_grid_round_scale(SQ_F16, rows.scale[r]));
+                assert_true(rows.inverse[r] == 1.0f / rows.scale[r]);
+                check_found(&oracle, (enum sq_scale_rule)rule, columns, weights + r, weighing, (double)rows.scale[r],
+                            (double)rows.zero[r]);
+            }
+        }
+    }
+}
+
+static void test_find_scales(void **state)
+{
+    (void)state;
+    for_each_variant(check_find_scales);
+}
+
+static void check_plain(const struct sq_solve_kernels *kernels, int64_t columns)
+{
+    static float weights[MOST * ROWS], errors[MOST * ROWS], centred[MOST * ROWS];
+    static uint8_t codes[MOST * ROWS];
+    struct grid_rows rows;
+    struct sq_tile_scales scales = make_scales(&rows, 3);
+    double sums[ROWS], expected[ROWS];
+    const struct oracle_grid grid = {3, true, MOST};
+    fill(weights, columns * ROWS);
+    kernels->nearest(columns, weights, scales, 7, codes);
+    kernels->residual(columns, weights, scales, codes, errors);
+    kernels->centre(columns, codes, rows.zero, centred);
+    for (int r = 0; r < ROWS; r++)
+        sums[r] = expected[r] = 1;
+    kernels->dot(columns, weights, centred, -2, sums);
+    for (int64_t i = 0; i < columns * ROWS; i++) {
+        int64_t r = i % ROWS;
+        double w = (double)weights[i], scale = (double)rows.scale[r], steps = w / scale;
+        double code = oracle_code(&grid, w, scale, 3);
+        assert_true(codes[i] == code || fabs(steps - floor(steps) - 0.5) < 1e-5);
+        assert_true(centred[i] == (float)codes[i] - 3);
+        assert_true(errors[i] == weights[i] - rows.scale[r] * centred[i]);
+        expected[r] -= 2 * w * (double)centred[i];
+    }
+    for (int r = 0; r < ROWS; r++)
+        assert_true(fabs(sums[r] - expected[r]) < 1e-4);
+}
+
+static void test_plain(void **state)
+{
+    (void)state;
+    for_each_variant(check_plain);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_quantize),
+        cmocka_unit_test(test_settle),
+        cmocka_unit_test(test_find_scales),
+        cmocka_unit_test(test_plain),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,153 @@
+#!/usr/bin/env bash
+# What the files mean: checkpoints say what their plain counterparts say, stores and checkpoints agree, and the commands
+# that look at them do, too.
+. "$(dirname "$0")/common.sh"
+here=$(dirname "$0")
+
+must() { # must RANKS ARGS...: has to succeed; what it printed is in $work/stdout
+  run "$@" >"$work/stdout" || { cat "$work/err" >&2; fail "$*"; }
+}
+
+field() { # field KEY: a number of the one JSON object in $work/stdout
+  sed -n "s/.*\"$1\":\([^,}]*\).*/\1/p" "$work/stdout"
+}
+
+near() { # near A B TOLERANCE WHAT: 0 < B and |A - B| <= TOLERANCE * B
+  awk -v a="$1" -v b="$2" -v t="$3" 'BEGIN { exit !(b > 0 && a - b <= t * b && b - a <= t * b) }' || fail "$4: $1 and $2"
+}
+
+nll() { # nll MODEL
+  must 2 eval --model "$1" --tokens "$work/eval" --compute fp32 --threads 1 --json
+  field nll
+}
+
+forget() { rm -rf "$work"/made* "$work/plain" "$work/again"*; }
+
+# --- a GPTQ checkpoint and the plain one with the same rounded weights are the same model ---
+
+same_model() { # same_model MODEL FORMAT OPTION...: of a model whose weights are F32
+  local model=$1 format=$2
+  shift 2
+  forget
+  must 2 quantize --model "$model" --tokens "$work/calibration" --out "$work/made" --threads 1 "$@"
+  must 2 assemble --store "$work/made.store.h5" --out "$work/plain" --dequantized
+  grep -q "\"checkpoint_format\": \"$format\"" "$work/made/config.json" || fail "$model $*: the format is not $format"
+  near "$(nll "$work/made")" "$(nll "$work/plain")" 1e-6 "nll of the checkpoint and of the rounded weights, $model $*"
+}
+
+family() { # family MODEL FORMAT OPTION...
+  tokens "$work/calibration" 6 24 "$(vocabulary "$1")" 1
+  tokens "$work/eval" 3 24 "$(vocabulary "$1")" 2
+  [ -e "$work/$1" ] || python3 "$here/widen.py" "$GOLDEN/$1" "$work/$1"
+  same_model "$work/$1" "${@:2}"
+}
+
+family llama_ffn172 gptq_v2 --bits 3 --group-size 32 --ragged
+family llama_head_dim gptq --lm-head --group-size 32
+family mistral gptq --bits 8
+family qwen2 gptq_v2 --bits 2 --asymmetric
+family qwen3 gptq_v2 --bits 4 --format gptq_v2 --order natural
+family opt gptq_v2 --bits 8 --asymmetric --group-size 32
+family opt_untied gptq --lm-head --scale-dtype bf16
+family smollm2 gptq_v2 --bits 3
+
+# --- assembling again gives the same bytes; errors can be found again from the files ---
+
+must 1 inspect "$work/made.store.h5" --json
+cp "$work/stdout" "$work/store.json"
+must 3 verify --model "$work/smollm2" --checkpoint "$work/made" --tokens "$work/calibration" --json
+python3 - "$work/store.json" "$work/stdout" <<'EOF'
+import json, sys
+stored = {layer["name"]: layer["error"] for layer in json.load(open(sys.argv[1]))["layers"]}
+found = {layer["name"]: layer["error"] for layer in json.load(open(sys.argv[2]))}
+wrong = [f"{n} {stored[n]} {found.get(n)}" for n in stored if not abs(found.get(n, 9) - stored[n]) <= 1e-3 * stored[n]]
+sys.exit("\n".join(["FAIL: verify does not find the errors of the store:", *wrong]) if wrong or not stored else 0)
+EOF
+must 2 eval --model "$work/made" --against "$work/made" --tokens "$work/eval" --json
+[ "$(field kl) $(field agreement)" = "0 1" ] || fail "a model is not at distance 0 from itself"
+must 2 eval --model "$work/made" --against "$work/smollm2" --tokens "$work/eval" --json
+awk -v kl="$(field kl)" 'BEGIN { exit !(kl > 0) }' || fail "a quantized model is at distance 0 from the original"
+
+llama=(--model "$GOLDEN/llama" --tokens "$work/calibration")
+forget
+must 2 quantize "${llama[@]}" --out "$work/made" --threads 1 --shard-size 20K
+[ -e "$work/made/model.safetensors.index.json" ] || fail "one file in spite of --shard-size"
+cmp "$GOLDEN/llama/tokenizer.json" "$work/made/tokenizer.json" || fail "the tokenizer was not copied"
+for ranks in 1 2 3; do
+  must "$ranks" assemble --store "$work/made.store.h5" --out "$work/again$ranks" --shard-size 20K
+  same_folder "$work/made" "$work/again$ranks"
+done
+must 2 quantize "${llama[@]}" --no-assemble --store "$work/again.h5" --out "$work/again" --shard-size 20K
+cmp "$work/made.store.h5" "$work/again.h5" || fail "--no-assemble makes another store"
+[ ! -e "$work/again" ] || fail "--no-assemble made a checkpoint"
+
+# --- the same bytes: without mpirun, from the written configuration, with activations in a file, with idle ranks ---
+
+same_bytes() { # same_bytes RANKS OPTION...: as "$work/made"
+  rm -rf "$work/again"*
+  must "$1" quantize "${llama[@]}" --out "$work/again" "${@:2}"
+  same_folder "$work/made" "$work/again"
+}
+forget
+"$SHARDQ" quantize "${llama[@]}" --out "$work/made" 2>"$work/err" || { cat "$work/err"; fail "without mpirun"; }
+"$SHARDQ" config >"$work/reference.yaml"
+same_bytes 1 --config "$work/reference.yaml"
+forget
+tokens "$work/calibration" 48 64 "$(vocabulary llama)" 1
+must 1 quantize "${llama[@]}" --out "$work/made" --threads 1
+same_bytes 1 --threads 1 --memory 3500K
+grep -q "activations in a file" "$work/err" || fail "a small --memory did not put the activations in a file"
+[ -z "$(find "$work" -name '*spill*' -o -name '*activations*')" ] || fail "the file with the activations is still there"
+tokens "$work/calibration" 3 24 "$(vocabulary llama)" 1
+forget
+must 1 quantize "${llama[@]}" --out "$work/made"
+same_bytes 8 --threads 2 # 3 samples, 4 tiles of rows
+
+# --- rules ---
+
+cat >"$work/rules.yaml" <<'EOF'
+rules:
+  - {pattern: 'layers\.0\.mlp\.down_proj', bits: 8, group_size: 32}
+  - {pattern: 'layers\.1\.mlp', skip: true}
+EOF
+forget
+must 2 quantize "${llama[@]}" --out "$work/made" --config "$work/rules.yaml" --skip o_proj --bits 3
+must 1 inspect "$work/made.store.h5" --json
+python3 - "$work/stdout" <<'EOF'
+import json, sys
+layers = {l["name"].removeprefix("model.layers."): (l["bits"], l["group_size"]) for l in json.load(open(sys.argv[1]))["layers"]}
+wanted = {f"{b}.self_attn.{p}_proj": (3, 64) for b in (0, 1) for p in "qkv"}
+wanted |= {"0.mlp.gate_proj": (3, 64), "0.mlp.up_proj": (3, 64), "0.mlp.down_proj": (8, 32)}
+sys.exit(0 if layers == wanted else f"FAIL: the rules came to {layers}")
+EOF
+must 2 assemble --store "$work/made.store.h5" --out "$work/plain" --dequantized
+tokens "$work/eval" 3 24 "$(vocabulary llama)" 2
+near "$(nll "$work/made")" "$(nll "$work/plain")" 1e-3 "nll with rules" # the plain one rounds to F16
+
+# --- warnings: an input that is zero in every token ---
+
+forget
+poke "$work/smollm2/model.safetensors" model.layers.0.input_layernorm.weight '\0000\0000\0000\0000'
+job=(quantize --model "$work/smollm2" --tokens "$work/calibration")
+must 2 "${job[@]}" --out "$work/made"
+grep -q "warning: .*q_proj: 1 inputs were zero" "$work/err" || fail "no warning of a dead input"
+grep -q "warnings  *3;.* 3 of 14" "$work/err" || { cat "$work/err"; fail "the summary does not count the warnings"; }
+expect 1 2 "${job[@]}" --out "$work/again" --strict --log "$work/log"
+expect_message "--strict: 3 of 14 layers"
+same_folder "$work/made" "$work/again"
+[ "$(grep -c '"event":"layer"' "$work/log")" -eq 14 ] || fail "the log does not have 14 layers"
+python3 -c 'import json, sys; [json.loads(line) for line in sys.stdin]' <"$work/log" || fail "the log is not JSON"
+
+# --- plan and inspect ---
+
+run 1 plan --model "$GOLDEN/llama" --ranks 1,8,64 --samples 128 --length 256 --json >"$work/stdout"
+awk -F'[:,]' '{ ranks = ranks $2 " "; bad += NR > 1 && $4 > last; last = $4 } END { exit !(ranks == "1 8 64 " && last > 0 && !bad) }' \
+  "$work/stdout" || { cat "$work/stdout"; fail "plan: more ranks take more memory each"; }
+kind() { # kind PATH KIND
+  must 1 inspect "$1"
+  grep -q "^kind  *$2\$" "$work/stdout" || fail "inspect $1 does not say $2"
+}
+kind "$GOLDEN/opt" model
+kind "$work/eval" tokens
+kind "$work/made.store.h5" store
+kind "$work/made" checkpoint
