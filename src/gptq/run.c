@@ -30,9 +30,11 @@ enum sq_status sq_run_to_group(struct sq_run_state *run, int index)
 enum sq_status sq_run_hessian(struct sq_run_state *run, int root, struct sq_matrix hessian)
 {
     struct sq_job *job = run->job;
+    struct sq_matrix x = sq_forward_group_input(job->forward);
     double since = sq_seconds();
-    enum sq_status status = sq_hessian_make(job->backend, job->world, root, &job->shards, job->tokens.length,
-                                            sq_forward_group_input(job->forward), &job->hessian, hessian);
+    enum sq_status status =
+        sq_hessian_make(job->backend, job->world, root, &job->shards, job->tokens.length, x, &job->hessian, hessian);
+    sq_forward_forget(job->forward, 0, x.rows);
     sq_job_clock(job, SQ_STAGE_HESSIAN, &since);
     return status;
 }

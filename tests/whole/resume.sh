@@ -1,49 +1,81 @@
 #!/usr/bin/env bash
-# A job killed with -9 at random moments (one rank, or all), resumed with other rank counts until it is done, ends in the bytes
-# of an undisturbed run. KILLS (12) is the number of kills that must have hit; SEED (1) draws the moments.
+# Jobs killed with -9 at random moments (one rank, all of them, or mpirun), resumed with other rank counts until they are done,
+# end in the bytes of an undisturbed run. Both ways of propagation take turns.
+# KILLS (12): how many kills have to hit; SEED (1) draws the moments; KILL_MODEL and KILL_SAMPLES: a larger job.
 . "$(dirname "$0")/common.sh"
 kills=${KILLS:-12}
 RANDOM=${SEED:-1}
 model=${KILL_MODEL:-$GOLDEN/llama}
-options=(--state-seconds 0)
+tokens "$work/tokens" "${KILL_SAMPLES:-128}" 64 128 7
+job=(quantize --model "$model" --tokens "$work/tokens" --threads 1 --state-seconds 0 --shard-size 64K)
 
-tokens "$work/tokens" 24 40 "$(vocabulary llama)" 7
-started=$(date +%s%N)
-run 2 quantize --model "$model" --tokens "$work/tokens" --out "$work/whole" --store "$work/whole.h5" "${options[@]}" ||
-  { cat "$work/err"; fail "the undisturbed run"; }
-whole_ms=$((($(date +%s%N) - started) / 1000000))
+now_ms() { echo $(($(date +%s%N) / 1000000)); }
+pause() { sleep "$(printf '%d.%03d' $(($1 / 1000)) $(($1 % 1000)))"; } # pause MILLISECONDS
+ranks_of() { pgrep -f "^$SHARDQ quantize.*--out $work/resumed" || true; }
 
-# Kills one of the job's ranks, or all, after a random part of the time the whole job took.
-kill_later() { # kill_later MPIRUN_PID
-  local delay=$((RANDOM % (whole_ms + 100))) ranks
-  sleep "$(printf '%d.%03d' $((delay / 1000)) $((delay % 1000)))"
-  mapfile -t ranks < <(pgrep -f "$SHARDQ quantize.*$work/resumed" | grep -v "^$1\$" || true)
-  [ "${#ranks[@]}" -gt 0 ] || return 0
+for mode in quantized original; do
+  started=$(now_ms)
+  run 2 "${job[@]}" --propagation $mode --out "$work/$mode" || { cat "$work/err"; fail "the undisturbed run"; }
+  whole_ms=$(($(now_ms) - started))
+  work_ms=$(sed -n 's/^  time  *\([0-9]*\)\.\([0-9]\).*/\1\200/p' "$work/err")
+  echo "$mode, undisturbed:$(sed -n 's/^  time//p' "$work/err")"
+done
+
+# Half of the moments are drawn from the whole time of a job, half from the time after it has opened its files.
+wait_for_moment() { # wait_for_moment MPIRUN_PID
   if [ $((RANDOM % 2)) -eq 0 ]; then
-    kill -9 "${ranks[RANDOM % ${#ranks[@]}]}" 2>/dev/null || true
-  else
-    kill -9 "${ranks[@]}" 2>/dev/null || true
+    pause $((RANDOM % whole_ms))
+    return
   fi
+  until grep -q 'layers to quantize' "$work/err" || ! kill -0 "$1" 2>/dev/null; do sleep 0.005; done
+  pause $((RANDOM % (10#$work_ms + 1)))
 }
 
-hits=0 jobs=0 rounds=0
+declare -A hits_in=()
+kill_job() { # kill_job MPIRUN_PID; sets stage, where the job was
+  local victims
+  mapfile -t victims < <(ranks_of)
+  [ "${#victims[@]}" -gt 0 ] || return 0
+  if [ -e "$work/resumed.tmp" ]; then stage=assembling
+  elif grep -q '^block' "$work/err"; then stage="later layers"
+  elif grep -q 'layers to quantize' "$work/err"; then stage="first layers"
+  else stage=opening; fi
+  case $((RANDOM % 5)) in
+    0 | 1) victims=("${victims[RANDOM % ${#victims[@]}]}") ;;
+    2) victims=("$1") ;;
+  esac
+  kill -9 "${victims[@]}" 2>/dev/null || true
+}
+
+# Runs or goes on with the job of this mode; sets status.
+round() {
+  local pid ranks=$((RANDOM % 4 + 1))
+  stage=""
+  mpirun -n "$ranks" "$SHARDQ" "${job[@]}" --propagation "$mode" --out "$work/resumed" --resume </dev/null >"$work/stdout" 2>"$work/err" &
+  pid=$!
+  if [ "$hits" -lt "$kills" ]; then
+    wait_for_moment "$pid"
+    kill_job "$pid"
+  fi
+  status=0
+  { wait "$pid" || status=$?; } 2>/dev/null
+  for _ in $(seq 100); do [ -n "$(ranks_of)" ] || return 0; sleep 0.1; done
+  fail "ranks of a killed job are still running after 10 s"
+}
+
+hits=0 jobs=0
 while [ "$hits" -lt "$kills" ]; do
+  mode=$([ $((jobs % 2)) -eq 0 ] && echo quantized || echo original)
   rm -rf "$work/resumed" "$work/resumed".*
-  jobs=$((jobs + 1))
-  while :; do
-    ranks=$((RANDOM % 4 + 1)) status=0
-    rounds=$((rounds + 1))
-    mpirun -n "$ranks" "$SHARDQ" quantize --model "$model" --tokens "$work/tokens" --out "$work/resumed" \
-      --store "$work/resumed.h5" --resume --threads 1 "${options[@]}" </dev/null >"$work/out" 2>"$work/err" &
-    job=$!
-    if [ "$hits" -lt "$kills" ]; then kill_later "$job"; fi
-    wait "$job" || status=$?
-    [ "$status" -eq 0 ] && break
+  jobs=$((jobs + 1)) status=1
+  while round; [ "$status" -ne 0 ]; do
     # a job that failed by itself says so; one that was killed does not
-    if grep -q '^shardq: error: ' "$work/err"; then cat "$work/err"; fail "round $rounds ended in an error"; fi
-    hits=$((hits + 1))
+    if [ -z "$stage" ] || grep -q '^shardq: error: ' "$work/err"; then cat "$work/err"; fail "job $jobs: an error after $hits kills"; fi
+    hits=$((hits + 1)) hits_in[$stage]=$((${hits_in[$stage]-0} + 1))
   done
-  cmp "$work/whole.h5" "$work/resumed.h5" || fail "the store of job $jobs differs"
-  same_folder "$work/whole" "$work/resumed"
+  cmp "$work/$mode.store.h5" "$work/resumed.store.h5" || fail "job $jobs ($mode): the store differs"
+  same_folder "$work/$mode" "$work/resumed"
+  [ "$(cd "$work" && echo resumed*)" = "resumed resumed.store.h5" ] || fail "left behind: $(cd "$work" && echo resumed*)"
 done
-echo "$hits kills in $jobs jobs: every result is that of the undisturbed run"
+echo "$hits kills in $jobs jobs, every result that of an undisturbed run; while"
+for stage in "${!hits_in[@]}"; do echo "  $stage: ${hits_in[$stage]}"; done
