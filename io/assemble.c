@@ -35,8 +35,7 @@ void sq_assemble_options_set(const struct sq_config *made, const struct sq_confi
     };
 }
 
-/* --- before anything is written, on rank 0
- * ---------------------------------------------------------------------------------- */
+/* --- before anything is written, on rank 0 ------------------------------------------------------------------------ */
 
 /* A zero point of 0 has no form less one that all readers understand alike. */
 static enum sq_status check_format(const struct sq_store *store, const struct sq_assemble_options *options)
@@ -52,15 +51,23 @@ static enum sq_status check_format(const struct sq_store *store, const struct sq
     return SQ_OK;
 }
 
+/* config.json of folder `out`; NULL where there is none. */
+static enum sq_status read_config(const char *out, json_t **config_p)
+{
+    char *path;
+    *config_p = NULL;
+    SQ_TRY(sq_path_join(out, "config.json", &path));
+    enum sq_status status = sq_folder_exists(path) ? sq_json_read(path, config_p) : SQ_OK;
+    sq_free(path);
+    return status;
+}
+
 /* Whether the finished folder `out` may go: only when it says that it came from this store. */
 static enum sq_status check_replaceable(const char *out, const struct sq_store *store)
 {
-    char *path;
-    json_t *config = NULL;
-    SQ_TRY(sq_path_join(out, "config.json", &path));
-    bool is_ours = sq_folder_exists(path) && sq_json_read(path, &config) == SQ_OK && sq_assemble_is_from(config, store);
+    json_t *config;
+    bool is_ours = read_config(out, &config) == SQ_OK && sq_assemble_is_from(config, store);
     json_decref(config);
-    sq_free(path);
     if (is_ours) return SQ_OK;
     sq_error("%s is there and was not assembled from this store; it is left alone", out);
     return SQ_ERR_USAGE;
@@ -82,8 +89,7 @@ static enum sq_status check_request(const struct sq_assembly *assembly)
     return check_out(assembly->store, assembly->options);
 }
 
-/* --- the folder, on rank 0
- * ---------------------------------------------------------------------------------------------------- */
+/* --- the folder, on rank 0 ---------------------------------------------------------------------------------------- */
 
 static enum sq_status write_texts(const struct sq_assembly *assembly)
 {
@@ -125,8 +131,7 @@ static enum sq_status finish_folder(const struct sq_assembly *assembly)
     return sq_folder_finish(assembly->tmp, assembly->options->out);
 }
 
-/* --- the stages; each ends in the same status on every rank
- * ------------------------------------------------------------------- */
+/* --- the stages; each ends in the same status on every rank ------------------------------------------------------- */
 
 static enum sq_status prepare(struct sq_assembly *assembly)
 {
@@ -148,7 +153,7 @@ static enum sq_status build(const struct sq_assembly *assembly)
     if (status == SQ_OK) status = sq_comm_agree(comm, sq_assembly_check(assembly));
     if (status == SQ_OK) status = sq_comm_agree(comm, finish_folder(assembly));
     if (status == SQ_OK) return SQ_OK;
-    if (comm->rank == 0 && sq_folder_exists(assembly->tmp)) sq_folder_remove(assembly->tmp);
+    if (comm->rank == 0) sq_folder_abandon(assembly->tmp);
     return sq_comm_agree(comm, status); /* nobody goes on before it is gone */
 }
 
@@ -165,4 +170,19 @@ enum sq_status sq_assemble(const struct sq_comm *comm, const struct sq_checkpoin
     sq_assemble_plan_release(&assembly.plan);
     sq_free(assembly.tmp);
     return status;
+}
+
+enum sq_status sq_assemble_matches(const struct sq_comm *comm, struct sq_store *store,
+                                   const struct sq_assemble_options *options, bool *matches_p)
+{
+    int64_t matches = 0;
+    json_t *config = NULL;
+    enum sq_status status = comm->rank == 0 ? read_config(options->out, &config) : SQ_OK;
+    if (comm->rank == 0 && status == SQ_OK)
+        matches = sq_assemble_is_from(config, store) && sq_assemble_has_form(config, options);
+    json_decref(config);
+    SQ_TRY(sq_comm_agree(comm, status));
+    SQ_TRY(sq_comm_max_i64(comm, &matches, 1));
+    *matches_p = matches != 0;
+    return SQ_OK;
 }

@@ -36,4 +36,10 @@ void sq_assemble_options_set(const struct sq_config *made, const struct sq_confi
 enum sq_status sq_assemble(const struct sq_comm *comm, const struct sq_checkpoint *checkpoint, struct sq_store *store,
                            const struct sq_assemble_options *options, int64_t *total_bytes_p) SQ_MUST_CHECK;
 
+/* Whether options->out is a finished folder that was assembled from this very store in the same form: format,
+ * dequantized and shard size. A folder that is not there, or has no config.json or
+ * another's, is no error; one whose config.json cannot be read is. Collective. */
+enum sq_status sq_assemble_matches(const struct sq_comm *comm, struct sq_store *store,
+                                   const struct sq_assemble_options *options, bool *matches_p) SQ_MUST_CHECK;
+
 #endif

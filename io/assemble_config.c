@@ -16,8 +16,7 @@ struct setting {
     int64_t group_size;
 };
 
-/* --- what the job as a whole uses
- * ---------------------------------------------------------------------------------------- */
+/* --- what the job as a whole uses --------------------------------------------------------------------------------- */
 
 static bool is_lm_head(const struct sq_store_layer *layer)
 {
@@ -80,8 +79,7 @@ static struct setting find_common(const struct sq_store_layer *layers, int n_lay
     return best;
 }
 
-/* --- exceptions: "-:^name$" for layers left as they are, "+:^name$" for other settings
- * ------------------------------------ */
+/* --- exceptions: "-:^name$" for layers left as they are, "+:^name$" for other settings ---------------------------- */
 
 /* text: at least 2 * strlen(name) + 5 bytes. */
 static void write_pattern(char sign, const char *name, char *text)
@@ -149,8 +147,7 @@ static enum sq_status add_exceptions(json_t *dynamic, const struct sq_store_laye
     return SQ_OK;
 }
 
-/* --- config.json
- * ------------------------------------------------------------------------------------------------------------ */
+/* --- config.json -------------------------------------------------------------------------------------------------- */
 
 static void format_fingerprint(const struct sq_store *store, char text[17])
 {
@@ -165,9 +162,10 @@ static json_t *make_meta(const struct sq_store *store, const struct sq_assemble_
 {
     char fingerprint[17];
     format_fingerprint(store, fingerprint);
-    return json_pack("{s:[s+], s:f, s:b, s:b, s:s}", "quantizer", "shardq:", options->version, "damp_percent",
+    return json_pack("{s:[s+], s:f, s:b, s:b, s:s, s:I}", "quantizer", "shardq:", options->version, "damp_percent",
                      options->damping, "static_groups", (int)options->static_groups, "true_sequential",
-                     (int)options->true_sequential, "fingerprint", fingerprint);
+                     (int)options->true_sequential, "fingerprint", fingerprint, "shard_bytes",
+                     (json_int_t)options->shard_bytes);
 }
 
 static bool all_symmetric(const struct sq_store_layer *layers, int n_layers)
@@ -233,16 +231,14 @@ static enum sq_status print_json(const json_t *object, char **text_p)
 }
 
 /* The source's configuration with `object` (taken over) under `key`. */
-static enum sq_status make_config(const struct sq_checkpoint *checkpoint, const struct sq_store *store, const char *key,
-                                  json_t *object, char **text_p)
+static enum sq_status make_config(const struct sq_checkpoint *checkpoint, const char *key, json_t *object,
+                                  char **text_p)
 {
-    int n_layers, failed = 0;
+    int failed = 0;
     enum sq_status status = SQ_ERR_MEMORY;
-    const struct sq_store_layer *layers = sq_store_layers(store, &n_layers);
     json_t *config = json_copy((json_t *)sq_checkpoint_config(checkpoint));
     if (config) json_object_del(config, "quantization_config");
     failed |= json_object_set_new(config, key, object);
-    if (has_lm_head(layers, n_layers)) failed |= json_object_set_new(config, "tie_word_embeddings", json_false());
     if (failed)
         sq_error("cannot make config.json: out of memory");
     else
@@ -278,8 +274,7 @@ static enum sq_status make_quantized_texts(const struct sq_checkpoint *checkpoin
     json_t *object;
     SQ_TRY(make_quantization_config(store, options, plan, &object));
     enum sq_status status = print_json(object, &texts->quantize_config);
-    if (status == SQ_OK)
-        status = make_config(checkpoint, store, "quantization_config", json_incref(object), &texts->config);
+    if (status == SQ_OK) status = make_config(checkpoint, "quantization_config", json_incref(object), &texts->config);
     json_decref(object);
     return status;
 }
@@ -290,7 +285,7 @@ enum sq_status sq_assemble_texts_make(const struct sq_checkpoint *checkpoint, co
 {
     struct sq_assemble_texts texts = {0};
     enum sq_status status = options->dequantized
-                                ? make_config(checkpoint, store, "shardq", make_meta(store, options), &texts.config)
+                                ? make_config(checkpoint, "shardq", make_meta(store, options), &texts.config)
                                 : make_quantized_texts(checkpoint, store, options, plan, &texts);
     if (status == SQ_OK && plan->n_files > 1) status = make_index(plan, &texts.index);
     if (status != SQ_OK) {
@@ -309,12 +304,24 @@ void sq_assemble_texts_release(struct sq_assemble_texts *texts)
     *texts = (struct sq_assemble_texts){0};
 }
 
+static const json_t *find_meta(const json_t *config)
+{
+    const json_t *meta = json_object_get(json_object_get(config, "quantization_config"), "meta");
+    return meta ? meta : json_object_get(config, "shardq");
+}
+
 bool sq_assemble_is_from(const json_t *config, const struct sq_store *store)
 {
     char fingerprint[17];
     format_fingerprint(store, fingerprint);
-    const json_t *meta = json_object_get(json_object_get(config, "quantization_config"), "meta");
-    if (!meta) meta = json_object_get(config, "shardq");
-    const char *found = json_string_value(json_object_get(meta, "fingerprint"));
+    const char *found = json_string_value(json_object_get(find_meta(config), "fingerprint"));
     return found && !strcmp(found, fingerprint);
+}
+
+bool sq_assemble_has_form(const json_t *config, const struct sq_assemble_options *options)
+{
+    const json_t *object = json_object_get(config, "quantization_config");
+    const char *format = json_string_value(json_object_get(object, "checkpoint_format"));
+    bool is_same = options->dequantized ? !object : format && !strcmp(format, options->v2 ? "gptq_v2" : "gptq");
+    return is_same && json_integer_value(json_object_get(find_meta(config), "shard_bytes")) == options->shard_bytes;
 }

@@ -9,8 +9,7 @@
 
 #define COPY_PIECE_BYTES ((int64_t)64 << 20) /* copied tensors are shared among ranks in pieces of this size */
 
-/* --- the list of tensors
- * ------------------------------------------------------------------------------------------------ */
+/* --- the list of tensors ------------------------------------------------------------------------------------------ */
 
 static enum sq_status add_output(struct sq_assemble_plan *plan, enum sq_output_kind kind, int layer, const char *prefix,
                                  const char *part, const struct sq_safetensors_entry *entry)
@@ -110,8 +109,7 @@ static enum sq_status list_outputs(const struct sq_checkpoint *checkpoint, const
     return SQ_OK;
 }
 
-/* --- files
- * -------------------------------------------------------------------------------------------------------------- */
+/* --- files -------------------------------------------------------------------------------------------------------- */
 
 static int compare_outputs_by_name(const void *a, const void *b)
 {
@@ -188,8 +186,7 @@ static enum sq_status index_layers(struct sq_assemble_plan *plan, int n_layers)
     return SQ_OK;
 }
 
-/* --- who does what
- * ------------------------------------------------------------------------------------------------------ */
+/* --- who does what ------------------------------------------------------------------------------------------------ */
 
 static int64_t n_pieces(const struct sq_output *output)
 {
@@ -244,8 +241,7 @@ static enum sq_status make_jobs(const struct sq_store_layer *layers, int n_layer
     return status;
 }
 
-/* --- the whole
- * ---------------------------------------------------------------------------------------------------------- */
+/* --- the whole ---------------------------------------------------------------------------------------------------- */
 
 enum sq_status sq_assemble_plan_make(const struct sq_checkpoint *checkpoint, const struct sq_store *store,
                                      int64_t shard_bytes, bool dequantized, int n_ranks,

@@ -56,8 +56,7 @@ struct sq_assemble_plan {
         *layer_outputs; /* [layers, SQ_OUTPUT_KINDS] index of the layer's tensor of that kind, -1 where there is none */
 };
 
-/* Finds the tensor the layer's weights came from: NAME.weight or, of a layer whose weights are tied to an embedding,
- * the tensor of that shape; NULL when there is none. Local. */
+/* The tensor the layer's weights came from, NAME.weight; NULL when there is none of that shape. Local. */
 const struct sq_tensor *sq_assemble_find_source(const struct sq_checkpoint *checkpoint,
                                                 const struct sq_store_layer *layer);
 

@@ -24,12 +24,7 @@ const struct sq_tensor *sq_assemble_find_source(const struct sq_checkpoint *chec
                                                 const struct sq_store_layer *layer)
 {
     const struct sq_tensor *weight = find_part(checkpoint, layer->name, "weight");
-    if (weight) return has_layer_shape(weight, layer) ? weight : NULL;
-    for (int64_t i = 0; i < sq_checkpoint_n_tensors(checkpoint); i++) {
-        const struct sq_tensor *tensor = sq_checkpoint_tensor(checkpoint, i);
-        if (has_layer_shape(tensor, layer) && strstr(tensor->name, "embed")) return tensor;
-    }
-    return NULL;
+    return weight && has_layer_shape(weight, layer) ? weight : NULL;
 }
 
 static enum sq_status check_layer(const struct sq_checkpoint *checkpoint, const struct sq_store_layer *layer)

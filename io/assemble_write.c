@@ -54,8 +54,7 @@ static enum sq_status write_part(struct writer *writer, int64_t output, int64_t 
     return sq_file_write_at(writer->fds[f], writer->paths[f], target->entry.offset + offset, data, (size_t)bytes);
 }
 
-/* --- quantized layers
- * ----------------------------------------------------------------------------------------------------- */
+/* --- quantized layers --------------------------------------------------------------------------------------------- */
 
 static void release_packed(struct packed_layer *packed)
 {
@@ -148,8 +147,7 @@ static enum sq_status write_quantized(struct writer *writer, int l)
     return status;
 }
 
-/* --- dequantized layers and copies
- * ------------------------------------------------------------------------------------------ */
+/* --- dequantized layers and copies -------------------------------------------------------------------------------- */
 
 static enum sq_status write_dequantized_tile(struct writer *writer, int l, int64_t t, struct sq_assemble_tile *tile,
                                              void *rounded)

@@ -56,8 +56,9 @@ enum sq_status sq_tensor_read_f32(const struct sq_tensor *tensor, int64_t row, i
  * the next access. Local. */
 void sq_tensor_give_back(const struct sq_tensor *tensor);
 
-/* XXH3 over names, dtypes, shapes of all tensors and, of each, its first and last 4 KiB, and over config.json: cheap,
- * but another model or another training step shows. */
+/* XXH3 over config.json, the names, dtypes and shapes of all tensors and, of each, 34 evenly spaced pages of 4 KiB, the
+ * first and the last bytes among them; tensors of up to 136 KiB are covered whole. Cheap, and another model or another
+ * training step shows; a change confined to the bytes between the pages does not. */
 uint64_t sq_checkpoint_fingerprint(const struct sq_checkpoint *checkpoint);
 
 /* --- quantized layers of a GPTQ folder (io/gptq_read.c) --------------------------------------------------------------
@@ -65,7 +66,8 @@ uint64_t sq_checkpoint_fingerprint(const struct sq_checkpoint *checkpoint);
 
 /* Weight rows [row, row + rows) of linear layer `prefix` (such as "model.layers.0.mlp.up_proj") as float [rows,
  * in_features]: from prefix.weight, or dequantized from prefix.qweight, qzeros, scales, g_idx by the folder's
- * quantization_config (gptq and gptq_v2, 2, 3, 4, 8 bits). Local. */
+ * quantization_config (gptq and gptq_v2, 2, 3, 4, 8 bits). Rows that the layer does not have are SQ_ERR_INPUT. Local.
+ */
 enum sq_status sq_checkpoint_read_linear(const struct sq_checkpoint *checkpoint, const char *prefix,
                                          int64_t out_features, int64_t in_features, int64_t row, int64_t rows,
                                          float *weights) SQ_MUST_CHECK;

@@ -18,6 +18,9 @@
 /* Where the old folder waits for its end: inside the new one, so that no third name is needed beside OUT. */
 #define REPLACED ".replaced"
 
+/* In OUT.tmp from its first moment until after the renaming: nobody else's folder has it. */
+#define UNFINISHED ".shardq-unfinished"
+
 enum sq_status sq_folder_tmp_name(const char *out, char **tmp_p)
 {
     size_t length = strlen(out);
@@ -39,17 +42,44 @@ static int remove_entry(const char *path, const struct stat *info, int kind, str
     return 0;
 }
 
+static int remove_unmarked(const char *path, const struct stat *info, int kind, struct FTW *place)
+{
+    bool is_marker = place->level == 1 && !strcmp(path + place->base, UNFINISHED);
+    return place->level == 0 || is_marker ? 0 : remove_entry(path, info, kind, place);
+}
+
+/* The marker goes last, so that a folder half removed is still known as ours. */
 void sq_folder_remove(const char *path)
 {
+    nftw(path, remove_unmarked, 16, FTW_DEPTH | FTW_PHYS);
     nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-enum sq_status sq_folder_begin(const char *tmp)
+/* An empty folder counts: the process was killed before it could put the marker there. */
+static bool is_unfinished(const char *path)
 {
-    if (sq_folder_exists(tmp)) sq_folder_remove(tmp);
-    if (mkdir(tmp, 0777) == 0) return SQ_OK;
-    sq_error("cannot make folder %s: %s", tmp, strerror(errno));
-    return SQ_ERR_IO;
+    struct stat info;
+    bool is_marked = false, is_empty = true;
+    DIR *folder = lstat(path, &info) == 0 && S_ISDIR(info.st_mode) ? opendir(path) : NULL;
+    if (!folder) return false;
+    for (struct dirent *entry = readdir(folder); entry && !is_marked; entry = readdir(folder)) {
+        is_marked = !strcmp(entry->d_name, UNFINISHED);
+        is_empty = is_empty && (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."));
+    }
+    closedir(folder);
+    return is_marked || is_empty;
+}
+
+static enum sq_status check_tmp(const char *tmp)
+{
+    if (!sq_folder_exists(tmp) || is_unfinished(tmp)) return SQ_OK;
+    sq_error("%s is there and is not a folder that shardq left unfinished: move it away, or choose another --out", tmp);
+    return SQ_ERR_USAGE;
+}
+
+void sq_folder_abandon(const char *tmp)
+{
+    if (is_unfinished(tmp)) sq_folder_remove(tmp);
 }
 
 static enum sq_status open_folder(const char *path, int *fd_p)
@@ -87,6 +117,18 @@ static enum sq_status parent_of(const char *name, char **parent_p)
     return sq_string_format(parent_p, "%.*s.", slash ? (int)(slash + 1 - name) : 0, name);
 }
 
+enum sq_status sq_folder_begin(const char *tmp)
+{
+    SQ_TRY(check_tmp(tmp));
+    if (sq_folder_exists(tmp)) sq_folder_remove(tmp);
+    if (mkdir(tmp, 0777) != 0) {
+        sq_error("cannot make folder %s: %s", tmp, strerror(errno));
+        return SQ_ERR_IO;
+    }
+    SQ_TRY(sq_folder_write_text(tmp, UNFINISHED, ""));
+    return sync_contents(tmp);
+}
+
 static enum sq_status open_parent(const char *path, int *fd_p)
 {
     char *parent;
@@ -113,20 +155,24 @@ static enum sq_status strip_slashes(const char *out, char **name_p)
 
 enum sq_status sq_folder_check_parent(const char *out)
 {
-    char *name = NULL, *parent = NULL;
+    char *name = NULL, *parent = NULL, *tmp = NULL;
     enum sq_status status = strip_slashes(out, &name);
     if (status == SQ_OK) status = parent_of(name, &parent);
     if (status == SQ_OK && access(parent, W_OK | X_OK) != 0) {
         sq_error("cannot make folder %s: %s", out, strerror(errno));
         status = SQ_ERR_IO;
     }
+    if (status == SQ_OK) status = sq_folder_tmp_name(out, &tmp);
+    if (status == SQ_OK) status = check_tmp(tmp);
     sq_free(name);
     sq_free(parent);
+    sq_free(tmp);
     return status;
 }
 
 /* A failure leaves the old folder, if there was one, where it was. */
-static enum sq_status exchange(const char *tmp, const char *name, const char *inside, const char *old)
+static enum sq_status exchange(const char *tmp, const char *name, const char *inside, const char *old,
+                               const char *marker)
 {
     int parent;
     SQ_TRY(sync_contents(tmp));
@@ -136,6 +182,7 @@ static enum sq_status exchange(const char *tmp, const char *name, const char *in
     if (status != SQ_OK && sq_folder_exists(inside)) (void)rename_path(inside, name); /* the old one stays */
     if (status == SQ_OK && sync_folder(parent))
         sq_warning("%s is complete, but its name may not be on the disk yet: %s", name, strerror(errno));
+    if (status == SQ_OK && unlink(marker) != 0) sq_warning("cannot remove %s: %s", marker, strerror(errno));
     if (status == SQ_OK && sq_folder_exists(old)) sq_folder_remove(old);
     close(parent);
     return status;
@@ -143,19 +190,20 @@ static enum sq_status exchange(const char *tmp, const char *name, const char *in
 
 enum sq_status sq_folder_finish(const char *tmp, const char *out)
 {
-    char *name = NULL, *inside = NULL, *old = NULL;
+    char *name = NULL, *inside = NULL, *old = NULL, *marker = NULL;
     enum sq_status status = strip_slashes(out, &name);
     if (status == SQ_OK) status = sq_path_join(tmp, REPLACED, &inside);
     if (status == SQ_OK) status = sq_path_join(name, REPLACED, &old);
-    if (status == SQ_OK) status = exchange(tmp, name, inside, old);
+    if (status == SQ_OK) status = sq_path_join(name, UNFINISHED, &marker);
+    if (status == SQ_OK) status = exchange(tmp, name, inside, old, marker);
     sq_free(name);
     sq_free(inside);
     sq_free(old);
+    sq_free(marker);
     return status;
 }
 
-/* --- side files
- * -------------------------------------------------------------------------------------------------------- */
+/* --- side files --------------------------------------------------------------------------------------------------- */
 
 static bool ends_in(const char *name, const char *ending)
 {

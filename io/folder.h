@@ -13,14 +13,21 @@ enum sq_status sq_folder_tmp_name(const char *out, char **tmp_p) SQ_MUST_CHECK;
 /* Whether there is a file or folder of this name. */
 bool sq_folder_exists(const char *path);
 
-/* SQ_ERR_IO when the folder that `out` is to stand in is not there or may not be written to. */
+/* SQ_ERR_IO when the folder that `out` is to stand in is not there or may not be written to; SQ_ERR_USAGE when OUT.tmp
+ * is there and sq_folder_begin() would refuse it. */
 enum sq_status sq_folder_check_parent(const char *out) SQ_MUST_CHECK;
 
-/* Makes an empty folder `tmp`; one that a killed run left is removed first. SQ_ERR_IO when it cannot be made. */
+/* Makes a folder `tmp` with nothing in it but the file .shardq-unfinished. One that a killed run left is removed first:
+ * it has that file or is empty. Anything else of that name is SQ_ERR_USAGE and left alone. SQ_ERR_IO when the folder
+ * cannot be made. */
 enum sq_status sq_folder_begin(const char *tmp) SQ_MUST_CHECK;
 
-/* Renames tmp to out, everything on the disk before and after. A folder `out` that is there goes away with all that is
- * in it: the caller has made sure that it may. Killed at any moment, `out` is the old folder, missing, or the new one.
+/* Removes what sq_folder_begin() made; nothing that it would have refused. */
+void sq_folder_abandon(const char *tmp);
+
+/* Renames tmp to out, everything on the disk before and after, and takes .shardq-unfinished out of it. A folder `out`
+ * that is there goes away with all that is in it: the caller has made sure that it may. Killed at any moment, `out` is
+ * the old folder, missing, or the new one.
  */
 enum sq_status sq_folder_finish(const char *tmp, const char *out) SQ_MUST_CHECK;
 

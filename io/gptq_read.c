@@ -48,8 +48,7 @@ static bool has_shape(const struct sq_tensor *tensor, enum sq_dtype dtype, int n
            (n_dims == 1 || tensor->shape[1] == columns);
 }
 
-/* --- the settings in config.json
- * -------------------------------------------------------------------------------------- */
+/* --- the settings in config.json ---------------------------------------------------------------------------------- */
 
 /* The job's settings. Layers may have others (`dynamic` holds regular expressions for them), but the shapes of a
  * layer's tensors tell its bits and its number of groups; so these decide only where the shapes leave a choice. */
@@ -85,8 +84,7 @@ static enum sq_status read_settings(const struct sq_checkpoint *checkpoint, cons
     return SQ_OK;
 }
 
-/* --- finding a layer and checking its shapes
- * -------------------------------------------------------------------------- */
+/* --- finding a layer and checking its shapes ---------------------------------------------------------------------- */
 
 static enum sq_status report_part(const struct gptq_layer *layer, const char *part, const struct sq_tensor *tensor)
 {
@@ -167,8 +165,7 @@ enum sq_status sq_checkpoint_check_linear(const struct sq_checkpoint *checkpoint
     return sq_checkpoint_require(checkpoint, weight->name, 2, (const int64_t[]){out_features, in_features}, &weight);
 }
 
-/* --- dequantizing
- * ------------------------------------------------------------------------------------------------------ */
+/* --- dequantizing ------------------------------------------------------------------------------------------------- */
 
 static void release_workspace(struct gptq_workspace *workspace)
 {
@@ -297,6 +294,11 @@ enum sq_status sq_checkpoint_read_linear(const struct sq_checkpoint *checkpoint,
                                          int64_t out_features, int64_t in_features, int64_t row, int64_t rows,
                                          float *weights)
 {
+    if (row < 0 || rows < 0 || row > out_features - rows) {
+        sq_error("%s: rows %lld ... %lld of %s are asked for, which has %lld", sq_checkpoint_folder(checkpoint),
+                 (long long)row, (long long)(row + rows - 1), prefix, (long long)out_features);
+        return SQ_ERR_INPUT;
+    }
     const struct sq_tensor *weight = find_part(checkpoint, prefix, "weight");
     if (weight) {
         SQ_TRY(

@@ -108,6 +108,14 @@ static enum sq_status read_ids(const struct source *source, int32_t *ids)
     return status;
 }
 
+/* The same ids cut into other samples are other tokens. */
+static uint64_t hash_tokens(const struct sq_tokens *tokens)
+{
+    const int64_t shape[2] = {tokens->n_samples, tokens->length};
+    size_t bytes = (size_t)(tokens->n_samples * tokens->length) * sizeof *tokens->ids;
+    return XXH3_64bits_withSeed(tokens->ids, bytes, XXH3_64bits(shape, sizeof shape));
+}
+
 static enum sq_status read_dataset(struct source *source, struct sq_tokens *tokens)
 {
     SQ_TRY(check_type(source));
@@ -117,7 +125,7 @@ static enum sq_status read_dataset(struct source *source, struct sq_tokens *toke
     SQ_TRY(sq_alloc("tokens", source->n_samples * source->length, sizeof(int32_t), (void **)&tokens->ids));
     SQ_TRY(read_ids(source, tokens->ids));
     SQ_TRY(sq_h5_attributes_text(source->dataset, &tokens->provenance));
-    tokens->hash = XXH3_64bits(tokens->ids, (size_t)(source->n_samples * source->length) * sizeof(int32_t));
+    tokens->hash = hash_tokens(tokens);
     return SQ_OK;
 }
 

@@ -11,7 +11,7 @@ struct sq_tokens {
     int64_t n_samples, length;
     int32_t *ids;     /* [n_samples, length], owned */
     char *provenance; /* "key: value" lines of the dataset's attributes, owned */
-    uint64_t hash;    /* XXH3 of the ids */
+    uint64_t hash;    /* XXH3 of n_samples, length and the ids */
 };
 
 /* Reads the file on rank 0, checks type, shape, 0 <= id < vocab_size (0: not checked) and length <= max_length (0: not

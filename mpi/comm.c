@@ -38,8 +38,9 @@ static enum sq_status describe(MPI_Comm handle, struct sq_comm *comm_p)
 enum sq_status sq_comm_init(int *argc, char ***argv, struct sq_comm *world_p)
 {
     int provided = 0;
-    /* Open MPI's shared file pointers, which the store does not use, would leave lock files behind after a crash */
-    setenv("OMPI_MCA_sharedfp", "individual", 0);
+    /* Open MPI's own MPI-IO keeps files for shared pointers, which nobody uses, beside the store, and a killed job
+     * leaves them there; ROMIO has none */
+    setenv("OMPI_MCA_io", "^ompio", 0);
     SQ_TRY(checked(MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread"));
     SQ_TRY(describe(MPI_COMM_WORLD, world_p));
     sq_log_set_rank(world_p->rank, world_p->size);

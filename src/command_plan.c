@@ -2,9 +2,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "base/text.h"
 #include "command.h"
 #include "config/options.h"
+#include "gptq/compute.h"
 #include "gptq/plan.h"
 
 struct planning {
@@ -20,13 +22,18 @@ struct planning {
 static enum sq_status open_model(struct planning *p)
 {
     const struct sq_config *config = p->config;
+    struct sq_comm alone = {.size = 1};
     enum sq_dtype compute;
     SQ_TRY(sq_backend_create_cpu(config->threads, &p->backend));
-    bool has_bf16 = p->backend->has_bf16 && config->compute != SQ_COMPUTE_FP32;
-    compute = has_bf16 ? SQ_BF16 : SQ_F32;
+    SQ_TRY(sq_compute_choose(&alone, p->backend, config->compute, &compute));
     SQ_TRY(sq_checkpoint_open(config->model, &p->checkpoint));
     SQ_TRY(sq_model_open(p->checkpoint, &p->model));
     SQ_TRY(sq_layers_resolve(p->model, config, &p->layers));
+    if (sq_model_max_length(p->model) && config->length > sq_model_max_length(p->model)) {
+        sq_error("--length %lld: %s knows %lld positions", (long long)config->length, config->model,
+                 (long long)sq_model_max_length(p->model));
+        return SQ_ERR_USAGE;
+    }
     p->request = (struct sq_memory_request){.model = p->model,
                                             .layers = &p->layers,
                                             .config = config,

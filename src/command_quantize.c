@@ -8,6 +8,7 @@
 #include "config/options.h"
 #include "gptq/progress.h"
 #include "gptq/run.h"
+#include "gptq/stop.h"
 #include "io/assemble.h"
 #include "io/folder.h"
 
@@ -32,12 +33,11 @@ static enum sq_status check_out(const struct sq_config *config, const struct sq_
     return SQ_OK;
 }
 
-static enum sq_status assemble(struct sq_job *job, int64_t *total_bytes_p)
+static enum sq_status assemble(struct sq_job *job, const struct sq_assemble_options *options, int64_t *total_bytes_p)
 {
-    struct sq_assemble_options options;
     double since = sq_seconds();
-    sq_assemble_options_set(job->config, job->config, job->store, &options);
-    SQ_TRY(sq_assemble(job->world, job->checkpoint, job->store, &options, total_bytes_p));
+    sq_job_release_buffers(job);
+    SQ_TRY(sq_assemble(job->world, job->checkpoint, job->store, options, total_bytes_p));
     sq_job_clock(job, SQ_STAGE_ASSEMBLE, &since);
     sq_info("wrote %s", job->config->out);
     return SQ_OK;
@@ -54,14 +54,19 @@ static enum sq_status check_strict(const struct sq_job *job)
 
 static enum sq_status run_job(struct sq_job *job, bool out_exists, double started)
 {
+    struct sq_assemble_options options;
     int64_t total_bytes = 0;
-    bool was_complete = sq_job_is_complete(job);
-    SQ_TRY(sq_run(job));
-    if (was_complete && out_exists) {
+    bool is_finished = false;
+    sq_assemble_options_set(job->config, job->config, job->store, &options);
+    if (out_exists && sq_job_is_complete(job))
+        SQ_TRY(sq_assemble_matches(job->world, job->store, &options, &is_finished));
+    if (is_finished) {
         sq_info("%s is complete; nothing to do", job->config->out);
         return check_strict(job);
     }
-    if (job->config->assemble) SQ_TRY(assemble(job, &total_bytes));
+    SQ_TRY(sq_run(job));
+    SQ_TRY(sq_stop_check(job->world));
+    if (job->config->assemble) SQ_TRY(assemble(job, &options, &total_bytes));
     sq_progress_summary(job, total_bytes, sq_seconds() - started);
     return check_strict(job);
 }
@@ -71,6 +76,7 @@ static enum sq_status run(const struct sq_config *config, const struct sq_comm *
     double started = sq_seconds();
     bool out_exists = false;
     struct sq_job *job = NULL;
+    sq_stop_catch_signals();
     SQ_TRY(check_out(config, world, &out_exists));
     SQ_TRY(sq_job_open(config, world, &job));
     enum sq_status status = run_job(job, out_exists, started);

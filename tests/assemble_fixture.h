@@ -21,8 +21,7 @@
 #define Q1 "model.layers.1.self_attn.q_proj"
 #define SKIPPED "model.layers.1.mlp.down-proj"
 
-/* One group of columns that is shorter, outputs that do not fill a word, one group per row, a layer tied to the
- * embedding. */
+/* One group of columns that is shorter, outputs that do not fill a word, one group per row, an output layer. */
 static struct sq_store_layer v1_layers[N_LAYERS] = {{Q0, 64, 64, {4, true, 32, SQ_F16}},
                                                     {DOWN0, 70, 172, {4, true, 32, SQ_F16}},
                                                     {Q1, 64, 64, {8, true, 64, SQ_BF16}},
@@ -97,8 +96,7 @@ static inline struct sq_store *fixture_store(const char *name, const char *finge
     return store;
 }
 
-/* --- the model
- * ---------------------------------------------------------------------------------------------------------- */
+/* --- the model ---------------------------------------------------------------------------------------------------- */
 
 static const struct {
     const char *name, *dtype, *shape;
@@ -112,6 +110,7 @@ static const struct {
     {Q1 ".weight", "F32", "[64,64]", 64 * 64 * 4},
     {SKIPPED ".weight", "BF16", "[64,172]", 64 * 172 * 2},
     {"model.norm.weight", "F32", "[64]", 64 * 4},
+    {HEAD ".weight", "BF16", "[96,64]", 96 * 64 * 2},
 };
 #define N_TENSORS ((int)(sizeof fixture_tensors / sizeof *fixture_tensors))
 
@@ -142,7 +141,7 @@ static inline void fixture_write_model(const char *path)
     folder_write_tensors(&folder, "model.safetensors", header, data, offset);
     folder_write_text(&folder, "config.json",
                       "{\"architectures\": [\"LlamaForCausalLM\"], \"torch_dtype\": \"bfloat16\","
-                      " \"tie_word_embeddings\": true, \"rms_norm_eps\": 1e-05}");
+                      " \"tie_word_embeddings\": false, \"rms_norm_eps\": 1e-05}");
     folder_write_text(&folder, "tokenizer.json", "{\"version\": \"1.0\"}");
     folder_write_text(&folder, "chat_template.jinja", "{{ messages }}");
     folder_write_text(&folder, "pytorch_model.bin", "weights in another form");

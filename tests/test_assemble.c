@@ -7,8 +7,7 @@
 #include "io/assemble_private.h"
 #include "io/json.h"
 
-/* --- contents
- * ------------------------------------------------------------------------------------------------------------- */
+/* --- contents ----------------------------------------------------------------------------------------------------- */
 
 /* Bits [position, position + bits) of a stream whose words lie `stride` apart. */
 static int raw_field(const struct sq_tensor *tensor, int64_t first, int64_t stride, int64_t position, int bits)
@@ -218,8 +217,63 @@ static void test_dequantized(void **state)
     ranks_end_test();
 }
 
-/* --- the same bytes from any number of ranks
- * -------------------------------------------------------------------------------- */
+/* --- reading it back ---------------------------------------------------------------------------------------------- */
+
+static void test_rows_outside(void **state)
+{
+    (void)state;
+    char path[1024];
+    float rows[5 * 64] = {0};
+    struct sq_checkpoint *written = NULL;
+    CHECK(sq_checkpoint_open(ranks_file("v1", path), &written) == SQ_OK);
+    static const int64_t bad[][2] = {{60, 5}, {65, 0}, {-1, 1}, {0, -1}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct capture capture;
+        capture_start(&capture);
+        CHECK(sq_checkpoint_read_linear(written, Q0, 64, 64, bad[i][0], bad[i][1], rows) == SQ_ERR_INPUT);
+        CHECK(sq_checkpoint_read_linear(source, Q0, 64, 64, bad[i][0], bad[i][1], rows) == SQ_ERR_INPUT);
+        capture_stop(&capture);
+    }
+    CHECK(sq_checkpoint_read_linear(written, Q0, 64, 64, 59, 5, rows) == SQ_OK);
+    sq_checkpoint_close(written);
+    ranks_end_test();
+}
+
+static bool matches(struct sq_store *store, const struct sq_assemble_options *options)
+{
+    bool found = false;
+    CHECK(sq_assemble_matches(&ranks.comm, store, options, &found) == SQ_OK);
+    return found;
+}
+
+/* Folders v1, v2 (in shards) and plain (dequantized) are those of the tests before. */
+static void test_matches(void **state)
+{
+    (void)state;
+    char path[1024];
+    struct sq_assemble_options options = options_for("v1", false, path);
+    CHECK(matches(v1_store, &options) && !matches(v2_store, &options));
+    options.v2 = true;
+    CHECK(!matches(v1_store, &options));
+    options.v2 = false;
+    options.dequantized = true;
+    CHECK(!matches(v1_store, &options));
+    options = options_for("v2", true, path);
+    CHECK(!matches(v2_store, &options));
+    options.shard_bytes = 20000;
+    CHECK(matches(v2_store, &options));
+    options = options_for("plain", true, path);
+    CHECK(!matches(v2_store, &options));
+    options.dequantized = true;
+    CHECK(matches(v2_store, &options) && !matches(v1_store, &options));
+    options.shard_bytes = 1 << 20;
+    CHECK(!matches(v2_store, &options));
+    options = options_for("absent", false, path);
+    CHECK(!matches(v1_store, &options));
+    ranks_end_test();
+}
+
+/* --- the same bytes from any number of ranks ---------------------------------------------------------------------- */
 
 static int count_same_files(const char *a, const char *b)
 {
@@ -268,8 +322,7 @@ static void test_same_bytes(void **state)
     ranks_end_test();
 }
 
-/* --- the check of what was written
- * ---------------------------------------------------------------------------------------- */
+/* --- the check of what was written -------------------------------------------------------------------------------- */
 
 static void flip_byte(const char *file, int64_t offset)
 {
@@ -327,6 +380,8 @@ static int run_group(void)
         cmocka_unit_test(test_v1),
         cmocka_unit_test(test_v2_in_shards),
         cmocka_unit_test(test_dequantized),
+        cmocka_unit_test(test_rows_outside),
+        cmocka_unit_test(test_matches),
         cmocka_unit_test(test_same_bytes),
         cmocka_unit_test(test_check_finds_damage),
     };

@@ -9,8 +9,7 @@
 #include "assemble_fixture.h"
 #include "base/memory.h"
 
-/* --- refusals
- * --------------------------------------------------------------------------------------------------------------- */
+/* --- refusals ----------------------------------------------------------------------------------------------------- */
 
 static void test_existing_out(void **state)
 {
@@ -95,8 +94,7 @@ static void test_other_training_step(void **state)
     ranks_end_test();
 }
 
-/* --- failures leave nothing
- * ------------------------------------------------------------------------------------------------- */
+/* --- failures leave nothing --------------------------------------------------------------------------------------- */
 
 static void test_file_too_large(void **state)
 {
@@ -162,18 +160,49 @@ static void test_out_of_memory(void **state)
     ranks_end_test();
 }
 
+/* Makes NAME.tmp with a folder `inside` (NULL: nothing) in it. Collective. */
+static void make_tmp(const char *path, const char *inside)
+{
+    char tmp[1100], file[1200];
+    snprintf(tmp, sizeof tmp, "%s.tmp", path);
+    snprintf(file, sizeof file, "%s/%s", tmp, inside ? inside : "");
+    if (ranks.comm.rank == 0 && (mkdir(tmp, 0777) || (inside && mkdir(file, 0777)))) abort();
+    ranks_barrier();
+}
+
+/* Killed before the marker was there, and after. */
 static void test_stale_tmp(void **state)
 {
     (void)state;
-    char path[1024], tmp[1100], file[1200];
+    char path[1024];
     int64_t bytes;
-    const struct sq_assemble_options options = options_for("stale", false, path);
-    snprintf(tmp, sizeof tmp, "%s.tmp", path);
-    snprintf(file, sizeof file, "%s/junk", tmp);
-    if (ranks.comm.rank == 0 && (mkdir(tmp, 0777) || mkdir(file, 0777))) abort();
-    ranks_barrier();
-    CHECK(sq_assemble(&ranks.comm, source, v1_store, &options, &bytes) == SQ_OK);
-    CHECK(exists_with(path, "/config.json") && !exists_with(path, "/junk") && !sq_folder_exists(tmp));
+    for (int marked = 0; marked < 2; marked++) {
+        const struct sq_assemble_options options = options_for(marked ? "stale" : "empty", false, path);
+        make_tmp(path, marked ? ".shardq-unfinished" : NULL);
+        CHECK(sq_folder_check_parent(path) == SQ_OK);
+        CHECK(sq_assemble(&ranks.comm, source, v1_store, &options, &bytes) == SQ_OK);
+        CHECK(exists_with(path, "/config.json") && !exists_with(path, "/.shardq-unfinished"));
+        CHECK(!exists_with(path, ".tmp"));
+    }
+    ranks_end_test();
+}
+
+/* Somebody else's NAME.tmp stays as it is. */
+static void test_foreign_tmp(void **state)
+{
+    (void)state;
+    char path[1024];
+    int64_t bytes;
+    const struct sq_assemble_options options = options_for("foreign", false, path);
+    make_tmp(path, "thesis");
+    ranks_listen();
+    CHECK(sq_assemble(&ranks.comm, source, v1_store, &options, &bytes) == SQ_ERR_USAGE);
+    EXPECT_ERROR(0, "foreign.tmp", "left unfinished");
+    CHECK(exists_with(path, ".tmp/thesis") && !exists_with(path, ""));
+    struct capture capture;
+    capture_start(&capture);
+    CHECK(sq_folder_check_parent(path) == SQ_ERR_USAGE);
+    capture_stop(&capture);
     ranks_end_test();
 }
 
@@ -184,7 +213,7 @@ static int run_group(void)
         cmocka_unit_test(test_incomplete_store),    cmocka_unit_test(test_other_model),
         cmocka_unit_test(test_other_training_step), cmocka_unit_test(test_file_too_large),
         cmocka_unit_test(test_full_disk),           cmocka_unit_test(test_out_of_memory),
-        cmocka_unit_test(test_stale_tmp),
+        cmocka_unit_test(test_stale_tmp),           cmocka_unit_test(test_foreign_tmp),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

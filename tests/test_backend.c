@@ -72,8 +72,7 @@ static int n_types(void)
 static const enum sq_dtype in_types[] = {SQ_F32, SQ_BF16, SQ_BF16};
 static const enum sq_dtype out_types[] = {SQ_F32, SQ_F32, SQ_BF16};
 
-/* --- products
- * --------------------------------------------------------------------------------------------------------- */
+/* --- products ----------------------------------------------------------------------------------------------------- */
 
 static void check_linear(int64_t m, int64_t n, int64_t k, int type, bool has_bias)
 {
@@ -186,8 +185,7 @@ static void test_column_squares(void **state)
     }
 }
 
-/* --- tiles of the factorization
- * ----------------------------------------------------------------------------------------- */
+/* --- tiles of the factorization ----------------------------------------------------------------------------------- */
 
 static void test_potrf_and_trsm(void **state)
 {
@@ -247,8 +245,7 @@ static void test_update(void **state)
     free(before.data);
 }
 
-/* --- the model's steps
- * ---------------------------------------------------------------------------------------------------- */
+/* --- the model's steps -------------------------------------------------------------------------------------------- */
 
 static void check_norm(enum sq_norm_kind kind, enum sq_dtype in, enum sq_dtype out, bool has_bias)
 {
@@ -445,8 +442,7 @@ static void test_all_finite(void **state)
             }
 }
 
-/* --- execution
- * ------------------------------------------------------------------------------------------------------------ */
+/* --- execution ---------------------------------------------------------------------------------------------------- */
 
 static enum sq_status count_item(void *context, int64_t index, int worker)
 {

@@ -52,8 +52,7 @@ static void write_shards(struct folder *folder)
                       "\"weight_map\":{\"b\":\"model-2.safetensors\",\"a\":\"model-1.safetensors\"}}");
 }
 
-/* --- right folders
- * ---------------------------------------------------------------------------------------------------- */
+/* --- right folders ------------------------------------------------------------------------------------------------ */
 
 static void test_shards(void **state)
 {
@@ -168,8 +167,7 @@ static void test_require(void **state)
     folder_remove(&folder);
 }
 
-/* --- folders that are wrong
- * ------------------------------------------------------------------------------------------- */
+/* --- folders that are wrong --------------------------------------------------------------------------------------- */
 
 static void test_missing_files(void **state)
 {
@@ -293,8 +291,7 @@ static void test_no_memory(void **state)
     folder_remove(&folder);
 }
 
-/* --- fingerprint
- * ------------------------------------------------------------------------------------------------------ */
+/* --- fingerprint -------------------------------------------------------------------------------------------------- */
 
 static uint64_t fingerprint_of(const char *config, const char *header, const void *data, size_t size)
 {
@@ -322,12 +319,29 @@ static void test_fingerprint(void **state)
     assert_true(plain != fingerprint_of("{}", "{\"v\":" T("F32", "[100,50]", "[0,20000]") "}", data, sizeof data));
     assert_true(plain != fingerprint_of("{}", "{\"w\":" T("I32", "[100,50]", "[0,20000]") "}", data, sizeof data));
     assert_true(plain != fingerprint_of("{}", "{\"w\":" T("F32", "[50,100]", "[0,20000]") "}", data, sizeof data));
-    static const size_t places[] = {0, 4095, 20000 - 4096, 19999};
-    for (int i = 0; i < 4; i++) {
+    static const size_t places[] = {0, 4095, 10000, 20000 - 4096, 19999};
+    for (int i = 0; i < 5; i++) {
         data[places[i]] = 1;
         assert_true(plain != fingerprint_of("{}", header, data, sizeof data));
         data[places[i]] = 0;
     }
+}
+
+/* Of 4000000 bytes, page i of 34 begins at 3995904 * i / 33; what lies between is not covered. */
+static void test_fingerprint_pages(void **state)
+{
+    (void)state;
+    static unsigned char data[4000000];
+    static const char header[] = "{\"w\":" T("F32", "[1000,1000]", "[0,4000000]") "}";
+    static const size_t seen[] = {0, 4095, 121088, 2058495 + 4095, 3995904, 3999999};
+    uint64_t plain = fingerprint_of("{}", header, data, sizeof data);
+    for (size_t i = 0; i < sizeof seen / sizeof *seen; i++) {
+        data[seen[i]] = 1;
+        assert_true(plain != fingerprint_of("{}", header, data, sizeof data));
+        data[seen[i]] = 0;
+    }
+    data[4096] = 1;
+    assert_true(plain == fingerprint_of("{}", header, data, sizeof data));
 }
 
 int main(void)
@@ -338,7 +352,7 @@ int main(void)
         cmocka_unit_test(test_missing_files),    cmocka_unit_test(test_wrong_config),
         cmocka_unit_test(test_wrong_index),      cmocka_unit_test(test_duplicate_across_shards),
         cmocka_unit_test(test_cut_shard),        cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_fingerprint),
+        cmocka_unit_test(test_fingerprint),      cmocka_unit_test(test_fingerprint_pages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

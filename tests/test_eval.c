@@ -196,6 +196,12 @@ static void test_bits_do_not_depend_on_ranks_and_threads(void **state)
     ranks_end_test();
 }
 
+/* One line for the whole job. */
+static bool is_error_of_rank_0(const char *text, const char *const parts[4])
+{
+    return ranks.comm.rank == 0 ? capture_is_one_error(text, parts) : *text == '\0';
+}
+
 static void test_what_cannot_be_evaluated_is_refused(void **state)
 {
     (void)state;
@@ -206,11 +212,11 @@ static void test_what_cannot_be_evaluated_is_refused(void **state)
     struct sq_tokens tokens = tokens_of(&q.golden);
     capture_start(&ranks.capture);
     CHECK(evaluate(&ranks.comm, &q, &p, &tokens, SQ_F32, 1, 0, &e) == SQ_ERR_INPUT);
-    CHECK(capture_is_one_error(capture_stop(&ranks.capture), (const char *const[4]){"128", "160"}));
+    CHECK(is_error_of_rank_0(capture_stop(&ranks.capture), (const char *const[4]){"128", "160"}));
     tokens.length = 1;
     capture_start(&ranks.capture);
     CHECK(evaluate(&ranks.comm, &q, NULL, &tokens, SQ_F32, 1, 0, &e) == SQ_ERR_INPUT);
-    CHECK(capture_is_one_error(capture_stop(&ranks.capture), (const char *const[4]){"1 token"}));
+    CHECK(is_error_of_rank_0(capture_stop(&ranks.capture), (const char *const[4]){"1 token"}));
     CHECK(e.nll == -1);
     close_model(&p);
     close_model(&q);

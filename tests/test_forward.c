@@ -152,7 +152,7 @@ static void test_bits_do_not_depend_on_ranks_threads_or_memory(void **state)
     ranks_end_test();
 }
 
-/* One model, opened, and a forward pass over all samples on every rank. */
+/* One model, opened, and a forward pass over all samples on every rank, which are counted on from rank to rank. */
 struct opened {
     struct golden golden;
     struct sq_backend *backend;
@@ -164,8 +164,10 @@ struct opened {
 static void open_forward(const char *name, struct opened *o)
 {
     o->golden = golden_find(name);
-    struct sq_forward_options options = {
-        .compute = SQ_F32, .n_samples = o->golden.n_samples, .length = o->golden.length};
+    struct sq_forward_options options = {.compute = SQ_F32,
+                                         .n_samples = o->golden.n_samples,
+                                         .length = o->golden.length,
+                                         .first_sample = ranks.comm.rank * o->golden.n_samples};
     if (sq_backend_create_cpu(1, &o->backend) != SQ_OK) abort();
     if (sq_checkpoint_open(o->golden.folder, &o->checkpoint) != SQ_OK) abort();
     if (sq_model_open(o->checkpoint, &o->model) != SQ_OK) abort();
@@ -213,6 +215,12 @@ static void test_first_group_input_is_the_norm_of_the_embedding(void **state)
     ranks_end_test();
 }
 
+/* This rank has printed one line with `part`, and the others nothing. */
+static bool is_error_of(int rank, const char *text, const char *part)
+{
+    return ranks.comm.rank == rank ? capture_is_one_error(text, (const char *const[4]){part}) : *text == '\0';
+}
+
 static void test_no_number_is_refused_where_it_appears(void **state)
 {
     (void)state;
@@ -223,9 +231,8 @@ static void test_no_number_is_refused_where_it_appears(void **state)
         int64_t hidden = sq_model_hidden_size(o.model);
         sq_forward_hidden(o.forward)[o.golden.length * hidden + 7] = bad[i]; /* in sample 1 */
         capture_start(&ranks.capture);
-        CHECK(sq_forward_to_group(o.forward, 0) == SQ_ERR_NUMERIC);
-        const char *text = capture_stop(&ranks.capture);
-        CHECK(capture_is_one_error(text, (const char *const[4]){"block 0", "self_attn.q_proj", "sample 1"}));
+        CHECK(sq_forward_agree(o.forward, &ranks.comm, sq_forward_to_group(o.forward, 0)) == SQ_ERR_NUMERIC);
+        CHECK(is_error_of(0, capture_stop(&ranks.capture), "block 1/2: the input of self_attn.q_proj of sample 1 is"));
         close_forward(&o);
     }
     ranks_end_test();
@@ -244,9 +251,75 @@ static void test_overflow_in_a_block_is_refused(void **state)
             ((float *)weight.data)[i] = 3e38f;
     }
     capture_start(&ranks.capture);
-    CHECK(sq_forward_to_group(o.forward, 1) == SQ_ERR_NUMERIC);
-    const char *text = capture_stop(&ranks.capture);
-    CHECK(capture_is_one_error(text, (const char *const[4]){"block 0", "self_attn.out_proj", "sample 0"}));
+    CHECK(sq_forward_agree(o.forward, &ranks.comm, sq_forward_to_group(o.forward, 1)) == SQ_ERR_NUMERIC);
+    CHECK(is_error_of(0, capture_stop(&ranks.capture), "block 1/2: the input of self_attn.out_proj of sample 0 is"));
+    close_forward(&o);
+    ranks_end_test();
+}
+
+/* The last rank alone has a bad sample; the others hear of it, and its number is the one among all samples. */
+static void test_sample_is_named_by_its_place_in_the_job(void **state)
+{
+    (void)state;
+    struct opened o;
+    open_forward("opt", &o);
+    int last = ranks.comm.size - 1;
+    CHECK(sq_forward_to_group(o.forward, 0) == SQ_OK);
+    if (ranks.comm.rank == last)
+        sq_forward_hidden(o.forward)[o.golden.length * sq_model_hidden_size(o.model)] = NAN; /* in sample 1 */
+    char text[128];
+    snprintf(text, sizeof text, "block 1/2: the residual stream after its last step of sample %lld is",
+             (long long)(last * o.golden.n_samples + 1));
+    capture_start(&ranks.capture);
+    CHECK(sq_forward_agree(o.forward, &ranks.comm, sq_forward_finish_block(o.forward)) == SQ_ERR_NUMERIC);
+    CHECK(is_error_of(last, capture_stop(&ranks.capture), text));
+    close_forward(&o);
+    ranks_end_test();
+}
+
+static void test_failure_in_the_final_norm(void **state)
+{
+    (void)state;
+    struct opened o;
+    open_forward("opt", &o);
+    CHECK(sq_forward_load_block(o.forward, &ranks.comm, sq_model_n_blocks(o.model)) == SQ_OK);
+    sq_forward_hidden(o.forward)[0] = INFINITY;
+    capture_start(&ranks.capture);
+    CHECK(sq_forward_agree(o.forward, &ranks.comm, sq_forward_to_group(o.forward, 0)) == SQ_ERR_NUMERIC);
+    CHECK(is_error_of(0, capture_stop(&ranks.capture), "after the last block: the final norm of sample 0 is"));
+    close_forward(&o);
+    ranks_end_test();
+}
+
+/* Another status passes through: who met it has said so already. */
+static void test_agreement_says_nothing_of_other_failures(void **state)
+{
+    (void)state;
+    struct opened o;
+    open_forward("opt", &o);
+    enum sq_status mine = ranks.comm.rank == ranks.comm.size - 1 ? SQ_ERR_MEMORY : SQ_OK;
+    capture_start(&ranks.capture);
+    CHECK(sq_forward_agree(o.forward, &ranks.comm, SQ_OK) == SQ_OK);
+    CHECK(sq_forward_agree(o.forward, &ranks.comm, mine) == SQ_ERR_MEMORY);
+    CHECK(*capture_stop(&ranks.capture) == '\0');
+    close_forward(&o);
+    ranks_end_test();
+}
+
+/* lm_head is larger than the memory of a group's weights: nothing is loaded, and nothing is written. */
+static void test_head_is_not_loaded(void **state)
+{
+    (void)state;
+    struct opened o;
+    open_forward("opt_untied", &o);
+    struct sq_matrix weight;
+    CHECK(sq_forward_to_group(o.forward, 0) == SQ_OK);
+    weight = sq_forward_linear_weight(o.forward, 0);
+    *(float *)weight.data = 42;
+    CHECK(sq_forward_load_block(o.forward, &ranks.comm, sq_model_n_blocks(o.model)) == SQ_OK);
+    CHECK(sq_forward_to_group(o.forward, 0) == SQ_OK);
+    CHECK(sq_forward_load_linear(o.forward, &ranks.comm, 0) == SQ_OK);
+    CHECK(*(float *)weight.data == 42);
     close_forward(&o);
     ranks_end_test();
 }
@@ -332,6 +405,10 @@ static int run(void)
         cmocka_unit_test(test_first_group_input_is_the_norm_of_the_embedding),
         cmocka_unit_test(test_no_number_is_refused_where_it_appears),
         cmocka_unit_test(test_overflow_in_a_block_is_refused),
+        cmocka_unit_test(test_sample_is_named_by_its_place_in_the_job),
+        cmocka_unit_test(test_failure_in_the_final_norm),
+        cmocka_unit_test(test_agreement_says_nothing_of_other_failures),
+        cmocka_unit_test(test_head_is_not_loaded),
         cmocka_unit_test(test_too_long_samples_are_refused),
         cmocka_unit_test(test_spill_folder_that_is_not_there),
         cmocka_unit_test(test_running_out_of_memory),

@@ -32,8 +32,7 @@ static struct bytes make_file(uint64_t length, const char *header, size_t data_b
     return file;
 }
 
-/* --- right files
- * ------------------------------------------------------------------------------------------------------ */
+/* --- right files -------------------------------------------------------------------------------------------------- */
 
 static void test_good(void **state)
 {
@@ -75,8 +74,7 @@ static void test_no_tensors(void **state)
     free(file.data);
 }
 
-/* --- wrong files
- * ------------------------------------------------------------------------------------------------------ */
+/* --- wrong files -------------------------------------------------------------------------------------------------- */
 
 static void check_refused(const unsigned char *bytes, size_t size, const char *const parts[4])
 {
@@ -246,8 +244,7 @@ static void test_no_memory(void **state)
     free(file.data);
 }
 
-/* --- JSON
- * ------------------------------------------------------------------------------------------------------------- */
+/* --- JSON --------------------------------------------------------------------------------------------------------- */
 
 static void test_json(void **state)
 {

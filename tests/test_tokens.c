@@ -121,6 +121,24 @@ static void test_good(void **state)
     end_test();
 }
 
+/* The same ids as samples of another length are other tokens. */
+static void test_shape_in_hash(void **state)
+{
+    (void)state;
+    char path[1024];
+    int64_t ids[SAMPLES * LENGTH];
+    struct sq_tokens tokens, halved;
+    fill(ids);
+    make_file("tokens", H5T_STD_I32LE, 2, SAMPLES, LENGTH, ids, path);
+    CHECK(sq_tokens_read(&ranks.comm, path, 0, 0, &tokens) == SQ_OK);
+    make_file("tokens", H5T_STD_I32LE, 2, SAMPLES * 2, LENGTH / 2, ids, path);
+    CHECK(sq_tokens_read(&ranks.comm, path, 0, 0, &halved) == SQ_OK);
+    CHECK(halved.hash != tokens.hash);
+    sq_tokens_release(&halved);
+    sq_tokens_release(&tokens);
+    end_test();
+}
+
 static void test_bad_ids(void **state)
 {
     (void)state;
@@ -234,8 +252,13 @@ static void test_failed_allocations(void **state)
 static int run(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good),      cmocka_unit_test(test_bad_ids), cmocka_unit_test(test_bad_shapes),
-        cmocka_unit_test(test_bad_files), cmocka_unit_test(test_damaged), cmocka_unit_test(test_failed_allocations),
+        cmocka_unit_test(test_good),
+        cmocka_unit_test(test_bad_ids),
+        cmocka_unit_test(test_shape_in_hash),
+        cmocka_unit_test(test_bad_shapes),
+        cmocka_unit_test(test_bad_files),
+        cmocka_unit_test(test_damaged),
+        cmocka_unit_test(test_failed_allocations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,7 +3,7 @@
 #ifndef SQ_BASE_STATUS_H
 #define SQ_BASE_STATUS_H
 
-/* X(name, exit code, text); ordered by severity: ranks agree on the largest (mpi/agree.h) */
+/* X(name, exit code, text); ordered by severity: ranks agree on the largest (sq_comm_agree) */
 #define SQ_STATUS_LIST(X)                                                                                              \
     X(SQ_OK, 0, "success")                                                                                             \
     X(SQ_STOPPED, 75, "stopped at a safe point; resumable")                                                            \

@@ -1,6 +1,9 @@
 #include "gptq/group.h"
 
+#include <math.h>
+
 #include "base/clock.h"
+#include "base/log.h"
 
 _Static_assert(SQ_SOLVE_ROWS == SQ_STORE_TILE_ROWS, "a tile of the solver is a tile of the store");
 
@@ -81,7 +84,9 @@ static enum sq_status write_tiles(struct sq_job *job, const struct sq_spread *sp
     return SQ_OK;
 }
 
-static void fill_reports(const struct sq_job *job, const struct sq_spread *spread, struct sq_layer_report *reports)
+/* The same on every rank of the team. */
+static enum sq_status fill_reports(const struct sq_job *job, const struct sq_spread *spread,
+                                   struct sq_layer_report *reports)
 {
     for (int m = 0; m < spread->n_members; m++) {
         reports[m] = (struct sq_layer_report){.damping = job->factor.damping,
@@ -89,7 +94,11 @@ static void fill_reports(const struct sq_job *job, const struct sq_spread *sprea
                                               .n_dead = job->factor.n_dead,
                                               .n_tokens = job->tokens.n_samples * job->tokens.length};
         sq_spread_errors(spread, m, &reports[m].error, &reports[m].error_rtn);
+        if (isfinite(reports[m].error) && isfinite(reports[m].error_rtn)) continue;
+        if (job->team.rank == 0) sq_error("the error of %s is not finite", spread->members[m].linear->name);
+        return SQ_ERR_NUMERIC;
     }
+    return SQ_OK;
 }
 
 enum sq_status sq_group_solve(struct sq_job *job, const struct sq_group *group, struct sq_spread *spread_p,
@@ -109,11 +118,11 @@ enum sq_status sq_group_solve(struct sq_job *job, const struct sq_group *group, 
     status = sq_comm_agree(&job->team, status);
     if (status == SQ_OK) status = sq_spread_gather(&spread, &job->team);
     sq_job_clock(job, SQ_STAGE_GATHER, &since);
+    if (status == SQ_OK) status = fill_reports(job, &spread, reports);
     if (status != SQ_OK) {
         sq_spread_release(&spread);
         return status;
     }
-    fill_reports(job, &spread, reports);
     *spread_p = spread;
     return SQ_OK;
 }
@@ -168,7 +177,8 @@ enum sq_status sq_group_set_weights(struct sq_job *job, const struct sq_group *g
 {
     if (spread) {
         struct solving solving = {job, spread};
-        SQ_TRY(job->backend->ops->parallel(job->backend, spread->n_tiles, dequantize_tile, &solving));
+        enum sq_status status = job->backend->ops->parallel(job->backend, spread->n_tiles, dequantize_tile, &solving);
+        SQ_TRY(sq_comm_agree(job->world, status));
     }
     for (int i = 0; i < group->n_linears; i++) {
         const struct sq_linear *linear = sq_model_linear(job->model, group->first + i);

@@ -128,6 +128,7 @@ static enum sq_status shard_exponents(void *context, int64_t index, int worker)
     SQ_TRY(making->backend->ops->column_squares(making->backend, shard_rows(making, making->shards->mine.first + index),
                                                 squares));
     for (int64_t j = 0; j < making->x.cols; j++) {
+        if (!isfinite(squares[j])) return SQ_ERR_NUMERIC;
         int64_t e = exponent_of(squares[j]);
         if (e > exponents[j]) exponents[j] = e;
     }
@@ -169,8 +170,7 @@ static void make_scales(struct sq_hessian_workspace *w, int64_t n, int64_t n_sha
     }
 }
 
-/* --- panels
- * ----------------------------------------------------------------------------------------------------------- */
+/* --- panels ------------------------------------------------------------------------------------------------------- */
 
 /* Item `index` of a slice; the largest panel comes first, so that the workers end together. */
 static struct panel item_panel(const struct making *making, int64_t index)
@@ -246,14 +246,12 @@ static enum sq_status make_slice(struct making *making, const struct sq_comm *co
     int64_t *sums = making->workspace->sums, n = making->x.cols;
     struct panel last = panel_at(n, making->first_panel + making->n_panels - 1);
     int64_t count = last.offset + last.rows * last.columns - panel_at(n, making->first_panel).offset;
+    enum sq_status status;
     SQ_TRY(sq_comm_agree(comm, backend->ops->parallel(backend, making->n_panels, sum_panel, making)));
-    if (root < 0) {
-        SQ_TRY(sq_comm_sum_i64(comm, sums, count));
-    } else {
-        SQ_TRY(sq_comm_reduce_sum_i64(comm, root, sums, count));
-        if (comm->rank != root) return SQ_OK;
-    }
-    return backend->ops->parallel(backend, making->n_panels, get_panel, making);
+    status = root < 0 ? sq_comm_sum_i64(comm, sums, count) : sq_comm_reduce_sum_i64(comm, root, sums, count);
+    if (status == SQ_OK && (root < 0 || comm->rank == root))
+        status = backend->ops->parallel(backend, making->n_panels, get_panel, making);
+    return sq_comm_agree(comm, status);
 }
 
 enum sq_status sq_hessian_make(struct sq_backend *backend, const struct sq_comm *comm, int root,

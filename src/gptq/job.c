@@ -97,6 +97,7 @@ static enum sq_status plan_memory(struct sq_job *job, struct sq_memory_request *
 static enum sq_status take_memory(struct sq_job *job, const struct sq_memory_request *request)
 {
     struct sq_forward_options options = {.compute = job->compute,
+                                         .first_sample = job->shards.samples.first,
                                          .n_samples = job->shards.samples.count,
                                          .length = job->tokens.length,
                                          .spill_folder = job->memory.spill ? "." : NULL};
@@ -198,6 +199,20 @@ bool sq_job_is_complete(const struct sq_job *job)
     return sq_job_n_done(job) == job->layers.n_layers;
 }
 
+void sq_job_release_buffers(struct sq_job *job)
+{
+    if (job->backend) {
+        job->backend->ops->free(job->backend, job->scratch);
+        sq_factor_destroy(job->backend, &job->factor);
+        sq_hessian_destroy(job->backend, &job->hessian);
+    }
+    sq_forward_destroy(job->forward);
+    sq_free(job->records);
+    job->scratch = NULL;
+    job->forward = NULL;
+    job->records = NULL;
+}
+
 void sq_job_close(struct sq_job *job, enum sq_status status)
 {
     if (!job) return;
@@ -207,13 +222,7 @@ void sq_job_close(struct sq_job *job, enum sq_status status)
     sq_state_close(job->state, is_done || is_void);
     if (is_void && job->world->rank == 0) unlink(job->store_path); /* while its lock is held */
     sq_store_close(job->store);
-    if (job->backend) {
-        job->backend->ops->free(job->backend, job->scratch);
-        sq_factor_destroy(job->backend, &job->factor);
-        sq_hessian_destroy(job->backend, &job->hessian);
-    }
-    sq_free(job->records);
-    sq_forward_destroy(job->forward);
+    sq_job_release_buffers(job);
     sq_layers_release(&job->layers);
     sq_tokens_release(&job->tokens);
     sq_model_close(job->model);

@@ -66,6 +66,9 @@ enum sq_status sq_job_open(const struct sq_config *config, const struct sq_comm 
 int sq_job_n_done(const struct sq_job *job);
 bool sq_job_is_complete(const struct sq_job *job);
 
+/* Gives back what only the run needs: activations, weights, Hessian, factor. Local. */
+void sq_job_release_buffers(struct sq_job *job);
+
 /* Closes everything; status: how the job ended. A complete job's state file is removed, and so is the store of a job
  * that failed before its first layer was done. Collective. NULL is fine. */
 void sq_job_close(struct sq_job *job, enum sq_status status);

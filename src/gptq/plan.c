@@ -8,8 +8,7 @@
 #define RATE_SIZE 768
 #define RATE_SECONDS 0.1
 
-/* --- rates
- * --------------------------------------------------------------------------------------------------------------- */
+/* --- rates -------------------------------------------------------------------------------------------------------- */
 
 static enum sq_status measure(struct sq_backend *backend, struct sq_matrix x, struct sq_matrix w, struct sq_matrix y,
                               double *flops_p)
@@ -45,8 +44,7 @@ enum sq_status sq_plan_measure_rates(struct sq_backend *backend, enum sq_dtype c
     return status;
 }
 
-/* --- work
- * ---------------------------------------------------------------------------------------------------------------- */
+/* --- work --------------------------------------------------------------------------------------------------------- */
 
 /* One linear for all tokens; H and factor are counted once for each group, by its first quantized member. */
 static void count_linear(const struct sq_memory_request *request, int index, bool is_first, double tokens,
@@ -62,7 +60,7 @@ static void count_linear(const struct sq_memory_request *request, int index, boo
         work->factor += n * n * n / 3;
     }
     work->solve += rows * n * n;
-    work->refine += request->config->refine * 5 * rows * n * n; /* scales n^2, two sweeps of 2 n^2 each */
+    work->refine += request->config->refine * 2 * rows * n * n;
 }
 
 static void count_work(const struct sq_memory_request *request, struct sq_plan_work *work)
@@ -82,8 +80,7 @@ static void count_work(const struct sq_memory_request *request, struct sq_plan_w
     work->forward += sq_model_attention_flops(request->model, request->length) * (double)request->n_samples;
 }
 
-/* --- bytes
- * --------------------------------------------------------------------------------------------------------------- */
+/* --- bytes -------------------------------------------------------------------------------------------------------- */
 
 static void count_bytes(const struct sq_memory_request *request, int n_ranks, struct sq_plan *plan)
 {
@@ -101,8 +98,7 @@ static void count_bytes(const struct sq_memory_request *request, int n_ranks, st
         }
 }
 
-/* --- time
- * ---------------------------------------------------------------------------------------------------------------- */
+/* --- time --------------------------------------------------------------------------------------------------------- */
 
 /* The largest share of n items over ranks, and that over workers, as a fraction of all. */
 static double largest_share(int64_t n, int64_t n_ranks, int64_t n_workers)

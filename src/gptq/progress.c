@@ -61,11 +61,9 @@ static void warn_of_layer(const struct sq_job *job, const char *name, const stru
         sq_warning("%s: error %.3g is no better than plain rounding's %.3g", name, report->error, report->error_rtn);
 }
 
-void sq_progress_layer(const struct sq_job *job, int layer, const struct sq_layer_report *report, double seconds,
-                       int n_done, double seconds_since_start)
+void sq_progress_layer(const struct sq_job *job, int layer, const struct sq_layer_report *report, double seconds)
 {
     const struct sq_store_layer *l = &job->layers.layers[layer];
-    char left[48];
     if (job->world->rank != 0) return;
     const struct sq_linear *linear = sq_model_linear(job->model, 0);
     for (int i = 0; i < sq_model_n_linears(job->model); i++)
@@ -80,10 +78,15 @@ void sq_progress_layer(const struct sq_job *job, int layer, const struct sq_laye
         "\"error_rtn\":%.9g,\"damping\":%g,\"rungs\":%lld,\"dead\":%lld,\"seconds\":%.4f}",
         l->name, linear->block, (long long)l->out_features, (long long)l->in_features, report->error, report->error_rtn,
         report->damping, (long long)report->n_rungs, (long long)report->n_dead, seconds);
+}
+
+void sq_progress_left(const struct sq_job *job, int n_done, int n_done_in_run, double seconds)
+{
+    char left[48];
     int remaining = job->layers.n_layers - n_done;
-    if (n_done > 0)
+    if (n_done_in_run > 0)
         sq_progress("%3d %%, about %s left", 100 * n_done / job->layers.n_layers,
-                    sq_duration_format(seconds_since_start / n_done * remaining, left));
+                    sq_duration_format(seconds / n_done_in_run * remaining, left));
 }
 
 int sq_progress_n_flagged(const struct sq_job *job)

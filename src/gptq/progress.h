@@ -9,10 +9,13 @@
 /* What is about to be done. Local. */
 void sq_progress_start(const struct sq_job *job, int n_done);
 
-/* One layer is complete. Warns of raised damping, dead inputs and of an error no better than rounding's, and counts
- * these layers in job->n_warnings. seconds: of the layer's group. n_done: layers complete now. Local. */
-void sq_progress_layer(const struct sq_job *job, int layer, const struct sq_layer_report *report, double seconds,
-                       int n_done, double seconds_since_start);
+/* One layer is complete. Warns of raised damping, dead inputs and of an error no better than rounding's.
+ * seconds: of the layer's group. Local. */
+void sq_progress_layer(const struct sq_job *job, int layer, const struct sq_layer_report *report, double seconds);
+
+/* The live line: n_done layers are complete, n_done_in_run of them were done in this run, which took so many seconds.
+ * Local. */
+void sq_progress_left(const struct sq_job *job, int n_done, int n_done_in_run, double seconds);
 
 /* Layers in the store that were warned of, in this run or an earlier one: what --strict looks at. Local. */
 int sq_progress_n_flagged(const struct sq_job *job);

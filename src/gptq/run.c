@@ -16,18 +16,17 @@ int sq_run_n_groups(const struct sq_job *job, int64_t block)
     return block < sq_model_n_blocks(job->model) ? sq_model_n_groups(job->model) : 1;
 }
 
-/* --- steps that both ways of propagation take
- * -------------------------------------------------------------------------- */
+/* --- steps that both ways of propagation take --------------------------------------------------------------------- */
 
 enum sq_status sq_run_to_group(struct sq_run_state *run, int index)
 {
     double since = sq_seconds();
     enum sq_status status = sq_forward_to_group(run->job->forward, index);
     sq_job_clock(run->job, SQ_STAGE_FORWARD, &since);
-    return sq_comm_agree(run->job->world, status);
+    return sq_forward_agree(run->job->forward, run->job->world, status);
 }
 
-enum sq_status sq_run_hessian(struct sq_run_state *run, int root, struct sq_matrix hessian)
+enum sq_status sq_run_hessian(struct sq_run_state *run, const char *layer, int root, struct sq_matrix hessian)
 {
     struct sq_job *job = run->job;
     struct sq_matrix x = sq_forward_group_input(job->forward);
@@ -36,6 +35,8 @@ enum sq_status sq_run_hessian(struct sq_run_state *run, int root, struct sq_matr
         sq_hessian_make(job->backend, job->world, root, &job->shards, job->tokens.length, x, &job->hessian, hessian);
     sq_forward_forget(job->forward, 0, x.rows);
     sq_job_clock(job, SQ_STAGE_HESSIAN, &since);
+    if (status == SQ_ERR_NUMERIC && job->world->rank == 0)
+        sq_error("the inputs of %s are too large: their Hessian is not finite", layer);
     return status;
 }
 
@@ -46,8 +47,9 @@ enum sq_status sq_run_finish_layers(struct sq_run_state *run, enum sq_status sta
     SQ_TRY(sq_store_finish_layers(run->job->store, status, layers, count, reports));
     sq_job_clock(run->job, SQ_STAGE_STORE, &since);
     for (int i = 0; i < count; i++)
-        sq_progress_layer(run->job, layers[i], &reports[i], seconds, ++run->n_done - run->n_done_before,
-                          sq_seconds() - run->started);
+        sq_progress_layer(run->job, layers[i], &reports[i], seconds);
+    int n_done = sq_job_n_done(run->job);
+    sq_progress_left(run->job, n_done, n_done - run->n_done_before, sq_seconds() - run->started);
     return SQ_OK;
 }
 
@@ -65,8 +67,7 @@ enum sq_status sq_run_save_state(struct sq_run_state *run, int64_t block)
     return SQ_OK;
 }
 
-/* --- propagation "quantized": each group's input is computed with everything before it already quantized
- * --------------- */
+/* --- propagation "quantized": each group's input is computed with everything before it already quantized ---------- */
 
 static enum sq_status solve_group(struct sq_run_state *run, const struct sq_group *group, struct sq_spread *spread_p)
 {
@@ -75,7 +76,7 @@ static enum sq_status solve_group(struct sq_run_state *run, const struct sq_grou
     double since = sq_seconds();
     int64_t n = sq_model_linear(job->model, group->first)->in_features;
     job->factor.hessian = sq_matrix_view(job->factor.hessian.data, SQ_F32, n, n);
-    SQ_TRY(sq_run_hessian(run, -1, job->factor.hessian));
+    SQ_TRY(sq_run_hessian(run, sq_model_linear(job->model, group->first)->name, -1, job->factor.hessian));
     SQ_TRY(sq_group_solve(job, group, spread_p, reports));
     enum sq_status status =
         sq_run_finish_layers(run, SQ_OK, group->layers, group->n_layers, reports, sq_seconds() - since);
@@ -114,7 +115,7 @@ static enum sq_status do_block(struct sq_run_state *run, int64_t block, bool is_
     double since = sq_seconds();
     enum sq_status status = sq_forward_finish_block(job->forward);
     sq_job_clock(job, SQ_STAGE_FORWARD, &since);
-    return sq_comm_agree(job->world, status);
+    return sq_forward_agree(job->forward, job->world, status);
 }
 
 static enum sq_status run_quantized(struct sq_run_state *run, int64_t first)
@@ -127,8 +128,19 @@ static enum sq_status run_quantized(struct sq_run_state *run, int64_t first)
     return SQ_OK;
 }
 
-/* --- start and end
- * ------------------------------------------------------------------------------------------------------ */
+/* --- start and end ------------------------------------------------------------------------------------------------ */
+
+/* Whether the store has every layer that the saved activations have gone through. */
+static bool is_state_usable(const struct sq_job *job)
+{
+    if (job->state_block < 0) return false;
+    for (int i = 0; i < sq_model_n_linears(job->model); i++) {
+        int layer = job->layers.of_linear[i];
+        bool is_before = sq_model_linear(job->model, i)->block < job->state_block;
+        if (is_before && layer >= 0 && !sq_store_is_done(job->store, layer)) return false;
+    }
+    return true;
+}
 
 /* Activations before block *first_p: from the state file, or from the embedding. */
 static enum sq_status load_activations(struct sq_job *job, int64_t *first_p)
@@ -136,7 +148,7 @@ static enum sq_status load_activations(struct sq_job *job, int64_t *first_p)
     double since = sq_seconds();
     struct sq_range mine = job->shards.samples;
     enum sq_status status;
-    if (job->state_block >= 0) {
+    if (is_state_usable(job)) {
         sq_info("going on from the activations saved before block %lld", (long long)job->state_block + 1);
         status = sq_state_load(job->state, mine.first, mine.count, sq_forward_hidden(job->forward));
         *first_p = job->state_block;
@@ -152,10 +164,10 @@ enum sq_status sq_run(struct sq_job *job)
 {
     struct sq_run_state run = {.job = job, .started = sq_seconds(), .saved = sq_seconds()};
     int64_t first = 0;
-    run.n_done_before = run.n_done = sq_job_n_done(job);
-    sq_progress_start(job, run.n_done);
+    run.n_done_before = sq_job_n_done(job);
+    sq_progress_start(job, run.n_done_before);
     if (sq_job_is_complete(job)) return SQ_OK;
-    sq_stop_catch_signals();
+    SQ_TRY(sq_stop_check(job->world));
     SQ_TRY(load_activations(job, &first));
     if (job->config->propagation == SQ_PROPAGATION_ORIGINAL) return sq_run_original(&run, first);
     return run_quantized(&run, first);

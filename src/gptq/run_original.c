@@ -20,8 +20,8 @@ struct block_result {
 
 struct wave {
     struct sq_run_state *run;
-    int64_t first, count; /* blocks */
-    float *hessians;      /* of this team's block, group after group; backend memory, NULL on ranks that only help */
+    int64_t first, count;         /* blocks */
+    float *hessians;              /* of this team's block, group after group; backend memory */
     struct block_result *results; /* [count] */
 };
 
@@ -57,7 +57,8 @@ static enum sq_status push_block(struct wave *wave, int64_t index, bool is_last)
         SQ_TRY(sq_run_to_group(run, g));
         if (group.n_layers > 0 && !sq_group_is_done(job, &group)) {
             /* the buffer belongs to this rank's own block: only the leader of this one writes there */
-            SQ_TRY(sq_run_hessian(run, leader_of(job, index), group_hessian(wave, block, g)));
+            SQ_TRY(sq_run_hessian(run, sq_model_linear(job->model, group.first)->name, leader_of(job, index),
+                                  group_hessian(wave, block, g)));
         }
         if (is_last && g == n_groups - 1) return SQ_OK;
         SQ_TRY(sq_group_set_weights(job, &group, NULL));
@@ -65,7 +66,7 @@ static enum sq_status push_block(struct wave *wave, int64_t index, bool is_last)
     double since = sq_seconds();
     enum sq_status status = sq_forward_finish_block(job->forward);
     sq_job_clock(job, SQ_STAGE_FORWARD, &since);
-    return sq_comm_agree(job->world, status);
+    return sq_forward_agree(job->forward, job->world, status);
 }
 
 /* The team's leader gives the group's Hessian to its team; all of the team solve. */

@@ -9,7 +9,7 @@
 struct sq_run_state {
     struct sq_job *job;
     double started, saved; /* clock at the start, and at the last saving of activations */
-    int n_done_before, n_done;
+    int n_done_before;     /* layers complete at the start */
 };
 
 /* One past the last block to go through: lm_head counts as a block of one group when it is quantized. Local. */
@@ -21,8 +21,10 @@ int sq_run_n_groups(const struct sq_job *job, int64_t block);
 /* Runs on to the group's input: forward.h. Collective. */
 enum sq_status sq_run_to_group(struct sq_run_state *run, int index) SQ_MUST_CHECK;
 
-/* H of the group's input into `hessian` [n, n], on every rank or on root alone. Collective on the world. */
-enum sq_status sq_run_hessian(struct sq_run_state *run, int root, struct sq_matrix hessian) SQ_MUST_CHECK;
+/* H of the group's input into `hessian` [n, n], on every rank or on root alone; layer: one of the group, for messages.
+ * Collective on the world. */
+enum sq_status sq_run_hessian(struct sq_run_state *run, const char *layer, int root,
+                              struct sq_matrix hessian) SQ_MUST_CHECK;
 
 /* Marks the layers complete and shows them. `status` is this rank's own. Collective on the world. */
 enum sq_status sq_run_finish_layers(struct sq_run_state *run, enum sq_status status, const int *layers, int count,

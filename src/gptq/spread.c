@@ -119,6 +119,6 @@ void sq_spread_errors(const struct sq_spread *spread, int member, double *error_
             norm += tile.result.norm[r];
         }
     }
-    *error_p = norm > 0 ? error / norm : 0;
-    *error_rtn_p = norm > 0 ? error_rtn / norm : 0;
+    *error_p = norm == 0 ? 0 : error / norm; /* a norm that is not finite must show */
+    *error_rtn_p = norm == 0 ? 0 : error_rtn / norm;
 }

@@ -1,5 +1,6 @@
 #include "gptq/verify.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -28,8 +29,7 @@ struct verification {
     struct sq_range tiles; /* this rank's, of the present layer */
 };
 
-/* --- one layer
- * ----------------------------------------------------------------------------------------------------------- */
+/* --- one layer ---------------------------------------------------------------------------------------------------- */
 
 static double dot(const float *a, const float *b, int64_t n)
 {
@@ -73,7 +73,7 @@ static enum sq_status measure_layer(struct verification *v, double *error_p)
     int size = v->world->size;
     int64_t n_tiles = (v->linear->out_features + SQ_SOLVE_ROWS - 1) / SQ_SOLVE_ROWS;
     void *memory = NULL;
-    SQ_TRY(sq_alloc("shares of rows", 2 * (int64_t)size, sizeof(size_t), &memory));
+    SQ_TRY(sq_comm_agree(v->world, sq_alloc("shares of rows", 2 * (int64_t)size, sizeof(size_t), &memory)));
     size_t *offsets = memory, *bytes = offsets + size;
     for (int r = 0; r < size; r++) {
         struct sq_range share = sq_split(n_tiles, r, size);
@@ -90,38 +90,39 @@ static enum sq_status measure_layer(struct verification *v, double *error_p)
         error += v->figures[2 * r];
         norm += v->figures[2 * r + 1];
     }
-    *error_p = norm > 0 ? error / norm : 0;
+    *error_p = norm == 0 ? 0 : error / norm;
     return status;
 }
 
-/* --- the walk through the model
- * ------------------------------------------------------------------------------------------ */
+/* --- the walk through the model ----------------------------------------------------------------------------------- */
 
 static bool is_packed(const struct verification *v, const struct sq_linear *linear)
 {
-    char *name = NULL;
-    if (sq_string_format(&name, "%s.weight", linear->name) != SQ_OK) return false;
-    bool packed = !sq_checkpoint_find(v->quantized, name);
-    sq_free(name);
-    return packed;
+    char name[1024]; /* longer names do not come from a model that has been opened */
+    snprintf(name, sizeof name, "%s.weight", linear->name);
+    return !sq_checkpoint_find(v->quantized, name);
 }
 
 static enum sq_status verify_group(struct verification *v, int block, int group, sq_verify_fn *show, void *context)
 {
     int first = 0, count = sq_model_group_linears(v->model, block, group, &first);
     bool any_packed = false;
-    SQ_TRY(sq_comm_agree(v->world, sq_forward_to_group(v->forward, group)));
+    SQ_TRY(sq_forward_agree(v->forward, v->world, sq_forward_to_group(v->forward, group)));
     for (int i = 0; i < count; i++)
         any_packed |= is_packed(v, sq_model_linear(v->model, first + i));
     if (any_packed) {
         int64_t n = sq_model_linear(v->model, first)->in_features;
         v->hessian = sq_matrix_view(v->hessian.data, SQ_F32, n, n);
-        SQ_TRY(sq_hessian_make(v->backend, v->world, -1, &v->shards, v->tokens.length,
-                               sq_forward_group_input(v->forward), &v->workspace, v->hessian));
+        enum sq_status status = sq_hessian_make(v->backend, v->world, -1, &v->shards, v->tokens.length,
+                                                sq_forward_group_input(v->forward), &v->workspace, v->hessian);
+        if (status == SQ_ERR_NUMERIC && v->world->rank == 0)
+            sq_error("the inputs of %s are too large: their Hessian is not finite",
+                     sq_model_linear(v->model, first)->name);
+        SQ_TRY(status);
     }
     for (int i = 0; i < count; i++) {
         v->linear = sq_model_linear(v->model, first + i);
-        SQ_TRY(sq_forward_load_linear(v->forward, v->world, i));
+        if (block < sq_model_n_blocks(v->model)) SQ_TRY(sq_forward_load_linear(v->forward, v->world, i));
         if (!is_packed(v, v->linear)) continue;
         double error = 0;
         SQ_TRY(measure_layer(v, &error));
@@ -140,15 +141,14 @@ static enum sq_status verify_blocks(struct verification *v, sq_verify_fn *show, 
         SQ_TRY(sq_forward_load_block(v->forward, v->world, block));
         for (int g = 0; g < sq_model_n_groups(v->model); g++)
             SQ_TRY(verify_group(v, (int)block, g, show, context));
-        SQ_TRY(sq_comm_agree(v->world, sq_forward_finish_block(v->forward)));
+        SQ_TRY(sq_forward_agree(v->forward, v->world, sq_forward_finish_block(v->forward)));
     }
     if (!has_packed_head) return SQ_OK;
     SQ_TRY(sq_forward_load_block(v->forward, v->world, n_blocks));
     return verify_group(v, (int)n_blocks, 0, show, context);
 }
 
-/* --- opening and closing
- * ------------------------------------------------------------------------------------------------- */
+/* --- opening and closing ------------------------------------------------------------------------------------------ */
 
 static enum sq_status open_models(struct verification *v, const struct sq_config *config)
 {
@@ -157,20 +157,27 @@ static enum sq_status open_models(struct verification *v, const struct sq_config
     SQ_TRY(sq_checkpoint_open(config->checkpoint, &v->quantized));
     SQ_TRY(sq_model_open(v->quantized, &v->model));
     int n = sq_model_n_linears(v->model);
-    bool same = n == sq_model_n_linears(v->original_model);
+    bool same = n == sq_model_n_linears(v->original_model), any_packed = false;
     for (int i = 0; i < n && same; i++) {
         const struct sq_linear *a = sq_model_linear(v->model, i), *b = sq_model_linear(v->original_model, i);
         same = !strcmp(a->name, b->name) && a->in_features == b->in_features && a->out_features == b->out_features;
     }
-    if (same) return SQ_OK;
-    sq_error("%s is not a quantized form of %s: their linear layers differ", config->checkpoint, config->model);
+    for (int i = 0; i < n; i++)
+        any_packed |= is_packed(v, sq_model_linear(v->model, i));
+    if (same && any_packed) return SQ_OK;
+    if (same)
+        sq_error("%s has no quantized layer", config->checkpoint);
+    else
+        sq_error("%s is not a quantized form of %s: their linear layers differ", config->checkpoint, config->model);
     return SQ_ERR_INPUT;
 }
 
 static enum sq_status take_memory(struct verification *v, enum sq_dtype compute)
 {
-    struct sq_forward_options options = {
-        .compute = compute, .n_samples = v->shards.samples.count, .length = v->tokens.length};
+    struct sq_forward_options options = {.compute = compute,
+                                         .first_sample = v->shards.samples.first,
+                                         .n_samples = v->shards.samples.count,
+                                         .length = v->tokens.length};
     void *scratch = NULL, *figures = NULL;
     for (int i = 0; i < sq_model_n_linears(v->model); i++) {
         const struct sq_linear *linear = sq_model_linear(v->model, i);

@@ -6,7 +6,7 @@
 #include "config/config.h"
 #include "mpi/comm.h"
 
-/* Called on every rank for each layer that differs, in order; error: tr((W-Q) H (W-Q)') / tr(W H W'). */
+/* Called on every rank for each quantized layer, in order; error: tr((W-Q) H (W-Q)') / tr(W H W'). */
 typedef void sq_verify_fn(void *context, const char *layer, int64_t out_features, int64_t in_features, double error);
 
 /* H is that of the tokens' activations in the quantized model, as in quantize. config: model, checkpoint, tokens,

@@ -123,10 +123,6 @@ static enum sq_status sum_samples(const struct scoring *scoring, struct sample_s
             status = scoring->backend->ops->download(scoring->backend, scoring->softmax[m] + s * length,
                                                      (size_t)length * sizeof(struct sq_softmax), copies[m]);
         struct sample_sums sum = sum_sample(scoring, copies, scoring->targets + s * length);
-        if (status == SQ_OK && !isfinite(sum.nll + sum.kl)) {
-            sq_error("sample %lld: logits are NaN or infinite", (long long)(scoring->samples.first + s));
-            status = SQ_ERR_NUMERIC;
-        }
         sums[scoring->samples.first + s] = sum;
     }
     sq_free(memory);
@@ -149,6 +145,17 @@ static enum sq_status gather_sums(const struct sq_comm *comm, int64_t n_samples,
     return status;
 }
 
+/* sums: of all samples, the same on every rank. */
+static enum sq_status check_sums(const struct sample_sums *sums, int64_t n_samples)
+{
+    for (int64_t s = 0; s < n_samples; s++) {
+        if (isfinite(sums[s].nll + sums[s].kl)) continue;
+        sq_error("sample %lld: logits are NaN or infinite", (long long)s);
+        return SQ_ERR_NUMERIC;
+    }
+    return SQ_OK;
+}
+
 static enum sq_status finish(const struct scoring *scoring, const struct sq_comm *comm,
                              struct sq_evaluation *evaluation_p)
 {
@@ -159,6 +166,7 @@ static enum sq_status finish(const struct scoring *scoring, const struct sq_comm
     if (status == SQ_OK) status = sum_samples(scoring, sums);
     status = sq_comm_agree(comm, status);
     if (status == SQ_OK) status = gather_sums(comm, n_samples, sums);
+    if (status == SQ_OK) status = sq_comm_agree(comm, comm->rank == 0 ? check_sums(sums, n_samples) : SQ_OK);
     for (int64_t s = 0; s < n_samples && status == SQ_OK; s++) {
         total.nll += sums[s].nll;
         total.kl += sums[s].kl;
@@ -242,13 +250,16 @@ enum sq_status sq_evaluate(struct sq_backend *backend, const struct sq_comm *com
                            int64_t limit, const char *folder, struct sq_evaluation *evaluation_p)
 {
     const struct sq_model *const models[2] = {model, reference};
-    SQ_TRY(check_arguments(models, tokens));
+    SQ_TRY(sq_comm_agree(comm, comm->rank == 0 ? check_arguments(models, tokens) : SQ_OK));
     struct scoring scoring = {.backend = backend,
                               .tokens = tokens,
                               .samples = sq_split(tokens->n_samples, comm->rank, comm->size),
                               .n_models = reference ? 2 : 1};
-    struct sq_forward_options options = {
-        .compute = compute, .n_samples = scoring.samples.count, .length = tokens->length, .spill_folder = folder};
+    struct sq_forward_options options = {.compute = compute,
+                                         .n_samples = scoring.samples.count,
+                                         .length = tokens->length,
+                                         .first_sample = scoring.samples.first,
+                                         .spill_folder = folder};
     enum sq_status status = make_finals(&scoring, comm, models, options, limit);
     if (status == SQ_OK) status = sq_comm_agree(comm, take_memory(&scoring));
     if (status == SQ_OK) status = fold_vocabulary(&scoring, comm);

@@ -40,9 +40,10 @@ static enum sq_status run_model(struct sq_final *final, const struct sq_comm *co
     SQ_TRY(sq_forward_embed(forward, comm, ids));
     SQ_TRY(sq_forward_run_blocks(forward, comm, 0));
     SQ_TRY(sq_forward_load_block(forward, comm, sq_model_n_blocks(final->model)));
-    SQ_TRY(sq_comm_agree(comm, sq_forward_to_group(forward, 0)));
+    SQ_TRY(sq_forward_agree(forward, comm, sq_forward_to_group(forward, 0)));
     struct copying copying = {final->backend, sq_forward_group_input(forward), final->states, options->length};
-    return final->backend->ops->parallel(final->backend, options->n_samples, copy_sample, &copying);
+    return sq_comm_agree(comm,
+                         final->backend->ops->parallel(final->backend, options->n_samples, copy_sample, &copying));
 }
 
 enum sq_status sq_final_make(struct sq_backend *backend, const struct sq_comm *comm, const struct sq_model *model,
@@ -87,7 +88,8 @@ enum sq_status sq_final_logits(struct sq_final *final, const struct sq_comm *com
         rows = vocab - first < SQ_HEAD_ROWS ? vocab - first : SQ_HEAD_ROWS;
         SQ_TRY(sq_final_load_head(final, comm, first, rows));
         struct sq_matrix part = sq_matrix_part(all, 0, all.rows, first, rows);
-        SQ_TRY(final->backend->ops->linear(final->backend, final->states, final->weight, NULL, part));
+        SQ_TRY(
+            sq_comm_agree(comm, final->backend->ops->linear(final->backend, final->states, final->weight, NULL, part)));
     }
     return SQ_OK;
 }

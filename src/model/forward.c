@@ -200,28 +200,50 @@ void sq_forward_forget(const struct sq_forward *forward, int64_t row, int64_t ro
 
 /* --- moving on ---------------------------------------------------------------------------------------------------- */
 
-/* Messages for the first sample in which a step left something that is no number. */
-static enum sq_status report_failed(const struct sq_forward *forward, const char *what)
-{
-    int64_t sample = 0;
-    while (!forward->failed[sample])
-        sample++;
-    sq_error("block %lld: %s%s of sample %lld on this rank is NaN or infinite", (long long)forward->block,
-             what ? "the input of " : "the residual stream after its last step", what ? what : "", (long long)sample);
-    return SQ_ERR_NUMERIC;
-}
-
 enum sq_status sq_forward_to_group(struct sq_forward *forward, int group)
 {
-    const struct sq_section *section = forward->section;
-    int step = section->group_steps[group];
-    enum sq_status status = sq_forward_run_steps(forward, step);
+    enum sq_status status = sq_forward_run_steps(forward, forward->section->group_steps[group]);
     forward->group = group;
-    return status == SQ_ERR_NUMERIC ? report_failed(forward, section->program->steps[step].tensors[0]) : status;
+    return status;
 }
 
 enum sq_status sq_forward_finish_block(struct sq_forward *forward)
 {
-    enum sq_status status = sq_forward_run_steps(forward, forward->section->program->n_steps);
-    return status == SQ_ERR_NUMERIC ? report_failed(forward, NULL) : status;
+    return sq_forward_run_steps(forward, forward->section->program->n_steps);
+}
+
+/* --- what went wrong ---------------------------------------------------------------------------------------------- */
+
+/* Place among all ranks' samples of the first of this rank's that failed; INT64_MAX: none. */
+static int64_t first_failed(const struct sq_forward *forward)
+{
+    for (int64_t i = 0; i < forward->options.n_samples; i++)
+        if (forward->failed[i]) return forward->options.first_sample + i;
+    return INT64_MAX;
+}
+
+/* The steps stopped before next_step, so that its input is what holds no number. */
+static void report_failed(const struct sq_forward *forward, int64_t sample)
+{
+    const struct sq_program *program = forward->section->program;
+    if (forward->section == &forward->model->head)
+        sq_error("after the last block: the final norm of sample %lld is NaN or infinite", (long long)sample);
+    else if (forward->next_step < program->n_steps)
+        sq_error("block %lld/%lld: the input of %s of sample %lld is NaN or infinite", (long long)forward->block + 1,
+                 (long long)forward->model->dims.n_blocks, program->steps[forward->next_step].tensors[0],
+                 (long long)sample);
+    else
+        sq_error("block %lld/%lld: the residual stream after its last step of sample %lld is NaN or infinite",
+                 (long long)forward->block + 1, (long long)forward->model->dims.n_blocks, (long long)sample);
+}
+
+enum sq_status sq_forward_agree(const struct sq_forward *forward, const struct sq_comm *comm, enum sq_status mine)
+{
+    enum sq_status status = sq_comm_agree(comm, mine);
+    if (status != SQ_ERR_NUMERIC) return status;
+    int64_t sample = mine == SQ_ERR_NUMERIC ? first_failed(forward) : INT64_MAX;
+    int64_t negated = -sample; /* the largest of these is the lowest sample */
+    SQ_TRY(sq_comm_max_i64(comm, &negated, 1));
+    if (sample != INT64_MAX && sample == -negated) report_failed(forward, sample);
+    return status;
 }

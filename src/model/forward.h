@@ -26,6 +26,7 @@ struct sq_forward_options {
     enum sq_dtype compute;    /* SQ_F32 or SQ_BF16: of weights, group inputs, products; the residual stream is F32 */
     int64_t n_samples;        /* of this rank; may be 0 */
     int64_t length;           /* tokens per sample */
+    int64_t first_sample;     /* place of this rank's first sample among all ranks', for messages */
     const char *spill_folder; /* NULL: activations in memory; else in an unlinked file there, mapped */
 };
 
@@ -56,7 +57,7 @@ enum sq_status sq_forward_load_block(struct sq_forward *forward, const struct sq
                                      int64_t block) SQ_MUST_CHECK;
 
 /* Runs the steps after group - 1 up to the input of `group`. Local, parallel over samples.
- * SQ_ERR_NUMERIC naming block and step when an activation is NaN or infinite. */
+ * SQ_ERR_NUMERIC, and no message, when an activation is NaN or infinite: sq_forward_agree() names the place. */
 enum sq_status sq_forward_to_group(struct sq_forward *forward, int group) SQ_MUST_CHECK;
 
 /* Input of the group reached: [n_samples * length, in_features] of the compute dtype; its stride may be larger than
@@ -68,15 +69,22 @@ struct sq_matrix sq_forward_group_input(const struct sq_forward *forward);
 void sq_forward_forget(const struct sq_forward *forward, int64_t row, int64_t rows);
 
 /* Where the weights of a linear of the present group go: [out_features, in_features] of the compute dtype, to be
- * written by the caller before the next to_group or finish_block. */
+ * written by the caller before the next to_group or finish_block. Not for lm_head. */
 struct sq_matrix sq_forward_linear_weight(struct sq_forward *forward, int member);
 
 /* Reads the rows of a linear once (each rank an even share), from a plain or GPTQ folder, and gives them to every rank.
- * Collective. */
+ * lm_head's are not kept here (final.h loads them in pieces): after load_block(n_blocks) this does nothing. Collective.
+ */
 enum sq_status sq_forward_load_linear(struct sq_forward *forward, const struct sq_comm *comm, int member) SQ_MUST_CHECK;
 
-/* Runs the steps after the last group. Local. */
+/* Runs the steps after the last group. Local; fails as sq_forward_to_group() does. */
 enum sq_status sq_forward_finish_block(struct sq_forward *forward) SQ_MUST_CHECK;
+
+/* Agrees on what sq_forward_to_group() or sq_forward_finish_block() returned. Where the ranks' worst is SQ_ERR_NUMERIC,
+ * the rank with the first sample of all that failed prints the one message, naming block, tensor and sample.
+ * Collective. */
+enum sq_status sq_forward_agree(const struct sq_forward *forward, const struct sq_comm *comm,
+                                enum sq_status mine) SQ_MUST_CHECK;
 
 /* All blocks from `block` on with the checkpoint's own weights (for eval). Collective. */
 enum sq_status sq_forward_run_blocks(struct sq_forward *forward, const struct sq_comm *comm,

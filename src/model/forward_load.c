@@ -54,7 +54,7 @@ static enum sq_status embed(struct sq_forward *forward, const struct sq_comm *co
     for (int64_t row = 0, rows; row < model->dims.vocab; row += rows) {
         rows = model->dims.vocab - row < table_rows ? model->dims.vocab - row : table_rows;
         SQ_TRY(read_table(model, comm, architecture->embedding, row, rows, table));
-        SQ_TRY(take_rows(forward, ids, row, rows, table, positions, sum));
+        SQ_TRY(sq_comm_agree(comm, take_rows(forward, ids, row, rows, table, positions, sum)));
     }
     sq_forward_forget(forward, 0, forward->options.n_samples * forward->options.length);
     return SQ_OK;
@@ -101,13 +101,15 @@ enum sq_status sq_forward_load_block(struct sq_forward *forward, const struct sq
     SQ_TRY(sq_comm_agree(comm, comm->rank == 0 ? read_parameters(forward) : SQ_OK));
     size_t bytes = (size_t)forward->section->parameters_length * sizeof(float);
     SQ_TRY(sq_comm_broadcast(comm, 0, forward->host_parameters, bytes));
-    return forward->backend->ops->upload(forward->backend, forward->host_parameters, bytes, forward->parameters);
+    return sq_comm_agree(
+        comm, forward->backend->ops->upload(forward->backend, forward->host_parameters, bytes, forward->parameters));
 }
 
 /* --- weights ------------------------------------------------------------------------------------------------------ */
 
 enum sq_status sq_forward_load_linear(struct sq_forward *forward, const struct sq_comm *comm, int member)
 {
+    if (forward->section == &forward->model->head) return SQ_OK;
     int first;
     sq_model_group_linears(forward->model, (int)forward->block, forward->group, &first);
     return sq_weights_load(forward->backend, comm, forward->model, sq_model_linear(forward->model, first + member), 0,
@@ -119,12 +121,12 @@ enum sq_status sq_forward_run_blocks(struct sq_forward *forward, const struct sq
     for (; block < forward->model->dims.n_blocks; block++) {
         SQ_TRY(sq_forward_load_block(forward, comm, block));
         for (int group = 0; group < forward->section->n_groups; group++) {
-            SQ_TRY(sq_comm_agree(comm, sq_forward_to_group(forward, group)));
+            SQ_TRY(sq_forward_agree(forward, comm, sq_forward_to_group(forward, group)));
             int first, count = sq_model_group_linears(forward->model, (int)block, group, &first);
             for (int member = 0; member < count; member++)
                 SQ_TRY(sq_forward_load_linear(forward, comm, member));
         }
-        SQ_TRY(sq_comm_agree(comm, sq_forward_finish_block(forward)));
+        SQ_TRY(sq_forward_agree(forward, comm, sq_forward_finish_block(forward)));
     }
     return SQ_OK;
 }

@@ -69,9 +69,14 @@ quantize 1 "tensor model.layers.0.mlp.up_proj.weight: value nan in row 0, column
 quantize 1 "model.layers.0.mlp.up_proj.weight: value nan" "$work/nan" "$work/good" --propagation original
 poked inf model.layers.0.input_layernorm.weight "$inf"
 quantize 1 "tensor model.layers.0.input_layernorm.weight: value -inf" "$work/inf" "$work/good"
-# one sample, so that one rank alone meets it
+# one sample, so that one rank alone meets it; several, so that every rank does
 poked huge model.layers.0.input_layernorm.weight "$huge"
-quantize 1 "the input of self_attn.q_proj of sample 0 on this rank is NaN or infinite" "$work/huge" "$work/single"
+for samples in single good; do
+  for propagation in quantized original; do
+    quantize 1 "block 1/2: the input of self_attn.q_proj of sample 0 is NaN or infinite" "$work/huge" "$work/$samples" \
+      --propagation "$propagation"
+  done
+done
 
 # --- tokens ---
 
@@ -110,7 +115,10 @@ quantize 2 "--resume" "$source" "$work/good" --store "$work/made.store.h5"
 
 refused 1 "no tensor model.norm.weight" eval --model "$work/missing" --tokens "$work/good"
 refused 1 "is not in the vocabulary" eval --model "$source" --tokens "$work/range"
-counts=1 refused 1 "vocabularies have different sizes: 128 and 112" eval --model "$source" --tokens "$work/good" --against "$GOLDEN/llama_head_dim"
+refused 1 "vocabularies have different sizes: 128 and 112" eval --model "$source" --tokens "$work/good" --against "$GOLDEN/llama_head_dim"
+tokens "$work/short" 3 1 128 1
+refused 1 "samples of 1 token leave nothing to predict" eval --model "$source" --tokens "$work/short"
+refused 1 "block 1/2: the input of self_attn.q_proj of sample 0 is" eval --model "$work/huge" --tokens "$work/good"
 refused 1 "their linear layers differ" verify --model "$GOLDEN/llama" --checkpoint "$work/made" --tokens "$work/good"
 refused 1 "HDF5" assemble --store "$source/config.json" --out "$new/out"
 refused 2 "is there already" assemble --store "$work/made.store.h5" --out "$work/made"

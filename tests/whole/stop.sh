@@ -2,31 +2,31 @@
 # SIGUSR1 and SIGTERM stop a job at a safe point with exit code 75; what must not be resumed is refused; two jobs do not share
 # a store; a finished job ends at once.
 . "$(dirname "$0")/common.sh"
-tokens "$work/tokens" 256 64 "$(vocabulary llama)" 7
+tokens "$work/tokens" 512 64 "$(vocabulary llama)" 7
 job=(quantize --model "$GOLDEN/llama" --tokens "$work/tokens" --threads 1)
 
 run 1 "${job[@]}" --out "$work/whole"
 
-stop_with() { # stop_with SIGNAL RANKS
-  local status=0 pid
+# To one of the ranks, as a person would, or to mpirun, which passes SIGUSR1 on to all.
+stop_with() { # stop_with SIGNAL RANKS TO
+  local status=0 job_pid pids=()
   rm -rf "$work/out" "$work/out".*
   mpirun -n "$2" "$SHARDQ" "${job[@]}" --out "$work/out" </dev/null >/dev/null 2>"$work/err" &
-  for _ in $(seq 500); do
-    grep -q '^block' "$work/err" && break
-    sleep 0.01
-  done
-  pid=$(pgrep -f "^$SHARDQ quantize.*--out $work/out" | head -1)
-  kill "-$1" "$pid"
-  wait $! || status=$?
-  [ "$status" -eq 75 ] || { cat "$work/err"; fail "exit code $status after SIG$1 on $2 ranks"; }
+  job_pid=$!
+  until grep -q '^block' "$work/err" || ! kill -0 "$job_pid"; do sleep 0.01; done
+  if [ "$3" = rank ]; then mapfile -t pids < <(pgrep -f "^$SHARDQ quantize.*--out $work/out"); else pids=("$job_pid"); fi
+  kill "-$1" "${pids[0]}"
+  wait "$job_pid" || status=$?
+  [ "$status" -eq 75 ] || { cat "$work/err"; fail "exit code $status after SIG$1 to the $3 of $2"; }
+  grep -q "stopped at a safe point" "$work/err" || fail "a stopped job did not say so"
   [ ! -e "$work/out" ] || fail "a stopped job left a checkpoint"
   run 1 "${job[@]}" --out "$work/out" --resume || { cat "$work/err"; fail "resuming after SIG$1"; }
   cmp "$work/whole.store.h5" "$work/out.store.h5" || fail "the store differs after SIG$1"
   same_folder "$work/whole" "$work/out"
 }
-stop_with USR1 1
-stop_with USR1 2
-stop_with TERM 1
+stop_with USR1 1 rank
+stop_with TERM 2 rank
+stop_with USR1 3 mpirun
 
 # a finished job
 expect 0 2 "${job[@]}" --out "$work/out" --resume
@@ -39,7 +39,7 @@ expect_message "--resume"
 rm -rf "$work/out"
 expect 2 2 "${job[@]}" --out "$work/out" --resume --bits 3
 expect_message "bits"
-tokens "$work/other" 256 64 "$(vocabulary llama)" 8
+tokens "$work/other" 512 64 "$(vocabulary llama)" 8
 expect 2 1 quantize --model "$GOLDEN/llama" --tokens "$work/other" --out "$work/out" --resume
 expect_message "tokens"
 expect 2 1 "${job[@]}" --out "$work/out"
