@@ -1,0 +1,133 @@
+#!/usr/bin/env python3
+"""efficiency.py: which share of the machine's arithmetic peak `shardq quantize` reaches, over its whole wall time.
+
+    share = (bf16 operations / bf16 peak + f32 operations / f32 peak) / wall seconds
+
+Operations are those that `shardq plan` counts, a multiplication and an addition being two: products of the forward pass and
+causal attention, one triangle of X'X, n^3/3 of the factorization, n^2 a row for the solve; and 2 n^2 a row for each round of
+refinement. Each counts once, whatever the number of ranks; norms, softmax, rotations, searches for scales, the errors in the
+report, packing, sums and all reading and writing count as nothing and cost time. Forward pass and X'X are bf16 where the run
+says so, the rest is f32. A refinement ends when a round gains too little, and how many rounds each tile took is not logged:
+the share is given for one round and for all that are allowed, and the truth lies between.
+
+Peaks are the best rates of sq_peak, taken before and after the runs, with all threads at once, of any shape and operation.
+Wall is that of the process (or of mpirun), from its start to the written checkpoint. What follows -- goes to quantize and to
+plan. Exit codes: 0 done, 1 failed, 2 usage."""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import sys
+
+import make_tokens
+import measure
+import run_log
+
+STAGES = ("forward", "hessian", "factor", "solve")  # those that compute; refinement is part of solve
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, metavar="DIR")
+    make_tokens.add_arguments(parser)
+    parser.add_argument("--out", required=True, metavar="DIR", help="new folder for the results")
+    parser.add_argument("--ranks", type=int, default=1, metavar="N")
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="of each rank (all processors / ranks)")
+    parser.add_argument("--repeat", type=int, default=3, metavar="N", help="runs of quantize (3)")
+    parser.add_argument("--shardq", default="build/shardq", metavar="FILE")
+    parser.add_argument("--peak", default="build/tests/bench/sq_peak", metavar="FILE", help="sq_peak of the same build")
+    parser.add_argument("options", nargs="*", metavar="-- OPTION", help="such as -- --refine 0")
+    arguments = parser.parse_args()
+    arguments.threads = arguments.threads or max(1, len(os.sched_getaffinity(0)) // arguments.ranks)
+    return arguments
+
+
+def measure_rates(job):
+    output = measure.output_of([job.peak, str(job.ranks * job.threads)])
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def best_rate(rates, dtype):
+    """Operations per second of the best product of this type, or None where the processor has no such products."""
+    return max((1e9 * rate["gflops"] for rate in rates if rate["dtype"].upper() == dtype), default=None)
+
+
+def count_operations(job):
+    """Operations by kind; "round" is one round of refinement of every layer."""
+    command = [job.shardq, "plan", "--model", job.model, "--samples", str(job.samples), "--length", str(job.length),
+               "--threads", str(job.threads), "--json", *job.options]
+    planned = json.loads(measure.output_of(command))["flops"]
+    del planned["refine"]  # an upper bound
+    return {**planned, "round": 2 * planned["solve"]}
+
+
+# --- one run -----------------------------------------------------------------------------------------------------------
+
+def run_quantize(job, tokens, number):
+    folder = os.path.join(job.out, f"run-{number}")
+    os.makedirs(folder)
+    out, log, events = (os.path.join(folder, name) for name in ("out", "output.log", "events.jsonl"))
+    launcher = ["mpirun", "-n", str(job.ranks)] if job.ranks > 1 else []
+    figures = measure.run([*launcher, job.shardq, "quantize", "--model", job.model, "--tokens", tokens, "--out", out, "--log",
+                           events, "--threads", str(job.threads), *job.options], log=log)
+    lines = run_log.read_events(events)
+    shutil.rmtree(out)
+    os.remove(out + ".store.h5")
+    return {**figures, "call_wall": lines[-1]["seconds"], "compute": lines[0]["compute"], "stages": run_log.stage_seconds(log)}
+
+
+# --- shares ------------------------------------------------------------------------------------------------------------
+
+def seconds_at_peak(operations, stage, peaks, rounds):
+    """What the stage would take at the peak, with so many rounds of refinement."""
+    work = operations[stage] + (rounds * operations["round"] if stage == "solve" else 0)
+    return work / peaks["product" if stage in ("forward", "hessian") else "F32"]
+
+
+def allowed_rounds(options):
+    """The value of --refine, 4 unless it is given."""
+    return int(options[options.index("--refine") + 1]) if "--refine" in options else 4
+
+
+def show(job, rates, operations, runs):
+    peaks = {"F32": best_rate(rates, "F32"), "product": best_rate(rates, runs[0]["compute"].upper())}
+    rounds = allowed_rounds(job.options)
+    ideal = {stage: [seconds_at_peak(operations, stage, peaks, count) for count in (min(1, rounds), rounds)]
+             for stage in STAGES}
+    totals = [sum(pair[i] for pair in ideal.values()) for i in range(2)]
+    print(f"peak of {job.ranks * job.threads} threads: {peaks['product'] / 1e9:.0f} GFLOP/s in {runs[0]['compute']}, "
+          f"{peaks['F32'] / 1e9:.0f} in F32")
+    print("operations: " + ", ".join(f"{name} {value:.4g}" for name, value in operations.items()) + " of refinement\n")
+    print(f"| stage (rank 0) | seconds | at peak, one round | at peak, {rounds} rounds |\n|---|---|---|---|")
+    for stage in runs[0]["stages"]:
+        seconds = statistics.median(run["stages"][stage] for run in runs)
+        cells = " | ".join(f"{value:.2f}" for value in ideal[stage]) if stage in ideal else "- | -"
+        print(f"| {stage} | {seconds:.2f} | {cells} |")
+    wall = statistics.median(run["wall"] for run in runs)
+    print(f"| whole process | {wall:.2f} | {totals[0]:.2f} | {totals[1]:.2f} |\n")
+    print("share of peak over the wall time of the process, run by run: " +
+          ", ".join(f"{100 * totals[0] / run['wall']:.1f} to {100 * totals[1] / run['wall']:.1f} %" for run in runs))
+    print("over the program's own time (without MPI's start): " +
+          ", ".join(f"{100 * totals[0] / run['call_wall']:.1f} to {100 * totals[1] / run['call_wall']:.1f} %" for run in runs))
+
+
+def main():
+    job = parse_arguments()
+    os.makedirs(job.out)
+    (tokens, *_), _, _ = make_tokens.make(job)
+    rates = measure_rates(job)
+    runs = [run_quantize(job, tokens, number) for number in range(job.repeat)]
+    rates += measure_rates(job)
+    operations = count_operations(job)
+    with open(os.path.join(job.out, "results.json"), "w", encoding="utf-8") as file:
+        json.dump({"rates": rates, "operations": operations, "runs": runs}, file, indent=1)
+    show(job, rates, operations, runs)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except measure.Failed as failure:
+        sys.exit(f"efficiency: {failure}")
