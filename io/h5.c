@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/memory.h"
 
 /* --- errors ----------------------------------------------------------------------------------------------------------
  */
@@ -114,6 +115,12 @@ enum sq_status sq_h5_open(const char *path, hid_t *file_p)
     return SQ_OK;
 }
 
+/* ROMIO takes what stands before a colon for the kind of file system: a name that has one gets a kind that fits all. */
+static enum sq_status shared_name(const char *path, char **name_p)
+{
+    return strchr(path, ':') ? sq_string_format(name_p, "ufs:%s", path) : sq_string_copy(path, name_p);
+}
+
 /* Opening and closing through MPI-IO are collective inside HDF5: a rank that cannot see the file must be found before.
  */
 static enum sq_status check_access(const struct sq_comm *comm, const char *path, bool writable)
@@ -128,11 +135,18 @@ static enum sq_status check_access(const struct sq_comm *comm, const char *path,
 
 enum sq_status sq_h5_open_shared(const struct sq_comm *comm, const char *path, bool writable, hid_t *file_p)
 {
+    char *name = NULL;
     SQ_TRY(check_access(comm, path, writable));
+    enum sq_status status = sq_comm_agree(comm, shared_name(path, &name));
+    if (status != SQ_OK) {
+        sq_free(name);
+        return status;
+    }
     sq_h5_quiet();
     hid_t access_list = H5Pcreate(H5P_FILE_ACCESS);
     H5Pset_fapl_mpio(access_list, MPI_Comm_f2c((MPI_Fint)comm->handle), MPI_INFO_NULL);
-    hid_t file = H5Fopen(path, writable ? H5F_ACC_RDWR : H5F_ACC_RDONLY, access_list);
+    hid_t file = H5Fopen(name, writable ? H5F_ACC_RDWR : H5F_ACC_RDONLY, access_list);
+    sq_free(name);
     char words[SQ_H5_WORDS];
     if (file < 0) sq_error("cannot open %s through MPI-IO: %s", path, sq_h5_words(words));
     H5Pclose(access_list);

@@ -6,7 +6,6 @@
 #include "base/memory.h"
 
 #define PANEL SQ_HESSIAN_PANEL
-#define PRODUCT_ELEMENTS ((int64_t)SQ_HESSIAN_ROWS * PANEL)
 #define SLICE_MAX ((int64_t)10 << 20) /* 80 MB of 64-bit sums at a time, or one panel */
 #define EXPONENT_MIN (-90)            /* smaller norms count as this: the scales stay inside f32 */
 
@@ -38,6 +37,12 @@ static int64_t slice_panels(int64_t n, int64_t first)
     return end - first;
 }
 
+/* Elements of the largest product of one worker. */
+static int64_t product_elements(int64_t n_max)
+{
+    return (n_max < SQ_HESSIAN_ROWS ? n_max : SQ_HESSIAN_ROWS) * (n_max < PANEL ? n_max : PANEL);
+}
+
 /* Elements of the largest slice. */
 static int64_t slice_elements(int64_t n)
 {
@@ -48,7 +53,7 @@ static int64_t slice_elements(int64_t n)
 
 size_t sq_hessian_bytes(int64_t n_max, int n_workers)
 {
-    return (size_t)n_max * (16 * (size_t)n_workers + 12) + (size_t)PRODUCT_ELEMENTS * 4 * (size_t)n_workers +
+    return (size_t)n_max * (16 * (size_t)n_workers + 12) + (size_t)product_elements(n_max) * 4 * (size_t)n_workers +
            8 * (size_t)slice_elements(n_max);
 }
 
@@ -66,8 +71,8 @@ enum sq_status sq_hessian_create(struct sq_backend *backend, int64_t n_max, stru
     if (status == SQ_OK) status = alloc_host(what, n_max, sizeof *w.scale_down, &w.scale_down);
     if (status == SQ_OK) status = alloc_host(what, n_max, sizeof *w.scale_up, &w.scale_up);
     if (status == SQ_OK)
-        status = backend->ops->alloc(backend, what, (size_t)(PRODUCT_ELEMENTS * w.n_workers) * sizeof *w.products,
-                                     (void **)&w.products);
+        status = backend->ops->alloc(
+            backend, what, (size_t)(product_elements(n_max) * w.n_workers) * sizeof *w.products, (void **)&w.products);
     if (status == SQ_OK)
         status = backend->ops->alloc(backend, what, (size_t)slice_elements(n_max) * sizeof *w.sums, (void **)&w.sums);
     if (status != SQ_OK) {
@@ -192,7 +197,8 @@ static enum sq_status sum_block(const struct making *making, const struct panel 
     const struct sq_range mine = making->shards->mine;
     struct sq_hessian_workspace *w = making->workspace;
     struct sq_matrix sums = sq_matrix_part(panel_sums(making, panel), row, rows, 0, panel->columns);
-    struct sq_matrix product = sq_matrix_view(w->products + worker * PRODUCT_ELEMENTS, SQ_F32, rows, panel->columns);
+    struct sq_matrix product =
+        sq_matrix_view(w->products + worker * product_elements(w->n_max), SQ_F32, rows, panel->columns);
     memset(sums.data, 0, (size_t)(rows * panel->columns) * sizeof(int64_t));
     for (int64_t s = mine.first; s < mine.first + mine.count; s++) {
         struct sq_matrix x = shard_rows(making, s);

@@ -22,7 +22,7 @@ refused() { # refused EXIT_CODE TEXT COMMAND OPTION...
     rm -f "$CODES"
     timeout 60 mpirun -n "$ranks" "$work/rank" "$@" </dev/null >"$work/stdout" 2>"$work/err" || fail "no end in 60 s: $*"
     codes=$(sort -u "$CODES")
-    [ "$(wc -l <"$CODES") $codes" = "$ranks $wanted" ] || fail "exit codes" $codes "instead of $wanted: $*"
+    [ "$(wc -l <"$CODES") $codes" = "$ranks $wanted" ] || fail "exit codes $(tr "\n" " " <"$CODES") instead of $wanted: $*"
     expect_message "$text"
     [ -z "$(ls -A "$new")" ] || fail "left behind:" "$(ls -A "$new")" "by $*"
   done

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # What the whole-program tests share. SHARDQ, MAKE_TOKENS and GOLDEN (tests/golden) come from the environment.
 set -euo pipefail
 : "${SHARDQ:?}" "${MAKE_TOKENS:?}" "${GOLDEN:?}"
@@ -39,6 +40,12 @@ tokens() { # tokens FILE SAMPLES LENGTH VOCABULARY SEED
 
 vocabulary() { # vocabulary MODEL
   awk -v name="$1" '$1 == name { print $4 }' "$GOLDEN/manifest.txt"
+}
+
+# A --memory with which the activations of a one-rank, one-thread job do not fit, but all the rest does.
+tight_memory() { # tight_memory MODEL SAMPLES LENGTH
+  "$SHARDQ" plan --model "$1" --samples "$2" --length "$3" --threads 1 --json |
+    sed -n 's/.*"memory_bytes":\([0-9]*\).*"activations_bytes":\([0-9]*\).*/\1 \2/p' | awk '{ printf "%d", $1 - $2 / 2 }'
 }
 
 same_folder() { # same_folder A B: the same files with the same bytes

@@ -22,7 +22,7 @@ resize 256K
 expect 1 2 "${job[@]}" --out "$work/out" --store "$disk/store.h5"
 expect_message "for $disk/store.h5.state.tmp: No space left on device"
 is_empty
-expect 1 1 "${job[@]}" --out "$work/out" --store "$disk/store.h5" --memory 3500K
+expect 1 1 "${job[@]}" --out "$work/out" --store "$disk/store.h5" --memory "$(tight_memory "$GOLDEN/llama" 64 32)"
 expect_message "for activations in $disk: No space left on device"
 is_empty
 

@@ -95,7 +95,7 @@ same_bytes 1 --config "$work/reference.yaml"
 forget
 tokens "$work/calibration" 48 64 "$(vocabulary llama)" 1
 must 1 quantize "${llama[@]}" --out "$work/made" --threads 1
-same_bytes 1 --threads 1 --memory 3500K
+same_bytes 1 --threads 1 --memory "$(tight_memory "$GOLDEN/llama" 48 64)"
 grep -q "activations in a file" "$work/err" || fail "a small --memory did not put the activations in a file"
 [ -z "$(find "$work" -name 'shardq-activations-*')" ] || fail "the file with the activations is still there"
 tokens "$work/calibration" 3 24 "$(vocabulary llama)" 1

@@ -6,6 +6,7 @@ job=(quantize --model "$GOLDEN/llama" --tokens "$work/tokens" --threads 1)
 run 1 "${job[@]}" --out "$work/whole"
 
 # activations saved before block 2, of a store that is gone
+: >"$work/err"
 mpirun -n 1 "$SHARDQ" "${job[@]}" --out "$work/out" --state-seconds 0 </dev/null >/dev/null 2>"$work/err" &
 job_pid=$!
 until grep -q '^block   2/2' "$work/err" || ! kill -0 "$job_pid"; do sleep 0.005; done

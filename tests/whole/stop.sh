@@ -11,6 +11,7 @@ run 1 "${job[@]}" --out "$work/whole"
 stop_with() { # stop_with SIGNAL RANKS TO
   local status=0 job_pid pids=()
   rm -rf "$work/out" "$work/out".*
+  : >"$work/err"
   mpirun -n "$2" "$SHARDQ" "${job[@]}" --out "$work/out" </dev/null >/dev/null 2>"$work/err" &
   job_pid=$!
   until grep -q '^block' "$work/err" || ! kill -0 "$job_pid"; do sleep 0.01; done
