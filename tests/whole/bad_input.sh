@@ -88,7 +88,7 @@ quantize 1 "is empty" "$source" "$work/empty"
 tokens "$work/long" 2 257 128 1
 quantize 1 "longer than the model's 256 positions" "$source" "$work/long"
 quantize 1 "as an HDF5 file" "$source" "$source/config.json"
-run 1 quantize --model "$source" --tokens "$work/good" --out "$work/made" --threads 1
+expect 0 1 quantize --model "$source" --tokens "$work/good" --out "$work/made" --threads 1
 quantize 1 "made.store.h5:/tokens" "$source" "$work/made.store.h5"
 
 # --- settings ---

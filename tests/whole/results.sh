@@ -140,7 +140,7 @@ python3 -c 'import json, sys; [json.loads(line) for line in sys.stdin]' <"$work/
 
 # --- plan and inspect ---
 
-run 1 plan --model "$GOLDEN/llama" --ranks 1,8,64 --samples 128 --length 256 --json >"$work/stdout"
+must 1 plan --model "$GOLDEN/llama" --ranks 1,8,64 --samples 128 --length 256 --json
 awk -F'[:,]' '{ ranks = ranks $2 " "; bad += NR > 1 && $4 > last; last = $4 } END { exit !(ranks == "1 8 64 " && last > 0 && !bad) }' \
   "$work/stdout" || { cat "$work/stdout"; fail "plan: more ranks take more memory each"; }
 kind() { # kind PATH KIND

@@ -3,7 +3,7 @@
 . "$(dirname "$0")/common.sh"
 tokens "$work/tokens" 512 64 "$(vocabulary llama)" 7
 job=(quantize --model "$GOLDEN/llama" --tokens "$work/tokens" --threads 1)
-run 1 "${job[@]}" --out "$work/whole"
+expect 0 1 "${job[@]}" --out "$work/whole"
 
 # activations saved before block 2, of a store that is gone
 : >"$work/err"

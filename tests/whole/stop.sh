@@ -5,7 +5,7 @@
 tokens "$work/tokens" 512 64 "$(vocabulary llama)" 7
 job=(quantize --model "$GOLDEN/llama" --tokens "$work/tokens" --threads 1)
 
-run 1 "${job[@]}" --out "$work/whole"
+expect 0 1 "${job[@]}" --out "$work/whole"
 
 # To one of the ranks, as a person would, or to mpirun, which passes SIGUSR1 on to all.
 stop_with() { # stop_with SIGNAL RANKS TO
