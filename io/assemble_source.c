@@ -1,5 +1,4 @@
 /* Does the store belong to the checkpoint? */
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,17 +12,10 @@ static bool has_layer_shape(const struct sq_tensor *tensor, const struct sq_stor
            tensor->shape[1] == layer->in_features;
 }
 
-static const struct sq_tensor *find_part(const struct sq_checkpoint *checkpoint, const char *prefix, const char *part)
-{
-    char name[1024];
-    int length = snprintf(name, sizeof name, "%s.%s", prefix, part);
-    return length < (int)sizeof name ? sq_checkpoint_find(checkpoint, name) : NULL;
-}
-
 const struct sq_tensor *sq_assemble_find_source(const struct sq_checkpoint *checkpoint,
                                                 const struct sq_store_layer *layer)
 {
-    const struct sq_tensor *weight = find_part(checkpoint, layer->name, "weight");
+    const struct sq_tensor *weight = sq_checkpoint_find_part(checkpoint, layer->name, "weight");
     return weight && has_layer_shape(weight, layer) ? weight : NULL;
 }
 
@@ -37,7 +29,7 @@ static enum sq_status check_layer(const struct sq_checkpoint *checkpoint, const 
         return SQ_ERR_INPUT;
     }
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        if (!find_part(checkpoint, layer->name, parts[i])) continue;
+        if (!sq_checkpoint_find_part(checkpoint, layer->name, parts[i])) continue;
         sq_error("%s: already has %s.%s", folder, layer->name, parts[i]);
         return SQ_ERR_INPUT;
     }

@@ -41,6 +41,10 @@ int64_t sq_checkpoint_n_tensors(const struct sq_checkpoint *checkpoint);
 const struct sq_tensor *sq_checkpoint_tensor(const struct sq_checkpoint *checkpoint, int64_t index);
 const struct sq_tensor *sq_checkpoint_find(const struct sq_checkpoint *checkpoint, const char *name);
 
+/* As find, of "prefix.part". */
+const struct sq_tensor *sq_checkpoint_find_part(const struct sq_checkpoint *checkpoint, const char *prefix,
+                                                const char *part);
+
 /* As find, but absence or another shape is SQ_ERR_INPUT with one message naming folder, tensor and both shapes;
  * the dtype must be F32, F16 or BF16. */
 enum sq_status sq_checkpoint_require(const struct sq_checkpoint *checkpoint, const char *name, int n_dims,

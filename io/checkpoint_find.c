@@ -38,6 +38,14 @@ const struct sq_tensor *sq_checkpoint_find(const struct sq_checkpoint *checkpoin
     return NULL;
 }
 
+const struct sq_tensor *sq_checkpoint_find_part(const struct sq_checkpoint *checkpoint, const char *prefix,
+                                                const char *part)
+{
+    char name[1024];
+    int length = snprintf(name, sizeof name, "%s.%s", prefix, part);
+    return length < (int)sizeof name ? sq_checkpoint_find(checkpoint, name) : NULL;
+}
+
 #define SHAPE_TEXT (SQ_TENSOR_MAX_DIMS * 22 + 3)
 
 /* "[49152, 576]" */

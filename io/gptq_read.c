@@ -7,7 +7,6 @@
  *
  *   W[n, k] = scales[g_idx[k], n] * (code[k, n] - zero[g_idx[k], n]) */
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -34,13 +33,6 @@ struct gptq_workspace {
     uint8_t *codes;  /* [TILE columns, TILE rows] */
     float *values;   /* the same */
 };
-
-static const struct sq_tensor *find_part(const struct sq_checkpoint *checkpoint, const char *prefix, const char *part)
-{
-    char name[1024];
-    int length = snprintf(name, sizeof name, "%s.%s", prefix, part);
-    return length < (int)sizeof name ? sq_checkpoint_find(checkpoint, name) : NULL;
-}
 
 static bool has_shape(const struct sq_tensor *tensor, enum sq_dtype dtype, int n_dims, int64_t rows, int64_t columns)
 {
@@ -132,10 +124,10 @@ static enum sq_status find_layer(const struct sq_checkpoint *checkpoint, const c
 {
     struct gptq_layer layer = {.folder = sq_checkpoint_folder(checkpoint),
                                .prefix = prefix,
-                               .qweight = find_part(checkpoint, prefix, "qweight"),
-                               .qzeros = find_part(checkpoint, prefix, "qzeros"),
-                               .scales = find_part(checkpoint, prefix, "scales"),
-                               .g_idx = find_part(checkpoint, prefix, "g_idx"),
+                               .qweight = sq_checkpoint_find_part(checkpoint, prefix, "qweight"),
+                               .qzeros = sq_checkpoint_find_part(checkpoint, prefix, "qzeros"),
+                               .scales = sq_checkpoint_find_part(checkpoint, prefix, "scales"),
+                               .g_idx = sq_checkpoint_find_part(checkpoint, prefix, "g_idx"),
                                .out_features = out_features,
                                .in_features = in_features};
     struct gptq_settings settings;
@@ -160,7 +152,7 @@ enum sq_status sq_checkpoint_check_linear(const struct sq_checkpoint *checkpoint
                                           int64_t out_features, int64_t in_features)
 {
     struct gptq_layer layer;
-    const struct sq_tensor *weight = find_part(checkpoint, prefix, "weight");
+    const struct sq_tensor *weight = sq_checkpoint_find_part(checkpoint, prefix, "weight");
     if (!weight) return find_layer(checkpoint, prefix, out_features, in_features, &layer);
     return sq_checkpoint_require(checkpoint, weight->name, 2, (const int64_t[]){out_features, in_features}, &weight);
 }
@@ -299,7 +291,7 @@ enum sq_status sq_checkpoint_read_linear(const struct sq_checkpoint *checkpoint,
                  (long long)row, (long long)(row + rows - 1), prefix, (long long)out_features);
         return SQ_ERR_INPUT;
     }
-    const struct sq_tensor *weight = find_part(checkpoint, prefix, "weight");
+    const struct sq_tensor *weight = sq_checkpoint_find_part(checkpoint, prefix, "weight");
     if (weight) {
         SQ_TRY(
             sq_checkpoint_require(checkpoint, weight->name, 2, (const int64_t[]){out_features, in_features}, &weight));

@@ -41,8 +41,9 @@ static float *make_hessian(const struct sq_comm *comm, int root, int n_threads, 
     float *h = calloc(N * N, sizeof *h);
     assert_int_equal(sq_backend_create_cpu(n_threads, &backend), SQ_OK);
     assert_int_equal(sq_hessian_create(backend, N + 30, &workspace), SQ_OK);
-    assert_int_equal(
-        sq_hessian_make(backend, comm, root, &shards, LENGTH, x, &workspace, sq_matrix_view(h, SQ_F32, N, N)), SQ_OK);
+    assert_int_equal(sq_hessian_make(backend, comm, root, "a layer", &shards, LENGTH, x, &workspace,
+                                     sq_matrix_view(h, SQ_F32, N, N)),
+                     SQ_OK);
     sq_hessian_destroy(backend, &workspace);
     backend->ops->destroy(backend);
     free(x.data);

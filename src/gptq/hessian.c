@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/memory.h"
 
 #define PANEL SQ_HESSIAN_PANEL
@@ -260,7 +261,7 @@ static enum sq_status make_slice(struct making *making, const struct sq_comm *co
     return sq_comm_agree(comm, status);
 }
 
-enum sq_status sq_hessian_make(struct sq_backend *backend, const struct sq_comm *comm, int root,
+enum sq_status sq_hessian_make(struct sq_backend *backend, const struct sq_comm *comm, int root, const char *layer,
                                const struct sq_shards *shards, int64_t length, struct sq_matrix x,
                                struct sq_hessian_workspace *workspace, struct sq_matrix hessian)
 {
@@ -271,7 +272,10 @@ enum sq_status sq_hessian_make(struct sq_backend *backend, const struct sq_comm 
                             .workspace = workspace,
                             .hessian = hessian,
                             .to_mean = 2.0 / ((double)shards->n_samples * (double)length)};
-    SQ_TRY(sq_comm_agree(comm, local_exponents(&making)));
+    enum sq_status status = sq_comm_agree(comm, local_exponents(&making));
+    if (status == SQ_ERR_NUMERIC && comm->rank == 0)
+        sq_error("the inputs of %s are too large: their Hessian is not finite", layer);
+    SQ_TRY(status);
     SQ_TRY(sq_comm_max_i64(comm, workspace->exponents, x.cols));
     make_scales(workspace, x.cols, shards->n_shards);
     for (int64_t first = 0; first < n_panels(x.cols); first += making.n_panels) {

@@ -37,9 +37,9 @@ size_t sq_hessian_bytes(int64_t n_max, int n_workers);
 
 /* x [local tokens, n], F32 or BF16: the inputs of this rank's samples, `length` tokens each, in the order of samples.
  * hessian F32 [n, n], full and symmetric, out: on every rank (root -1) or on root alone (elsewhere left undefined).
- * Collective on comm; the same bits for any number of ranks and workers. SQ_ERR_NUMERIC, without a message, when X'X is
- * not finite in f32: the caller knows whose inputs they are. */
-enum sq_status sq_hessian_make(struct sq_backend *backend, const struct sq_comm *comm, int root,
+ * Collective on comm; the same bits for any number of ranks and workers. SQ_ERR_NUMERIC when X'X is
+ * not finite in f32; layer: one of the group, for that message. */
+enum sq_status sq_hessian_make(struct sq_backend *backend, const struct sq_comm *comm, int root, const char *layer,
                                const struct sq_shards *shards, int64_t length, struct sq_matrix x,
                                struct sq_hessian_workspace *workspace, struct sq_matrix hessian) SQ_MUST_CHECK;
 

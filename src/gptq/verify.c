@@ -1,6 +1,5 @@
 #include "gptq/verify.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -98,9 +97,7 @@ static enum sq_status measure_layer(struct verification *v, double *error_p)
 
 static bool is_packed(const struct verification *v, const struct sq_linear *linear)
 {
-    char name[1024]; /* longer names do not come from a model that has been opened */
-    snprintf(name, sizeof name, "%s.weight", linear->name);
-    return !sq_checkpoint_find(v->quantized, name);
+    return !sq_checkpoint_find_part(v->quantized, linear->name, "weight");
 }
 
 static enum sq_status verify_group(struct verification *v, int block, int group, sq_verify_fn *show, void *context)
@@ -113,12 +110,8 @@ static enum sq_status verify_group(struct verification *v, int block, int group,
     if (any_packed) {
         int64_t n = sq_model_linear(v->model, first)->in_features;
         v->hessian = sq_matrix_view(v->hessian.data, SQ_F32, n, n);
-        enum sq_status status = sq_hessian_make(v->backend, v->world, -1, &v->shards, v->tokens.length,
-                                                sq_forward_group_input(v->forward), &v->workspace, v->hessian);
-        if (status == SQ_ERR_NUMERIC && v->world->rank == 0)
-            sq_error("the inputs of %s are too large: their Hessian is not finite",
-                     sq_model_linear(v->model, first)->name);
-        SQ_TRY(status);
+        SQ_TRY(sq_hessian_make(v->backend, v->world, -1, sq_model_linear(v->model, first)->name, &v->shards,
+                               v->tokens.length, sq_forward_group_input(v->forward), &v->workspace, v->hessian));
     }
     for (int i = 0; i < count; i++) {
         v->linear = sq_model_linear(v->model, first + i);
