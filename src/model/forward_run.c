@@ -20,7 +20,7 @@ static struct sq_matrix slot_of(const struct sample *sample, int slot)
     char *data = sample->scratch;
     for (int area = 0; area < place->area; area++)
         data += length * forward->map.scratch_stride[area];
-    int64_t stride = forward->map.scratch_stride[place->area] / (int64_t)sq_dtype_size(place->dtype);
+    int64_t stride = place->stride / (int64_t)sq_dtype_size(place->dtype);
     return (struct sq_matrix){data, place->dtype, length, place->width, stride};
 }
 

@@ -47,12 +47,18 @@ static struct liveness find_liveness(const struct sq_program *block)
     return live;
 }
 
-static int64_t row_bytes(const struct sq_slot_place *place)
+static int64_t row_bytes(int64_t width, enum sq_dtype dtype)
 {
-    return (place->width * (int64_t)sq_dtype_size(place->dtype) + 63) / 64 * 64;
+    return (width * (int64_t)sq_dtype_size(dtype) + 63) / 64 * 64;
 }
 
-/* The first area of the slot's kind in which nothing clashes with it, or a new one. */
+/* Whether two slots may not share an area. */
+static bool is_apart(const struct sq_slot_place *a, const struct sq_slot_place *b, bool clash)
+{
+    return a->is_persistent == b->is_persistent && (clash || (a->is_persistent && a->stride != b->stride));
+}
+
+/* The first area of the slot's kind that it may share, or a new one. */
 static void put(struct sq_slot_map *map, int slot, slot_set clashes)
 {
     struct sq_slot_place *place = &map->places[slot];
@@ -60,13 +66,13 @@ static void put(struct sq_slot_map *map, int slot, slot_set clashes)
     int *n_areas = place->is_persistent ? &map->n_persistent : &map->n_scratch;
     slot_set taken = 0; /* areas */
     for (int other = 0; other < slot; other++)
-        if (map->places[other].is_persistent == place->is_persistent && (clashes >> other & 1u))
+        if (is_apart(place, &map->places[other], clashes >> other & 1u))
             taken |= (slot_set)1 << map->places[other].area;
     int area = 0;
     while (taken >> area & 1u)
         area++;
     if (area == *n_areas) strides[(*n_areas)++] = 0;
-    if (strides[area] < row_bytes(place)) strides[area] = row_bytes(place);
+    if (strides[area] < place->stride) strides[area] = place->stride;
     place->area = area;
 }
 
@@ -77,9 +83,12 @@ void sq_slot_map_make(const struct sq_architecture *architecture, const struct s
     *map = (struct sq_slot_map){.n_slots = architecture->n_slots};
     for (int i = 0; i < map->n_slots; i++) {
         const struct sq_slot *slot = &architecture->slots[i];
+        enum sq_dtype dtype = slot->is_f32 ? SQ_F32 : compute;
+        int64_t width = sq_width_value(dims, slot->width);
         map->places[i] = (struct sq_slot_place){.is_persistent = live.persistent >> i & 1u,
-                                                .width = sq_width_value(dims, slot->width),
-                                                .dtype = slot->is_f32 ? SQ_F32 : compute};
+                                                .width = width,
+                                                .stride = row_bytes(width, dtype),
+                                                .dtype = dtype};
         /* the residual stream is alive everywhere, and dense: it is what the state file keeps */
         put(map, i, live.clashes[i] | 1u);
     }

@@ -12,13 +12,15 @@ struct sq_slot_place {
     bool is_persistent; /* one row per token of every sample; else one row per token of one sample */
     int area;           /* which of the persistent, or of the scratch, areas */
     int64_t width;      /* entries of a row */
+    int64_t stride;     /* bytes from one token's row to the next: the row rounded up to 64 */
     enum sq_dtype dtype;
 };
 
 struct sq_slot_map {
     struct sq_slot_place places[SQ_MAX_SLOTS];
     int n_slots;
-    /* Bytes from one token's row to the next, per area; multiples of 64. Persistent area 0 is the residual stream. */
+    /* Bytes per token of every area: the widest slot's stride. All slots of a persistent area have this stride, so that
+     * samples at different steps do not overlap. Persistent area 0 is the residual stream. */
     int64_t persistent_stride[SQ_MAX_SLOTS], scratch_stride[SQ_MAX_SLOTS];
     int n_persistent, n_scratch;
 };
