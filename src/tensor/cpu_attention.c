@@ -41,13 +41,22 @@ static int64_t at_most(int64_t value, int64_t bound)
     return value > bound ? bound : value;
 }
 
-/* Turns row i of the scores of keys [first_key, first_key + n) into weights exp(score - max), zero where the mask is.
- */
+/* weights = exp(scale score - max), n of them; returns their sum. */
+static float weigh(const struct block *block, float *scores, int64_t n, float max, void *weights)
+{
+    const struct sq_forward_kernels *kernels = block->cpu->forward;
+    if (block->v.dtype == SQ_BF16) return kernels->exp_sum_bf16(scores, n, block->shape->scale, max, weights);
+    return kernels->exp_sum(scores, n, block->shape->scale, max); /* in place: weights are the scores' memory */
+}
+
+/* Row i of the scores of keys [first_key, first_key + n) becomes weights exp(score - max), zero where the mask is. */
 static void weigh_row(struct block *block, int64_t i, int64_t first_key, int64_t n)
 {
     const struct sq_forward_kernels *kernels = block->cpu->forward;
     const struct sq_attention *shape = block->shape;
+    int64_t size = (int64_t)sq_dtype_size(block->v.dtype);
     float *scores = block->scores + i * SCORE_STRIDE;
+    char *weights = (char *)block->weights + i * SCORE_STRIDE * size;
     int64_t position = block->first_query + i;
     int64_t end = at_most(position + 1 - first_key, n);
     int64_t begin = shape->window ? at_least(position - shape->window + 1 - first_key, 0) : 0;
@@ -59,13 +68,12 @@ static void weigh_row(struct block *block, int64_t i, int64_t first_key, int64_t
             block->total[i] *= factor;
             block->max[i] = top;
         }
-        block->total[i] += kernels->exp_sum(scores + begin, end - begin, shape->scale, block->max[i]);
+        block->total[i] += weigh(block, scores + begin, end - begin, block->max[i], weights + begin * size);
     }
     begin = at_most(begin, n);
     end = at_least(end, begin);
-    memset(scores, 0, (size_t)begin * sizeof *scores);
-    memset(scores + end, 0, (size_t)(n - end) * sizeof *scores);
-    if (block->v.dtype == SQ_BF16) kernels->narrow(scores, n, (uint16_t *)block->weights + i * SCORE_STRIDE);
+    memset(weights, 0, (size_t)(begin * size));
+    memset(weights + end * size, 0, (size_t)((n - end) * size));
 }
 
 static enum sq_status attend_tile(struct block *block, int64_t first_key, int64_t n)

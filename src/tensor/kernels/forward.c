@@ -224,6 +224,26 @@ static float exp_sum(float *x, int64_t n, float factor, float shift)
     return total;
 }
 
+static float exp_sum_bf16(const float *restrict x, int64_t n, float factor, float shift, uint16_t *restrict y)
+{
+    float lanes[LANES] = {0}, total = 0.0f;
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int j = 0; j < LANES; j++) {
+            float e = exp_one(MADD(x[i + j], factor, -shift));
+            y[i + j] = sq_f32_to_bf16(e);
+            lanes[j] += e;
+        }
+    for (; i < n; i++) {
+        float e = exp_one(MADD(x[i], factor, -shift));
+        y[i] = sq_f32_to_bf16(e);
+        total += e;
+    }
+    for (int j = 0; j < LANES; j++)
+        total += lanes[j];
+    return total;
+}
+
 static float exp_cross(const float *z, const float *other, int64_t n, float shift, float *cross_p)
 {
     float total = 0.0f, cross = 0.0f;
@@ -265,6 +285,7 @@ const struct sq_forward_kernels SQ_KERNEL(sq_forward_kernels) = {
     .rotate_bf16 = rotate_bf16,
     .max = max,
     .exp_sum = exp_sum,
+    .exp_sum_bf16 = exp_sum_bf16,
     .exp_cross = exp_cross,
     .exp_only = exp_only,
 };

@@ -35,6 +35,8 @@ struct sq_forward_kernels {
     /* --- softmax -------------------------------------------------------------------------------------------------- */
     float (*max)(const float *x, int64_t n);                         /* -INFINITY for n = 0 */
     float (*exp_sum)(float *x, int64_t n, float scale, float shift); /* x = exp(x * scale - shift); returns their sum */
+    /* the same into y; the sum is that of the unrounded values */
+    float (*exp_sum_bf16)(const float *x, int64_t n, float scale, float shift, uint16_t *y);
     /* sum of exp(z - shift), and of exp(z - shift) * (z - other) */
     float (*exp_cross)(const float *z, const float *other, int64_t n, float shift, float *cross_p);
     float (*exp_only)(const float *z, int64_t n, float shift); /* sum of exp(z - shift) */
