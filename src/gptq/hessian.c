@@ -15,17 +15,17 @@ static int64_t n_panels(int64_t n)
     return (n + PANEL - 1) / PANEL;
 }
 
-/* Columns [column, column + columns) of the upper triangle: rows [0, rows). */
+/* Rows [row, row + rows) of the lower triangle: columns [0, columns). */
 struct panel {
-    int64_t column, columns, rows;
+    int64_t row, rows, columns;
     int64_t offset; /* of its first element, when the panels stand one after another */
 };
 
 static struct panel panel_at(int64_t n, int64_t p)
 {
-    struct panel panel = {.column = p * PANEL, .offset = PANEL * PANEL * (p * (p + 1) / 2)};
-    panel.columns = n - panel.column < PANEL ? n - panel.column : PANEL;
-    panel.rows = panel.column + panel.columns;
+    struct panel panel = {.row = p * PANEL, .offset = PANEL * PANEL * (p * (p + 1) / 2)};
+    panel.rows = n - panel.row < PANEL ? n - panel.row : PANEL;
+    panel.columns = panel.row + panel.rows;
     return panel;
 }
 
@@ -41,7 +41,7 @@ static int64_t slice_panels(int64_t n, int64_t first)
 /* Elements of the largest product of one worker. */
 static int64_t product_elements(int64_t n_max)
 {
-    return (n_max < SQ_HESSIAN_ROWS ? n_max : SQ_HESSIAN_ROWS) * (n_max < PANEL ? n_max : PANEL);
+    return (n_max < SQ_HESSIAN_COLUMNS ? n_max : SQ_HESSIAN_COLUMNS) * (n_max < PANEL ? n_max : PANEL);
 }
 
 /* Elements of the largest slice. */
@@ -190,23 +190,22 @@ static struct sq_matrix panel_sums(const struct making *making, const struct pan
     return sq_matrix_view(making->workspace->sums + panel->offset - first, SQ_I64, panel->rows, panel->columns);
 }
 
-/* Rows [row, row + rows) of a panel, over this rank's shards; product and sums stay in the worker's cache. */
-static enum sq_status sum_block(const struct making *making, const struct panel *panel, int64_t row, int64_t rows,
+/* Columns [col, col + cols) of a panel, over this rank's shards; product and sums stay in the worker's cache. */
+static enum sq_status sum_block(const struct making *making, const struct panel *panel, int64_t col, int64_t cols,
                                 int worker)
 {
     const struct sq_backend_ops *ops = making->backend->ops;
     const struct sq_range mine = making->shards->mine;
     struct sq_hessian_workspace *w = making->workspace;
-    struct sq_matrix sums = sq_matrix_part(panel_sums(making, panel), row, rows, 0, panel->columns);
+    struct sq_matrix sums = sq_matrix_part(panel_sums(making, panel), 0, panel->rows, col, cols);
     struct sq_matrix product =
-        sq_matrix_view(w->products + worker * product_elements(w->n_max), SQ_F32, rows, panel->columns);
-    memset(sums.data, 0, (size_t)(rows * panel->columns) * sizeof(int64_t));
+        sq_matrix_view(w->products + worker * product_elements(w->n_max), SQ_F32, panel->rows, cols);
     for (int64_t s = mine.first; s < mine.first + mine.count; s++) {
         struct sq_matrix x = shard_rows(making, s);
         if (x.rows == 0) continue;
-        SQ_TRY(ops->gram(making->backend, sq_matrix_part(x, 0, x.rows, row, rows),
-                         sq_matrix_part(x, 0, x.rows, panel->column, panel->columns), product));
-        SQ_TRY(ops->fixed_add(making->backend, product, w->scale_down + row, w->scale_down + panel->column, sums));
+        SQ_TRY(ops->gram(making->backend, sq_matrix_part(x, 0, x.rows, panel->row, panel->rows),
+                         sq_matrix_part(x, 0, x.rows, col, cols), product));
+        SQ_TRY(ops->fixed_add(making->backend, product, w->scale_down + panel->row, w->scale_down + col, sums));
     }
     return SQ_OK;
 }
@@ -215,20 +214,21 @@ static enum sq_status sum_panel(void *context, int64_t index, int worker)
 {
     const struct making *making = context;
     struct panel panel = item_panel(making, index);
-    for (int64_t row = 0; row < panel.rows; row += SQ_HESSIAN_ROWS) {
-        int64_t left = panel.rows - row;
-        SQ_TRY(sum_block(making, &panel, row, left < SQ_HESSIAN_ROWS ? left : SQ_HESSIAN_ROWS, worker));
+    memset(panel_sums(making, &panel).data, 0, (size_t)(panel.rows * panel.columns) * sizeof(int64_t));
+    for (int64_t col = 0; col < panel.columns; col += SQ_HESSIAN_COLUMNS) {
+        int64_t left = panel.columns - col;
+        SQ_TRY(sum_block(making, &panel, col, left < SQ_HESSIAN_COLUMNS ? left : SQ_HESSIAN_COLUMNS, worker));
     }
     return SQ_OK;
 }
 
-/* The lower triangle's share of the panel. */
+/* The upper triangle's share of the panel. */
 static void mirror(struct sq_matrix h, const struct panel *panel)
 {
     float *values = h.data;
-    for (int64_t i = 0; i < panel->rows; i++)
-        for (int64_t j = panel->column; j < panel->rows; j++)
-            if (i < j) values[j * h.stride + i] = values[i * h.stride + j];
+    for (int64_t j = 0; j < panel->columns; j++)
+        for (int64_t i = panel->row; i < panel->columns; i++)
+            if (j < i) values[j * h.stride + i] = values[i * h.stride + j];
 }
 
 static enum sq_status get_panel(void *context, int64_t index, int worker)
@@ -236,13 +236,12 @@ static enum sq_status get_panel(void *context, int64_t index, int worker)
     const struct making *making = context;
     struct sq_hessian_workspace *w = making->workspace;
     struct panel panel = item_panel(making, index);
-    double column_scale[PANEL];
+    double row_scale[PANEL];
     (void)worker;
-    for (int64_t j = 0; j < panel.columns; j++)
-        column_scale[j] = w->scale_up[panel.column + j] * making->to_mean;
-    SQ_TRY(
-        making->backend->ops->fixed_get(making->backend, panel_sums(making, &panel), w->scale_up, column_scale,
-                                        sq_matrix_part(making->hessian, 0, panel.rows, panel.column, panel.columns)));
+    for (int64_t i = 0; i < panel.rows; i++)
+        row_scale[i] = w->scale_up[panel.row + i] * making->to_mean;
+    SQ_TRY(making->backend->ops->fixed_get(making->backend, panel_sums(making, &panel), row_scale, w->scale_up,
+                                           sq_matrix_part(making->hessian, panel.row, panel.rows, 0, panel.columns)));
     mirror(making->hessian, &panel);
     return SQ_OK;
 }

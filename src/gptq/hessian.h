@@ -4,8 +4,8 @@
  * and with it the number of ranks and workers, cannot matter. Column j is scaled by a power of two 2^-e_j >= its
  * largest shard's norm:
  * |(X'X)_ij| <= |x_i| |x_j| (Cauchy-Schwarz), so scaled entries lie in [-1, 1] and get 2^(62 - headroom) steps,
- * headroom = log2 of the number of shards. Only the upper triangle is computed, in panels of columns; slices of panels
- * are reduced one after another, so no second copy of H exists. */
+ * headroom = log2 of the number of shards. Only the lower triangle is computed, in panels of rows; slices of panels are
+ * reduced one after another, so no second copy of H exists. */
 #ifndef SQ_GPTQ_HESSIAN_H
 #define SQ_GPTQ_HESSIAN_H
 
@@ -14,9 +14,10 @@
 #include "mpi/comm.h"
 #include "tensor/backend.h"
 
-/* Columns of a panel, and rows of it that are computed at once; they decide the arithmetic. */
-#define SQ_HESSIAN_PANEL 144
-#define SQ_HESSIAN_ROWS 768
+/* Rows of a panel, and columns of it that are computed at once; they decide the arithmetic. Flat products: transposing
+ * the few rows is cheap, and little lies above the diagonal. */
+#define SQ_HESSIAN_PANEL 96
+#define SQ_HESSIAN_COLUMNS 768
 
 /* Scratch for layers up to n_max inputs. */
 struct sq_hessian_workspace {
@@ -26,7 +27,7 @@ struct sq_hessian_workspace {
     int64_t *exponents; /* [n_workers, n_max] */
     float *scale_down;  /* [n_max] 2^-e_j */
     double *scale_up;   /* [n_max] */
-    float *products;    /* [n_workers, SQ_HESSIAN_ROWS, panel] backend memory */
+    float *products;    /* [n_workers, panel, SQ_HESSIAN_COLUMNS] backend memory */
     int64_t *sums;      /* of one slice, backend memory */
 };
 
