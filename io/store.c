@@ -6,7 +6,6 @@
 
 #include "base/log.h"
 #include "base/memory.h"
-#include "io/codes.h"
 #include "io/store_file.h"
 #include "io/store_private.h"
 
@@ -28,22 +27,17 @@ static enum sq_status read_index(const char *path, const struct expectation *exp
     return SQ_OK;
 }
 
-/* Places of the checksums, and room for one tile of the largest layer. */
+/* Places of the checksums, and room for a run of tiles. */
 static enum sq_status allocate_workspace(struct sq_store *store)
 {
-    int64_t packed = 0, halves = 0, tiles = 0;
+    int64_t tiles = 0;
     const struct sq_store_index *index = &store->index;
     SQ_TRY(sq_alloc("the tiles of a store", index->n_layers, sizeof(int64_t), (void **)&store->first_tile));
     for (int l = 0; l < index->n_layers; l++) {
-        const struct sq_store_layer *layer = &index->layers[l];
-        int64_t row_bytes = sq_codes_row_bytes(layer->in_features, layer->grid.bits);
-        if (row_bytes > packed) packed = row_bytes;
-        if (sq_store_layer_groups(layer) > halves) halves = sq_store_layer_groups(layer);
         store->first_tile[l] = tiles;
-        tiles += sq_store_layer_tiles(layer);
+        tiles += sq_store_layer_tiles(&index->layers[l]);
     }
-    SQ_TRY(sq_alloc("a tile of codes", SQ_STORE_TILE_ROWS * packed, 1, (void **)&store->packed));
-    return sq_alloc("a tile of scales", SQ_STORE_TILE_ROWS * halves, sizeof(uint16_t), (void **)&store->halves);
+    return sq_store_run_alloc(store);
 }
 
 static enum sq_status open_tables(struct sq_store *store)
@@ -148,8 +142,7 @@ void sq_store_close(struct sq_store *store)
     sq_store_index_release(&store->index);
     sq_free(store->path);
     sq_free(store->first_tile);
-    sq_free(store->packed);
-    sq_free(store->halves);
+    sq_store_run_release(store);
     sq_free(store);
 }
 
@@ -179,6 +172,7 @@ enum sq_status sq_store_finish_layers(struct sq_store *store, enum sq_status sta
                                       const struct sq_layer_report *reports)
 {
     const struct sq_comm *comm = &store->comm;
+    if (status == SQ_OK) status = sq_store_run_flush(store);
     if (status == SQ_OK && comm->rank == 0) status = write_reports(store, layers, count, reports);
     SQ_TRY(sq_comm_agree(comm, status));
     /* a mark may reach the disk only after everything that it vouches for */

@@ -78,11 +78,12 @@ const char *sq_store_fingerprint(const struct sq_store *store);
 /* Whether the layer is complete. Local (progress is read once on opening and kept up by sq_store_finish_layers). */
 bool sq_store_is_done(const struct sq_store *store, int layer);
 
-/* Writes tile t (rows [t * 32, ...)) of a layer and its checksum. Local: each tile by one rank. */
+/* Writes tile t (rows [t * 32, ...)) of a layer and its checksum, together with its neighbours: at the latest
+ * sq_store_finish_layers() brings it into the file. Local: each tile by one rank. */
 enum sq_status sq_store_write_tile(struct sq_store *store, int layer, int64_t tile,
                                    const struct sq_store_rows *rows) SQ_MUST_CHECK;
 
-/* Reads tile t of a layer and checks its checksum (SQ_ERR_INPUT naming file, layer and rows). Local. */
+/* Reads tile t of a layer, and ahead, and checks its checksum (SQ_ERR_INPUT naming file, layer and rows). Local. */
 enum sq_status sq_store_read_tile(struct sq_store *store, int layer, int64_t tile,
                                   struct sq_store_rows *rows) SQ_MUST_CHECK;
 

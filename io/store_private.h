@@ -18,6 +18,17 @@ struct sq_store_index {
     struct sq_layer_report *reports; /* [n_layers] */
 };
 
+/* Neighbouring tiles of one layer in memory: read ahead, or still to be written. One access of the file takes them all.
+ */
+struct sq_store_run {
+    int layer;
+    int64_t first, count; /* tiles */
+    bool is_pending;      /* to be written */
+    uint8_t *packed, *zeros;
+    uint16_t *halves; /* scales as stored */
+    uint64_t *hashes;
+};
+
 struct sq_store {
     struct sq_comm comm;
     char *path;
@@ -28,8 +39,7 @@ struct sq_store {
     hid_t file, checksums, reports, progress;
     int open_layer; /* the one whose datasets are open; -1: none */
     hid_t codes, scales, zeros;
-    uint8_t *packed;  /* one tile of the largest layer */
-    uint16_t *halves; /* its scales */
+    struct sq_store_run run;
 };
 
 /* Sizes that follow from a layer. */
@@ -71,6 +81,13 @@ enum sq_status sq_store_check_layers(const char *path, const struct sq_store_ind
                                      const struct sq_store_layer *layers, int n_layers) SQ_MUST_CHECK;
 
 /* --- store_tile.c ------------------------------------------------------------------------------------------------ */
+
+/* Memory for a run of any layer; given back in any state. */
+enum sq_status sq_store_run_alloc(struct sq_store *store) SQ_MUST_CHECK;
+void sq_store_run_release(struct sq_store *store);
+
+/* Writes the tiles that are still in memory. Local. */
+enum sq_status sq_store_run_flush(struct sq_store *store) SQ_MUST_CHECK;
 
 void sq_store_close_layer(struct sq_store *store);
 

@@ -4,8 +4,14 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include <string.h>
+
 #include "base/log.h"
+#include "base/memory.h"
 #include "io/codes.h"
+
+#define RUN_BYTES ((int64_t)1 << 20) /* of packed codes, or one tile */
+#define RUN_TILES 64                 /* at most */
 
 /* A tile's place and sizes. */
 struct tile {
@@ -75,22 +81,132 @@ static enum sq_status open_layer(struct sq_store *store, int l)
     return status;
 }
 
+/* --- runs of tiles ----------------------------------------------------------------------------------------------- */
+
+static int64_t tile_bytes(const struct sq_store_layer *layer)
+{
+    return SQ_STORE_TILE_ROWS * sq_codes_row_bytes(layer->in_features, layer->grid.bits);
+}
+
+static int64_t run_capacity(const struct sq_store_layer *layer)
+{
+    int64_t tiles = RUN_BYTES / tile_bytes(layer);
+    return tiles < 1 ? 1 : tiles < RUN_TILES ? tiles : RUN_TILES;
+}
+
+enum sq_status sq_store_run_alloc(struct sq_store *store)
+{
+    struct sq_store_run *run = &store->run;
+    int64_t bytes = 0, groups = 0;
+    *run = (struct sq_store_run){.layer = -1};
+    for (int l = 0; l < store->index.n_layers; l++) {
+        const struct sq_store_layer *layer = &store->index.layers[l];
+        int64_t tiles = run_capacity(layer), rows = tiles * SQ_STORE_TILE_ROWS;
+        if (tiles * tile_bytes(layer) > bytes) bytes = tiles * tile_bytes(layer);
+        if (rows * sq_store_layer_groups(layer) > groups) groups = rows * sq_store_layer_groups(layer);
+    }
+    SQ_TRY(sq_alloc("tiles of codes", bytes, 1, (void **)&run->packed));
+    SQ_TRY(sq_alloc("tiles of scales", groups, sizeof *run->halves, (void **)&run->halves));
+    SQ_TRY(sq_alloc("tiles of zeros", groups, 1, (void **)&run->zeros));
+    return sq_alloc("checksums of tiles", RUN_TILES, sizeof *run->hashes, (void **)&run->hashes);
+}
+
+void sq_store_run_release(struct sq_store *store)
+{
+    sq_free(store->run.packed);
+    sq_free(store->run.halves);
+    sq_free(store->run.zeros);
+    sq_free(store->run.hashes);
+}
+
+/* Where a tile of the run lies in memory. */
+struct place {
+    uint8_t *packed, *zeros;
+    uint16_t *halves;
+    uint64_t *hash;
+};
+
+static struct place place_of(const struct sq_store *store, const struct tile *tile, int64_t t)
+{
+    const struct sq_store_run *run = &store->run;
+    int64_t slot = t - run->first, groups = slot * SQ_STORE_TILE_ROWS * tile->groups;
+    return (struct place){.packed = run->packed + slot * tile_bytes(tile->layer),
+                          .zeros = run->zeros + groups,
+                          .halves = run->halves + groups,
+                          .hash = run->hashes + slot};
+}
+
+static int64_t run_rows(const struct sq_store *store, const struct tile *first)
+{
+    int64_t rows = store->run.count * SQ_STORE_TILE_ROWS, rest = first->layer->out_features - first->first_row;
+    return rows < rest ? rows : rest;
+}
+
+enum sq_status sq_store_run_flush(struct sq_store *store)
+{
+    struct sq_store_run *run = &store->run;
+    if (!run->is_pending) return SQ_OK;
+    run->is_pending = false;
+    struct tile first = tile_of(store, run->layer, run->first);
+    int64_t rows = run_rows(store, &first);
+    SQ_TRY(open_layer(store, run->layer));
+    SQ_TRY(sq_h5_write_rows(store->codes, H5T_NATIVE_UINT8, first.first_row, rows, run->packed));
+    SQ_TRY(sq_h5_write_rows(store->scales, H5T_NATIVE_UINT16, first.first_row, rows, run->halves));
+    SQ_TRY(sq_h5_write_rows(store->zeros, H5T_NATIVE_UINT8, first.first_row, rows, run->zeros));
+    return sq_h5_write_rows(store->checksums, H5T_NATIVE_UINT64, first.checksum_row, run->count, run->hashes);
+}
+
+/* Tiles from t on, as many as there is room for. */
+static enum sq_status read_run(struct sq_store *store, int layer, int64_t t)
+{
+    struct sq_store_run *run = &store->run;
+    struct tile first = tile_of(store, layer, t);
+    int64_t rest = sq_store_layer_tiles(first.layer) - t, capacity = run_capacity(first.layer);
+    SQ_TRY(sq_store_run_flush(store));
+    run->layer = -1;
+    run->first = t;
+    run->count = rest < capacity ? rest : capacity;
+    int64_t rows = run_rows(store, &first);
+    SQ_TRY(open_layer(store, layer));
+    SQ_TRY(sq_h5_read_rows(store->codes, H5T_NATIVE_UINT8, first.first_row, rows, run->packed));
+    SQ_TRY(sq_h5_read_rows(store->scales, H5T_NATIVE_UINT16, first.first_row, rows, run->halves));
+    SQ_TRY(sq_h5_read_rows(store->zeros, H5T_NATIVE_UINT8, first.first_row, rows, run->zeros));
+    SQ_TRY(sq_h5_read_rows(store->checksums, H5T_NATIVE_UINT64, first.checksum_row, run->count, run->hashes));
+    run->layer = layer; /* only what is whole may be used */
+    return SQ_OK;
+}
+
 /* --- tiles ------------------------------------------------------------------------------------------------------- */
+
+/* Makes tile t the last one of the run that is to be written. */
+static enum sq_status extend_run(struct sq_store *store, int layer, int64_t t)
+{
+    struct sq_store_run *run = &store->run;
+    bool is_next = run->is_pending && run->layer == layer && t == run->first + run->count;
+    if (!is_next || run->count == run_capacity(&store->index.layers[layer])) {
+        SQ_TRY(sq_store_run_flush(store));
+        run->first = t;
+        run->count = 0;
+    }
+    run->layer = layer;
+    run->count++;
+    run->is_pending = true;
+    return SQ_OK;
+}
 
 enum sq_status sq_store_write_tile(struct sq_store *store, int layer, int64_t t, const struct sq_store_rows *rows)
 {
+    SQ_TRY(extend_run(store, layer, t));
     struct tile tile = tile_of(store, layer, t);
+    struct place place = place_of(store, &tile, t);
     int64_t in_features = tile.layer->in_features;
-    SQ_TRY(open_layer(store, layer));
     for (int64_t i = 0; i < tile.rows; i++)
         sq_codes_pack_row(rows->codes + i * in_features, in_features, tile.layer->grid.bits,
-                          store->packed + i * tile.row_bytes);
-    sq_dtype_from_f32(rows->scales, tile.rows * tile.groups, tile.layer->grid.scale_dtype, store->halves);
-    uint64_t hash = tile_hash(&tile, store->packed, store->halves, rows->zeros);
-    SQ_TRY(sq_h5_write_rows(store->codes, H5T_NATIVE_UINT8, tile.first_row, tile.rows, store->packed));
-    SQ_TRY(sq_h5_write_rows(store->scales, H5T_NATIVE_UINT16, tile.first_row, tile.rows, store->halves));
-    SQ_TRY(sq_h5_write_rows(store->zeros, H5T_NATIVE_UINT8, tile.first_row, tile.rows, rows->zeros));
-    return sq_h5_write_rows(store->checksums, H5T_NATIVE_UINT64, tile.checksum_row, 1, &hash);
+                          place.packed + i * tile.row_bytes);
+    sq_dtype_from_f32(rows->scales, tile.rows * tile.groups, tile.layer->grid.scale_dtype, place.halves);
+    memcpy(place.zeros, rows->zeros, (size_t)(tile.rows * tile.groups));
+    *place.hash = tile_hash(&tile, place.packed, place.halves, place.zeros);
+    return SQ_OK;
 }
 
 static enum sq_status check_hash(const struct sq_store *store, const struct tile *tile, uint64_t stored,
@@ -105,18 +221,17 @@ static enum sq_status check_hash(const struct sq_store *store, const struct tile
 
 enum sq_status sq_store_read_tile(struct sq_store *store, int layer, int64_t t, struct sq_store_rows *rows)
 {
+    const struct sq_store_run *run = &store->run;
+    bool is_there = run->layer == layer && !run->is_pending && t >= run->first && t < run->first + run->count;
+    if (!is_there) SQ_TRY(read_run(store, layer, t));
     struct tile tile = tile_of(store, layer, t);
+    struct place place = place_of(store, &tile, t);
     int64_t in_features = tile.layer->in_features;
-    uint64_t hash;
-    SQ_TRY(open_layer(store, layer));
-    SQ_TRY(sq_h5_read_rows(store->codes, H5T_NATIVE_UINT8, tile.first_row, tile.rows, store->packed));
-    SQ_TRY(sq_h5_read_rows(store->scales, H5T_NATIVE_UINT16, tile.first_row, tile.rows, store->halves));
-    SQ_TRY(sq_h5_read_rows(store->zeros, H5T_NATIVE_UINT8, tile.first_row, tile.rows, rows->zeros));
-    SQ_TRY(sq_h5_read_rows(store->checksums, H5T_NATIVE_UINT64, tile.checksum_row, 1, &hash));
-    SQ_TRY(check_hash(store, &tile, hash, tile_hash(&tile, store->packed, store->halves, rows->zeros)));
+    SQ_TRY(check_hash(store, &tile, *place.hash, tile_hash(&tile, place.packed, place.halves, place.zeros)));
     for (int64_t i = 0; i < tile.rows; i++)
-        sq_codes_unpack_row(store->packed + i * tile.row_bytes, in_features, tile.layer->grid.bits,
+        sq_codes_unpack_row(place.packed + i * tile.row_bytes, in_features, tile.layer->grid.bits,
                             rows->codes + i * in_features);
-    sq_dtype_to_f32(tile.layer->grid.scale_dtype, store->halves, tile.rows * tile.groups, rows->scales);
+    memcpy(rows->zeros, place.zeros, (size_t)(tile.rows * tile.groups));
+    sq_dtype_to_f32(tile.layer->grid.scale_dtype, place.halves, tile.rows * tile.groups, rows->scales);
     return SQ_OK;
 }
