@@ -46,15 +46,15 @@ ALWAYS_INLINE void pack(const uint8_t *codes, int64_t n, int bits, uint8_t *pack
 
 ALWAYS_INLINE void unpack(const uint8_t *packed, int64_t n, int bits, uint8_t *codes)
 {
-    uint64_t word = 0;
     for (int64_t j = 0; j + 8 <= n; j += 8) {
+        uint64_t word = 0;
         memcpy(&word, packed, (size_t)bits);
         word = part8(word, bits);
         memcpy(codes + j, &word, 8);
         packed += bits;
     }
     int64_t rest = n % 8;
-    word = 0;
+    uint64_t word = 0;
     memcpy(&word, packed, (size_t)sq_codes_row_bytes(rest, bits));
     word = part8(word, bits);
     memcpy(codes + (n - rest), &word, (size_t)rest);

@@ -2,21 +2,15 @@
 
 #include <string.h>
 
-/* One stream; the words wanted are at words[0], words[stride], ... */
+#include "io/codes.h"
+
+/* At most 32 codes of one stream; the words wanted are at words[0], words[stride], ... */
 static void pack_stream(int bits, int64_t count, const uint8_t *codes, uint32_t *words, int64_t stride)
 {
-    uint64_t pending = 0;
-    int n_pending = 0;
-    int64_t word = 0;
-    for (int64_t i = 0; i < count; i++) {
-        pending |= (uint64_t)codes[i] << n_pending;
-        n_pending += bits;
-        if (n_pending < 32) continue;
-        words[word++ * stride] = (uint32_t)pending;
-        pending >>= 32;
-        n_pending -= 32;
-    }
-    if (n_pending > 0) words[word * stride] = (uint32_t)pending;
+    uint32_t packed[8] = {0};
+    sq_codes_pack_row(codes, count, bits, (uint8_t *)packed);
+    for (int64_t w = 0; w * 32 < count * bits; w++)
+        words[w * stride] = packed[w];
 }
 
 /* Written in runs of 32 codes and 16 streams, so that each row of words is met while it is still in the cache; 32 codes
