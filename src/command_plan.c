@@ -41,6 +41,7 @@ static enum sq_status open_model(struct planning *p)
                                             .n_samples = config->samples,
                                             .length = config->length,
                                             .n_workers = p->backend->n_workers,
+                                            .sizes = p->backend->sizes,
                                             .limit = config->memory_bytes};
     return sq_plan_measure_rates(p->backend, compute, &p->rates);
 }

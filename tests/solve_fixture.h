@@ -112,7 +112,7 @@ static inline enum sq_status fixture_tile(void *context, int64_t index, int work
     const struct fixture_run *run = context;
     int64_t row = index * SQ_SOLVE_ROWS, n = run->layer->n, groups = run->solved->groups;
     int64_t rows = run->layer->rows - row < SQ_SOLVE_ROWS ? run->layer->rows - row : SQ_SOLVE_ROWS;
-    size_t scratch_bytes = (sq_solve_scratch_bytes(run->options, n) + 63) / 64 * 64;
+    size_t scratch_bytes = (sq_solve_scratch_bytes(&run->backend->sizes, run->options, n) + 63) / 64 * 64;
     void *scratch = aligned_alloc(64, scratch_bytes);
     memset(scratch, 0xff, scratch_bytes); /* all NaN: nothing may be read before it is written */
     const struct sq_solve_result *all = &run->solved->result;

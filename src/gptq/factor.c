@@ -8,16 +8,6 @@
 
 #define FIRST_RAISE 0.01 /* the rung above no damping at all */
 
-static int64_t n_tiles(int64_t n)
-{
-    return (n + SQ_FACTOR_TILE - 1) / SQ_FACTOR_TILE;
-}
-
-static int64_t tile_end(int64_t n, int64_t tile)
-{
-    return (tile + 1) * SQ_FACTOR_TILE < n ? (tile + 1) * SQ_FACTOR_TILE : n;
-}
-
 /* --- memory ------------------------------------------------------------------------------------------------------ */
 
 size_t sq_factor_bytes(int64_t n_max)
@@ -120,14 +110,25 @@ static enum sq_status find_order(enum sq_order order, const float *diagonal, str
 struct cholesky {
     struct sq_backend *backend;
     const struct sq_factor *factor;
+    int64_t edge;        /* of a tile */
     const float *pivots; /* L's diagonal, in the backend's memory */
     int64_t step;        /* the tile column in work */
 };
 
-static struct sq_matrix tile_of(const struct sq_factor *factor, int64_t i, int64_t j)
+static int64_t n_tiles(const struct cholesky *c)
 {
-    int64_t row = i * SQ_FACTOR_TILE, col = j * SQ_FACTOR_TILE;
-    return sq_matrix_part(factor->unit, row, tile_end(factor->n, i) - row, col, tile_end(factor->n, j) - col);
+    return (c->factor->n + c->edge - 1) / c->edge;
+}
+
+static int64_t tile_end(const struct cholesky *c, int64_t tile)
+{
+    return (tile + 1) * c->edge < c->factor->n ? (tile + 1) * c->edge : c->factor->n;
+}
+
+static struct sq_matrix tile_of(const struct cholesky *c, int64_t i, int64_t j)
+{
+    int64_t row = i * c->edge, col = j * c->edge;
+    return sq_matrix_part(c->factor->unit, row, tile_end(c, i) - row, col, tile_end(c, j) - col);
 }
 
 static enum sq_status arrange_item(void *context, int64_t index, int worker)
@@ -135,17 +136,16 @@ static enum sq_status arrange_item(void *context, int64_t index, int worker)
     (void)worker;
     const struct cholesky *c = context;
     const struct sq_factor *factor = c->factor;
-    int64_t row = index * SQ_FACTOR_TILE;
+    int64_t row = index * c->edge;
     return c->backend->ops->solve->arrange(c->backend, factor->hessian, factor->backend_order, (float)factor->ridge,
-                                           !factor->diagonal_only, row, tile_end(factor->n, index) - row, factor->unit);
+                                           !factor->diagonal_only, row, tile_end(c, index) - row, factor->unit);
 }
 
 static enum sq_status panel_item(void *context, int64_t index, int worker)
 {
     (void)worker;
     const struct cholesky *c = context;
-    return c->backend->ops->trsm(c->backend, tile_of(c->factor, c->step, c->step),
-                                 tile_of(c->factor, c->step + 1 + index, c->step));
+    return c->backend->ops->trsm(c->backend, tile_of(c, c->step, c->step), tile_of(c, c->step + 1 + index, c->step));
 }
 
 /* index counts the tiles (i, j), step < j <= i, row by row. */
@@ -157,19 +157,19 @@ static enum sq_status update_item(void *context, int64_t index, int worker)
     for (; index > i; i++)
         index -= i + 1;
     int64_t row = c->step + 1 + i, col = c->step + 1 + index;
-    return c->backend->ops->update(c->backend, tile_of(c->factor, row, c->step), tile_of(c->factor, col, c->step),
-                                   tile_of(c->factor, row, col));
+    return c->backend->ops->update(c->backend, tile_of(c, row, c->step), tile_of(c, col, c->step),
+                                   tile_of(c, row, col));
 }
 
 /* factor->unit: the arranged matrix becomes its Cholesky factor. SQ_ERR_NUMERIC when it is not positive definite. */
 static enum sq_status factorize(struct cholesky *c)
 {
     const struct sq_backend_ops *ops = c->backend->ops;
-    int64_t tiles = n_tiles(c->factor->n);
+    int64_t tiles = n_tiles(c);
     SQ_TRY(ops->parallel(c->backend, tiles, arrange_item, c));
     for (c->step = 0; c->step < tiles; c->step++) {
         int64_t below = tiles - 1 - c->step;
-        SQ_TRY(ops->potrf(c->backend, tile_of(c->factor, c->step, c->step)));
+        SQ_TRY(ops->potrf(c->backend, tile_of(c, c->step, c->step)));
         SQ_TRY(ops->parallel(c->backend, below, panel_item, c));
         SQ_TRY(ops->parallel(c->backend, below * (below + 1) / 2, update_item, c));
     }
@@ -198,9 +198,8 @@ static enum sq_status unit_item(void *context, int64_t index, int worker)
 {
     (void)worker;
     const struct cholesky *c = context;
-    int64_t row = index * SQ_FACTOR_TILE;
-    return c->backend->ops->solve->unit_form(c->backend, c->pivots, row, tile_end(c->factor->n, index) - row,
-                                             c->factor->unit);
+    int64_t row = index * c->edge;
+    return c->backend->ops->solve->unit_form(c->backend, c->pivots, row, tile_end(c, index) - row, c->factor->unit);
 }
 
 /* pivots: host memory for n numbers. */
@@ -213,7 +212,7 @@ static enum sq_status make_unit(struct cholesky *c, float *pivots, struct sq_fac
     float *backend_pivots = (float *)factor->diagonal.data + n;
     SQ_TRY(ops->upload(c->backend, pivots, bytes, backend_pivots));
     c->pivots = backend_pivots;
-    SQ_TRY(ops->parallel(c->backend, n_tiles(n), unit_item, c));
+    SQ_TRY(ops->parallel(c->backend, n_tiles(c), unit_item, c));
     float *variances = pivots + n;
     for (int64_t p = 0; p < n; p++)
         variances[factor->order[p]] = pivots[n - 1 - p] * pivots[n - 1 - p];
@@ -224,7 +223,7 @@ enum sq_status sq_factor_make(struct sq_backend *backend, int64_t n, enum sq_ord
                               struct sq_factor *factor)
 {
     const struct sq_backend_ops *ops = backend->ops;
-    struct cholesky cholesky = {.backend = backend, .factor = factor};
+    struct cholesky cholesky = {.backend = backend, .factor = factor, .edge = backend->sizes.factor_tile};
     void *memory = NULL;
     double mean = 0;
     factor->n = n;

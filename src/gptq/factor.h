@@ -4,9 +4,6 @@
 
 #include "gptq/solve.h"
 
-/* Edge of the tiles of the factorization; decides the arithmetic. */
-#define SQ_FACTOR_TILE 128
-
 /* Allocates a factor for layers up to n_max inputs; reused for every group, released with sq_factor_destroy(). Local.
  */
 enum sq_status sq_factor_create(struct sq_backend *backend, int64_t n_max, struct sq_factor *factor_p) SQ_MUST_CHECK;

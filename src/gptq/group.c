@@ -5,8 +5,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-_Static_assert(SQ_SOLVE_ROWS == SQ_STORE_TILE_ROWS, "a tile of the solver is a tile of the store");
-
 struct sq_group sq_group_at(const struct sq_job *job, int block, int index)
 {
     struct sq_group group = {.block = block, .index = index};
@@ -36,7 +34,7 @@ static enum sq_status make_spread(struct sq_job *job, const struct sq_group *gro
                                                  .layer = layer,
                                                  .grid = job->layers.layers[layer].grid};
     }
-    return sq_spread_make(&job->team, members, n, job->records, spread_p);
+    return sq_spread_make(&job->team, members, n, job->backend->sizes.solve_rows, job->records, spread_p);
 }
 
 /* --- solving ---------------------------------------------------------------------------------------------------------
@@ -67,19 +65,30 @@ static enum sq_status solve_tile(void *context, int64_t index, int worker)
     struct sq_solve_options options = solve_options(job, &tile.member->grid);
     char *scratch = job->scratch + (size_t)worker * job->scratch_stride;
     struct sq_matrix weights = sq_matrix_view(scratch, SQ_F32, tile.rows, linear->in_features);
-    size_t weight_bytes = SQ_SOLVE_ROWS * (size_t)linear->in_features * sizeof(float);
+    size_t weight_bytes = (size_t)(job->backend->sizes.solve_rows * linear->in_features) * sizeof(float);
     SQ_TRY(sq_checkpoint_read_linear(job->checkpoint, linear->name, linear->out_features, linear->in_features, tile.row,
                                      tile.rows, weights.data));
     return sq_solve_tile(job->backend, &job->factor, &options, weights, scratch + weight_bytes, &tile.result);
 }
 
+/* A tile's rows from `row` on, as the store takes and gives them. */
+static struct sq_store_rows rows_from(const struct sq_spread_tile *tile, int64_t row)
+{
+    int64_t cell = row * tile->member->n_groups;
+    return (struct sq_store_rows){.codes = tile->result.codes + row * tile->member->linear->in_features,
+                                  .scales = tile->result.scales + cell,
+                                  .zeros = tile->result.zeros + cell};
+}
+
+/* Each tile of the solver is one or several of the store. */
 static enum sq_status write_tiles(struct sq_job *job, const struct sq_spread *spread)
 {
     for (int64_t t = spread->mine.first; t < spread->mine.first + spread->mine.count; t++) {
         struct sq_spread_tile tile = sq_spread_tile(spread, t);
-        struct sq_store_rows rows = {
-            .codes = tile.result.codes, .scales = tile.result.scales, .zeros = tile.result.zeros};
-        SQ_TRY(sq_store_write_tile(job->store, tile.member->layer, tile.tile, &rows));
+        for (int64_t row = 0; row < tile.rows; row += SQ_STORE_TILE_ROWS) {
+            struct sq_store_rows rows = rows_from(&tile, row);
+            SQ_TRY(sq_store_write_tile(job->store, tile.member->layer, (tile.row + row) / SQ_STORE_TILE_ROWS, &rows));
+        }
     }
     return SQ_OK;
 }
@@ -134,9 +143,10 @@ static enum sq_status read_tiles(struct sq_job *job, const struct sq_spread *spr
 {
     for (int64_t t = spread->mine.first; t < spread->mine.first + spread->mine.count; t++) {
         struct sq_spread_tile tile = sq_spread_tile(spread, t);
-        struct sq_store_rows rows = {
-            .codes = tile.result.codes, .scales = tile.result.scales, .zeros = tile.result.zeros};
-        SQ_TRY(sq_store_read_tile(job->store, tile.member->layer, tile.tile, &rows));
+        for (int64_t row = 0; row < tile.rows; row += SQ_STORE_TILE_ROWS) {
+            struct sq_store_rows rows = rows_from(&tile, row);
+            SQ_TRY(sq_store_read_tile(job->store, tile.member->layer, (tile.row + row) / SQ_STORE_TILE_ROWS, &rows));
+        }
     }
     return SQ_OK;
 }

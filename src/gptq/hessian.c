@@ -6,56 +6,67 @@
 #include "base/log.h"
 #include "base/memory.h"
 
-#define PANEL SQ_HESSIAN_PANEL
-#define SLICE_MAX ((int64_t)10 << 20) /* 80 MB of 64-bit sums at a time, or one panel */
-#define EXPONENT_MIN (-90)            /* smaller norms count as this: the scales stay inside f32 */
+#define EXPONENT_MIN (-90) /* smaller norms count as this: the scales stay inside f32 */
 
-static int64_t n_panels(int64_t n)
-{
-    return (n + PANEL - 1) / PANEL;
-}
-
-/* Rows [row, row + rows) of the lower triangle: columns [0, columns). */
-struct panel {
-    int64_t row, rows, columns;
-    int64_t offset; /* of its first element, when the panels stand one after another */
+/* The upper triangle of a matrix [n, n] in panels of columns, one after another. */
+struct panels {
+    struct sq_sizes sizes;
+    int64_t n;
 };
 
-static struct panel panel_at(int64_t n, int64_t p)
+/* Columns [column, column + columns) of the upper triangle: rows [0, rows). */
+struct panel {
+    int64_t column, columns, rows;
+    int64_t offset; /* of its first element */
+};
+
+static int64_t smaller(int64_t a, int64_t b)
 {
-    struct panel panel = {.row = p * PANEL, .offset = PANEL * PANEL * (p * (p + 1) / 2)};
-    panel.rows = n - panel.row < PANEL ? n - panel.row : PANEL;
-    panel.columns = panel.row + panel.rows;
+    return a < b ? a : b;
+}
+
+static int64_t n_panels(const struct panels *panels)
+{
+    return (panels->n + panels->sizes.hessian_panel - 1) / panels->sizes.hessian_panel;
+}
+
+static struct panel panel_at(const struct panels *panels, int64_t p)
+{
+    int64_t columns = panels->sizes.hessian_panel;
+    struct panel panel = {.column = p * columns, .offset = columns * columns * (p * (p + 1) / 2)};
+    panel.columns = smaller(panels->n - panel.column, columns);
+    panel.rows = panel.column + panel.columns;
     return panel;
 }
 
 /* Panels of the slice that starts with panel `first`. */
-static int64_t slice_panels(int64_t n, int64_t first)
+static int64_t slice_panels(const struct panels *panels, int64_t first)
 {
-    int64_t end = first + 1;
-    while (end < n_panels(n) && panel_at(n, end + 1).offset - panel_at(n, first).offset <= SLICE_MAX)
+    int64_t end = first + 1, start = panel_at(panels, first).offset;
+    while (end < n_panels(panels) && panel_at(panels, end + 1).offset - start <= panels->sizes.hessian_slice)
         end++;
     return end - first;
 }
 
 /* Elements of the largest product of one worker. */
-static int64_t product_elements(int64_t n_max)
+static int64_t product_elements(const struct panels *panels)
 {
-    return (n_max < SQ_HESSIAN_COLUMNS ? n_max : SQ_HESSIAN_COLUMNS) * (n_max < PANEL ? n_max : PANEL);
+    return smaller(panels->n, panels->sizes.hessian_rows) * smaller(panels->n, panels->sizes.hessian_panel);
 }
 
 /* Elements of the largest slice. */
-static int64_t slice_elements(int64_t n)
+static int64_t slice_elements(const struct panels *panels)
 {
-    int64_t all = panel_at(n, n_panels(n)).offset, widest = all - panel_at(n, n_panels(n) - 1).offset;
-    int64_t most = widest > SLICE_MAX ? widest : SLICE_MAX;
-    return all < most ? all : most;
+    int64_t count = n_panels(panels), all = panel_at(panels, count).offset;
+    int64_t widest = all - panel_at(panels, count - 1).offset;
+    return smaller(all, widest > panels->sizes.hessian_slice ? widest : panels->sizes.hessian_slice);
 }
 
-size_t sq_hessian_bytes(int64_t n_max, int n_workers)
+size_t sq_hessian_bytes(const struct sq_sizes *sizes, int64_t n_max, int n_workers)
 {
-    return (size_t)n_max * (16 * (size_t)n_workers + 12) + (size_t)product_elements(n_max) * 4 * (size_t)n_workers +
-           8 * (size_t)slice_elements(n_max);
+    const struct panels panels = {*sizes, n_max};
+    return (size_t)n_max * (16 * (size_t)n_workers + 12) + (size_t)product_elements(&panels) * 4 * (size_t)n_workers +
+           8 * (size_t)slice_elements(&panels);
 }
 
 static enum sq_status alloc_host(const char *what, int64_t count, size_t size, void *pointer_p)
@@ -66,16 +77,18 @@ static enum sq_status alloc_host(const char *what, int64_t count, size_t size, v
 enum sq_status sq_hessian_create(struct sq_backend *backend, int64_t n_max, struct sq_hessian_workspace *workspace_p)
 {
     struct sq_hessian_workspace w = {.n_max = n_max, .n_workers = backend->n_workers};
+    const struct panels panels = {backend->sizes, n_max};
     const char *what = "the Hessian's workspace";
     enum sq_status status = alloc_host(what, n_max * w.n_workers, sizeof *w.squares, &w.squares);
     if (status == SQ_OK) status = alloc_host(what, n_max * w.n_workers, sizeof *w.exponents, &w.exponents);
     if (status == SQ_OK) status = alloc_host(what, n_max, sizeof *w.scale_down, &w.scale_down);
     if (status == SQ_OK) status = alloc_host(what, n_max, sizeof *w.scale_up, &w.scale_up);
     if (status == SQ_OK)
-        status = backend->ops->alloc(
-            backend, what, (size_t)(product_elements(n_max) * w.n_workers) * sizeof *w.products, (void **)&w.products);
+        status =
+            backend->ops->alloc(backend, what, (size_t)(product_elements(&panels) * w.n_workers) * sizeof *w.products,
+                                (void **)&w.products);
     if (status == SQ_OK)
-        status = backend->ops->alloc(backend, what, (size_t)slice_elements(n_max) * sizeof *w.sums, (void **)&w.sums);
+        status = backend->ops->alloc(backend, what, (size_t)slice_elements(&panels) * sizeof *w.sums, (void **)&w.sums);
     if (status != SQ_OK) {
         sq_hessian_destroy(backend, &w);
         return status;
@@ -99,6 +112,7 @@ void sq_hessian_destroy(struct sq_backend *backend, struct sq_hessian_workspace 
 struct making {
     struct sq_backend *backend;
     const struct sq_shards *shards;
+    struct panels panels;
     int64_t length, first_panel, n_panels; /* of the slice */
     struct sq_matrix x;
     struct sq_hessian_workspace *workspace;
@@ -181,31 +195,32 @@ static void make_scales(struct sq_hessian_workspace *w, int64_t n, int64_t n_sha
 /* Item `index` of a slice; the largest panel comes first, so that the workers end together. */
 static struct panel item_panel(const struct making *making, int64_t index)
 {
-    return panel_at(making->x.cols, making->first_panel + making->n_panels - 1 - index);
+    return panel_at(&making->panels, making->first_panel + making->n_panels - 1 - index);
 }
 
 static struct sq_matrix panel_sums(const struct making *making, const struct panel *panel)
 {
-    int64_t first = panel_at(making->x.cols, making->first_panel).offset;
+    int64_t first = panel_at(&making->panels, making->first_panel).offset;
     return sq_matrix_view(making->workspace->sums + panel->offset - first, SQ_I64, panel->rows, panel->columns);
 }
 
-/* Columns [col, col + cols) of a panel, over this rank's shards; product and sums stay in the worker's cache. */
-static enum sq_status sum_block(const struct making *making, const struct panel *panel, int64_t col, int64_t cols,
+/* Rows [row, row + rows) of a panel, over this rank's shards; product and sums stay in the worker's cache. */
+static enum sq_status sum_block(const struct making *making, const struct panel *panel, int64_t row, int64_t rows,
                                 int worker)
 {
     const struct sq_backend_ops *ops = making->backend->ops;
     const struct sq_range mine = making->shards->mine;
     struct sq_hessian_workspace *w = making->workspace;
-    struct sq_matrix sums = sq_matrix_part(panel_sums(making, panel), 0, panel->rows, col, cols);
-    struct sq_matrix product =
-        sq_matrix_view(w->products + worker * product_elements(w->n_max), SQ_F32, panel->rows, cols);
+    int64_t most = product_elements(&(struct panels){making->panels.sizes, w->n_max});
+    struct sq_matrix sums = sq_matrix_part(panel_sums(making, panel), row, rows, 0, panel->columns);
+    struct sq_matrix product = sq_matrix_view(w->products + worker * most, SQ_F32, rows, panel->columns);
+    memset(sums.data, 0, (size_t)(rows * panel->columns) * sizeof(int64_t));
     for (int64_t s = mine.first; s < mine.first + mine.count; s++) {
         struct sq_matrix x = shard_rows(making, s);
         if (x.rows == 0) continue;
-        SQ_TRY(ops->gram(making->backend, sq_matrix_part(x, 0, x.rows, panel->row, panel->rows),
-                         sq_matrix_part(x, 0, x.rows, col, cols), product));
-        SQ_TRY(ops->fixed_add(making->backend, product, w->scale_down + panel->row, w->scale_down + col, sums));
+        SQ_TRY(ops->gram(making->backend, sq_matrix_part(x, 0, x.rows, row, rows),
+                         sq_matrix_part(x, 0, x.rows, panel->column, panel->columns), product));
+        SQ_TRY(ops->fixed_add(making->backend, product, w->scale_down + row, w->scale_down + panel->column, sums));
     }
     return SQ_OK;
 }
@@ -214,21 +229,19 @@ static enum sq_status sum_panel(void *context, int64_t index, int worker)
 {
     const struct making *making = context;
     struct panel panel = item_panel(making, index);
-    memset(panel_sums(making, &panel).data, 0, (size_t)(panel.rows * panel.columns) * sizeof(int64_t));
-    for (int64_t col = 0; col < panel.columns; col += SQ_HESSIAN_COLUMNS) {
-        int64_t left = panel.columns - col;
-        SQ_TRY(sum_block(making, &panel, col, left < SQ_HESSIAN_COLUMNS ? left : SQ_HESSIAN_COLUMNS, worker));
-    }
+    int64_t most = making->panels.sizes.hessian_rows;
+    for (int64_t row = 0; row < panel.rows; row += most)
+        SQ_TRY(sum_block(making, &panel, row, smaller(panel.rows - row, most), worker));
     return SQ_OK;
 }
 
-/* The upper triangle's share of the panel. */
+/* The lower triangle's share of the panel. */
 static void mirror(struct sq_matrix h, const struct panel *panel)
 {
     float *values = h.data;
-    for (int64_t j = 0; j < panel->columns; j++)
-        for (int64_t i = panel->row; i < panel->columns; i++)
-            if (j < i) values[j * h.stride + i] = values[i * h.stride + j];
+    for (int64_t i = 0; i < panel->rows; i++)
+        for (int64_t j = panel->column; j < panel->rows; j++)
+            if (i < j) values[j * h.stride + i] = values[i * h.stride + j];
 }
 
 static enum sq_status get_panel(void *context, int64_t index, int worker)
@@ -236,12 +249,13 @@ static enum sq_status get_panel(void *context, int64_t index, int worker)
     const struct making *making = context;
     struct sq_hessian_workspace *w = making->workspace;
     struct panel panel = item_panel(making, index);
-    double row_scale[PANEL];
+    double column_scale[SQ_HESSIAN_PANEL_MAX];
     (void)worker;
-    for (int64_t i = 0; i < panel.rows; i++)
-        row_scale[i] = w->scale_up[panel.row + i] * making->to_mean;
-    SQ_TRY(making->backend->ops->fixed_get(making->backend, panel_sums(making, &panel), row_scale, w->scale_up,
-                                           sq_matrix_part(making->hessian, panel.row, panel.rows, 0, panel.columns)));
+    for (int64_t j = 0; j < panel.columns; j++)
+        column_scale[j] = w->scale_up[panel.column + j] * making->to_mean;
+    SQ_TRY(
+        making->backend->ops->fixed_get(making->backend, panel_sums(making, &panel), w->scale_up, column_scale,
+                                        sq_matrix_part(making->hessian, 0, panel.rows, panel.column, panel.columns)));
     mirror(making->hessian, &panel);
     return SQ_OK;
 }
@@ -249,9 +263,9 @@ static enum sq_status get_panel(void *context, int64_t index, int worker)
 static enum sq_status make_slice(struct making *making, const struct sq_comm *comm, int root)
 {
     struct sq_backend *backend = making->backend;
-    int64_t *sums = making->workspace->sums, n = making->x.cols;
-    struct panel last = panel_at(n, making->first_panel + making->n_panels - 1);
-    int64_t count = last.offset + last.rows * last.columns - panel_at(n, making->first_panel).offset;
+    int64_t *sums = making->workspace->sums;
+    struct panel last = panel_at(&making->panels, making->first_panel + making->n_panels - 1);
+    int64_t count = last.offset + last.rows * last.columns - panel_at(&making->panels, making->first_panel).offset;
     enum sq_status status;
     SQ_TRY(sq_comm_agree(comm, backend->ops->parallel(backend, making->n_panels, sum_panel, making)));
     status = root < 0 ? sq_comm_sum_i64(comm, sums, count) : sq_comm_reduce_sum_i64(comm, root, sums, count);
@@ -266,6 +280,7 @@ enum sq_status sq_hessian_make(struct sq_backend *backend, const struct sq_comm 
 {
     struct making making = {.backend = backend,
                             .shards = shards,
+                            .panels = {backend->sizes, x.cols},
                             .length = length,
                             .x = x,
                             .workspace = workspace,
@@ -277,9 +292,9 @@ enum sq_status sq_hessian_make(struct sq_backend *backend, const struct sq_comm 
     SQ_TRY(status);
     SQ_TRY(sq_comm_max_i64(comm, workspace->exponents, x.cols));
     make_scales(workspace, x.cols, shards->n_shards);
-    for (int64_t first = 0; first < n_panels(x.cols); first += making.n_panels) {
+    for (int64_t first = 0; first < n_panels(&making.panels); first += making.n_panels) {
         making.first_panel = first;
-        making.n_panels = slice_panels(x.cols, first);
+        making.n_panels = slice_panels(&making.panels, first);
         SQ_TRY(make_slice(&making, comm, root));
     }
     return SQ_OK;

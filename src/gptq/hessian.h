@@ -4,8 +4,8 @@
  * and with it the number of ranks and workers, cannot matter. Column j is scaled by a power of two 2^-e_j >= its
  * largest shard's norm:
  * |(X'X)_ij| <= |x_i| |x_j| (Cauchy-Schwarz), so scaled entries lie in [-1, 1] and get 2^(62 - headroom) steps,
- * headroom = log2 of the number of shards. Only the lower triangle is computed, in panels of rows; slices of panels are
- * reduced one after another, so no second copy of H exists. */
+ * headroom = log2 of the number of shards. Only the upper triangle is computed, in panels of columns; slices of panels
+ * are reduced one after another, so no second copy of H exists. */
 #ifndef SQ_GPTQ_HESSIAN_H
 #define SQ_GPTQ_HESSIAN_H
 
@@ -13,11 +13,6 @@
 #include "gptq/shards.h"
 #include "mpi/comm.h"
 #include "tensor/backend.h"
-
-/* Rows of a panel, and columns of it that are computed at once; they decide the arithmetic. Flat products: transposing
- * the few rows is cheap, and little lies above the diagonal. */
-#define SQ_HESSIAN_PANEL 96
-#define SQ_HESSIAN_COLUMNS 768
 
 /* Scratch for layers up to n_max inputs. */
 struct sq_hessian_workspace {
@@ -27,14 +22,14 @@ struct sq_hessian_workspace {
     int64_t *exponents; /* [n_workers, n_max] */
     float *scale_down;  /* [n_max] 2^-e_j */
     double *scale_up;   /* [n_max] */
-    float *products;    /* [n_workers, panel, SQ_HESSIAN_COLUMNS] backend memory */
+    float *products;    /* [n_workers, rows, columns] of one product, backend memory */
     int64_t *sums;      /* of one slice, backend memory */
 };
 
 enum sq_status sq_hessian_create(struct sq_backend *backend, int64_t n_max,
                                  struct sq_hessian_workspace *workspace_p) SQ_MUST_CHECK;
 void sq_hessian_destroy(struct sq_backend *backend, struct sq_hessian_workspace *workspace);
-size_t sq_hessian_bytes(int64_t n_max, int n_workers);
+size_t sq_hessian_bytes(const struct sq_sizes *sizes, int64_t n_max, int n_workers);
 
 /* x [local tokens, n], F32 or BF16: the inputs of this rank's samples, `length` tokens each, in the order of samples.
  * hessian F32 [n, n], full and symmetric, out: on every rank (root -1) or on root alone (elsewhere left undefined).

@@ -88,6 +88,7 @@ static enum sq_status plan_memory(struct sq_job *job, struct sq_memory_request *
                                           .n_samples = largest[0],
                                           .length = job->tokens.length,
                                           .n_workers = (int)largest[1],
+                                          .sizes = job->backend->sizes,
                                           .limit = -largest[2]};
     bool is_first = job->world->rank == 0;
     SQ_TRY(sq_comm_agree(job->world, is_first ? sq_memory_plan_make(request, &job->memory) : SQ_OK));
@@ -114,8 +115,7 @@ static enum sq_status take_memory(struct sq_job *job, const struct sq_memory_req
     if (status == SQ_OK) status = sq_hessian_create(job->backend, widest, &job->hessian);
     if (status == SQ_OK) status = sq_factor_create(job->backend, widest, &job->factor);
     if (status == SQ_OK)
-        status = sq_alloc("rows of a group of linears", (int64_t)sq_memory_record_bytes(job->model, &job->layers), 1,
-                          &job->records);
+        status = sq_alloc("rows of a group of linears", (int64_t)sq_memory_record_bytes(request), 1, &job->records);
     job->scratch_stride = sq_memory_scratch_bytes(request);
     if (status == SQ_OK)
         status =

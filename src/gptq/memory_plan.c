@@ -17,8 +17,10 @@ int64_t sq_memory_widest_input(const struct sq_model *model, const struct sq_lay
 }
 
 /* 0 for a group of which nothing is quantized. */
-static size_t group_record_bytes(const struct sq_model *model, const struct sq_layers *layers, int block, int group)
+static size_t group_record_bytes(const struct sq_memory_request *request, int block, int group)
 {
+    const struct sq_model *model = request->model;
+    const struct sq_layers *layers = request->layers;
     struct sq_spread_member members[SQ_STEP_MAX];
     int first = 0, n = 0;
     int count = sq_model_group_linears(model, block, group, &first);
@@ -28,17 +30,18 @@ static size_t group_record_bytes(const struct sq_model *model, const struct sq_l
             members[n++] = (struct sq_spread_member){.linear = sq_model_linear(model, first + i),
                                                      .grid = layers->layers[layer].grid};
     }
-    return n ? sq_spread_bytes(members, n) : 0;
+    return n ? sq_spread_bytes(members, n, request->sizes.solve_rows) : 0;
 }
 
-size_t sq_memory_record_bytes(const struct sq_model *model, const struct sq_layers *layers)
+size_t sq_memory_record_bytes(const struct sq_memory_request *request)
 {
     size_t largest = 0;
+    const struct sq_model *model = request->model;
     int n_blocks = (int)sq_model_n_blocks(model);
     for (int block = 0; block <= n_blocks; block++) {
         int n_groups = block < n_blocks ? sq_model_n_groups(model) : 1;
         for (int group = 0; group < n_groups; group++) {
-            size_t bytes = group_record_bytes(model, layers, block, group);
+            size_t bytes = group_record_bytes(request, block, group);
             if (bytes > largest) largest = bytes;
         }
     }
@@ -55,8 +58,8 @@ size_t sq_memory_scratch_bytes(const struct sq_memory_request *request)
                                            .order = request->config->order,
                                            .refine = request->config->refine,
                                            .grid = layer->grid};
-        size_t bytes = sq_solve_scratch_bytes(&options, layer->in_features) +
-                       SQ_SOLVE_ROWS * (size_t)layer->in_features * sizeof(float);
+        size_t bytes = sq_solve_scratch_bytes(&request->sizes, &options, layer->in_features) +
+                       (size_t)(request->sizes.solve_rows * layer->in_features) * sizeof(float);
         if (bytes > largest) largest = bytes;
     }
     return (largest + 63) / 64 * 64;
@@ -89,14 +92,14 @@ enum sq_status sq_memory_plan_make(const struct sq_memory_request *request, stru
 {
     struct sq_forward_bytes forward = sq_forward_predict_bytes(request->model, request->compute, request->length);
     int64_t widest = sq_memory_widest_input(request->model, request->layers);
-    struct sq_memory_plan plan = {.activations = forward.per_sample * request->n_samples,
-                                  .workers = forward.per_worker * request->n_workers,
-                                  .weights = forward.weights,
-                                  .hessian =
-                                      (int64_t)(sq_hessian_bytes(widest, request->n_workers) + sq_factor_bytes(widest)),
-                                  .rows = (int64_t)(sq_memory_record_bytes(request->model, request->layers) +
-                                                    sq_memory_scratch_bytes(request) * (size_t)request->n_workers),
-                                  .tokens = request->n_samples * request->length * (int64_t)sizeof(int32_t)};
+    struct sq_memory_plan plan = {
+        .activations = forward.per_sample * request->n_samples,
+        .workers = forward.per_worker * request->n_workers,
+        .weights = forward.weights,
+        .hessian = (int64_t)(sq_hessian_bytes(&request->sizes, widest, request->n_workers) + sq_factor_bytes(widest)),
+        .rows =
+            (int64_t)(sq_memory_record_bytes(request) + sq_memory_scratch_bytes(request) * (size_t)request->n_workers),
+        .tokens = request->n_samples * request->length * (int64_t)sizeof(int32_t)};
     if (request->config->propagation == SQ_PROPAGATION_ORIGINAL)
         plan.hessian += sq_memory_block_hessians(request->model);
     int64_t fixed = plan.workers + plan.weights + plan.hessian + plan.rows + plan.tokens;

@@ -18,7 +18,8 @@ struct sq_memory_request {
     enum sq_dtype compute;
     int64_t n_samples, length; /* samples of this rank (the largest share) */
     int n_workers;
-    int64_t limit; /* bytes this rank may take; 0: no limit */
+    struct sq_sizes sizes; /* of the backend */
+    int64_t limit;         /* bytes this rank may take; 0: no limit */
 };
 
 /* Bytes by purpose. */
@@ -41,7 +42,7 @@ enum sq_status sq_memory_plan_make(const struct sq_memory_request *request,
  * Local. */
 int64_t sq_memory_widest_input(const struct sq_model *model, const struct sq_layers *layers);
 size_t sq_memory_scratch_bytes(const struct sq_memory_request *request);
-size_t sq_memory_record_bytes(const struct sq_model *model, const struct sq_layers *layers);
+size_t sq_memory_record_bytes(const struct sq_memory_request *request);
 
 /* Bytes of the Hessians of one block kept at once (propagation: original). Local. */
 int64_t sq_memory_block_hessians(const struct sq_model *model);

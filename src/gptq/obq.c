@@ -8,7 +8,7 @@
 #include "gptq/solve_tile.h"
 
 struct obq {
-    int64_t n;
+    int64_t n, lanes;
     double *inverse;       /* [n, n] inverse of the damped Hessian */
     double *remaining;     /* [n, n] the same without the columns already rounded */
     double *row;           /* [n] weights as updated */
@@ -37,8 +37,9 @@ static enum sq_status allocate(const char *what, int64_t count, size_t size, voi
 
 static enum sq_status obq_create(const struct sq_tile *tile, struct obq *o)
 {
-    int64_t n = tile->n, rows = SQ_SOLVE_ROWS;
+    int64_t n = tile->n, rows = tile->lanes;
     o->n = n;
+    o->lanes = rows;
     SQ_TRY(allocate("an inverse", n * n, sizeof(double), &o->inverse));
     SQ_TRY(allocate("an inverse", n * n, sizeof(double), &o->remaining));
     SQ_TRY(allocate("a row", n, sizeof(double), &o->row));
@@ -54,11 +55,10 @@ static enum sq_status obq_download(const struct sq_tile *tile, struct obq *o)
 {
     enum sq_status (*get)(struct sq_backend *, const void *, size_t, void *) = tile->backend->ops->download;
     struct sq_matrix hessian = tile->factor->hessian;
-    size_t row_bytes = (size_t)o->n * sizeof(float),
-           group_bytes = (size_t)(tile->groups * SQ_SOLVE_ROWS) * sizeof(float);
+    size_t row_bytes = (size_t)o->n * sizeof(float), group_bytes = (size_t)(tile->groups * tile->lanes) * sizeof(float);
     for (int64_t i = 0; i < o->n; i++)
         SQ_TRY(get(tile->backend, sq_matrix_part(hessian, i, 1, 0, o->n).data, row_bytes, o->hessian + i * o->n));
-    SQ_TRY(get(tile->backend, tile->weights, row_bytes * SQ_SOLVE_ROWS, o->weights));
+    SQ_TRY(get(tile->backend, tile->weights, row_bytes * (size_t)tile->lanes, o->weights));
     SQ_TRY(get(tile->backend, tile->scales.scale, group_bytes, o->scales));
     return get(tile->backend, tile->scales.zero, group_bytes, o->zeros);
 }
@@ -96,14 +96,14 @@ static void make_inverse(const struct sq_factor *factor, struct obq *o)
 /* code - zero of the weight at column j of row r. */
 static double round_weight(const struct obq *o, const struct sq_grid *grid, int64_t r, int64_t j)
 {
-    int64_t group = j / grid->group_size * SQ_SOLVE_ROWS + r;
+    int64_t group = j / grid->group_size * o->lanes + r;
     double zero = (double)o->zeros[group], centred = nearbyint(o->row[j] / (double)o->scales[group]);
     return fmin(fmax(centred, -zero), sq_grid_max_code(grid) - zero);
 }
 
 static double rounding_error(const struct obq *o, const struct sq_grid *grid, int64_t r, int64_t j)
 {
-    double scale = (double)o->scales[j / grid->group_size * SQ_SOLVE_ROWS + r];
+    double scale = (double)o->scales[j / grid->group_size * o->lanes + r];
     return o->row[j] - scale * round_weight(o, grid, r, j);
 }
 
@@ -128,8 +128,8 @@ static void eliminate(struct obq *o, const struct sq_grid *grid, int64_t r, int6
     int64_t n = o->n;
     const double *row = o->remaining + j * n;
     double error = rounding_error(o, grid, r, j), pivot = row[j];
-    int64_t group = j / grid->group_size * SQ_SOLVE_ROWS + r;
-    o->codes[j * SQ_SOLVE_ROWS + r] = (uint8_t)(round_weight(o, grid, r, j) + (double)o->zeros[group]);
+    int64_t group = j / grid->group_size * o->lanes + r;
+    o->codes[j * o->lanes + r] = (uint8_t)(round_weight(o, grid, r, j) + (double)o->zeros[group]);
     o->done[j] = 1;
     for (int64_t i = 0; i < n; i++) {
         if (o->done[i]) continue;
@@ -145,7 +145,7 @@ static void quantize_row(struct obq *o, const struct sq_grid *grid, int64_t r)
     memcpy(o->remaining, o->inverse, (size_t)(o->n * o->n) * sizeof *o->inverse);
     memset(o->done, 0, (size_t)o->n);
     for (int64_t j = 0; j < o->n; j++)
-        o->row[j] = (double)o->weights[j * SQ_SOLVE_ROWS + r];
+        o->row[j] = (double)o->weights[j * o->lanes + r];
     for (int64_t i = 0; i < o->n; i++)
         eliminate(o, grid, r, cheapest(o, grid, r));
 }
@@ -160,7 +160,7 @@ enum sq_status sq_tile_obq(struct sq_tile *tile)
     make_inverse(tile->factor, &o);
     for (int64_t r = 0; r < tile->rows; r++)
         quantize_row(&o, &tile->options->grid, r);
-    status = tile->backend->ops->upload(tile->backend, o.codes, (size_t)(o.n * SQ_SOLVE_ROWS), tile->codes);
+    status = tile->backend->ops->upload(tile->backend, o.codes, (size_t)(o.n * o.lanes), tile->codes);
 out_release:
     obq_release(&o);
     return status;

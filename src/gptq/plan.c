@@ -111,9 +111,9 @@ static double largest_share(int64_t n, int64_t n_ranks, int64_t n_workers)
 static double predict_seconds(const struct sq_memory_request *request, int n_ranks, int64_t local_samples,
                               const struct sq_plan_rates *rates, const struct sq_plan_work *work)
 {
-    int64_t tiles = 0;
+    int64_t tiles = 0, tile_rows = request->sizes.solve_rows;
     for (int i = 0; i < request->layers->n_layers; i++) {
-        int64_t n = (request->layers->layers[i].out_features + SQ_SOLVE_ROWS - 1) / SQ_SOLVE_ROWS;
+        int64_t n = (request->layers->layers[i].out_features + tile_rows - 1) / tile_rows;
         if (n > tiles) tiles = n;
     }
     double samples =

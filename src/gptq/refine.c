@@ -14,7 +14,7 @@ static enum sq_status descend_span(struct sq_tile *tile, int64_t j, int64_t colu
     struct sq_matrix rows = sq_matrix_part(tile->factor->hessian, j, columns, 0, tile->n);
     struct sq_matrix own = sq_matrix_part(rows, 0, columns, j, columns);
     struct sq_matrix after = sq_matrix_part(rows, 0, columns, j + columns, tile->n - j - columns);
-    int64_t group = j / tile->options->grid.group_size * SQ_SOLVE_ROWS;
+    int64_t group = j / tile->options->grid.group_size * tile->lanes;
     struct sq_descent descent = {.columns = columns,
                                  .hessian = own.data,
                                  .hessian_stride = own.stride,
@@ -23,9 +23,9 @@ static enum sq_status descend_span(struct sq_tile *tile, int64_t j, int64_t colu
                                  .right = tile->parts[2],
                                  .code_products = tile->parts[3],
                                  .centred = tile->centred,
-                                 .weights = sq_tile_columns(tile->weights, j),
-                                 .errors = sq_tile_columns(tile->errors, j),
-                                 .codes = tile->codes + j * SQ_SOLVE_ROWS,
+                                 .weights = sq_tile_columns(tile, tile->weights, j),
+                                 .errors = sq_tile_columns(tile, tile->errors, j),
+                                 .codes = tile->codes + j * tile->lanes,
                                  .scale = tile->scales.scale + group,
                                  .inverse = tile->scales.inverse + group,
                                  .zero = tile->scales.zero + group,
@@ -36,7 +36,7 @@ static enum sq_status descend_span(struct sq_tile *tile, int64_t j, int64_t colu
                                  .after = tile->error};
     SQ_TRY(sq_tile_product(tile, sq_matrix_part(rows, 0, columns, 0, j), tile->errors, false, descent.left));
     SQ_TRY(sq_tile_product(tile, own, descent.errors, false, descent.own));
-    SQ_TRY(sq_tile_product(tile, after, sq_tile_columns(tile->errors, j + columns), false, descent.right));
+    SQ_TRY(sq_tile_product(tile, after, sq_tile_columns(tile, tile->errors, j + columns), false, descent.right));
     SQ_TRY(solve->centre(tile->backend, columns, descent.codes, descent.zero, descent.centred));
     if (whole_group) SQ_TRY(sq_tile_product(tile, own, descent.centred, false, descent.code_products));
     return solve->descend(tile->backend, &descent);
@@ -56,12 +56,12 @@ static enum sq_status refine_round(struct sq_tile *tile)
 {
     const struct sq_solve_ops *solve = tile->backend->ops->solve;
     int64_t group_size = tile->options->grid.group_size;
-    size_t code_bytes = (size_t)(tile->n * SQ_SOLVE_ROWS);
-    size_t scale_bytes = (size_t)(tile->groups * SQ_SOLVE_ROWS) * sizeof(float);
+    size_t code_bytes = (size_t)(tile->n * tile->lanes);
+    size_t scale_bytes = (size_t)(tile->groups * tile->lanes) * sizeof(float);
     SQ_TRY(solve->copy(tile->backend, tile->codes, code_bytes, tile->old_codes));
     SQ_TRY(solve->copy(tile->backend, tile->scales.scale, scale_bytes, tile->old_scale));
-    SQ_TRY(solve->clear(tile->backend, tile->before, SQ_SOLVE_ROWS * sizeof(double)));
-    SQ_TRY(solve->clear(tile->backend, tile->error, SQ_SOLVE_ROWS * sizeof(double)));
+    SQ_TRY(solve->clear(tile->backend, tile->before, (size_t)tile->lanes * sizeof(double)));
+    SQ_TRY(solve->clear(tile->backend, tile->error, (size_t)tile->lanes * sizeof(double)));
     for (int64_t j = 0; j < tile->n; j += group_size)
         SQ_TRY(descend_group(tile, j, j + group_size < tile->n ? j + group_size : tile->n));
     SQ_TRY(solve->keep_better(tile->backend, tile->n, tile->groups, tile->before, tile->old_codes, tile->old_scale,
@@ -73,10 +73,11 @@ static enum sq_status refine_round(struct sq_tile *tile)
 static enum sq_status round_gain(const struct sq_tile *tile, double *gain_p)
 {
     const struct sq_backend_ops *ops = tile->backend->ops;
-    double before[SQ_SOLVE_ROWS], after[SQ_SOLVE_ROWS], sum_before = 0, sum_after = 0;
-    SQ_TRY(ops->download(tile->backend, tile->before, sizeof before, before));
-    SQ_TRY(ops->download(tile->backend, tile->error, sizeof after, after));
-    for (int r = 0; r < SQ_SOLVE_ROWS; r++) {
+    double before[SQ_SOLVE_ROWS_MAX], after[SQ_SOLVE_ROWS_MAX], sum_before = 0, sum_after = 0;
+    size_t bytes = (size_t)tile->lanes * sizeof *before;
+    SQ_TRY(ops->download(tile->backend, tile->before, bytes, before));
+    SQ_TRY(ops->download(tile->backend, tile->error, bytes, after));
+    for (int64_t r = 0; r < tile->lanes; r++) {
         sum_before += before[r];
         sum_after += after[r];
     }

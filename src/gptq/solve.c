@@ -3,10 +3,10 @@
 #include "base/log.h"
 #include "gptq/solve_tile.h"
 
-size_t sq_solve_scratch_bytes(const struct sq_solve_options *options, int64_t n)
+size_t sq_solve_scratch_bytes(const struct sq_sizes *sizes, const struct sq_solve_options *options, int64_t n)
 {
     struct sq_tile tile;
-    return sq_tile_layout(options, n, NULL, &tile);
+    return sq_tile_layout(options, n, sizes->solve_rows, NULL, &tile);
 }
 
 static enum sq_status load_weights(struct sq_tile *tile, struct sq_matrix weights)
@@ -60,7 +60,7 @@ enum sq_status sq_solve_tile(struct sq_backend *backend, const struct sq_factor 
                              struct sq_solve_result *result)
 {
     struct sq_tile tile;
-    sq_tile_layout(options, factor->n, scratch, &tile);
+    sq_tile_layout(options, factor->n, backend->sizes.solve_rows, scratch, &tile);
     tile.backend = backend;
     tile.factor = factor;
     tile.rows = weights.rows;

@@ -9,7 +9,7 @@
 #include "config/config.h"
 #include "tensor/backend.h"
 #include "tensor/grid.h"
-#include "tensor/solve_ops.h" /* SQ_SOLVE_ROWS */
+#include "tensor/solve_ops.h"
 
 /* What a group of linears with one input shares. H f32 [n, n] full and symmetric, *damped* is not applied to it.
  * Filled by sq_factor_make(). */
@@ -50,11 +50,11 @@ struct sq_solve_result {
 };
 
 /* Bytes of scratch that one worker needs for sq_solve_tile(). */
-size_t sq_solve_scratch_bytes(const struct sq_solve_options *options, int64_t n);
+size_t sq_solve_scratch_bytes(const struct sq_sizes *sizes, const struct sq_solve_options *options, int64_t n);
 
-/* Quantizes rows <= SQ_SOLVE_ROWS rows; weights f32 [rows, n] in backend memory (destroyed). scratch: this worker's, in
- * the backend's memory, 64-byte aligned. One worker.
- * SQ_ERR_NUMERIC with a message when weights hold a NaN or infinity. */
+/* Quantizes at most sizes.solve_rows rows; weights f32 [rows, n] in backend memory (destroyed). scratch: this worker's,
+ * in the backend's memory, 64-byte aligned. One worker. SQ_ERR_NUMERIC with a message when weights hold a NaN or
+ * infinity. */
 enum sq_status sq_solve_tile(struct sq_backend *backend, const struct sq_factor *factor,
                              const struct sq_solve_options *options, struct sq_matrix weights, void *scratch,
                              struct sq_solve_result *result) SQ_MUST_CHECK;

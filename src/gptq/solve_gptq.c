@@ -15,7 +15,7 @@ static enum sq_status quantize_block(struct sq_tile *tile, int64_t j, int64_t co
                                     .scales = tile->scales,
                                     .group_size = tile->options->grid.group_size,
                                     .max_code = sq_grid_max_code(&tile->options->grid),
-                                    .errors = sq_tile_columns(tile->errors, j),
+                                    .errors = sq_tile_columns(tile, tile->errors, j),
                                     .codes = tile->codes};
     return tile->backend->ops->solve->quantize(tile->backend, &block);
 }
@@ -43,13 +43,13 @@ static enum sq_status find_group_scales(struct sq_tile *tile, int64_t j, int64_t
 {
     const struct sq_solve_ops *solve = tile->backend->ops->solve;
     const struct sq_grid *grid = &tile->options->grid;
-    int64_t group = j / grid->group_size * SQ_SOLVE_ROWS;
+    int64_t group = j / grid->group_size * tile->lanes;
     struct sq_matrix unit = sq_matrix_part(tile->factor->unit, j, columns, j, columns);
     struct sq_tile_scales scales = {tile->scales.scale + group, tile->scales.inverse + group,
                                     tile->scales.zero + group};
     float *updated = tile->parts[1];
-    SQ_TRY(solve->settle(tile->backend, columns, unit.data, unit.stride, products, sq_tile_columns(tile->weights, j),
-                         updated));
+    SQ_TRY(solve->settle(tile->backend, columns, unit.data, unit.stride, products,
+                         sq_tile_columns(tile, tile->weights, j), updated));
     return solve->find_scales(tile->backend, grid, sq_tile_scale_rule(tile), columns, updated,
                               (const float *)tile->factor->diagonal.data + j, scales);
 }
@@ -64,8 +64,8 @@ static enum sq_status solve_group(struct sq_tile *tile, int64_t first, int64_t e
     for (int64_t j = first; j < end; j += SQ_SOLVE_BLOCK) {
         int64_t columns = block_columns(j, end);
         struct sq_matrix inside = sq_matrix_part(unit, j, columns, first, j - first);
-        float *block_products = sq_tile_columns(products, j - first);
-        SQ_TRY(sq_tile_product(tile, inside, sq_tile_columns(tile->errors, first), true, block_products));
+        float *block_products = sq_tile_columns(tile, products, j - first);
+        SQ_TRY(sq_tile_product(tile, inside, sq_tile_columns(tile, tile->errors, first), true, block_products));
         SQ_TRY(quantize_block(tile, j, columns, block_products));
     }
     return SQ_OK;

@@ -17,12 +17,12 @@ static void *take(char *scratch, size_t *used, int64_t count, size_t size)
     return memory;
 }
 
-size_t sq_tile_layout(const struct sq_solve_options *options, int64_t n, char *scratch, struct sq_tile *tile_p)
+size_t sq_tile_layout(const struct sq_solve_options *options, int64_t n, int64_t rows, char *scratch,
+                      struct sq_tile *tile_p)
 {
-    const int64_t rows = SQ_SOLVE_ROWS;
     int64_t groups = sq_grid_n_groups(&options->grid, n), group_size = options->grid.group_size;
     size_t used = 0;
-    struct sq_tile t = {.options = options, .n = n, .groups = groups};
+    struct sq_tile t = {.options = options, .n = n, .groups = groups, .lanes = rows};
     t.width = larger(SQ_SOLVE_COLUMNS, group_size < n ? group_size : n);
     t.weights = take(scratch, &used, n * rows, sizeof(float));
     t.errors = take(scratch, &used, n * rows, sizeof(float));
@@ -48,13 +48,13 @@ size_t sq_tile_layout(const struct sq_solve_options *options, int64_t n, char *s
 enum sq_status sq_tile_product(const struct sq_tile *tile, struct sq_matrix a, float *x, bool accumulate, float *out)
 {
     const struct sq_backend_ops *ops = tile->backend->ops;
-    struct sq_matrix y = sq_matrix_view(out, SQ_F32, a.rows, SQ_SOLVE_ROWS);
+    struct sq_matrix y = sq_matrix_view(out, SQ_F32, a.rows, tile->lanes);
     if (a.cols == 0 && !accumulate)
-        return ops->solve->clear(tile->backend, out, (size_t)(a.rows * SQ_SOLVE_ROWS) * sizeof *out);
+        return ops->solve->clear(tile->backend, out, (size_t)(a.rows * tile->lanes) * sizeof *out);
     for (int64_t k = 0; k < a.cols; k += PANEL) {
         int64_t columns = a.cols - k < PANEL ? a.cols - k : PANEL;
         struct sq_matrix panel = sq_matrix_part(a, 0, a.rows, k, columns);
-        struct sq_matrix part = sq_matrix_view(sq_tile_columns(x, k), SQ_F32, columns, SQ_SOLVE_ROWS);
+        struct sq_matrix part = sq_matrix_view(sq_tile_columns(tile, x, k), SQ_F32, columns, tile->lanes);
         SQ_TRY(ops->matmul(tile->backend, panel, part, accumulate || k > 0, y));
     }
     return SQ_OK;
@@ -64,10 +64,10 @@ enum sq_status sq_tile_form(const struct sq_tile *tile, float *x, double *sums)
 {
     const struct sq_solve_ops *solve = tile->backend->ops->solve;
     struct sq_matrix hessian = tile->factor->hessian;
-    SQ_TRY(solve->clear(tile->backend, sums, SQ_SOLVE_ROWS * sizeof *sums));
+    SQ_TRY(solve->clear(tile->backend, sums, (size_t)tile->lanes * sizeof *sums));
     for (int64_t j = 0; j < tile->n; j += SQ_SOLVE_BLOCK) {
         int64_t columns = tile->n - j < SQ_SOLVE_BLOCK ? tile->n - j : SQ_SOLVE_BLOCK;
-        float *block = sq_tile_columns(x, j), *before = tile->parts[0], *own = tile->parts[1];
+        float *block = sq_tile_columns(tile, x, j), *before = tile->parts[0], *own = tile->parts[1];
         SQ_TRY(sq_tile_product(tile, sq_matrix_part(hessian, j, columns, 0, j), x, false, before));
         SQ_TRY(sq_tile_product(tile, sq_matrix_part(hessian, j, columns, j, columns), block, false, own));
         SQ_TRY(solve->dot(tile->backend, columns, block, before, 2, sums));

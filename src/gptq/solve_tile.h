@@ -12,6 +12,7 @@ struct sq_tile {
     const struct sq_factor *factor;
     const struct sq_solve_options *options;
     int64_t n, groups, rows;
+    int64_t lanes; /* ROWS of the arrays below: backend->sizes.solve_rows */
     int64_t width; /* columns that each of the four parts has room for */
     /* [n, ROWS], plain order unless said otherwise */
     float *weights;
@@ -29,13 +30,14 @@ struct sq_tile {
     float *row_scales;
 };
 
-/* Lays the tile's arrays out in scratch (NULL: only counts); returns the bytes. */
-size_t sq_tile_layout(const struct sq_solve_options *options, int64_t n, char *scratch, struct sq_tile *tile_p);
+/* Lays the tile's arrays of `lanes` rows out in scratch (NULL: only counts); returns the bytes. */
+size_t sq_tile_layout(const struct sq_solve_options *options, int64_t n, int64_t lanes, char *scratch,
+                      struct sq_tile *tile_p);
 
-/* The columns of [columns, ROWS] from column j on. */
-static inline float *sq_tile_columns(float *tile, int64_t j)
+/* An array [columns, ROWS] from column j on. */
+static inline float *sq_tile_columns(const struct sq_tile *tile, float *array, int64_t j)
 {
-    return tile + j * SQ_SOLVE_ROWS;
+    return array + j * tile->lanes;
 }
 
 /* out [a.rows, ROWS] = a x (accumulate: out += a x), x f32 [a.cols, ROWS]; zero when a has no columns. */

@@ -5,22 +5,22 @@
 #include "base/memory.h"
 
 /* A record: codes, zeros, then (8-byte aligned) scales and three error figures per row. */
-static size_t record_bytes(const struct sq_spread_member *member)
+static size_t record_bytes(const struct sq_spread_member *member, int64_t tile_rows)
 {
-    size_t bytes = SQ_SOLVE_ROWS * (size_t)(member->linear->in_features + member->n_groups);
+    size_t rows = (size_t)tile_rows, bytes = rows * (size_t)(member->linear->in_features + member->n_groups);
     bytes = (bytes + 7) / 8 * 8;
-    return bytes + SQ_SOLVE_ROWS * ((size_t)member->n_groups * sizeof(float) + 3 * sizeof(double));
+    return bytes + rows * ((size_t)member->n_groups * sizeof(float) + 3 * sizeof(double));
 }
 
-static void derive(struct sq_spread_member *members, int n_members)
+static void derive(struct sq_spread_member *members, int n_members, int64_t tile_rows)
 {
     int64_t tile = 0;
     size_t byte = 0;
     for (int m = 0; m < n_members; m++) {
         struct sq_spread_member *member = &members[m];
         member->n_groups = sq_grid_n_groups(&member->grid, member->linear->in_features);
-        member->n_tiles = (member->linear->out_features + SQ_SOLVE_ROWS - 1) / SQ_SOLVE_ROWS;
-        member->record_bytes = record_bytes(member);
+        member->n_tiles = (member->linear->out_features + tile_rows - 1) / tile_rows;
+        member->record_bytes = record_bytes(member, tile_rows);
         member->first_tile = tile;
         member->first_byte = byte;
         tile += member->n_tiles;
@@ -28,11 +28,11 @@ static void derive(struct sq_spread_member *members, int n_members)
     }
 }
 
-size_t sq_spread_bytes(const struct sq_spread_member *members, int n_members)
+size_t sq_spread_bytes(const struct sq_spread_member *members, int n_members, int64_t tile_rows)
 {
     struct sq_spread_member derived[SQ_STEP_MAX];
     memcpy(derived, members, (size_t)n_members * sizeof *members);
-    derive(derived, n_members);
+    derive(derived, n_members, tile_rows);
     const struct sq_spread_member *last = &derived[n_members - 1];
     return n_members ? last->first_byte + (size_t)last->n_tiles * last->record_bytes : 0;
 }
@@ -53,17 +53,17 @@ static size_t tile_offset(const struct sq_spread *spread, int64_t t)
     return member->first_byte + (size_t)(t - member->first_tile) * member->record_bytes;
 }
 
-enum sq_status sq_spread_make(const struct sq_comm *comm, struct sq_spread_member *members, int n_members, void *buffer,
-                              struct sq_spread *spread_p)
+enum sq_status sq_spread_make(const struct sq_comm *comm, struct sq_spread_member *members, int n_members,
+                              int64_t tile_rows, void *buffer, struct sq_spread *spread_p)
 {
-    struct sq_spread spread = {.n_members = n_members, .records = buffer};
+    struct sq_spread spread = {.n_members = n_members, .tile_rows = tile_rows, .records = buffer};
     void *memory = NULL;
     SQ_TRY(sq_alloc("shares of rows", 2 * (int64_t)comm->size, sizeof *spread.offsets, &memory));
     spread.offsets = memory;
     spread.sizes = spread.offsets + comm->size;
-    derive(members, n_members);
+    derive(members, n_members, tile_rows);
     memcpy(spread.members, members, (size_t)n_members * sizeof *members);
-    spread.bytes = sq_spread_bytes(members, n_members);
+    spread.bytes = sq_spread_bytes(members, n_members, tile_rows);
     for (int m = 0; m < n_members; m++)
         spread.n_tiles += members[m].n_tiles;
     for (int r = 0; r < comm->size; r++) {
@@ -86,19 +86,19 @@ struct sq_spread_tile sq_spread_tile(const struct sq_spread *spread, int64_t t)
 {
     const struct sq_spread_member *member = member_of(spread, t);
     struct sq_spread_tile tile = {.member = member, .tile = t - member->first_tile};
-    tile.row = tile.tile * SQ_SOLVE_ROWS;
+    tile.row = tile.tile * spread->tile_rows;
     int64_t left = member->linear->out_features - tile.row;
-    tile.rows = left < SQ_SOLVE_ROWS ? left : SQ_SOLVE_ROWS;
+    tile.rows = left < spread->tile_rows ? left : spread->tile_rows;
 
     char *record = spread->records + tile_offset(spread, t);
-    size_t scale_count = (size_t)(SQ_SOLVE_ROWS * member->n_groups);
-    double *figures = (double *)(record + member->record_bytes) - 3 * SQ_SOLVE_ROWS;
+    size_t scale_count = (size_t)(spread->tile_rows * member->n_groups);
+    double *figures = (double *)(record + member->record_bytes) - 3 * spread->tile_rows;
     tile.result = (struct sq_solve_result){.codes = (uint8_t *)record,
-                                           .zeros = (uint8_t *)record + SQ_SOLVE_ROWS * member->linear->in_features,
+                                           .zeros = (uint8_t *)record + spread->tile_rows * member->linear->in_features,
                                            .scales = (float *)figures - scale_count,
                                            .error = figures,
-                                           .error_rtn = figures + SQ_SOLVE_ROWS,
-                                           .norm = figures + 2 * SQ_SOLVE_ROWS};
+                                           .error_rtn = figures + spread->tile_rows,
+                                           .norm = figures + 2 * spread->tile_rows};
     return tile;
 }
 

@@ -1,4 +1,4 @@
-/* The rows of a group of linears, spread over ranks: fixed tiles of SQ_SOLVE_ROWS output rows, each with one record in
+/* The rows of a group of linears, spread over ranks: fixed tiles of output rows, each with one record in
  * a shared buffer. A rank fills the records of its tiles (by solving, or from the store); one all-gather later every
  * rank has all of them. */
 #ifndef SQ_GPTQ_SPREAD_H
@@ -24,6 +24,7 @@ struct sq_spread_member {
 struct sq_spread {
     struct sq_spread_member members[SQ_STEP_MAX];
     int n_members;
+    int64_t tile_rows; /* of a tile; a multiple of SQ_STORE_TILE_ROWS */
     int64_t n_tiles;
     struct sq_range mine;    /* this rank's tiles */
     size_t *offsets, *sizes; /* [ranks] of each rank's records in the buffer */
@@ -38,13 +39,13 @@ struct sq_spread_tile {
     struct sq_solve_result result;
 };
 
-/* Bytes of the records of these members; the largest over all groups sizes the buffer. Local. */
-size_t sq_spread_bytes(const struct sq_spread_member *members, int n_members);
+/* Bytes of the records of these members in tiles of tile_rows; the largest over all groups sizes the buffer. Local. */
+size_t sq_spread_bytes(const struct sq_spread_member *members, int n_members, int64_t tile_rows);
 
 /* Fills in the derived fields of the members (linear, layer and grid are given) and who owns what. `buffer` holds at
  * least sq_spread_bytes(). Released with sq_spread_release(). Local. */
-enum sq_status sq_spread_make(const struct sq_comm *comm, struct sq_spread_member *members, int n_members, void *buffer,
-                              struct sq_spread *spread_p) SQ_MUST_CHECK;
+enum sq_status sq_spread_make(const struct sq_comm *comm, struct sq_spread_member *members, int n_members,
+                              int64_t tile_rows, void *buffer, struct sq_spread *spread_p) SQ_MUST_CHECK;
 void sq_spread_release(struct sq_spread *spread);
 
 /* Tile t of the group, with pointers into its record. Local. */

@@ -21,9 +21,9 @@ struct verification {
     struct sq_forward *forward;
     struct sq_hessian_workspace workspace;
     struct sq_matrix hessian; /* [n, n] of the present group */
-    float *scratch;           /* [workers, 3, SQ_SOLVE_ROWS, n_max] */
+    float *scratch;           /* [workers, 3, tile_rows, n_max] */
     double *figures;          /* [rows of the widest layer, 2]: error and norm of each row */
-    int64_t n_max, rows_max;
+    int64_t n_max, rows_max, tile_rows;
     const struct sq_linear *linear;
     struct sq_range tiles; /* this rank's, of the present layer */
 };
@@ -52,10 +52,10 @@ static enum sq_status measure_tile(void *context, int64_t index, int worker)
 {
     struct verification *v = context;
     const struct sq_linear *linear = v->linear;
-    int64_t n = linear->in_features, row = (v->tiles.first + index) * SQ_SOLVE_ROWS;
-    int64_t rows = linear->out_features - row < SQ_SOLVE_ROWS ? linear->out_features - row : SQ_SOLVE_ROWS;
-    float *weights = v->scratch + (int64_t)worker * 3 * SQ_SOLVE_ROWS * v->n_max;
-    float *errors = weights + SQ_SOLVE_ROWS * v->n_max, *product = errors + SQ_SOLVE_ROWS * v->n_max;
+    int64_t n = linear->in_features, row = (v->tiles.first + index) * v->tile_rows;
+    int64_t rows = linear->out_features - row < v->tile_rows ? linear->out_features - row : v->tile_rows;
+    float *weights = v->scratch + (int64_t)worker * 3 * v->tile_rows * v->n_max;
+    float *errors = weights + v->tile_rows * v->n_max, *product = errors + v->tile_rows * v->n_max;
     double *figures = v->figures + 2 * row;
     SQ_TRY(sq_checkpoint_read_linear(v->original, linear->name, linear->out_features, n, row, rows, weights));
     SQ_TRY(sq_checkpoint_read_linear(v->quantized, linear->name, linear->out_features, n, row, rows, errors));
@@ -70,14 +70,14 @@ static enum sq_status measure_tile(void *context, int64_t index, int worker)
 static enum sq_status measure_layer(struct verification *v, double *error_p)
 {
     int size = v->world->size;
-    int64_t n_tiles = (v->linear->out_features + SQ_SOLVE_ROWS - 1) / SQ_SOLVE_ROWS;
+    int64_t n_tiles = (v->linear->out_features + v->tile_rows - 1) / v->tile_rows;
     void *memory = NULL;
     SQ_TRY(sq_comm_agree(v->world, sq_alloc("shares of rows", 2 * (int64_t)size, sizeof(size_t), &memory)));
     size_t *offsets = memory, *bytes = offsets + size;
     for (int r = 0; r < size; r++) {
         struct sq_range share = sq_split(n_tiles, r, size);
-        offsets[r] = (size_t)share.first * SQ_SOLVE_ROWS * 2 * sizeof(double);
-        bytes[r] = (size_t)share.count * SQ_SOLVE_ROWS * 2 * sizeof(double);
+        offsets[r] = (size_t)(share.first * v->tile_rows) * 2 * sizeof(double);
+        bytes[r] = (size_t)(share.count * v->tile_rows) * 2 * sizeof(double);
     }
     v->tiles = sq_split(n_tiles, v->world->rank, size);
     enum sq_status status =
@@ -172,6 +172,7 @@ static enum sq_status take_memory(struct verification *v, enum sq_dtype compute)
                                          .n_samples = v->shards.samples.count,
                                          .length = v->tokens.length};
     void *scratch = NULL, *figures = NULL;
+    v->tile_rows = v->backend->sizes.solve_rows;
     for (int i = 0; i < sq_model_n_linears(v->model); i++) {
         const struct sq_linear *linear = sq_model_linear(v->model, i);
         if (linear->in_features > v->n_max) v->n_max = linear->in_features;
@@ -181,9 +182,9 @@ static enum sq_status take_memory(struct verification *v, enum sq_dtype compute)
     SQ_TRY(sq_hessian_create(v->backend, v->n_max, &v->workspace));
     SQ_TRY(v->backend->ops->alloc(v->backend, "a Hessian", (size_t)(v->n_max * v->n_max) * sizeof(float),
                                   &v->hessian.data));
-    SQ_TRY(sq_alloc("rows to verify", 3 * SQ_SOLVE_ROWS * v->n_max * v->backend->n_workers, sizeof(float), &scratch));
+    SQ_TRY(sq_alloc("rows to verify", 3 * v->tile_rows * v->n_max * v->backend->n_workers, sizeof(float), &scratch));
     v->scratch = scratch;
-    SQ_TRY(sq_alloc("figures of rows", 2 * (v->rows_max + SQ_SOLVE_ROWS), sizeof(double), &figures));
+    SQ_TRY(sq_alloc("figures of rows", 2 * (v->rows_max + v->tile_rows), sizeof(double), &figures));
     v->figures = figures;
     return SQ_OK;
 }

@@ -24,7 +24,8 @@ struct sq_matrix {
 /* View of a dense array. */
 static inline struct sq_matrix sq_matrix_view(void *data, enum sq_dtype dtype, int64_t rows, int64_t cols)
 {
-    return (struct sq_matrix){data, dtype, rows, cols, cols};
+    struct sq_matrix m = {data, dtype, rows, cols, cols};
+    return m;
 }
 
 /* The sub-view [row, row + rows) x [col, col + cols). */
@@ -134,8 +135,22 @@ struct sq_backend_ops {
     const struct sq_solve_ops *solve;
 };
 
+/* Sizes of the pieces in which the big stages work. They decide the arithmetic: fixed for a kind of backend, and never
+ * dependent on the number of ranks or workers. */
+struct sq_sizes {
+    int64_t solve_rows;    /* output rows of a tile of the solver, a multiple of 32 and at most SQ_SOLVE_ROWS_MAX */
+    int64_t factor_tile;   /* edge of the tiles of the factorization */
+    int64_t hessian_panel; /* columns of a panel of the Hessian, at most SQ_HESSIAN_PANEL_MAX */
+    int64_t hessian_rows;  /* rows of it that are computed at once */
+    int64_t hessian_slice; /* elements that are reduced at once, or one panel */
+};
+
+#define SQ_SOLVE_ROWS_MAX 2048
+#define SQ_HESSIAN_PANEL_MAX 2048
+
 struct sq_backend {
     const struct sq_backend_ops *ops;
+    struct sq_sizes sizes;
     int n_workers;
     bool has_bf16;      /* linear and gram take BF16 at full speed */
     char libraries[64]; /* likewise: "oneDNN 2.6.3, OpenBLAS 0.3.21" */

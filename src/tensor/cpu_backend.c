@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "tensor/cpu_private.h"
+#include "tensor/solve_ops.h"
 
 /* OpenBLAS ships no header of these under Debian's generic BLAS */
 void openblas_set_num_threads(int n_threads);
@@ -87,6 +88,13 @@ static const struct sq_backend_ops cpu_ops = {
     .solve = &sq_cpu_solve_ops,
 };
 
+/* What stays in the caches of one core while a worker has it in hand. */
+static const struct sq_sizes cpu_sizes = {.solve_rows = SQ_SOLVE_ROWS,
+                                          .factor_tile = 128,
+                                          .hessian_panel = 144,
+                                          .hessian_rows = 768,
+                                          .hessian_slice = (int64_t)10 << 20};
+
 /* The kernel variants, best first; the last one runs everywhere. */
 struct variant {
     const char *isa;
@@ -156,6 +164,7 @@ enum sq_status sq_backend_create_cpu(int n_threads, struct sq_backend **backend_
     struct sq_cpu *cpu = memory;
     const struct variant *variant = best_variant();
     cpu->base = (struct sq_backend){.ops = &cpu_ops,
+                                    .sizes = cpu_sizes,
                                     .n_workers = n_threads > 0 ? n_threads : n_processors(),
                                     .has_bf16 = sq_cpu_has_bf16(),
                                     .isa = variant->isa};

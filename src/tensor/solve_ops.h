@@ -1,15 +1,15 @@
 /* The backend's kernels for factor and solve. All arrays are in the backend's memory unless said otherwise.
  *
- * A *tile* is a fixed number of output rows, kept column by column: f32 [columns, SQ_SOLVE_ROWS], so that the rows,
- * which are independent of each other, lie side by side in vector lanes. Rows beyond the last one are zeros. */
+ * A *tile* is a fixed number ROWS of output rows (backend->sizes.solve_rows), kept column by column: f32 [columns,
+ * ROWS], so that the rows, which are independent of each other, lie side by side in vector lanes or threads. Rows
+ * beyond the last one are zeros. */
 #ifndef SQ_TENSOR_SOLVE_OPS_H
 #define SQ_TENSOR_SOLVE_OPS_H
 
 #include "tensor/backend.h"
 #include "tensor/grid.h"
 
-/* Output rows of one tile: the unit that is spread over ranks and workers. It decides the arithmetic: never change it
- * with the number of either. */
+/* ROWS of the CPU backend: a few cache lines of lanes. */
 #define SQ_SOLVE_ROWS 32
 
 /* Most columns of one call of quantize() and descend(). */
@@ -20,7 +20,7 @@
  */
 enum sq_scale_rule { SQ_SCALE_ABSMAX, SQ_SCALE_REFERENCE, SQ_SCALE_SEARCH };
 
-/* The grids of a tile's groups, each [groups, SQ_SOLVE_ROWS]. */
+/* The grids of a tile's groups, each [groups, ROWS]. */
 struct sq_tile_scales {
     float *scale;   /* values of the stored type */
     float *inverse; /* 1 / scale */
