@@ -1,0 +1,162 @@
+#include "dense.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+namespace cudasim
+{
+namespace
+{
+// One source, compiled for three kinds of processors: they differ in speed only, as nothing is contracted.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
+#define FAST __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define FAST
+#endif
+
+constexpr int tile_rows = 16, tile_cols = 4;
+
+float from_bf16(uint16_t half)
+{
+    const uint32_t bits = (uint32_t)half << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+uint16_t to_bf16(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    if (std::isnan(value)) return 0x7fff;
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16); // to nearest, ties to even
+}
+
+// panel[p, i] = element(first + i, p) for i < width, zero beyond the last row.
+void pack(const operand &x, bool by_columns, int first, int last, int k, int width, float *panel)
+{
+    for (int p = 0; p < k; p++)
+        for (int i = 0; i < width; i++)
+            panel[(ptrdiff_t)p * width + i] = first + i >= last ? 0.0f
+                                              : by_columns      ? x.get(p, first + i)
+                                                                : x.get(first + i, p);
+}
+
+// sums[j][i] = sum over p of a[p, i] b[p, j], p ascending.
+FAST void multiply_tile(int k, const float *a, const float *b, float *sums)
+{
+    float s[tile_cols][tile_rows] = {};
+    for (int p = 0; p < k; p++)
+        for (int j = 0; j < tile_cols; j++)
+            for (int i = 0; i < tile_rows; i++)
+                s[j][i] += a[(ptrdiff_t)p * tile_rows + i] * b[(ptrdiff_t)p * tile_cols + j];
+    memcpy(sums, s, sizeof s);
+}
+
+void store_tile(const product &p, int row, int col, const float *sums)
+{
+    for (int j = col; j < std::min(p.n, col + tile_cols); j++)
+        for (int i = row; i < std::min(p.m, row + tile_rows); i++) {
+            const ptrdiff_t at = i + j * p.c_stride;
+            float value = p.alpha * sums[(j - col) * tile_rows + i - row];
+            if (p.beta != 0) value += p.beta * (p.c_bf16 ? from_bf16(((uint16_t *)p.c)[at]) : ((float *)p.c)[at]);
+            if (p.c_bf16)
+                ((uint16_t *)p.c)[at] = to_bf16(value);
+            else
+                ((float *)p.c)[at] = value;
+        }
+}
+
+// y[0, n) -= factor x[0, n)
+FAST void subtract(int n, float factor, const float *x, float *y)
+{
+    for (int i = 0; i < n; i++)
+        y[i] -= factor * x[i];
+}
+
+void transpose(int n, const float *from, ptrdiff_t from_stride, float *to, ptrdiff_t to_stride)
+{
+    for (int j = 0; j < n; j++)
+        for (int i = 0; i < n; i++)
+            to[j + i * to_stride] = from[i + j * from_stride];
+}
+} // namespace
+
+float operand::get(ptrdiff_t row, ptrdiff_t col) const
+{
+    const ptrdiff_t at = transposed ? col + row * stride : row + col * stride;
+    return bf16 ? from_bf16(((const uint16_t *)data)[at]) : ((const float *)data)[at];
+}
+
+void multiply(const product &p)
+{
+    std::vector<float> a((size_t)tile_rows * p.k), b((size_t)(p.n + tile_cols) * p.k);
+    float sums[tile_rows * tile_cols];
+    for (int j = 0; j < p.n; j += tile_cols)
+        pack(p.b, true, j, p.n, p.k, tile_cols, b.data() + (size_t)j * p.k);
+    for (int i = 0; i < p.m; i += tile_rows) {
+        pack(p.a, false, i, p.m, p.k, tile_rows, a.data());
+        for (int j = 0; j < p.n; j += tile_cols) {
+            multiply_tile(p.k, a.data(), b.data() + (size_t)j * p.k, sums);
+            store_tile(p, i, j, sums);
+        }
+    }
+}
+
+// The right side is worked on as rows of X' (columns of length 1 .. m), so that one loop serves all: X op(A) = B is
+// op(A)' X' = B'.
+void solve(const triangular_solve &s)
+{
+    const int order = s.left ? s.m : s.n, others = s.left ? s.n : s.m;
+    const bool flipped = s.transposed != !s.left; // solves with A' instead of A
+    const bool forward = s.upper == flipped;      // the matrix that is solved with is lower triangular
+    std::vector<float> x((size_t)order * others); // x[i * others + j]: unknown i of system j
+    const ptrdiff_t step = s.left ? 1 : s.b_stride, across = s.left ? s.b_stride : 1;
+    for (int i = 0; i < order; i++)
+        for (int j = 0; j < others; j++)
+            x[(size_t)i * others + j] = s.alpha * s.b[i * step + j * across];
+    for (int t = 0; t < order; t++) {
+        const int i = forward ? t : order - 1 - t;
+        float *row = &x[(size_t)i * others];
+        for (int u = 0; u < t; u++) {
+            const int k = forward ? u : order - 1 - u;
+            subtract(others, flipped ? s.a[k + i * s.a_stride] : s.a[i + k * s.a_stride], &x[(size_t)k * others], row);
+        }
+        for (int j = 0; j < others && !s.unit; j++)
+            row[j] /= s.a[i + i * s.a_stride];
+    }
+    for (int i = 0; i < order; i++)
+        for (int j = 0; j < others; j++)
+            s.b[i * step + j * across] = x[(size_t)i * others + j];
+}
+
+// Column by column, each column's updates in the order of the columns before it.
+static int cholesky_lower(int n, float *a, ptrdiff_t stride)
+{
+    for (int j = 0; j < n; j++) {
+        float *column = a + j * stride;
+        for (int k = 0; k < j; k++)
+            subtract(n - j, a[j + k * stride], a + j + k * stride, column + j);
+        if (!(column[j] > 0) || !std::isfinite(column[j])) return j + 1;
+        column[j] = std::sqrt(column[j]);
+        for (int i = j + 1; i < n; i++)
+            column[i] /= column[j];
+    }
+    return 0;
+}
+
+int cholesky(bool upper, int n, float *a, ptrdiff_t stride)
+{
+    if (!upper) return cholesky_lower(n, a, stride);
+    std::vector<float> lower((size_t)n * n);
+    transpose(n, a, stride, lower.data(), n);
+    const int info = cholesky_lower(n, lower.data(), n);
+    for (int j = 0; j < n; j++)
+        for (int i = 0; i <= j; i++)
+            a[i + j * stride] = lower[(size_t)j + (size_t)i * n];
+    return info;
+}
+} // namespace cudasim

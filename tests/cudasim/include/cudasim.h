@@ -1,0 +1,37 @@
+/* The stand-in for CUDA on machines without a GPU: what it adds to the calls of the NVIDIA headers beside this one.
+ *
+ * Checks. A mistake that a GPU would answer with wrong numbers, a hang or a dead context ends the process with one line
+ * "cudasim: ..." and SIGABRT: the host touches device memory; a kernel touches host, freed or foreign memory; threads
+ * of a block diverge at a barrier, lanes of a warp at a shuffle; something is not freed at exit. Calls that CUDA
+ * refuses return CUDA's code, and the line says why. New device memory is filled with 0xFF (NaN).
+ *
+ * Time. Streams are lazy. CUDASIM_ORDER=late (default): nothing runs before somebody waits for it, and then only what
+ * was waited for. early: all that can run does so at every call. A number: pieces of random streams run at every call.
+ *
+ * Settings, from the environment at the first call:
+ *   CUDASIM_DEVICES        number of devices; 0: cudaErrorNoDevice (default 1)
+ *   CUDASIM_MEMORY         bytes of each device (default 2 GiB)
+ *   CUDASIM_ORDER          late, early, or the seed of a random order
+ *   CUDASIM_FAIL           KIND:N,...: the N-th call of a kind fails with CUDA's code; kinds below
+ *   CUDASIM_NCCL_TIMEOUT   seconds that a collective waits for its peers before the process ends (default 60) */
+#ifndef CUDASIM_H
+#define CUDASIM_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Kinds: "malloc" (device and pinned memory), "create" (streams, events, handles), "launch", "copy" (and memset),
+ * "sync" (waiting for a stream or event), "blas", "solver", "nccl". Any other text ends the process. */
+
+/* The nth call of this kind from now fails, once; 0: none does. */
+void cudasim_fail(const char *kind, long nth);
+
+/* Calls of this kind since the start. */
+long cudasim_calls(const char *kind);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

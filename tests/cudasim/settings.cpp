@@ -1,0 +1,155 @@
+// Messages, settings from the environment, calls that are told to fail, and what is left at exit.
+#include "sim.hpp"
+
+#include <cudasim.h>
+
+#include <atomic>
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <unistd.h>
+
+namespace cudasim
+{
+namespace
+{
+const char *const kind_names[] = {"malloc", "create", "launch", "copy", "sync", "blas", "solver", "nccl"};
+static_assert(sizeof kind_names / sizeof *kind_names == (size_t)kind::count);
+
+std::atomic<long> calls[(int)kind::count], fail_at[(int)kind::count]; // fail_at: 0: never
+
+struct objects {
+    std::mutex lock;
+    std::map<std::string, long> counts;
+};
+
+objects &get_objects()
+{
+    static objects *const all = new objects; // outlives static destructors, as programs may free things in them
+    return *all;
+}
+
+void say(const char *format, va_list arguments)
+{
+    char line[1024];
+    int length = snprintf(line, sizeof line, "cudasim: ");
+    length += vsnprintf(line + length, sizeof line - (size_t)length, format, arguments);
+    if (length > (int)sizeof line - 2) length = (int)sizeof line - 2;
+    line[length++] = '\n';
+    if (write(STDERR_FILENO, line, (size_t)length) < 0) // one write: lines of many ranks do not mix
+        abort();
+}
+
+int find_kind(const char *name, size_t length)
+{
+    for (int i = 0; i < (int)kind::count; i++)
+        if (strlen(kind_names[i]) == length && strncmp(kind_names[i], name, length) == 0) return i;
+    die("no kind of call is named '%.*s'", (int)length, name);
+}
+
+// KIND:N,KIND:N,...
+void parse_failures(const char *text)
+{
+    while (*text) {
+        const char *colon = strchr(text, ':');
+        char *end = nullptr;
+        long nth = colon ? strtol(colon + 1, &end, 10) : 0;
+        if (nth < 1 || (*end && *end != ',')) die("CUDASIM_FAIL: '%s' is not KIND:N,...", text);
+        fail_at[find_kind(text, (size_t)(colon - text))] = nth;
+        text = *end ? end + 1 : end;
+    }
+}
+
+uint64_t number(const char *name, uint64_t otherwise)
+{
+    const char *text = getenv(name);
+    if (!text) return otherwise;
+    char *end;
+    uint64_t value = strtoull(text, &end, 10);
+    if (end == text || *end) die("%s: '%s' is not a number", name, text);
+    return value;
+}
+
+settings read_settings()
+{
+    settings s = {};
+    s.devices = (int)number("CUDASIM_DEVICES", 1);
+    s.memory = number("CUDASIM_MEMORY", (size_t)2 << 30);
+    s.nccl_timeout = (double)number("CUDASIM_NCCL_TIMEOUT", 60);
+    const char *order = getenv("CUDASIM_ORDER");
+    s.early = order && strcmp(order, "early") == 0;
+    if (order && !s.early && strcmp(order, "late") != 0) s.seed = number("CUDASIM_ORDER", 0);
+    if (const char *failures = getenv("CUDASIM_FAIL")) parse_failures(failures);
+    return s;
+}
+
+// Runs at exit. _exit: exit() must not be called from here, and a leak must not look like success.
+__attribute__((destructor)) void report_leaks()
+{
+    bool leaks = false;
+    for (const auto &[name, left] : get_objects().counts)
+        if (left != 0) {
+            complain("%ld of %s left at exit", left, name.c_str());
+            leaks = true;
+        }
+    if (leaks) {
+        fflush(nullptr);
+        _exit(70);
+    }
+}
+} // namespace
+
+void die(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    say(format, arguments);
+    va_end(arguments);
+    abort();
+}
+
+void complain(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    say(format, arguments);
+    va_end(arguments);
+}
+
+const settings &get_settings()
+{
+    static const settings all = read_settings();
+    return all;
+}
+
+bool should_fail(kind which)
+{
+    get_settings();
+    long n = ++calls[(int)which];
+    if (n != fail_at[(int)which]) return false;
+    complain("%s call %ld fails, as it was told to", kind_names[(int)which], n);
+    return true;
+}
+
+void count_object(const char *name, int change)
+{
+    objects &all = get_objects();
+    std::lock_guard<std::mutex> guard(all.lock);
+    all.counts[name] += change;
+}
+} // namespace cudasim
+
+void cudasim_fail(const char *kind, long nth)
+{
+    cudasim::get_settings();
+    int i = cudasim::find_kind(kind, strlen(kind));
+    cudasim::fail_at[i] = nth ? cudasim::calls[i] + nth : 0;
+}
+
+long cudasim_calls(const char *kind)
+{
+    return cudasim::calls[cudasim::find_kind(kind, strlen(kind))];
+}
