@@ -140,18 +140,33 @@ void sq_state_close(struct sq_state *state, int remove)
 
 /* --- saving ------------------------------------------------------------------------------------------------------ */
 
-/* Writes this rank's samples and leaves their checksums in the workspace, zeros elsewhere. Local. */
-static enum sq_status write_samples(struct sq_state *state, hid_t dataset, int64_t first, int64_t count,
-                                    const uint8_t *samples)
+/* Where samples [first, first + count) come from or go to. */
+struct transfer {
+    int64_t first, count;
+    sq_state_move_fn *move;
+    void *samples;
+    uint8_t *bytes; /* one sample */
+};
+
+/* start: of the sample in the dataset. */
+static enum sq_status write_sample(hid_t dataset, int64_t start, int64_t bytes, const uint8_t *sample)
 {
-    int64_t start = first * state->sample_bytes, bytes = count * state->sample_bytes;
     for (int64_t at = 0; at < bytes; at += PIECE_BYTES) {
         int64_t piece = bytes - at < PIECE_BYTES ? bytes - at : PIECE_BYTES;
-        SQ_TRY(sq_h5_write_rows(dataset, H5T_NATIVE_UINT8, start + at, piece, samples + at));
+        SQ_TRY(sq_h5_write_rows(dataset, H5T_NATIVE_UINT8, start + at, piece, sample + at));
     }
+    return SQ_OK;
+}
+
+/* Writes this rank's samples and leaves their checksums in the workspace, zeros elsewhere. Local. */
+static enum sq_status write_samples(struct sq_state *state, hid_t dataset, const struct transfer *t)
+{
     memset(state->checksums, 0, (size_t)state->n_samples * sizeof *state->checksums);
-    for (int64_t s = 0; s < count; s++)
-        state->checksums[first + s] = XXH3_64bits(samples + s * state->sample_bytes, (size_t)state->sample_bytes);
+    for (int64_t s = 0; s < t->count; s++) {
+        SQ_TRY(t->move(t->samples, s, t->bytes));
+        SQ_TRY(write_sample(dataset, (t->first + s) * state->sample_bytes, state->sample_bytes, t->bytes));
+        state->checksums[t->first + s] = XXH3_64bits(t->bytes, (size_t)state->sample_bytes);
+    }
     return SQ_OK;
 }
 
@@ -165,11 +180,10 @@ static enum sq_status write_header(struct sq_state *state, hid_t dataset, const 
 }
 
 /* Everything of a slot but its header, all on the disk at the end. Collective. */
-static enum sq_status write_contents(struct sq_state *state, const struct slot *slot, int64_t first, int64_t count,
-                                     const void *samples)
+static enum sq_status write_contents(struct sq_state *state, const struct slot *slot, const struct transfer *transfer)
 {
     const struct sq_comm *comm = &state->comm;
-    SQ_TRY(sq_comm_agree(comm, write_samples(state, slot->samples, first, count, samples)));
+    SQ_TRY(sq_comm_agree(comm, write_samples(state, slot->samples, transfer)));
     /* every sample has one owner, all others add zero */
     SQ_TRY(sq_comm_sum_i64(comm, (int64_t *)state->checksums, state->n_samples));
     enum sq_status status = SQ_OK;
@@ -179,7 +193,7 @@ static enum sq_status write_contents(struct sq_state *state, const struct slot *
     return sq_comm_agree(comm, sq_h5_flush(state->file));
 }
 
-enum sq_status sq_state_save(struct sq_state *state, int64_t block, int64_t first, int64_t count, const void *samples)
+static enum sq_status save(struct sq_state *state, int64_t block, const struct transfer *transfer)
 {
     static const uint64_t nothing[SQ_STATE_HEADER_WORDS] = {0};
     uint64_t header[SQ_STATE_HEADER_WORDS];
@@ -189,40 +203,69 @@ enum sq_status sq_state_save(struct sq_state *state, int64_t block, int64_t firs
     /* the old header must not vouch for a mixture of old and new samples */
     slot->mark = (struct sq_state_mark){0, 0};
     SQ_TRY(write_header(state, slot->header, nothing));
-    SQ_TRY(write_contents(state, slot, first, count, samples));
+    SQ_TRY(write_contents(state, slot, transfer));
     sq_state_header_fill(&mark, state->checksums, state->n_samples, header);
     SQ_TRY(write_header(state, slot->header, header));
     slot->mark = mark;
     return SQ_OK;
 }
 
+/* Collective: room for one sample on every rank, then `run`. */
+static enum sq_status with_room(struct sq_state *state, struct transfer *transfer, int64_t block,
+                                enum sq_status (*run)(struct sq_state *, int64_t block, const struct transfer *))
+{
+    void *room = NULL;
+    enum sq_status status = sq_comm_agree(&state->comm, sq_alloc("a sample", state->sample_bytes, 1, &room));
+    transfer->bytes = room;
+    if (status == SQ_OK) status = run(state, block, transfer);
+    sq_free(room);
+    return status;
+}
+
+enum sq_status sq_state_save(struct sq_state *state, int64_t block, int64_t first, int64_t count, sq_state_move_fn *get,
+                             void *samples)
+{
+    struct transfer transfer = {.first = first, .count = count, .move = get, .samples = samples};
+    return with_room(state, &transfer, block, save);
+}
+
 /* --- loading ----------------------------------------------------------------------------------------------------- */
 
-static enum sq_status read_samples(struct sq_state *state, const struct slot *slot, int64_t first, int64_t count,
-                                   uint8_t *samples)
+static enum sq_status read_sample(struct sq_state *state, const struct slot *slot, int64_t sample, uint64_t checksum,
+                                  uint8_t *bytes)
 {
-    int64_t start = first * state->sample_bytes, bytes = count * state->sample_bytes;
-    for (int64_t at = 0; at < bytes; at += PIECE_BYTES) {
-        int64_t piece = bytes - at < PIECE_BYTES ? bytes - at : PIECE_BYTES;
-        SQ_TRY(sq_h5_read_rows(slot->samples, H5T_NATIVE_UINT8, start + at, piece, samples + at));
+    int64_t start = sample * state->sample_bytes;
+    for (int64_t at = 0; at < state->sample_bytes; at += PIECE_BYTES) {
+        int64_t piece = state->sample_bytes - at < PIECE_BYTES ? state->sample_bytes - at : PIECE_BYTES;
+        SQ_TRY(sq_h5_read_rows(slot->samples, H5T_NATIVE_UINT8, start + at, piece, bytes + at));
     }
-    SQ_TRY(sq_h5_read_rows(slot->checksums, H5T_NATIVE_UINT64, first, count, state->checksums));
-    for (int64_t s = 0; s < count; s++) {
-        if (XXH3_64bits(samples + s * state->sample_bytes, (size_t)state->sample_bytes) == state->checksums[s])
-            continue;
-        sq_error("%s: the checksum of sample %lld (before block %lld) does not match", state->path,
-                 (long long)(first + s), (long long)slot->mark.block);
-        return SQ_ERR_INPUT;
+    if (XXH3_64bits(bytes, (size_t)state->sample_bytes) == checksum) return SQ_OK;
+    sq_error("%s: the checksum of sample %lld (before block %lld) does not match", state->path, (long long)sample,
+             (long long)slot->mark.block);
+    return SQ_ERR_INPUT;
+}
+
+static enum sq_status read_samples(struct sq_state *state, const struct slot *slot, const struct transfer *t)
+{
+    SQ_TRY(sq_h5_read_rows(slot->checksums, H5T_NATIVE_UINT64, t->first, t->count, state->checksums));
+    for (int64_t s = 0; s < t->count; s++) {
+        SQ_TRY(read_sample(state, slot, t->first + s, state->checksums[s], t->bytes));
+        SQ_TRY(t->move(t->samples, s, t->bytes));
     }
     return SQ_OK;
 }
 
-enum sq_status sq_state_load(struct sq_state *state, int64_t first, int64_t count, void *samples)
+static enum sq_status load(struct sq_state *state, int64_t block, const struct transfer *transfer)
 {
     const struct slot *newest = newest_slot(state);
-    if (!newest) {
-        if (state->comm.rank == 0) sq_error("%s holds no complete state", state->path);
-        return SQ_ERR_INPUT;
-    }
-    return sq_comm_agree(&state->comm, read_samples(state, newest, first, count, samples));
+    (void)block;
+    return sq_comm_agree(&state->comm, read_samples(state, newest, transfer));
+}
+
+enum sq_status sq_state_load(struct sq_state *state, int64_t first, int64_t count, sq_state_move_fn *set, void *samples)
+{
+    struct transfer transfer = {.first = first, .count = count, .move = set, .samples = samples};
+    if (newest_slot(state)) return with_room(state, &transfer, 0, load);
+    if (state->comm.rank == 0) sq_error("%s holds no complete state", state->path);
+    return SQ_ERR_INPUT;
 }

@@ -17,14 +17,19 @@ struct sq_state;
 enum sq_status sq_state_open(const struct sq_comm *comm, const char *path, const char *fingerprint, int64_t n_samples,
                              int64_t sample_bytes, struct sq_state **state_p, int64_t *newest_block_p) SQ_MUST_CHECK;
 
-/* Writes this rank's samples [first, first + count) as of before `block` into the older slot, then, after all ranks
- * agree, completes it. Collective. */
-enum sq_status sq_state_save(struct sq_state *state, int64_t block, int64_t first, int64_t count,
-                             const void *samples) SQ_MUST_CHECK;
+/* Moves one sample, counted from 0 on this rank, into or out of `bytes`: wherever the samples lie, one at a time goes by
+ * way of the host. */
+typedef enum sq_status sq_state_move_fn(void *samples, int64_t sample, void *bytes);
 
-/* Reads samples [first, first + count) of the newest complete slot, checksums checked; SQ_ERR_INPUT when they do not
- * match. Collective. */
-enum sq_status sq_state_load(struct sq_state *state, int64_t first, int64_t count, void *samples) SQ_MUST_CHECK;
+/* Writes this rank's samples [first, first + count), as `get` gives them, as of before `block` into the older slot,
+ * then, after all ranks agree, completes it. Collective. */
+enum sq_status sq_state_save(struct sq_state *state, int64_t block, int64_t first, int64_t count, sq_state_move_fn *get,
+                             void *samples) SQ_MUST_CHECK;
+
+/* Reads samples [first, first + count) of the newest complete slot, checksums checked, and hands each to `set`;
+ * SQ_ERR_INPUT when they do not match. Collective. */
+enum sq_status sq_state_load(struct sq_state *state, int64_t first, int64_t count, sq_state_move_fn *set,
+                             void *samples) SQ_MUST_CHECK;
 
 /* Closes; `remove` also deletes the file (the job is done). Collective; NULL is fine. */
 void sq_state_close(struct sq_state *state, int remove);

@@ -1,5 +1,6 @@
-/* The second seam: the collectives the program uses. Host buffers go over MPI. Every function is Collective on the
- * communicator unless it says Local; an MPI error is printed and ends in SQ_ERR_LIBRARY. */
+/* The second seam: the collectives the program uses. Host buffers go over MPI, a device's as comm_memory.h says. Every
+ * function is Collective on the communicator unless it says Local; an MPI error is printed and ends in SQ_ERR_LIBRARY.
+ */
 #ifndef SQ_MPI_COMM_H
 #define SQ_MPI_COMM_H
 
@@ -10,9 +11,12 @@
 #include "base/status.h"
 #include "tensor/dtype.h"
 
+struct sq_comm_device; /* comm_memory.h */
+
 struct sq_comm {
     int rank, size;
-    intptr_t handle; /* the MPI communicator as MPI_Comm_c2f gives it: no MPI type above this folder */
+    intptr_t handle;               /* the MPI communicator as MPI_Comm_c2f gives it: no MPI type above this folder */
+    struct sq_comm_device *device; /* owned by whoever made it (cuda/nccl.h); NULL: none */
 };
 
 /* Starts MPI and gives the world; a program started without mpirun is one rank. Also sets the rank of the log. */

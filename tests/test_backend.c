@@ -185,6 +185,20 @@ static void test_column_squares(void **state)
     }
 }
 
+static void test_mirror(void **state)
+{
+    (void)state;
+    struct sq_matrix m = make(SQ_F32, 40, 40, 6), before = make(SQ_F32, 40, 40, 6);
+    assert_int_equal(ops->mirror(backend, m, 17, 9), SQ_OK);
+    for (int64_t i = 0; i < 40; i++)
+        for (int64_t j = 0; j < 40; j++) {
+            bool mirrored = i > j && i >= 17 && i < 26;
+            assert_true(at(m, i, j) == (mirrored ? at(before, j, i) : at(before, i, j)));
+        }
+    free(m.data);
+    free(before.data);
+}
+
 /* --- tiles of the factorization ----------------------------------------------------------------------------------- */
 
 static void test_potrf_and_trsm(void **state)
@@ -243,6 +257,38 @@ static void test_update(void **state)
     free(b.data);
     free(c.data);
     free(before.data);
+}
+
+/* --- rows and columns by number ----------------------------------------------------------------------------------- */
+
+static const int32_t some_ids[6] = {7, 12, 3, 10, 4, 11};
+
+static void test_take_rows(void **state)
+{
+    (void)state;
+    struct sq_matrix table = make(SQ_F32, 5, 19, 1), out = make(SQ_F32, 6, 19, 2), before = make(SQ_F32, 6, 19, 2);
+    assert_int_equal(ops->take_rows(backend, table, 7, some_ids, out), SQ_OK);
+    for (int64_t i = 0; i < 6; i++)
+        for (int64_t j = 0; j < 19; j++) {
+            bool taken = some_ids[i] >= 7 && some_ids[i] < 12;
+            assert_true(at(out, i, j) == (taken ? at(table, some_ids[i] - 7, j) : at(before, i, j)));
+        }
+    free(table.data);
+    free(out.data);
+    free(before.data);
+}
+
+static void test_pick(void **state)
+{
+    (void)state;
+    struct sq_matrix z = make(SQ_F32, 6, 5, 1);
+    float out[6] = {-3, -3, -3, -3, -3, -3};
+    assert_int_equal(ops->pick(backend, z, 7, some_ids, out), SQ_OK);
+    for (int64_t i = 0; i < 6; i++) {
+        bool there = some_ids[i] >= 7 && some_ids[i] < 12;
+        assert_true((double)out[i] == (there ? at(z, i, some_ids[i] - 7) : -3));
+    }
+    free(z.data);
 }
 
 /* --- the model's steps -------------------------------------------------------------------------------------------- */
@@ -465,13 +511,23 @@ static void test_parallel_does_each_item_once_and_keeps_the_worst(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_linear),         cmocka_unit_test(test_matmul),
-        cmocka_unit_test(test_gram),           cmocka_unit_test(test_fixed_point_round_trip),
-        cmocka_unit_test(test_column_squares), cmocka_unit_test(test_potrf_and_trsm),
-        cmocka_unit_test(test_update),         cmocka_unit_test(test_norm),
-        cmocka_unit_test(test_rope),           cmocka_unit_test(test_attention),
-        cmocka_unit_test(test_activate),       cmocka_unit_test(test_add_and_convert),
-        cmocka_unit_test(test_all_finite),     cmocka_unit_test(test_parallel_does_each_item_once_and_keeps_the_worst),
+        cmocka_unit_test(test_linear),
+        cmocka_unit_test(test_matmul),
+        cmocka_unit_test(test_gram),
+        cmocka_unit_test(test_fixed_point_round_trip),
+        cmocka_unit_test(test_column_squares),
+        cmocka_unit_test(test_potrf_and_trsm),
+        cmocka_unit_test(test_update),
+        cmocka_unit_test(test_norm),
+        cmocka_unit_test(test_rope),
+        cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_activate),
+        cmocka_unit_test(test_add_and_convert),
+        cmocka_unit_test(test_mirror),
+        cmocka_unit_test(test_take_rows),
+        cmocka_unit_test(test_pick),
+        cmocka_unit_test(test_all_finite),
+        cmocka_unit_test(test_parallel_does_each_item_once_and_keeps_the_worst),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -185,6 +185,16 @@ static void close_forward(struct opened *o)
     golden_release(&o->golden);
 }
 
+/* Entry `index` of a sample's residual stream becomes `value`. */
+static void set_hidden(const struct opened *o, int64_t sample, int64_t index, float value)
+{
+    float *values = calloc((size_t)(o->golden.length * sq_model_hidden_size(o->model)), sizeof *values);
+    CHECK(sq_forward_get_hidden(o->forward, sample, values) == SQ_OK);
+    values[index] = value;
+    CHECK(sq_forward_set_hidden(o->forward, sample, values) == SQ_OK);
+    free(values);
+}
+
 /* The first group's input of a Llama is the RMS norm of the embedding: checked against the formula in double. */
 static void test_first_group_input_is_the_norm_of_the_embedding(void **state)
 {
@@ -228,8 +238,7 @@ static void test_no_number_is_refused_where_it_appears(void **state)
     for (int i = 0; i < 3; i++) {
         struct opened o;
         open_forward("opt", &o);
-        int64_t hidden = sq_model_hidden_size(o.model);
-        sq_forward_hidden(o.forward)[o.golden.length * hidden + 7] = bad[i]; /* in sample 1 */
+        set_hidden(&o, 1, 7, bad[i]);
         capture_start(&ranks.capture);
         CHECK(sq_forward_agree(o.forward, &ranks.comm, sq_forward_to_group(o.forward, 0)) == SQ_ERR_NUMERIC);
         CHECK(is_error_of(0, capture_stop(&ranks.capture), "block 1/2: the input of self_attn.q_proj of sample 1 is"));
@@ -265,8 +274,7 @@ static void test_sample_is_named_by_its_place_in_the_job(void **state)
     open_forward("opt", &o);
     int last = ranks.comm.size - 1;
     CHECK(sq_forward_to_group(o.forward, 0) == SQ_OK);
-    if (ranks.comm.rank == last)
-        sq_forward_hidden(o.forward)[o.golden.length * sq_model_hidden_size(o.model)] = NAN; /* in sample 1 */
+    if (ranks.comm.rank == last) set_hidden(&o, 1, 0, NAN);
     char text[128];
     snprintf(text, sizeof text, "block 1/2: the residual stream after its last step of sample %lld is",
              (long long)(last * o.golden.n_samples + 1));
@@ -283,7 +291,7 @@ static void test_failure_in_the_final_norm(void **state)
     struct opened o;
     open_forward("opt", &o);
     CHECK(sq_forward_load_block(o.forward, &ranks.comm, sq_model_n_blocks(o.model)) == SQ_OK);
-    sq_forward_hidden(o.forward)[0] = INFINITY;
+    set_hidden(&o, 0, 0, INFINITY);
     capture_start(&ranks.capture);
     CHECK(sq_forward_agree(o.forward, &ranks.comm, sq_forward_to_group(o.forward, 0)) == SQ_ERR_NUMERIC);
     CHECK(is_error_of(0, capture_stop(&ranks.capture), "after the last block: the final norm of sample 0 is"));

@@ -46,10 +46,22 @@ static enum sq_status open_state(const char *path, struct sq_state **state_p, in
     return sq_state_open(&ranks.comm, path, FINGERPRINT, N_SAMPLES, SAMPLE_BYTES, state_p, newest_p);
 }
 
+static enum sq_status get_sample(void *samples, int64_t sample, void *bytes)
+{
+    memcpy(bytes, (uint8_t *)samples + sample * SAMPLE_BYTES, SAMPLE_BYTES);
+    return SQ_OK;
+}
+
+static enum sq_status set_sample(void *samples, int64_t sample, void *bytes)
+{
+    memcpy((uint8_t *)samples + sample * SAMPLE_BYTES, bytes, SAMPLE_BYTES);
+    return SQ_OK;
+}
+
 static enum sq_status save(struct sq_state *state, int64_t block)
 {
     struct part part = part_of(block);
-    return sq_state_save(state, block, part.first, part.count, part.bytes);
+    return sq_state_save(state, block, part.first, part.count, get_sample, part.bytes);
 }
 
 /* Opens the file, expects this newest block and, unless it is -1, its samples: all of them on every rank. */
@@ -62,7 +74,7 @@ static void check_newest(const char *path, int64_t block)
     if (!CHECK(open_state(path, &state, &newest) == SQ_OK)) return;
     if (CHECK(newest == block) && block >= 0) {
         memset(bytes, 0, sizeof bytes);
-        CHECK(sq_state_load(state, 0, N_SAMPLES, bytes) == SQ_OK);
+        CHECK(sq_state_load(state, 0, N_SAMPLES, set_sample, bytes) == SQ_OK);
         for (int64_t s = 0; s < N_SAMPLES; s++)
             for (int64_t i = 0; i < SAMPLE_BYTES; i++)
                 same = same && bytes[s * SAMPLE_BYTES + i] == content(block, s, i);
@@ -210,7 +222,7 @@ static void test_damaged_samples(void **unused)
     struct part part = part_of(0);
     bool mine = part.first <= 5 && 5 < part.first + part.count;
     ranks_listen();
-    CHECK(sq_state_load(state, part.first, part.count, part.bytes) == SQ_ERR_INPUT);
+    CHECK(sq_state_load(state, part.first, part.count, set_sample, part.bytes) == SQ_ERR_INPUT);
     EXPECT_ERROR(mine ? ranks.comm.rank : -1, path, "sample 5", "block 2");
     sq_state_close(state, 1);
     ranks_barrier();
@@ -240,7 +252,7 @@ static void test_made_anew(void **unused)
         CHECK(newest == -1);
         ranks_listen();
         struct part part = part_of(0);
-        CHECK(sq_state_load(state, part.first, part.count, part.bytes) == SQ_ERR_INPUT);
+        CHECK(sq_state_load(state, part.first, part.count, set_sample, part.bytes) == SQ_ERR_INPUT);
         EXPECT_ERROR(0, path, "no complete state");
         sq_state_close(state, 0);
         remove_state(path);

@@ -56,6 +56,24 @@ static struct sq_solve_options solve_options(const struct sq_job *job, const str
                                      .grid = *grid};
 }
 
+/* Rows of a linear from the checkpoint into backend memory, by way of the worker's staging where that is not the
+ * host's. */
+static enum sq_status read_rows(const struct sq_job *job, const struct sq_linear *linear, int64_t row, int worker,
+                                struct sq_matrix weights)
+{
+    float *room = job->staging ? job->staging + (int64_t)worker * sq_job_staging_elements(job) : NULL;
+    int64_t most = job->backend->is_host ? weights.rows : SQ_JOB_STAGING_ROWS;
+    for (int64_t r = 0; r < weights.rows; r += most) {
+        int64_t rows = weights.rows - r < most ? weights.rows - r : most;
+        float *target = (float *)weights.data + r * weights.stride;
+        float *values = sq_backend_draft(job->backend, target, room);
+        SQ_TRY(sq_checkpoint_read_linear(job->checkpoint, linear->name, linear->out_features, linear->in_features,
+                                         row + r, rows, values));
+        SQ_TRY(job->backend->ops->upload(job->backend, values, (size_t)(rows * weights.cols) * sizeof *values, target));
+    }
+    return SQ_OK;
+}
+
 static enum sq_status solve_tile(void *context, int64_t index, int worker)
 {
     const struct solving *solving = context;
@@ -66,8 +84,7 @@ static enum sq_status solve_tile(void *context, int64_t index, int worker)
     char *scratch = job->scratch + (size_t)worker * job->scratch_stride;
     struct sq_matrix weights = sq_matrix_view(scratch, SQ_F32, tile.rows, linear->in_features);
     size_t weight_bytes = (size_t)(job->backend->sizes.solve_rows * linear->in_features) * sizeof(float);
-    SQ_TRY(sq_checkpoint_read_linear(job->checkpoint, linear->name, linear->out_features, linear->in_features, tile.row,
-                                     tile.rows, weights.data));
+    SQ_TRY(read_rows(job, linear, tile.row, worker, weights));
     return sq_solve_tile(job->backend, &job->factor, &options, weights, scratch + weight_bytes, &tile.result);
 }
 
@@ -168,6 +185,21 @@ enum sq_status sq_group_restore(struct sq_job *job, const struct sq_group *group
 /* --- weights for the forward pass ------------------------------------------------------------------------------------
  */
 
+/* A tile's weights in f32 at the start of the worker's scratch; what they are made from comes after them. */
+static enum sq_status dequantize_rows(const struct sq_job *job, const struct sq_spread_tile *tile,
+                                      struct sq_matrix weights)
+{
+    struct sq_backend *backend = job->backend;
+    size_t codes_bytes = (size_t)(weights.rows * weights.cols), cells = (size_t)(tile->rows * tile->member->n_groups);
+    char *room = (char *)weights.data + codes_bytes * sizeof(float);
+    const void *codes, *scales, *zeros;
+    SQ_TRY(sq_backend_view(backend, tile->result.scales, cells * sizeof(float), room, &scales));
+    room += cells * sizeof(float);
+    SQ_TRY(sq_backend_view(backend, tile->result.zeros, cells, room, &zeros));
+    SQ_TRY(sq_backend_view(backend, tile->result.codes, codes_bytes, room + cells, &codes));
+    return backend->ops->solve->dequantize(backend, &tile->member->grid, codes, scales, zeros, weights);
+}
+
 static enum sq_status dequantize_tile(void *context, int64_t index, int worker)
 {
     const struct solving *solving = context;
@@ -177,8 +209,7 @@ static enum sq_status dequantize_tile(void *context, int64_t index, int worker)
     struct sq_matrix weight = sq_forward_linear_weight(job->forward, linear->member);
     struct sq_matrix exact =
         sq_matrix_view(job->scratch + (size_t)worker * job->scratch_stride, SQ_F32, tile.rows, linear->in_features);
-    sq_grid_dequantize(&tile.member->grid, tile.rows, linear->in_features, tile.result.codes, tile.result.scales,
-                       tile.result.zeros, exact.data);
+    SQ_TRY(dequantize_rows(job, &tile, exact));
     return job->backend->ops->convert(job->backend, exact,
                                       sq_matrix_part(weight, tile.row, tile.rows, 0, linear->in_features));
 }

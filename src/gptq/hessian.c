@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "mpi/comm_memory.h"
 
 #define EXPONENT_MIN (-90) /* smaller norms count as this: the scales stay inside f32 */
 
@@ -65,7 +66,7 @@ static int64_t slice_elements(const struct panels *panels)
 size_t sq_hessian_bytes(const struct sq_sizes *sizes, int64_t n_max, int n_workers)
 {
     const struct panels panels = {*sizes, n_max};
-    return (size_t)n_max * (16 * (size_t)n_workers + 12) + (size_t)product_elements(&panels) * 4 * (size_t)n_workers +
+    return (size_t)n_max * (16 * (size_t)n_workers + 40) + (size_t)product_elements(&panels) * 4 * (size_t)n_workers +
            8 * (size_t)slice_elements(&panels);
 }
 
@@ -81,8 +82,8 @@ enum sq_status sq_hessian_create(struct sq_backend *backend, int64_t n_max, stru
     const char *what = "the Hessian's workspace";
     enum sq_status status = alloc_host(what, n_max * w.n_workers, sizeof *w.squares, &w.squares);
     if (status == SQ_OK) status = alloc_host(what, n_max * w.n_workers, sizeof *w.exponents, &w.exponents);
-    if (status == SQ_OK) status = alloc_host(what, n_max, sizeof *w.scale_down, &w.scale_down);
-    if (status == SQ_OK) status = alloc_host(what, n_max, sizeof *w.scale_up, &w.scale_up);
+    if (status == SQ_OK) status = alloc_host(what, 5 * n_max, sizeof *w.scales, &w.scales);
+    if (status == SQ_OK) status = backend->ops->alloc(backend, what, 20 * (size_t)n_max, (void **)&w.scale_up);
     if (status == SQ_OK)
         status =
             backend->ops->alloc(backend, what, (size_t)(product_elements(&panels) * w.n_workers) * sizeof *w.products,
@@ -93,6 +94,8 @@ enum sq_status sq_hessian_create(struct sq_backend *backend, int64_t n_max, stru
         sq_hessian_destroy(backend, &w);
         return status;
     }
+    w.scale_mean = w.scale_up + n_max;
+    w.scale_down = (float *)(w.scale_mean + n_max);
     *workspace_p = w;
     return SQ_OK;
 }
@@ -101,8 +104,8 @@ void sq_hessian_destroy(struct sq_backend *backend, struct sq_hessian_workspace 
 {
     sq_free(workspace->squares);
     sq_free(workspace->exponents);
-    sq_free(workspace->scale_down);
-    sq_free(workspace->scale_up);
+    sq_free(workspace->scales);
+    backend->ops->free(backend, workspace->scale_up);
     backend->ops->free(backend, workspace->products);
     backend->ops->free(backend, workspace->sums);
     memset(workspace, 0, sizeof *workspace);
@@ -179,15 +182,21 @@ static int shard_headroom(int64_t n_shards)
 }
 
 /* Fixed point: an entry scaled into [-1, 1] is multiplied by 2^(62 - headroom), half of it on either side. */
-static void make_scales(struct sq_hessian_workspace *w, int64_t n, int64_t n_shards)
+static enum sq_status make_scales(struct making *making)
 {
-    int steps = 62 - shard_headroom(n_shards);
+    struct sq_hessian_workspace *w = making->workspace;
+    int64_t n = making->x.cols;
+    int steps = 62 - shard_headroom(making->shards->n_shards);
     int half = steps / 2;
+    double *up = (double *)(void *)w->scales, *mean = up + w->n_max;
+    float *down = (float *)(mean + w->n_max);
     for (int64_t j = 0; j < n; j++) {
         int e = (int)w->exponents[j];
-        w->scale_down[j] = ldexpf(1.0f, half - e);
-        w->scale_up[j] = ldexp(1.0, e - half);
+        down[j] = ldexpf(1.0f, half - e);
+        up[j] = ldexp(1.0, e - half);
+        mean[j] = up[j] * making->to_mean;
     }
+    return making->backend->ops->upload(making->backend, w->scales, 20 * (size_t)w->n_max, w->scale_up);
 }
 
 /* --- panels ------------------------------------------------------------------------------------------------------- */
@@ -214,7 +223,7 @@ static enum sq_status sum_block(const struct making *making, const struct panel 
     int64_t most = product_elements(&(struct panels){making->panels.sizes, w->n_max});
     struct sq_matrix sums = sq_matrix_part(panel_sums(making, panel), row, rows, 0, panel->columns);
     struct sq_matrix product = sq_matrix_view(w->products + worker * most, SQ_F32, rows, panel->columns);
-    memset(sums.data, 0, (size_t)(rows * panel->columns) * sizeof(int64_t));
+    SQ_TRY(ops->clear(making->backend, sums.data, (size_t)(rows * panel->columns) * sizeof(int64_t)));
     for (int64_t s = mine.first; s < mine.first + mine.count; s++) {
         struct sq_matrix x = shard_rows(making, s);
         if (x.rows == 0) continue;
@@ -235,29 +244,16 @@ static enum sq_status sum_panel(void *context, int64_t index, int worker)
     return SQ_OK;
 }
 
-/* The lower triangle's share of the panel. */
-static void mirror(struct sq_matrix h, const struct panel *panel)
-{
-    float *values = h.data;
-    for (int64_t i = 0; i < panel->rows; i++)
-        for (int64_t j = panel->column; j < panel->rows; j++)
-            if (i < j) values[j * h.stride + i] = values[i * h.stride + j];
-}
-
 static enum sq_status get_panel(void *context, int64_t index, int worker)
 {
     const struct making *making = context;
+    const struct sq_backend_ops *ops = making->backend->ops;
     struct sq_hessian_workspace *w = making->workspace;
     struct panel panel = item_panel(making, index);
-    double column_scale[SQ_HESSIAN_PANEL_MAX];
     (void)worker;
-    for (int64_t j = 0; j < panel.columns; j++)
-        column_scale[j] = w->scale_up[panel.column + j] * making->to_mean;
-    SQ_TRY(
-        making->backend->ops->fixed_get(making->backend, panel_sums(making, &panel), w->scale_up, column_scale,
-                                        sq_matrix_part(making->hessian, 0, panel.rows, panel.column, panel.columns)));
-    mirror(making->hessian, &panel);
-    return SQ_OK;
+    SQ_TRY(ops->fixed_get(making->backend, panel_sums(making, &panel), w->scale_up, w->scale_mean + panel.column,
+                          sq_matrix_part(making->hessian, 0, panel.rows, panel.column, panel.columns)));
+    return ops->mirror(making->backend, making->hessian, panel.column, panel.columns);
 }
 
 static enum sq_status make_slice(struct making *making, const struct sq_comm *comm, int root)
@@ -268,7 +264,8 @@ static enum sq_status make_slice(struct making *making, const struct sq_comm *co
     int64_t count = last.offset + last.rows * last.columns - panel_at(&making->panels, making->first_panel).offset;
     enum sq_status status;
     SQ_TRY(sq_comm_agree(comm, backend->ops->parallel(backend, making->n_panels, sum_panel, making)));
-    status = root < 0 ? sq_comm_sum_i64(comm, sums, count) : sq_comm_reduce_sum_i64(comm, root, sums, count);
+    status = root < 0 ? sq_comm_memory_sum_i64(comm, backend, sums, count)
+                      : sq_comm_memory_reduce_sum_i64(comm, backend, root, sums, count);
     if (status == SQ_OK && (root < 0 || comm->rank == root))
         status = backend->ops->parallel(backend, making->n_panels, get_panel, making);
     return sq_comm_agree(comm, status);
@@ -291,7 +288,7 @@ enum sq_status sq_hessian_make(struct sq_backend *backend, const struct sq_comm 
         sq_error("the inputs of %s are too large: their Hessian is not finite", layer);
     SQ_TRY(status);
     SQ_TRY(sq_comm_max_i64(comm, workspace->exponents, x.cols));
-    make_scales(workspace, x.cols, shards->n_shards);
+    SQ_TRY(sq_comm_agree(comm, make_scales(&making)));
     for (int64_t first = 0; first < n_panels(&making.panels); first += making.n_panels) {
         making.first_panel = first;
         making.n_panels = slice_panels(&making.panels, first);

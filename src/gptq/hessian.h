@@ -20,10 +20,12 @@ struct sq_hessian_workspace {
     int n_workers;
     double *squares;    /* [n_workers, n_max] */
     int64_t *exponents; /* [n_workers, n_max] */
-    float *scale_down;  /* [n_max] 2^-e_j */
+    float *scales;      /* [n_max, 5] host: what goes to the next three */
+    float *scale_down;  /* [n_max] 2^-e_j; this and what follows in backend memory */
     double *scale_up;   /* [n_max] */
-    float *products;    /* [n_workers, rows, columns] of one product, backend memory */
-    int64_t *sums;      /* of one slice, backend memory */
+    double *scale_mean; /* [n_max] scale_up * 2 / T */
+    float *products;    /* [n_workers, rows, columns] of one product */
+    int64_t *sums;      /* of one slice */
 };
 
 enum sq_status sq_hessian_create(struct sq_backend *backend, int64_t n_max,

@@ -16,6 +16,11 @@ void sq_job_clock(struct sq_job *job, enum sq_stage stage, double *since)
     *since = now;
 }
 
+int64_t sq_job_staging_elements(const struct sq_job *job)
+{
+    return SQ_JOB_STAGING_ROWS * job->hessian.n_max;
+}
+
 static enum sq_status open_model(struct sq_job *job)
 {
     SQ_TRY(sq_checkpoint_open(job->config->model, &job->checkpoint));
@@ -121,6 +126,10 @@ static enum sq_status take_memory(struct sq_job *job, const struct sq_memory_req
         status =
             job->backend->ops->alloc(job->backend, "the solver's scratch",
                                      job->scratch_stride * (size_t)job->backend->n_workers, (void **)&job->scratch);
+    if (status == SQ_OK && !job->backend->is_host)
+        status = job->backend->ops->alloc_host(
+            job->backend, "rows read from a file",
+            (size_t)(sq_job_staging_elements(job) * job->backend->n_workers) * sizeof(float), (void **)&job->staging);
     return status;
 }
 
@@ -203,12 +212,14 @@ void sq_job_release_buffers(struct sq_job *job)
 {
     if (job->backend) {
         job->backend->ops->free(job->backend, job->scratch);
+        job->backend->ops->free_host(job->backend, job->staging);
         sq_factor_destroy(job->backend, &job->factor);
         sq_hessian_destroy(job->backend, &job->hessian);
     }
     sq_forward_destroy(job->forward);
     sq_free(job->records);
     job->scratch = NULL;
+    job->staging = NULL;
     job->forward = NULL;
     job->records = NULL;
 }

@@ -58,10 +58,10 @@ static enum sq_status refine_round(struct sq_tile *tile)
     int64_t group_size = tile->options->grid.group_size;
     size_t code_bytes = (size_t)(tile->n * tile->lanes);
     size_t scale_bytes = (size_t)(tile->groups * tile->lanes) * sizeof(float);
-    SQ_TRY(solve->copy(tile->backend, tile->codes, code_bytes, tile->old_codes));
-    SQ_TRY(solve->copy(tile->backend, tile->scales.scale, scale_bytes, tile->old_scale));
-    SQ_TRY(solve->clear(tile->backend, tile->before, (size_t)tile->lanes * sizeof(double)));
-    SQ_TRY(solve->clear(tile->backend, tile->error, (size_t)tile->lanes * sizeof(double)));
+    SQ_TRY(tile->backend->ops->copy(tile->backend, tile->codes, code_bytes, tile->old_codes));
+    SQ_TRY(tile->backend->ops->copy(tile->backend, tile->scales.scale, scale_bytes, tile->old_scale));
+    SQ_TRY(tile->backend->ops->clear(tile->backend, tile->before, (size_t)tile->lanes * sizeof(double)));
+    SQ_TRY(tile->backend->ops->clear(tile->backend, tile->error, (size_t)tile->lanes * sizeof(double)));
     for (int64_t j = 0; j < tile->n; j += group_size)
         SQ_TRY(descend_group(tile, j, j + group_size < tile->n ? j + group_size : tile->n));
     SQ_TRY(solve->keep_better(tile->backend, tile->n, tile->groups, tile->before, tile->old_codes, tile->old_scale,

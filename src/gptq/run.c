@@ -58,8 +58,8 @@ enum sq_status sq_run_save_state(struct sq_run_state *run, int64_t block)
     SQ_TRY(sq_comm_max_i64(job->world, &due, 1));
     if (!due) return SQ_OK;
     double since = sq_seconds();
-    SQ_TRY(sq_state_save(job->state, block, job->shards.samples.first, job->shards.samples.count,
-                         sq_forward_hidden(job->forward)));
+    SQ_TRY(sq_state_save(job->state, block, job->shards.samples.first, job->shards.samples.count, sq_forward_get_hidden,
+                         job->forward));
     sq_job_clock(job, SQ_STAGE_STORE, &since);
     run->saved = sq_seconds();
     return SQ_OK;
@@ -148,7 +148,7 @@ static enum sq_status load_activations(struct sq_job *job, int64_t *first_p)
     enum sq_status status;
     if (is_state_usable(job)) {
         sq_info("going on from the activations saved before block %lld", (long long)job->state_block + 1);
-        status = sq_state_load(job->state, mine.first, mine.count, sq_forward_hidden(job->forward));
+        status = sq_state_load(job->state, mine.first, mine.count, sq_forward_set_hidden, job->forward);
         *first_p = job->state_block;
     } else {
         status = sq_forward_embed(job->forward, job->world, job->tokens.ids + mine.first * job->tokens.length);

@@ -10,6 +10,7 @@
 #include "base/memory.h"
 #include "gptq/run_private.h"
 #include "gptq/stop.h"
+#include "mpi/comm_memory.h"
 
 /* The layers and reports of a whole block. */
 struct block_result {
@@ -75,7 +76,7 @@ static enum sq_status solve_group(struct wave *wave, const struct sq_group *grou
     struct sq_job *job = wave->run->job;
     struct sq_spread spread;
     struct sq_matrix h = group_hessian(wave, group->block, group->index);
-    SQ_TRY(sq_comm_broadcast(&job->team, 0, h.data, (size_t)(h.rows * h.cols) * sizeof(float)));
+    SQ_TRY(sq_comm_memory_broadcast(&job->team, job->backend, 0, h.data, (size_t)(h.rows * h.cols) * sizeof(float)));
     float *kept = job->factor.hessian.data;
     job->factor.hessian = h;
     enum sq_status status = sq_group_solve(job, group, &spread, result->reports + result->count);

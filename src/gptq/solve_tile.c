@@ -49,8 +49,7 @@ enum sq_status sq_tile_product(const struct sq_tile *tile, struct sq_matrix a, f
 {
     const struct sq_backend_ops *ops = tile->backend->ops;
     struct sq_matrix y = sq_matrix_view(out, SQ_F32, a.rows, tile->lanes);
-    if (a.cols == 0 && !accumulate)
-        return ops->solve->clear(tile->backend, out, (size_t)(a.rows * tile->lanes) * sizeof *out);
+    if (a.cols == 0 && !accumulate) return ops->clear(tile->backend, out, (size_t)(a.rows * tile->lanes) * sizeof *out);
     for (int64_t k = 0; k < a.cols; k += PANEL) {
         int64_t columns = a.cols - k < PANEL ? a.cols - k : PANEL;
         struct sq_matrix panel = sq_matrix_part(a, 0, a.rows, k, columns);
@@ -64,7 +63,7 @@ enum sq_status sq_tile_form(const struct sq_tile *tile, float *x, double *sums)
 {
     const struct sq_solve_ops *solve = tile->backend->ops->solve;
     struct sq_matrix hessian = tile->factor->hessian;
-    SQ_TRY(solve->clear(tile->backend, sums, (size_t)tile->lanes * sizeof *sums));
+    SQ_TRY(tile->backend->ops->clear(tile->backend, sums, (size_t)tile->lanes * sizeof *sums));
     for (int64_t j = 0; j < tile->n; j += SQ_SOLVE_BLOCK) {
         int64_t columns = tile->n - j < SQ_SOLVE_BLOCK ? tile->n - j : SQ_SOLVE_BLOCK;
         float *block = sq_tile_columns(tile, x, j), *before = tile->parts[0], *own = tile->parts[1];

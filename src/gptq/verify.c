@@ -22,6 +22,7 @@ struct verification {
     struct sq_hessian_workspace workspace;
     struct sq_matrix hessian; /* [n, n] of the present group */
     float *scratch;           /* [workers, 3, tile_rows, n_max] */
+    void *rows;               /* [workers, 2, tile_rows, n_max] f32 in backend memory */
     double *figures;          /* [rows of the widest layer, 2]: error and norm of each row */
     int64_t n_max, rows_max, tile_rows;
     const struct sq_linear *linear;
@@ -38,13 +39,31 @@ static double dot(const float *a, const float *b, int64_t n)
     return sum;
 }
 
-/* Rows of x H x' for each row of x [rows, n]; product is scratch of the same shape. */
-static enum sq_status quadratic(const struct verification *v, struct sq_matrix x, struct sq_matrix product,
-                                double *values)
+/* A worker's host memory [3, tile_rows, n_max], and two parts of the same size in the backend's. */
+struct tile_room {
+    float *weights, *errors, *product;
+    void *x, *xh;
+};
+
+static struct tile_room room_of(const struct verification *v, int worker)
 {
-    SQ_TRY(v->backend->ops->matmul(v->backend, x, v->hessian, false, product));
-    for (int64_t r = 0; r < x.rows; r++)
-        values[2 * r] = dot((float *)x.data + r * x.stride, (float *)product.data + r * product.stride, x.cols);
+    int64_t part = v->tile_rows * v->n_max;
+    float *host = v->scratch + worker * 3 * part, *backend = (float *)v->rows + worker * 2 * part;
+    return (struct tile_room){host, host + part, host + 2 * part, backend, backend + part};
+}
+
+/* values[2 r] = x_r H x_r' for each row of x f32 [rows, n], dense. */
+static enum sq_status quadratic(const struct verification *v, const struct tile_room *room, const float *x,
+                                int64_t rows, int64_t n, double *values)
+{
+    const struct sq_backend_ops *ops = v->backend->ops;
+    size_t bytes = (size_t)(rows * n) * sizeof *x;
+    SQ_TRY(ops->upload(v->backend, x, bytes, room->x));
+    SQ_TRY(ops->matmul(v->backend, sq_matrix_view(room->x, SQ_F32, rows, n), v->hessian, false,
+                       sq_matrix_view(room->xh, SQ_F32, rows, n)));
+    SQ_TRY(ops->download(v->backend, room->xh, bytes, room->product));
+    for (int64_t r = 0; r < rows; r++)
+        values[2 * r] = dot(x + r * n, room->product + r * n, n);
     return SQ_OK;
 }
 
@@ -54,16 +73,14 @@ static enum sq_status measure_tile(void *context, int64_t index, int worker)
     const struct sq_linear *linear = v->linear;
     int64_t n = linear->in_features, row = (v->tiles.first + index) * v->tile_rows;
     int64_t rows = linear->out_features - row < v->tile_rows ? linear->out_features - row : v->tile_rows;
-    float *weights = v->scratch + (int64_t)worker * 3 * v->tile_rows * v->n_max;
-    float *errors = weights + v->tile_rows * v->n_max, *product = errors + v->tile_rows * v->n_max;
+    struct tile_room room = room_of(v, worker);
     double *figures = v->figures + 2 * row;
-    SQ_TRY(sq_checkpoint_read_linear(v->original, linear->name, linear->out_features, n, row, rows, weights));
-    SQ_TRY(sq_checkpoint_read_linear(v->quantized, linear->name, linear->out_features, n, row, rows, errors));
+    SQ_TRY(sq_checkpoint_read_linear(v->original, linear->name, linear->out_features, n, row, rows, room.weights));
+    SQ_TRY(sq_checkpoint_read_linear(v->quantized, linear->name, linear->out_features, n, row, rows, room.errors));
     for (int64_t i = 0; i < rows * n; i++)
-        errors[i] = weights[i] - errors[i];
-    struct sq_matrix space = sq_matrix_view(product, SQ_F32, rows, n);
-    SQ_TRY(quadratic(v, sq_matrix_view(errors, SQ_F32, rows, n), space, figures));
-    return quadratic(v, sq_matrix_view(weights, SQ_F32, rows, n), space, figures + 1);
+        room.errors[i] = room.weights[i] - room.errors[i];
+    SQ_TRY(quadratic(v, &room, room.errors, rows, n, figures));
+    return quadratic(v, &room, room.weights, rows, n, figures + 1);
 }
 
 /* Sums the rows' figures in order of rows, after all ranks have measured theirs. */
@@ -184,6 +201,9 @@ static enum sq_status take_memory(struct verification *v, enum sq_dtype compute)
                                   &v->hessian.data));
     SQ_TRY(sq_alloc("rows to verify", 3 * v->tile_rows * v->n_max * v->backend->n_workers, sizeof(float), &scratch));
     v->scratch = scratch;
+    SQ_TRY(v->backend->ops->alloc(v->backend, "rows to verify",
+                                  (size_t)(2 * v->tile_rows * v->n_max * v->backend->n_workers) * sizeof(float),
+                                  &v->rows));
     SQ_TRY(sq_alloc("figures of rows", 2 * (v->rows_max + v->tile_rows), sizeof(double), &figures));
     v->figures = figures;
     return SQ_OK;
@@ -196,6 +216,7 @@ static void close_all(struct verification *v)
     sq_forward_destroy(v->forward);
     if (v->backend) {
         v->backend->ops->free(v->backend, v->hessian.data);
+        v->backend->ops->free(v->backend, v->rows);
         sq_hessian_destroy(v->backend, &v->workspace);
     }
     sq_tokens_release(&v->tokens);

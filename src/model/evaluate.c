@@ -18,7 +18,9 @@ struct scoring {
     struct sq_final finals[2];
     int n_models;
     struct sq_softmax *softmax[2]; /* backend memory [n_samples * length] */
-    float *targets;                /* the model's logit of the token that came next [n_samples * length] */
+    float *targets;                /* likewise: the model's logit of the token that came next */
+    const int32_t *ids;            /* likewise: this rank's tokens */
+    void *ids_room;                /* memory for them */
     float *logits;                 /* backend memory [n_workers, 2, TOKENS, SQ_HEAD_ROWS] */
     int64_t first;                 /* vocabulary entry of the piece of lm_head in memory */
 };
@@ -29,21 +31,6 @@ struct sample_sums {
 };
 
 /* --- a piece of the vocabulary ------------------------------------------------------------------------------------ */
-
-static enum sq_status take_targets(const struct scoring *scoring, int64_t sample, int64_t position,
-                                   struct sq_matrix logits)
-{
-    const struct sq_tokens *tokens = scoring->tokens;
-    const int32_t *next = tokens->ids + (scoring->samples.first + sample) * tokens->length + position + 1;
-    float *targets = scoring->targets + sample * tokens->length + position;
-    for (int64_t i = 0; i < logits.rows; i++) {
-        int64_t col = next[i] - scoring->first;
-        if (col < 0 || col >= logits.cols) continue;
-        const float *logit = (const float *)logits.data + i * logits.stride + col;
-        SQ_TRY(scoring->backend->ops->download(scoring->backend, logit, sizeof *logit, &targets[i]));
-    }
-    return SQ_OK;
-}
 
 static enum sq_status fold_positions(const struct scoring *scoring, int64_t sample, int64_t position, int64_t count,
                                      float *memory)
@@ -57,7 +44,7 @@ static enum sq_status fold_positions(const struct scoring *scoring, int64_t samp
         SQ_TRY(backend->ops->linear(backend, sq_matrix_part(states, row, count, 0, states.cols),
                                     scoring->finals[m].weight, NULL, logits[m]));
     }
-    SQ_TRY(take_targets(scoring, sample, position, logits[0]));
+    SQ_TRY(backend->ops->pick(backend, logits[0], scoring->first, scoring->ids + row + 1, scoring->targets + row));
     const struct sq_matrix none = {0};
     for (int m = 0; m < scoring->n_models; m++)
         SQ_TRY(backend->ops->softmax_fold(backend, logits[m], m == 1 ? logits[0] : none, scoring->first,
@@ -114,15 +101,20 @@ static struct sample_sums sum_sample(const struct scoring *scoring, struct sq_so
 static enum sq_status sum_samples(const struct scoring *scoring, struct sample_sums *sums)
 {
     int64_t length = scoring->tokens->length;
+    const struct sq_backend_ops *ops = scoring->backend->ops;
     void *memory;
-    SQ_TRY(sq_alloc("softmaxes of a sample", 2 * length, sizeof(struct sq_softmax), &memory));
+    SQ_TRY(sq_alloc("softmaxes of a sample", length, 2 * sizeof(struct sq_softmax) + sizeof(float), &memory));
     struct sq_softmax *const copies[2] = {memory, (struct sq_softmax *)memory + length};
+    float *targets = (float *)(copies[1] + length);
     enum sq_status status = SQ_OK;
     for (int64_t s = 0; s < scoring->samples.count && status == SQ_OK; s++) {
         for (int m = 0; m < scoring->n_models && status == SQ_OK; m++)
-            status = scoring->backend->ops->download(scoring->backend, scoring->softmax[m] + s * length,
-                                                     (size_t)length * sizeof(struct sq_softmax), copies[m]);
-        struct sample_sums sum = sum_sample(scoring, copies, scoring->targets + s * length);
+            status = ops->download(scoring->backend, scoring->softmax[m] + s * length,
+                                   (size_t)length * sizeof(struct sq_softmax), copies[m]);
+        if (status == SQ_OK)
+            status =
+                ops->download(scoring->backend, scoring->targets + s * length, (size_t)length * sizeof(float), targets);
+        struct sample_sums sum = sum_sample(scoring, copies, targets);
         sums[scoring->samples.first + s] = sum;
     }
     sq_free(memory);
@@ -188,10 +180,16 @@ static enum sq_status start_softmax(struct scoring *scoring, int m, int64_t rows
 {
     const struct sq_softmax empty = {.max = -INFINITY, .argmax = -1};
     struct sq_backend *backend = scoring->backend;
-    SQ_TRY(backend->ops->alloc(backend, "softmaxes", (size_t)rows * sizeof empty, (void **)&scoring->softmax[m]));
+    size_t bytes = (size_t)rows * sizeof empty;
+    void *memory;
+    SQ_TRY(backend->ops->alloc(backend, "softmaxes", bytes, (void **)&scoring->softmax[m]));
+    SQ_TRY(sq_alloc("softmaxes", rows, sizeof empty, &memory));
+    struct sq_softmax *start = memory;
     for (int64_t i = 0; i < rows; i++)
-        SQ_TRY(backend->ops->upload(backend, &empty, sizeof empty, scoring->softmax[m] + i));
-    return SQ_OK;
+        start[i] = empty;
+    enum sq_status status = backend->ops->upload(backend, start, bytes, scoring->softmax[m]);
+    sq_free(start);
+    return status;
 }
 
 static enum sq_status take_memory(struct scoring *scoring)
@@ -199,9 +197,11 @@ static enum sq_status take_memory(struct scoring *scoring)
     struct sq_backend *backend = scoring->backend;
     int64_t rows = scoring->samples.count * scoring->tokens->length;
     size_t logits = (size_t)backend->n_workers * 2 * TOKENS * SQ_HEAD_ROWS * sizeof(float);
-    void *memory;
-    SQ_TRY(sq_alloc("logits of the next tokens", rows, sizeof(float), &memory));
-    scoring->targets = memory;
+    size_t bytes = (size_t)rows * sizeof(int32_t);
+    SQ_TRY(backend->ops->alloc(backend, "logits of the next tokens", bytes, (void **)&scoring->targets));
+    SQ_TRY(backend->ops->alloc(backend, "tokens", bytes, &scoring->ids_room));
+    SQ_TRY(sq_backend_view(backend, scoring->tokens->ids + scoring->samples.first * scoring->tokens->length, bytes,
+                           scoring->ids_room, (const void **)&scoring->ids));
     SQ_TRY(backend->ops->alloc(backend, "logits", logits, (void **)&scoring->logits));
     for (int m = 0; m < scoring->n_models; m++)
         SQ_TRY(start_softmax(scoring, m, rows));
@@ -216,7 +216,8 @@ static void release(struct scoring *scoring)
         backend->ops->free(backend, scoring->softmax[m]);
     }
     backend->ops->free(backend, scoring->logits);
-    sq_free(scoring->targets);
+    backend->ops->free(backend, scoring->ids_room);
+    backend->ops->free(backend, scoring->targets);
 }
 
 static enum sq_status make_finals(struct scoring *scoring, const struct sq_comm *comm,

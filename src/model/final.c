@@ -14,7 +14,8 @@ static enum sq_status take_memory(struct sq_final *final, const struct sq_forwar
     final->states = sq_matrix_view(final->states.data, options->compute, rows, hidden);
     SQ_TRY(backend->ops->alloc(backend, "a piece of lm_head", SQ_HEAD_ROWS * row_bytes, &final->weight.data));
     final->weight = sq_matrix_view(final->weight.data, options->compute, 0, hidden);
-    return sq_alloc("rows read from a file", backend->n_workers, sq_weights_piece_bytes(final->model), &final->pieces);
+    return backend->ops->alloc_host(backend, "rows read from a file",
+                                    (size_t)backend->n_workers * sq_weights_piece_bytes(final->model), &final->pieces);
 }
 
 /* One sample's final states out of the forward pass's memory. */
@@ -69,7 +70,7 @@ void sq_final_release(struct sq_final *final)
     if (!final->backend) return;
     final->backend->ops->free(final->backend, final->states.data);
     final->backend->ops->free(final->backend, final->weight.data);
-    sq_free(final->pieces);
+    final->backend->ops->free_host(final->backend, final->pieces);
     memset(final, 0, sizeof *final);
 }
 
@@ -80,16 +81,31 @@ enum sq_status sq_final_load_head(struct sq_final *final, const struct sq_comm *
     return sq_weights_load(final->backend, comm, final->model, head, first, final->pieces, final->weight);
 }
 
+/* Columns [first, first + rows of the weight) of the logits, by way of a piece in backend memory. */
+static enum sq_status piece_of_logits(const struct sq_final *final, void *memory, int64_t first, struct sq_matrix all)
+{
+    const struct sq_backend_ops *ops = final->backend->ops;
+    struct sq_matrix piece = sq_matrix_view(memory, SQ_F32, all.rows, final->weight.rows);
+    SQ_TRY(ops->linear(final->backend, final->states, final->weight, NULL, piece));
+    for (int64_t row = 0; row < all.rows; row++)
+        SQ_TRY(ops->download(final->backend, sq_matrix_part(piece, row, 1, 0, piece.cols).data,
+                             (size_t)piece.cols * sizeof(float), sq_matrix_part(all, row, 1, first, piece.cols).data));
+    return SQ_OK;
+}
+
 enum sq_status sq_final_logits(struct sq_final *final, const struct sq_comm *comm, float *logits)
 {
+    struct sq_backend *backend = final->backend;
     int64_t vocab = sq_model_vocab_size(final->model);
     struct sq_matrix all = sq_matrix_view(logits, SQ_F32, final->states.rows, vocab);
-    for (int64_t first = 0, rows; first < vocab; first += rows) {
+    void *memory = NULL;
+    enum sq_status status = sq_comm_agree(
+        comm, backend->ops->alloc(backend, "logits", (size_t)(all.rows * SQ_HEAD_ROWS) * sizeof(float), &memory));
+    for (int64_t first = 0, rows; first < vocab && status == SQ_OK; first += rows) {
         rows = vocab - first < SQ_HEAD_ROWS ? vocab - first : SQ_HEAD_ROWS;
-        SQ_TRY(sq_final_load_head(final, comm, first, rows));
-        struct sq_matrix part = sq_matrix_part(all, 0, all.rows, first, rows);
-        SQ_TRY(
-            sq_comm_agree(comm, final->backend->ops->linear(final->backend, final->states, final->weight, NULL, part)));
+        status = sq_final_load_head(final, comm, first, rows);
+        if (status == SQ_OK) status = sq_comm_agree(comm, piece_of_logits(final, memory, first, all));
     }
-    return SQ_OK;
+    backend->ops->free(backend, memory);
+    return status;
 }

@@ -106,7 +106,8 @@ static enum sq_status take_memory(struct sq_forward *forward, const char *spill_
     SQ_TRY(take_backend(forward, "norms and biases", parameters_length(model) * 4, &forward->parameters));
     SQ_TRY(sq_alloc("norms and biases", parameters_length(model), sizeof(float), &memory));
     forward->host_parameters = memory;
-    SQ_TRY(sq_alloc("rows read from a file", backend->n_workers, sq_weights_piece_bytes(model), &forward->pieces));
+    SQ_TRY(backend->ops->alloc_host(backend, "rows read from a file",
+                                    (size_t)backend->n_workers * sq_weights_piece_bytes(model), &forward->pieces));
     SQ_TRY(sq_alloc("marks of samples", options->n_samples, sizeof(bool), &memory));
     forward->failed = memory;
     SQ_TRY(make_rope(forward));
@@ -148,7 +149,7 @@ void sq_forward_destroy(struct sq_forward *forward)
     for (int i = 0; i < SQ_COUNT(of_backend); i++)
         backend->ops->free(backend, of_backend[i]);
     sq_free(forward->host_parameters);
-    sq_free(forward->pieces);
+    backend->ops->free_host(backend, forward->pieces);
     sq_free(forward->failed);
     sq_free(forward);
 }
@@ -164,9 +165,29 @@ struct sq_matrix sq_forward_slot(const struct sq_forward *forward, int slot)
                               forward->options.n_samples * forward->options.length, place->width, stride};
 }
 
-float *sq_forward_hidden(struct sq_forward *forward)
+/* The residual stream of one sample: dense rows. */
+static void *hidden_of(const struct sq_forward *forward, int64_t sample, size_t *bytes_p)
 {
-    return sq_forward_slot(forward, 0).data;
+    struct sq_matrix residual = sq_forward_slot(forward, 0);
+    int64_t count = forward->options.length * residual.stride;
+    *bytes_p = (size_t)count * sizeof(float);
+    return (float *)residual.data + sample * count;
+}
+
+enum sq_status sq_forward_get_hidden(void *forward_p, int64_t sample, void *values)
+{
+    struct sq_forward *forward = forward_p;
+    size_t bytes;
+    const void *memory = hidden_of(forward, sample, &bytes);
+    return forward->backend->ops->download(forward->backend, memory, bytes, values);
+}
+
+enum sq_status sq_forward_set_hidden(void *forward_p, int64_t sample, void *values)
+{
+    struct sq_forward *forward = forward_p;
+    size_t bytes;
+    void *memory = hidden_of(forward, sample, &bytes);
+    return forward->backend->ops->upload(forward->backend, values, bytes, memory);
 }
 
 struct sq_matrix sq_forward_group_input(const struct sq_forward *forward)

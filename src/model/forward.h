@@ -48,8 +48,10 @@ void sq_forward_destroy(struct sq_forward *forward);
 enum sq_status sq_forward_embed(struct sq_forward *forward, const struct sq_comm *comm,
                                 const int32_t *ids) SQ_MUST_CHECK;
 
-/* The residual stream of this rank's samples, f32 [n_samples, length, hidden]; host memory order for the state file. */
-float *sq_forward_hidden(struct sq_forward *forward);
+/* The residual stream of one of this rank's samples, f32 [length, hidden], out of a struct sq_forward into host memory
+ * and back: as the state file moves them. Local. */
+enum sq_status sq_forward_get_hidden(void *forward, int64_t sample, void *values) SQ_MUST_CHECK;
+enum sq_status sq_forward_set_hidden(void *forward, int64_t sample, void *values) SQ_MUST_CHECK;
 
 /* Reads norms and biases of the block on rank 0 and broadcasts them; to_group starts anew. block == n_blocks: the final
  * norm. Collective. */

@@ -25,55 +25,94 @@ static enum sq_status read_table(const struct sq_model *model, const struct sq_c
     return sq_comm_broadcast(comm, 0, values, (size_t)(rows * model->dims.hidden) * sizeof *values);
 }
 
-/* Writes the residual stream of those tokens whose embedding is among rows [row, row + rows). positions may be NULL. */
-static enum sq_status take_rows(struct sq_forward *forward, const int32_t *ids, int64_t row, int64_t rows, float *table,
-                                const float *positions, float *sum)
+/* Where the embedding comes from and goes to; ids, table and positions in backend memory. */
+struct embedding {
+    struct sq_forward *forward;
+    const int32_t *ids;
+    struct sq_matrix table;     /* the piece at hand */
+    struct sq_matrix positions; /* [length, hidden], or no data */
+    float *host;                /* as much as the larger of the two */
+    int64_t first;              /* row of the table's first */
+};
+
+/* Rows of the table prefix + name into backend memory. Collective. */
+static enum sq_status load_table(const struct embedding *e, const struct sq_comm *comm, const char *name, int64_t row,
+                                 struct sq_matrix table)
 {
-    struct sq_backend *backend = forward->backend;
-    int64_t hidden = forward->model->dims.hidden, length = forward->options.length;
-    struct sq_matrix residual = sq_forward_slot(forward, 0);
-    for (int64_t token = 0; token < residual.rows; token++) {
-        if (ids[token] < row || ids[token] >= row + rows) continue;
-        const float *value = table + (ids[token] - row) * hidden;
-        for (int64_t i = 0; positions && i < hidden; i++)
-            sum[i] = value[i] + positions[token % length * hidden + i];
-        SQ_TRY(backend->ops->upload(backend, positions ? sum : value, (size_t)hidden * sizeof *value,
-                                    (float *)residual.data + token * residual.stride));
-    }
-    return SQ_OK;
+    struct sq_backend *backend = e->forward->backend;
+    SQ_TRY(read_table(e->forward->model, comm, name, row, table.rows, e->host));
+    size_t bytes = (size_t)(table.rows * table.cols) * sizeof(float);
+    return sq_comm_agree(comm, backend->ops->upload(backend, e->host, bytes, table.data));
 }
 
-static enum sq_status embed(struct sq_forward *forward, const struct sq_comm *comm, const int32_t *ids, float *table,
-                            int64_t table_rows, float *positions, float *sum)
+static struct sq_matrix residual_of(const struct embedding *e, int64_t sample)
 {
+    int64_t length = e->forward->options.length;
+    struct sq_matrix residual = sq_forward_slot(e->forward, 0);
+    return sq_matrix_part(residual, sample * length, length, 0, residual.cols);
+}
+
+/* The tokens of a sample whose embedding is in the table at hand. */
+static enum sq_status embed_sample(void *context, int64_t index, int worker)
+{
+    (void)worker;
+    const struct embedding *e = context;
+    struct sq_backend *backend = e->forward->backend;
+    return backend->ops->take_rows(backend, e->table, e->first, e->ids + index * e->forward->options.length,
+                                   residual_of(e, index));
+}
+
+static enum sq_status place_sample(void *context, int64_t index, int worker)
+{
+    (void)worker;
+    const struct embedding *e = context;
+    return e->forward->backend->ops->add(e->forward->backend, e->positions, residual_of(e, index));
+}
+
+static enum sq_status embed(struct embedding *e, const struct sq_comm *comm)
+{
+    struct sq_forward *forward = e->forward;
     const struct sq_model *model = forward->model;
-    const struct sq_architecture *architecture = model->architecture;
-    if (positions)
-        SQ_TRY(read_table(model, comm, architecture->positions, architecture->position_offset, forward->options.length,
-                          positions));
-    for (int64_t row = 0, rows; row < model->dims.vocab; row += rows) {
-        rows = model->dims.vocab - row < table_rows ? model->dims.vocab - row : table_rows;
-        SQ_TRY(read_table(model, comm, architecture->embedding, row, rows, table));
-        SQ_TRY(sq_comm_agree(comm, take_rows(forward, ids, row, rows, table, positions, sum)));
+    const struct sq_backend_ops *ops = forward->backend->ops;
+    int64_t n_samples = forward->options.n_samples, most = e->table.rows;
+    for (e->first = 0; e->first < model->dims.vocab; e->first += e->table.rows) {
+        e->table.rows = model->dims.vocab - e->first < most ? model->dims.vocab - e->first : most;
+        SQ_TRY(load_table(e, comm, model->architecture->embedding, e->first, e->table));
+        SQ_TRY(sq_comm_agree(comm, ops->parallel(forward->backend, n_samples, embed_sample, e)));
     }
-    sq_forward_forget(forward, 0, forward->options.n_samples * forward->options.length);
+    if (e->positions.data) {
+        SQ_TRY(load_table(e, comm, model->architecture->positions, model->architecture->position_offset, e->positions));
+        SQ_TRY(sq_comm_agree(comm, ops->parallel(forward->backend, n_samples, place_sample, e)));
+    }
+    sq_forward_forget(forward, 0, n_samples * forward->options.length);
     return SQ_OK;
 }
 
 enum sq_status sq_forward_embed(struct sq_forward *forward, const struct sq_comm *comm, const int32_t *ids)
 {
-    int64_t hidden = forward->model->dims.hidden;
+    struct sq_backend *backend = forward->backend;
+    const struct sq_backend_ops *ops = backend->ops;
+    const struct sq_model *model = forward->model;
+    int64_t hidden = model->dims.hidden, length = forward->options.length;
     int64_t table_rows = EMBEDDING_PIECE / hidden > 0 ? EMBEDDING_PIECE / hidden : 1;
-    int64_t position_rows = forward->model->architecture->positions ? forward->options.length : 0;
-    void *memory = NULL;
-    enum sq_status status =
-        sq_alloc("rows of the embedding", (table_rows + position_rows + 1) * hidden, sizeof(float), &memory);
-    status = sq_comm_agree(comm, status);
+    int64_t position_rows = model->architecture->positions ? length : 0;
+    size_t id_bytes = (size_t)(forward->options.n_samples * length) * sizeof *ids;
+    size_t table_bytes = (size_t)((table_rows + position_rows) * hidden) * sizeof(float);
+    struct embedding e = {.forward = forward};
+    void *host = NULL, *memory = NULL;
+    enum sq_status status = ops->alloc_host(backend, "rows of the embedding", table_bytes, &host);
+    if (status == SQ_OK) status = ops->alloc(backend, "rows of the embedding", table_bytes + id_bytes, &memory);
     if (status == SQ_OK) {
-        float *sum = memory, *table = sum + hidden;
-        status = embed(forward, comm, ids, table, table_rows, position_rows ? table + table_rows * hidden : NULL, sum);
+        float *table = memory;
+        e.table = sq_matrix_view(table, SQ_F32, table_rows, hidden);
+        e.positions = sq_matrix_view(position_rows ? table + table_rows * hidden : NULL, SQ_F32, position_rows, hidden);
+        e.host = host;
+        status = sq_backend_view(backend, ids, id_bytes, (char *)memory + table_bytes, (const void **)&e.ids);
     }
-    sq_free(memory);
+    status = sq_comm_agree(comm, status);
+    if (status == SQ_OK) status = embed(&e, comm);
+    ops->free(backend, memory);
+    ops->free_host(backend, host);
     return status;
 }
 

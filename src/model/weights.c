@@ -2,6 +2,7 @@
 
 #include "base/memory.h"
 #include "model/model_private.h"
+#include "mpi/comm_memory.h"
 #include "mpi/split.h"
 
 #define PIECE_LENGTH ((int64_t)1 << 18) /* floats of a piece of rows: 1 MiB */
@@ -102,7 +103,7 @@ enum sq_status sq_weights_load(struct sq_backend *backend, const struct sq_comm 
     if (status == SQ_OK) status = find_table(model, linear, &loading.table);
     if (status == SQ_OK) status = backend->ops->parallel(backend, n_pieces, load_piece, &loading);
     status = sq_comm_agree(comm, status);
-    if (status == SQ_OK) status = sq_comm_all_gather(comm, weight.data, shares, shares + comm->size);
+    if (status == SQ_OK) status = sq_comm_memory_all_gather(comm, backend, weight.data, shares, shares + comm->size);
     sq_free(shares);
     return status;
 }

@@ -63,8 +63,16 @@ struct sq_backend_ops {
     /* --- memory ------------------------------------------------------------------------------------------------ */
     enum sq_status (*alloc)(struct sq_backend *backend, const char *what, size_t bytes, void **memory_p);
     void (*free)(struct sq_backend *backend, void *memory);
+    /* Between host memory and the backend's; done when they return. Memory copied onto itself stays as it is: where the
+     * two are the same (is_host), callers hand in one buffer as both. */
     enum sq_status (*upload)(struct sq_backend *backend, const void *host, size_t bytes, void *memory);
     enum sq_status (*download)(struct sq_backend *backend, const void *memory, size_t bytes, void *host);
+    /* Host memory for what is on its way to or from the backend's. */
+    enum sq_status (*alloc_host)(struct sq_backend *backend, const char *what, size_t bytes, void **memory_p);
+    void (*free_host)(struct sq_backend *backend, void *memory);
+    /* Inside the backend's memory: target = source; bytes of zero. One worker each. */
+    enum sq_status (*copy)(struct sq_backend *backend, const void *source, size_t bytes, void *target);
+    enum sq_status (*clear)(struct sq_backend *backend, void *memory, size_t bytes);
 
     /* --- execution --------------------------------------------------------------------------------------------- */
     /* Runs fn for every index in [0, count), in any order; returns the worst status after all have ended. */
@@ -82,7 +90,7 @@ struct sq_backend_ops {
     enum sq_status (*gram)(struct sq_backend *backend, struct sq_matrix x, struct sq_matrix y, struct sq_matrix c);
 
     /* --- exact sums of Hessians (one worker each) ----------------------------------------------------------------- */
-    /* squares[j] = sum over rows of x[:, j]^2, f64; x F32 or BF16 [m, n]. */
+    /* squares[j] = sum over rows of x[:, j]^2, f64 in host memory; x F32 or BF16 [m, n]. */
     enum sq_status (*column_squares)(struct sq_backend *backend, struct sq_matrix x, double *squares);
     /* sums[i, j] += trunc(c[i, j] * row_scale[i] * col_scale[j]); c F32 [m, n], scales powers of two, sums I64 [m, n].
      */
@@ -91,6 +99,8 @@ struct sq_backend_ops {
     /* c[i, j] = sums[i, j] * row_scale[i] * col_scale[j], rounded once to F32; the scales here f64. */
     enum sq_status (*fixed_get)(struct sq_backend *backend, struct sq_matrix sums, const double *row_scale,
                                 const double *col_scale, struct sq_matrix c);
+    /* Columns [column, column + columns) of the upper triangle of m F32 [n, n] into the rows of the lower one. */
+    enum sq_status (*mirror)(struct sq_backend *backend, struct sq_matrix m, int64_t column, int64_t columns);
 
     /* --- tiles of the factorization (one worker each), all F32 -------------------------------------------------- */
     /* a = L L', L lower triangular in place of a's lower triangle (the upper one is set to zero).
@@ -102,6 +112,10 @@ struct sq_backend_ops {
     enum sq_status (*update)(struct sq_backend *backend, struct sq_matrix a, struct sq_matrix b, struct sq_matrix c);
 
     /* --- the model's steps (one worker each, usually one sample) ------------------------------------------------ */
+    /* out[i] = table[ids[i] - first] where that row is in the table F32 [rows, n], else out[i] stays; out F32 [m, n].
+     */
+    enum sq_status (*take_rows)(struct sq_backend *backend, struct sq_matrix table, int64_t first, const int32_t *ids,
+                                struct sq_matrix out);
     /* y = norm(x) * weight + bias by row; x F32 or BF16 [m, n], y F32 or BF16, weight F32 [n], bias F32 [n] or NULL.
      * Sums in f32 (RMS) or f32 two-pass (LAYER). y may be x. */
     enum sq_status (*norm)(struct sq_backend *backend, enum sq_norm_kind kind, struct sq_matrix x, const float *weight,
@@ -129,6 +143,9 @@ struct sq_backend_ops {
      * with other.data not NULL (logits of another model, same shape) also into its cross sum. */
     enum sq_status (*softmax_fold)(struct sq_backend *backend, struct sq_matrix z, struct sq_matrix other,
                                    int64_t first, struct sq_softmax *state);
+    /* out[i] = z[i, ids[i] - first] where z F32 [m, n] has that column, else out[i] stays; out F32 [m]. */
+    enum sq_status (*pick)(struct sq_backend *backend, struct sq_matrix z, int64_t first, const int32_t *ids,
+                           float *out);
 
     /* --- the solver's column kernels (one worker each) ---------------------------------------------------------- */
     /* see tensor/solve_ops.h */
@@ -140,22 +157,33 @@ struct sq_backend_ops {
 struct sq_sizes {
     int64_t solve_rows;    /* output rows of a tile of the solver, a multiple of 32 and at most SQ_SOLVE_ROWS_MAX */
     int64_t factor_tile;   /* edge of the tiles of the factorization */
-    int64_t hessian_panel; /* columns of a panel of the Hessian, at most SQ_HESSIAN_PANEL_MAX */
+    int64_t hessian_panel; /* columns of a panel of the Hessian */
     int64_t hessian_rows;  /* rows of it that are computed at once */
     int64_t hessian_slice; /* elements that are reduced at once, or one panel */
 };
 
 #define SQ_SOLVE_ROWS_MAX 2048
-#define SQ_HESSIAN_PANEL_MAX 2048
 
 struct sq_backend {
     const struct sq_backend_ops *ops;
     struct sq_sizes sizes;
     int n_workers;
+    bool is_host;       /* its memory is the host's */
     bool has_bf16;      /* linear and gram take BF16 at full speed */
     char libraries[64]; /* likewise: "oneDNN 2.6.3, OpenBLAS 0.3.21" */
     const char *isa;    /* what the bits depend on beside the code: "avx512", "avx2", "generic" */
 };
+
+/* What the host has at `host`, as the backend sees it: itself where memory is the host's, else a copy in `room`, which
+ * is in the backend's memory. */
+enum sq_status sq_backend_view(struct sq_backend *backend, const void *host, size_t bytes, void *room,
+                               const void **view_p) SQ_MUST_CHECK;
+
+/* Where the host writes what goes to `memory` of the backend (by upload, from there): memory itself, or `room`. */
+static inline void *sq_backend_draft(const struct sq_backend *backend, void *memory, void *room)
+{
+    return backend->is_host ? memory : room;
+}
 
 /* Makes the CPU backend with n_threads workers (0: as many as this process may run on). Owned by the caller, destroyed
  * with backend->ops->destroy(backend). Local. */

@@ -30,14 +30,28 @@ static void cpu_free(struct sq_backend *backend, void *memory)
 static enum sq_status cpu_upload(struct sq_backend *backend, const void *host, size_t bytes, void *memory)
 {
     (void)backend;
-    memcpy(memory, host, bytes);
+    if (memory != host) memcpy(memory, host, bytes);
     return SQ_OK;
 }
 
 static enum sq_status cpu_download(struct sq_backend *backend, const void *memory, size_t bytes, void *host)
 {
     (void)backend;
-    memcpy(host, memory, bytes);
+    if (memory != host) memcpy(host, memory, bytes);
+    return SQ_OK;
+}
+
+static enum sq_status cpu_copy(struct sq_backend *backend, const void *source, size_t bytes, void *target)
+{
+    (void)backend;
+    memcpy(target, source, bytes);
+    return SQ_OK;
+}
+
+static enum sq_status cpu_clear(struct sq_backend *backend, void *memory, size_t bytes)
+{
+    (void)backend;
+    memset(memory, 0, bytes);
     return SQ_OK;
 }
 
@@ -66,6 +80,10 @@ static const struct sq_backend_ops cpu_ops = {
     .free = cpu_free,
     .upload = cpu_upload,
     .download = cpu_download,
+    .alloc_host = cpu_alloc,
+    .free_host = cpu_free,
+    .copy = cpu_copy,
+    .clear = cpu_clear,
     .parallel = cpu_parallel,
     .linear = sq_cpu_linear,
     .matmul = sq_cpu_matmul,
@@ -73,9 +91,11 @@ static const struct sq_backend_ops cpu_ops = {
     .column_squares = sq_cpu_column_squares,
     .fixed_add = sq_cpu_fixed_add,
     .fixed_get = sq_cpu_fixed_get,
+    .mirror = sq_cpu_mirror,
     .potrf = sq_cpu_potrf,
     .trsm = sq_cpu_trsm,
     .update = sq_cpu_update,
+    .take_rows = sq_cpu_take_rows,
     .norm = sq_cpu_norm,
     .rope = sq_cpu_rope,
     .attention = sq_cpu_attention,
@@ -85,6 +105,7 @@ static const struct sq_backend_ops cpu_ops = {
     .convert = sq_cpu_convert,
     .all_finite = sq_cpu_all_finite,
     .softmax_fold = sq_cpu_softmax_fold,
+    .pick = sq_cpu_pick,
     .solve = &sq_cpu_solve_ops,
 };
 
@@ -166,6 +187,7 @@ enum sq_status sq_backend_create_cpu(int n_threads, struct sq_backend **backend_
     cpu->base = (struct sq_backend){.ops = &cpu_ops,
                                     .sizes = cpu_sizes,
                                     .n_workers = n_threads > 0 ? n_threads : n_processors(),
+                                    .is_host = true,
                                     .has_bf16 = sq_cpu_has_bf16(),
                                     .isa = variant->isa};
     cpu->forward = variant->forward;

@@ -64,6 +64,16 @@ static float row_mean_square(const struct sq_forward_kernels *kernels, struct sq
     return total / (float)x.cols;
 }
 
+enum sq_status sq_cpu_take_rows(struct sq_backend *backend, struct sq_matrix table, int64_t first, const int32_t *ids,
+                                struct sq_matrix out)
+{
+    (void)backend;
+    for (int64_t i = 0; i < out.rows; i++)
+        if (ids[i] >= first && ids[i] < first + table.rows)
+            memcpy(element(out, i, 0), element(table, ids[i] - first, 0), (size_t)out.cols * sizeof(float));
+    return SQ_OK;
+}
+
 enum sq_status sq_cpu_norm(struct sq_backend *backend, enum sq_norm_kind kind, struct sq_matrix x, const float *weight,
                            const float *bias, float epsilon, struct sq_matrix y)
 {
@@ -201,5 +211,14 @@ enum sq_status sq_cpu_softmax_fold(struct sq_backend *backend, struct sq_matrix 
             state->cross += (double)cross;
         }
     }
+    return SQ_OK;
+}
+
+enum sq_status sq_cpu_pick(struct sq_backend *backend, struct sq_matrix z, int64_t first, const int32_t *ids,
+                           float *out)
+{
+    (void)backend;
+    for (int64_t i = 0; i < z.rows; i++)
+        if (ids[i] >= first && ids[i] < first + z.cols) out[i] = *(const float *)element(z, i, ids[i] - first);
     return SQ_OK;
 }

@@ -50,3 +50,13 @@ enum sq_status sq_cpu_fixed_get(struct sq_backend *backend, struct sq_matrix sum
                                     (float *)c.data + i * c.stride);
     return SQ_OK;
 }
+
+enum sq_status sq_cpu_mirror(struct sq_backend *backend, struct sq_matrix m, int64_t column, int64_t columns)
+{
+    (void)backend;
+    float *values = m.data;
+    for (int64_t i = 0; i < column + columns; i++)
+        for (int64_t j = i < column ? column : i + 1; j < column + columns; j++)
+            values[j * m.stride + i] = values[i * m.stride + j];
+    return SQ_OK;
+}

@@ -29,6 +29,7 @@ enum sq_status sq_cpu_fixed_add(struct sq_backend *, struct sq_matrix c, const f
                                 struct sq_matrix sums);
 enum sq_status sq_cpu_fixed_get(struct sq_backend *, struct sq_matrix sums, const double *row_scale,
                                 const double *col_scale, struct sq_matrix c);
+enum sq_status sq_cpu_mirror(struct sq_backend *, struct sq_matrix m, int64_t column, int64_t columns);
 
 /* cpu_factor.c: tiles by LAPACK and BLAS */
 enum sq_status sq_cpu_potrf(struct sq_backend *, struct sq_matrix a);
@@ -36,6 +37,8 @@ enum sq_status sq_cpu_trsm(struct sq_backend *, struct sq_matrix l, struct sq_ma
 enum sq_status sq_cpu_update(struct sq_backend *, struct sq_matrix a, struct sq_matrix b, struct sq_matrix c);
 
 /* cpu_forward.c: the model's steps, over kernels/forward.c */
+enum sq_status sq_cpu_take_rows(struct sq_backend *, struct sq_matrix table, int64_t first, const int32_t *ids,
+                                struct sq_matrix out);
 enum sq_status sq_cpu_norm(struct sq_backend *, enum sq_norm_kind, struct sq_matrix x, const float *weight,
                            const float *bias, float epsilon, struct sq_matrix y);
 enum sq_status sq_cpu_rope(struct sq_backend *, struct sq_matrix x, int64_t head_dim, int64_t n_frequencies,
@@ -50,6 +53,7 @@ enum sq_status sq_cpu_convert(struct sq_backend *, struct sq_matrix x, struct sq
 enum sq_status sq_cpu_all_finite(struct sq_backend *, struct sq_matrix x, bool *finite_p);
 enum sq_status sq_cpu_softmax_fold(struct sq_backend *, struct sq_matrix z, struct sq_matrix other, int64_t first,
                                    struct sq_softmax *state);
+enum sq_status sq_cpu_pick(struct sq_backend *, struct sq_matrix z, int64_t first, const int32_t *ids, float *out);
 
 /* cpu_solve.c: the solver's column kernels, over kernels/solve.c */
 extern const struct sq_solve_ops sq_cpu_solve_ops;

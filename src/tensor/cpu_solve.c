@@ -112,6 +112,14 @@ static enum sq_status unload(struct sq_backend *backend, int64_t rows, int64_t n
     return SQ_OK;
 }
 
+static enum sq_status dequantize(struct sq_backend *backend, const struct sq_grid *grid, const uint8_t *codes,
+                                 const float *scales, const uint8_t *zeros, struct sq_matrix weights)
+{
+    (void)backend;
+    sq_grid_dequantize(grid, weights.rows, weights.cols, codes, scales, zeros, weights.data);
+    return SQ_OK;
+}
+
 /* --- grids and codes --------------------------------------------------------------------------------------------- */
 
 static struct sq_tile_scales group_scales(struct sq_tile_scales scales, int64_t group)
@@ -201,20 +209,6 @@ static enum sq_status keep_better(struct sq_backend *backend, int64_t n, int64_t
     return SQ_OK;
 }
 
-static enum sq_status copy(struct sq_backend *backend, const void *source, size_t bytes, void *target)
-{
-    (void)backend;
-    memcpy(target, source, bytes);
-    return SQ_OK;
-}
-
-static enum sq_status clear(struct sq_backend *backend, void *memory, size_t bytes)
-{
-    (void)backend;
-    memset(memory, 0, bytes);
-    return SQ_OK;
-}
-
 const struct sq_solve_ops sq_cpu_solve_ops = {
     .diagonal = diagonal,
     .set_dead = set_dead,
@@ -222,6 +216,7 @@ const struct sq_solve_ops sq_cpu_solve_ops = {
     .unit_form = unit_form,
     .load = load,
     .unload = unload,
+    .dequantize = dequantize,
     .find_scales = find_scales,
     .settle = settle,
     .quantize = quantize,
@@ -231,6 +226,4 @@ const struct sq_solve_ops sq_cpu_solve_ops = {
     .dot = dot,
     .descend = descend,
     .keep_better = keep_better,
-    .copy = copy,
-    .clear = clear,
 };

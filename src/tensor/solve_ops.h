@@ -85,6 +85,10 @@ struct sq_solve_ops {
                              const uint8_t *tile_codes, struct sq_tile_scales scales, uint8_t *codes, float *scales_out,
                              uint8_t *zeros);
 
+    /* The weights of codes u8 [rows, n], scales f32 [rows, groups], zeros u8 [rows, groups]: F32 [rows, n], dense. */
+    enum sq_status (*dequantize)(struct sq_backend *backend, const struct sq_grid *grid, const uint8_t *codes,
+                                 const float *scales, const uint8_t *zeros, struct sq_matrix weights);
+
     /* --- tiles: grids and codes ---------------------------------------------------------------------------------- */
     /* Grids of the groups of weights [columns, ROWS], from its first column on. SQ_SCALE_SEARCH minimises
      * sum importance_j (w_j - q_j)^2 over scales; importance f32 [columns], NULL: all alike. */
@@ -117,9 +121,6 @@ struct sq_solve_ops {
     enum sq_status (*keep_better)(struct sq_backend *backend, int64_t n, int64_t groups, const double *before,
                                   const uint8_t *old_codes, const float *old_scale, double *after, uint8_t *codes,
                                   struct sq_tile_scales scales);
-    /* target = source, both in the backend's memory. */
-    enum sq_status (*copy)(struct sq_backend *backend, const void *source, size_t bytes, void *target);
-    enum sq_status (*clear)(struct sq_backend *backend, void *memory, size_t bytes);
 };
 
 #endif

@@ -1,0 +1,100 @@
+#include "mpi/comm_memory.h"
+
+#define PIECE_BYTES ((size_t)32 << 20) /* that stand in host memory at a time */
+
+/* --- through the host --------------------------------------------------------------------------------------------- */
+
+/* One collective on a piece in host memory; root -1: all ranks alike. */
+typedef enum sq_status piece_fn(const struct sq_comm *comm, int root, void *piece, size_t bytes);
+
+static enum sq_status sum_piece(const struct sq_comm *comm, int root, void *piece, size_t bytes)
+{
+    (void)root;
+    return sq_comm_sum_i64(comm, piece, (int64_t)(bytes / sizeof(int64_t)));
+}
+
+static enum sq_status reduce_piece(const struct sq_comm *comm, int root, void *piece, size_t bytes)
+{
+    return sq_comm_reduce_sum_i64(comm, root, piece, (int64_t)(bytes / sizeof(int64_t)));
+}
+
+static enum sq_status broadcast_piece(const struct sq_comm *comm, int root, void *piece, size_t bytes)
+{
+    return sq_comm_broadcast(comm, root, piece, bytes);
+}
+
+/* Which ranks a collective reads from, and writes to. */
+struct route {
+    piece_fn *run;
+    int root;
+    bool reads, writes; /* this rank's buffer */
+};
+
+/* A rank whose copies fail takes part to the end: the others wait for it in every piece. */
+static enum sq_status send_pieces(const struct sq_comm *comm, struct sq_backend *backend, const struct route *route,
+                                  char *memory, size_t bytes, void *host)
+{
+    enum sq_status copied = SQ_OK;
+    for (size_t done = 0; done < bytes; done += PIECE_BYTES) {
+        size_t piece = bytes - done < PIECE_BYTES ? bytes - done : PIECE_BYTES;
+        if (route->reads && copied == SQ_OK) copied = backend->ops->download(backend, memory + done, piece, host);
+        SQ_TRY(route->run(comm, route->root, host, piece));
+        if (route->writes && copied == SQ_OK) copied = backend->ops->upload(backend, host, piece, memory + done);
+    }
+    return copied;
+}
+
+static enum sq_status through_host(const struct sq_comm *comm, struct sq_backend *backend, const struct route *route,
+                                   void *memory, size_t bytes)
+{
+    void *host = NULL;
+    size_t room = bytes < PIECE_BYTES ? bytes : PIECE_BYTES;
+    SQ_TRY(sq_comm_agree(comm, backend->ops->alloc_host(backend, "a piece on its way to other ranks", room, &host)));
+    enum sq_status status = sq_comm_agree(comm, send_pieces(comm, backend, route, memory, bytes, host));
+    backend->ops->free_host(backend, host);
+    return status;
+}
+
+/* --- by kind of memory -------------------------------------------------------------------------------------------- */
+
+enum sq_status sq_comm_memory_sum_i64(const struct sq_comm *comm, struct sq_backend *backend, int64_t *values,
+                                      int64_t count)
+{
+    if (comm->size == 1) return SQ_OK;
+    if (backend->is_host) return sq_comm_sum_i64(comm, values, count);
+    if (comm->device) return comm->device->sum_i64(comm->device, values, count);
+    const struct route route = {.run = sum_piece, .root = -1, .reads = true, .writes = true};
+    return through_host(comm, backend, &route, values, (size_t)count * sizeof *values);
+}
+
+enum sq_status sq_comm_memory_reduce_sum_i64(const struct sq_comm *comm, struct sq_backend *backend, int root,
+                                             int64_t *values, int64_t count)
+{
+    if (comm->size == 1) return SQ_OK;
+    if (backend->is_host) return sq_comm_reduce_sum_i64(comm, root, values, count);
+    if (comm->device) return comm->device->reduce_sum_i64(comm->device, root, values, count);
+    const struct route route = {.run = reduce_piece, .root = root, .reads = true, .writes = comm->rank == root};
+    return through_host(comm, backend, &route, values, (size_t)count * sizeof *values);
+}
+
+enum sq_status sq_comm_memory_broadcast(const struct sq_comm *comm, struct sq_backend *backend, int root, void *buffer,
+                                        size_t bytes)
+{
+    if (comm->size == 1) return SQ_OK;
+    if (backend->is_host) return sq_comm_broadcast(comm, root, buffer, bytes);
+    if (comm->device) return comm->device->broadcast(comm->device, root, buffer, bytes);
+    bool is_root = comm->rank == root;
+    const struct route route = {.run = broadcast_piece, .root = root, .reads = is_root, .writes = !is_root};
+    return through_host(comm, backend, &route, buffer, bytes);
+}
+
+enum sq_status sq_comm_memory_all_gather(const struct sq_comm *comm, struct sq_backend *backend, void *buffer,
+                                         const size_t *offsets, const size_t *bytes)
+{
+    if (comm->size == 1) return SQ_OK;
+    if (backend->is_host) return sq_comm_all_gather(comm, buffer, offsets, bytes);
+    if (comm->device) return comm->device->all_gather(comm->device, buffer, offsets, bytes);
+    for (int rank = 0; rank < comm->size; rank++)
+        SQ_TRY(sq_comm_memory_broadcast(comm, backend, rank, (char *)buffer + offsets[rank], bytes[rank]));
+    return SQ_OK;
+}

@@ -1,0 +1,29 @@
+/* Collectives on buffers in a backend's memory. Where that is the host's they are those of comm.h; a device's go over
+ * the communicator's own collectives for device memory (NCCL: cuda/nccl.h) where it has them, else in pieces through
+ * the host. Every function is Collective. */
+#ifndef SQ_MPI_COMM_MEMORY_H
+#define SQ_MPI_COMM_MEMORY_H
+
+#include "mpi/comm.h"
+#include "tensor/backend.h"
+
+/* Collectives of one communicator on the memory of one device per rank; counts and offsets as in comm.h. */
+struct sq_comm_device {
+    enum sq_status (*sum_i64)(struct sq_comm_device *device, int64_t *values, int64_t count);
+    enum sq_status (*reduce_sum_i64)(struct sq_comm_device *device, int root, int64_t *values, int64_t count);
+    enum sq_status (*broadcast)(struct sq_comm_device *device, int root, void *buffer, size_t bytes);
+    enum sq_status (*all_gather)(struct sq_comm_device *device, void *buffer, const size_t *offsets,
+                                 const size_t *bytes);
+    void (*destroy)(struct sq_comm_device *device);
+};
+
+enum sq_status sq_comm_memory_sum_i64(const struct sq_comm *comm, struct sq_backend *backend, int64_t *values,
+                                      int64_t count) SQ_MUST_CHECK;
+enum sq_status sq_comm_memory_reduce_sum_i64(const struct sq_comm *comm, struct sq_backend *backend, int root,
+                                             int64_t *values, int64_t count) SQ_MUST_CHECK;
+enum sq_status sq_comm_memory_broadcast(const struct sq_comm *comm, struct sq_backend *backend, int root, void *buffer,
+                                        size_t bytes) SQ_MUST_CHECK;
+enum sq_status sq_comm_memory_all_gather(const struct sq_comm *comm, struct sq_backend *backend, void *buffer,
+                                         const size_t *offsets, const size_t *bytes) SQ_MUST_CHECK;
+
+#endif
