@@ -96,6 +96,8 @@ struct operation {
 // Queues an operation; cudaErrorInvalidResourceHandle for no stream, one of another device, or the default stream.
 cudaError_t enqueue(cudaStream_t stream, operation op);
 void run_everything();
+// One step on every stream that can go on without waiting; false if none could.
+bool step_all();
 // Runs what stands before and including the operation `ticket` of the stream.
 uint64_t last_ticket(cudaStream_t stream);
 void run_until(cudaStream_t stream, uint64_t ticket);

@@ -96,11 +96,8 @@ void let_run()
         for (uint64_t left = random_number() % 4; left > 0; left--)
             try_step(all[random_number() % all.size()]);
     else if (get_settings().early)
-        for (bool moved = true; moved;) {
-            moved = false;
-            for (size_t i = 0; i < all.size(); i++)
-                moved = try_step(all[i]) || moved;
-        }
+        while (step_all())
+            ;
 }
 
 void finish(cudaStream_t stream)
@@ -156,6 +153,14 @@ void run_until(cudaStream_t stream, uint64_t ticket)
         }
         step(stream);
     }
+}
+
+bool step_all()
+{
+    bool moved = false;
+    for (size_t i = 0; i < state().streams.size(); i++)
+        moved = try_step(state().streams[i]) || moved;
+    return moved;
 }
 
 void run_everything()
