@@ -53,4 +53,19 @@ static inline int child_exits(void (*body)(void), int code, const char *words)
     return 0;
 }
 
+/* body must fail and say `words`, or those of the address sanitizer where that is at work; "": say nothing. */
+static inline int child_fails(void (*body)(void), const char *words, const char *sanitizer_words)
+{
+    static char text[65536];
+    int status = child_run(body, 0, text, sizeof text);
+#ifdef __SANITIZE_ADDRESS__
+    words = sanitizer_words;
+#else
+    (void)sanitizer_words;
+#endif
+    if (status != 0 && (*words ? strstr(text, words) != NULL : *text == 0)) return 1;
+    fprintf(stderr, "expected '%s', got status %d and: %s\n", words, status, text);
+    return 0;
+}
+
 #endif

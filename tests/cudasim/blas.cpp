@@ -125,6 +125,11 @@ cublasStatus_t cublasSetWorkspace(cublasHandle_t handle, void *workspace, size_t
     return CUBLAS_STATUS_SUCCESS;
 }
 
+cublasStatus_t cublasSetMathMode(cublasHandle_t, cublasMath_t)
+{
+    return CUBLAS_STATUS_SUCCESS;
+}
+
 cublasStatus_t cublasGetVersion(cublasHandle_t, int *version)
 {
     *version = CUBLAS_VERSION;

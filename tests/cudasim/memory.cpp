@@ -1,4 +1,4 @@
-// Device and pinned memory. Every allocation has pages of its own between two pages that nobody may touch; it ends at
+// Device and pinned memory. Every allocation has pages of its own between closed ones that nobody may touch; it ends at
 // the end of its last page, but for what is left to 256 bytes. The pages of device memory are closed unless the device
 // works (faults.cpp). Freed addresses are never used again.
 #include "sim.hpp"
@@ -21,7 +21,8 @@ namespace cudasim
 {
 namespace
 {
-constexpr size_t alignment = 256; // as cudaMalloc promises
+constexpr size_t alignment = 256;       // as cudaMalloc promises
+constexpr size_t guard_bytes = 1 << 20; // closed pages before and after each allocation
 constexpr unsigned char poison = 0xFF, fence = 0xA5;
 
 struct allocation {
@@ -33,8 +34,8 @@ struct allocation {
 };
 
 struct memory_state {
-    std::map<const char *, allocation> live, freed; // by first page
-    std::map<int, size_t> used;                     // bytes by device
+    std::map<uintptr_t, allocation> live, freed; // by first page
+    std::map<int, size_t> used;                  // bytes by device
 };
 
 memory_state &state()
@@ -50,24 +51,30 @@ size_t round_up(size_t bytes, size_t unit)
     return (bytes + unit - 1) / unit * unit;
 }
 
-const allocation *find(const std::map<const char *, allocation> &all, const void *pointer)
+// The allocation in whose pages the address lies, or within `margin` of them.
+const allocation *find(const std::map<uintptr_t, allocation> &all, uintptr_t address, size_t margin = 0)
 {
-    auto after = all.upper_bound((const char *)pointer);
-    if (after == all.begin()) return nullptr;
-    const allocation &a = std::prev(after)->second;
-    return (const char *)pointer < a.pages + a.page_bytes ? &a : nullptr;
+    const auto after = all.upper_bound(address);
+    if (after != all.begin()) {
+        const allocation &a = std::prev(after)->second;
+        if (address - (uintptr_t)a.pages < a.page_bytes + margin) return &a;
+    }
+    return after != all.end() && after->first - address <= margin ? &after->second : nullptr;
+}
+
+const allocation *find_live(const void *pointer)
+{
+    return find(state().live, (uintptr_t)pointer);
 }
 
 // The allocation whose pages, or the closed ones beside them, hold the address.
 const allocation *find_near(const void *pointer, bool *live_p)
 {
-    const long page = sysconf(_SC_PAGESIZE);
     for (const auto *all : {&state().live, &state().freed})
-        for (long offset : {0L, page, -page})
-            if (const allocation *a = find(*all, (const char *)pointer + offset)) {
-                *live_p = all == &state().live;
-                return a;
-            }
+        if (const allocation *a = find(*all, (uintptr_t)pointer, guard_bytes)) {
+            *live_p = all == &state().live;
+            return a;
+        }
     return nullptr;
 }
 
@@ -93,9 +100,10 @@ bool map_pages(size_t bytes, int device, allocation *a_p)
 {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE), data_bytes = round_up(bytes, alignment);
     const size_t page_bytes = round_up(data_bytes, page);
-    void *all = mmap(nullptr, page_bytes + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *all =
+        mmap(nullptr, page_bytes + 2 * guard_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (all == MAP_FAILED) return false;
-    char *pages = (char *)all + page;
+    char *pages = (char *)all + guard_bytes;
     *a_p = {pages + page_bytes - data_bytes, bytes, pages, page_bytes, device};
     return mprotect(pages, page_bytes, PROT_READ | PROT_WRITE) == 0;
 }
@@ -117,7 +125,7 @@ cudaError_t allocate(void **memory, size_t bytes, int device)
     fill_fences(a);
     if (device >= 0 && mprotect(a.pages, a.page_bytes, PROT_NONE) != 0)
         die("mprotect of %zu bytes failed", a.page_bytes);
-    state().live[a.pages] = a;
+    state().live[(uintptr_t)a.pages] = a;
     count_object(device < 0 ? "pinned memory" : "device memory", 1);
     *memory = a.data;
     return cudaSuccess;
@@ -127,7 +135,7 @@ cudaError_t release(const char *what, void *memory, bool pinned)
 {
     if (!memory) return cudaSuccess;
     run_everything(); // the device may still use it; CUDA waits as well
-    const allocation *found = find(state().live, memory);
+    const allocation *found = find_live(memory);
     if (!found || found->data != memory || (found->device < 0) != pinned) {
         complain("%s: %p is not the start of such an allocation (%s)", what, memory, describe(memory).c_str());
         return cudaErrorInvalidValue;
@@ -140,8 +148,8 @@ cudaError_t release(const char *what, void *memory, bool pinned)
         a.pages)
         die("mmap of %zu bytes failed", a.page_bytes);
     state().used[a.device] -= a.bytes;
-    state().live.erase(a.pages);
-    state().freed[a.pages] = a;
+    state().live.erase((uintptr_t)a.pages);
+    state().freed[(uintptr_t)a.pages] = a;
     count_object(pinned ? "pinned memory" : "device memory", -1);
     return cudaSuccess;
 }
@@ -149,8 +157,8 @@ cudaError_t release(const char *what, void *memory, bool pinned)
 
 bool find_place(const char *what, const void *pointer, size_t bytes, place *place_p)
 {
-    const allocation *a = find(state().live, pointer);
-    if (!a && !find(state().freed, pointer)) {
+    const allocation *a = find_live(pointer);
+    if (!a && !find(state().freed, (uintptr_t)pointer)) {
         *place_p = place::host;
         return true;
     }
@@ -167,7 +175,7 @@ bool is_device(const char *what, const void *pointer, size_t bytes)
 {
     place where;
     if (!find_place(what, pointer, bytes, &where)) return false;
-    if (where == place::device && find(state().live, pointer)->device == this_device) return true;
+    if (where == place::device && find_live(pointer)->device == this_device) return true;
     complain("%s: not memory of device %d: %s", what, this_device, describe(pointer).c_str());
     return false;
 }
@@ -195,7 +203,7 @@ bool is_ours(const void *pointer)
 
 bool device_pages(const void *pointer, int device, char **start_p, size_t *bytes_p)
 {
-    const allocation *a = find(state().live, pointer);
+    const allocation *a = find_live(pointer);
     if (!a || a->device != device) return false;
     *start_p = a->pages;
     *bytes_p = a->page_bytes;
