@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "tensor/backend.h"
+#include "backends.h"
 
 static struct sq_backend *backend;
 static const struct sq_backend_ops *ops;
@@ -18,7 +18,7 @@ static const struct sq_backend_ops *ops;
 static int set_up(void **state)
 {
     (void)state;
-    if (sq_backend_create_cpu(2, &backend) != SQ_OK) return -1;
+    if (backend_create(2, &backend) != SQ_OK) return -1;
     ops = backend->ops;
     return 0;
 }
@@ -32,6 +32,39 @@ static int tear_down(void **state)
 
 /* --- matrices with known values -------------------------------------------------------------------------------------
  */
+
+/* What the backend has been given in the test at hand. */
+static void *given[32];
+static int n_given;
+
+static void *give_array(const void *host, size_t bytes)
+{
+    return given[n_given++] = backend_give(backend, host, bytes);
+}
+
+static size_t bytes_of(struct sq_matrix m)
+{
+    return (size_t)(((m.rows - 1) * m.stride + m.cols) * (int64_t)sq_dtype_size(m.dtype));
+}
+
+/* The same matrix in the backend's memory; a matrix without data stays so. */
+static struct sq_matrix give(struct sq_matrix m)
+{
+    if (m.data) m.data = give_array(m.data, bytes_of(m));
+    return m;
+}
+
+/* A result: from the backend's memory into the host's. */
+static void take(struct sq_matrix from, struct sq_matrix to)
+{
+    backend_take(backend, from.data, bytes_of(to), to.data);
+}
+
+static void free_given(void)
+{
+    while (n_given > 0)
+        backend_free(backend, given[--n_given]);
+}
 
 /* A seeded matrix inside a wider buffer, so that strides matter. */
 static struct sq_matrix make(enum sq_dtype dtype, int64_t rows, int64_t cols, uint32_t seed)
@@ -78,7 +111,10 @@ static void check_linear(int64_t m, int64_t n, int64_t k, int type, bool has_bia
 {
     struct sq_matrix x = make(in_types[type], m, k, 1), w = make(in_types[type], n, k, 2);
     struct sq_matrix bias = make(SQ_F32, 1, n, 3), y = make(out_types[type], m, n, 4);
-    assert_int_equal(ops->linear(backend, x, w, has_bias ? bias.data : NULL, y), SQ_OK);
+    struct sq_matrix out = give(y);
+    assert_int_equal(ops->linear(backend, give(x), give(w), has_bias ? give(bias).data : NULL, out), SQ_OK);
+    take(out, y);
+    free_given();
     for (int64_t i = 0; i < m; i++)
         for (int64_t j = 0; j < n; j++) {
             double sum = has_bias ? at(bias, 0, j) : 0, magnitude = 1;
@@ -111,7 +147,10 @@ static void test_matmul(void **state)
     for (int accumulate = 0; accumulate < 2; accumulate++) {
         struct sq_matrix a = make(SQ_F32, 32, 70, 1), b = make(SQ_F32, 70, 45, 2), c = make(SQ_F32, 32, 45, 3);
         struct sq_matrix before = make(SQ_F32, 32, 45, 3);
-        assert_int_equal(ops->matmul(backend, a, b, accumulate, c), SQ_OK);
+        struct sq_matrix out = give(c);
+        assert_int_equal(ops->matmul(backend, give(a), give(b), accumulate, out), SQ_OK);
+        take(out, c);
+        free_given();
         for (int64_t i = 0; i < 32; i++)
             for (int64_t j = 0; j < 45; j++) {
                 double sum = accumulate ? at(before, i, j) : 0;
@@ -132,7 +171,11 @@ static void test_gram(void **state)
     for (int type = 0; type < (backend->has_bf16 ? 2 : 1); type++) {
         struct sq_matrix x = make(in_types[type], 90, 60, 1), c = make(SQ_F32, 25, 35, 3);
         struct sq_matrix left = sq_matrix_part(x, 0, 90, 0, 25), right = sq_matrix_part(x, 0, 90, 25, 35);
-        assert_int_equal(ops->gram(backend, left, right, c), SQ_OK);
+        struct sq_matrix all = give(x), out = give(c);
+        assert_int_equal(ops->gram(backend, sq_matrix_part(all, 0, 90, 0, 25), sq_matrix_part(all, 0, 90, 25, 35), out),
+                         SQ_OK);
+        take(out, c);
+        free_given();
         for (int64_t i = 0; i < 25; i++)
             for (int64_t j = 0; j < 35; j++) {
                 double sum = 0;
@@ -157,9 +200,15 @@ static void test_fixed_point_round_trip(void **state)
         row_up[i] = 1 / (double)(row[i] = ldexpf(1, 20 + i));
     for (int j = 0; j < N; j++)
         col_up[j] = 1 / (double)(col[j] = ldexpf(1, 20 - j));
+    struct sq_matrix parts = give(c), totals = give(sums), out = give(back);
+    const float *rows = give_array(row, sizeof row), *cols = give_array(col, sizeof col);
     for (int times = 0; times < 3; times++)
-        assert_int_equal(ops->fixed_add(backend, c, row, col, sums), SQ_OK);
-    assert_int_equal(ops->fixed_get(backend, sums, row_up, col_up, back), SQ_OK);
+        assert_int_equal(ops->fixed_add(backend, parts, rows, cols, totals), SQ_OK);
+    assert_int_equal(
+        ops->fixed_get(backend, totals, give_array(row_up, sizeof row_up), give_array(col_up, sizeof col_up), out),
+        SQ_OK);
+    take(out, back);
+    free_given();
     for (int i = 0; i < M; i++)
         for (int j = 0; j < N; j++)
             check_near(back, i, j, 3 * at(c, i, j), 3, 1);
@@ -174,7 +223,8 @@ static void test_column_squares(void **state)
     for (int type = 0; type < 2; type++) {
         struct sq_matrix x = make(in_types[type], 21, 33, 5);
         double squares[33];
-        assert_int_equal(ops->column_squares(backend, x, squares), SQ_OK);
+        assert_int_equal(ops->column_squares(backend, give(x), squares), SQ_OK);
+        free_given();
         for (int64_t j = 0; j < 33; j++) {
             double sum = 0;
             for (int64_t i = 0; i < 21; i++)
@@ -189,7 +239,10 @@ static void test_mirror(void **state)
 {
     (void)state;
     struct sq_matrix m = make(SQ_F32, 40, 40, 6), before = make(SQ_F32, 40, 40, 6);
-    assert_int_equal(ops->mirror(backend, m, 17, 9), SQ_OK);
+    struct sq_matrix out = give(m);
+    assert_int_equal(ops->mirror(backend, out, 17, 9), SQ_OK);
+    take(out, m);
+    free_given();
     for (int64_t i = 0; i < 40; i++)
         for (int64_t j = 0; j < 40; j++) {
             bool mirrored = i > j && i >= 17 && i < 26;
@@ -215,7 +268,9 @@ static void test_potrf_and_trsm(void **state)
                 exact[i][j] += at(g, i, l) * at(g, j, l);
             ((float *)a.data)[i * a.stride + j] = (float)exact[i][j];
         }
-    assert_int_equal(ops->potrf(backend, a), SQ_OK);
+    struct sq_matrix factor = give(a), solved = give(b);
+    assert_int_equal(ops->potrf(backend, factor), SQ_OK);
+    take(factor, a);
     for (int64_t i = 0; i < N; i++)
         for (int64_t j = 0; j < N; j++) {
             double sum = 0;
@@ -224,7 +279,8 @@ static void test_potrf_and_trsm(void **state)
             if (j > i) assert_true(at(a, i, j) == 0);
             assert_true(fabs(sum - exact[i][j]) < 1e-4 * N);
         }
-    assert_int_equal(ops->trsm(backend, a, b), SQ_OK); /* b L' gives back what it was */
+    assert_int_equal(ops->trsm(backend, factor, solved), SQ_OK); /* b L' gives back what it was */
+    take(solved, b);
     for (int64_t i = 0; i < M; i++)
         for (int64_t j = 0; j < N; j++) {
             double sum = 0;
@@ -233,7 +289,8 @@ static void test_potrf_and_trsm(void **state)
             assert_true(fabs(sum - at(kept, i, j)) < 1e-4);
         }
     ((float *)a.data)[0] = -1;
-    assert_int_equal(ops->potrf(backend, a), SQ_ERR_NUMERIC);
+    assert_int_equal(ops->potrf(backend, give(a)), SQ_ERR_NUMERIC);
+    free_given();
     free(g.data);
     free(a.data);
     free(b.data);
@@ -245,7 +302,10 @@ static void test_update(void **state)
     (void)state;
     struct sq_matrix a = make(SQ_F32, 20, 30, 1), b = make(SQ_F32, 25, 30, 2), c = make(SQ_F32, 20, 25, 3);
     struct sq_matrix before = make(SQ_F32, 20, 25, 3);
-    assert_int_equal(ops->update(backend, a, b, c), SQ_OK);
+    struct sq_matrix out = give(c);
+    assert_int_equal(ops->update(backend, give(a), give(b), out), SQ_OK);
+    take(out, c);
+    free_given();
     for (int64_t i = 0; i < 20; i++)
         for (int64_t j = 0; j < 25; j++) {
             double sum = at(before, i, j);
@@ -267,7 +327,11 @@ static void test_take_rows(void **state)
 {
     (void)state;
     struct sq_matrix table = make(SQ_F32, 5, 19, 1), out = make(SQ_F32, 6, 19, 2), before = make(SQ_F32, 6, 19, 2);
-    assert_int_equal(ops->take_rows(backend, table, 7, some_ids, out), SQ_OK);
+    struct sq_matrix taken_rows = give(out);
+    const int32_t *ids = give_array(some_ids, sizeof some_ids);
+    assert_int_equal(ops->take_rows(backend, give(table), 7, ids, taken_rows), SQ_OK);
+    take(taken_rows, out);
+    free_given();
     for (int64_t i = 0; i < 6; i++)
         for (int64_t j = 0; j < 19; j++) {
             bool taken = some_ids[i] >= 7 && some_ids[i] < 12;
@@ -283,7 +347,11 @@ static void test_pick(void **state)
     (void)state;
     struct sq_matrix z = make(SQ_F32, 6, 5, 1);
     float out[6] = {-3, -3, -3, -3, -3, -3};
-    assert_int_equal(ops->pick(backend, z, 7, some_ids, out), SQ_OK);
+    float *picked = give_array(out, sizeof out);
+    const int32_t *ids = give_array(some_ids, sizeof some_ids);
+    assert_int_equal(ops->pick(backend, give(z), 7, ids, picked), SQ_OK);
+    backend_take(backend, picked, sizeof out, out);
+    free_given();
     for (int64_t i = 0; i < 6; i++) {
         bool there = some_ids[i] >= 7 && some_ids[i] < 12;
         assert_true((double)out[i] == (there ? at(z, i, some_ids[i] - 7) : -3));
@@ -299,7 +367,12 @@ static void check_norm(enum sq_norm_kind kind, enum sq_dtype in, enum sq_dtype o
     const double epsilon = 1e-5;
     struct sq_matrix x = make(in, M, N, 1), weight = make(SQ_F32, 1, N, 2), bias = make(SQ_F32, 1, N, 3);
     struct sq_matrix y = make(out, M, N, 4);
-    assert_int_equal(ops->norm(backend, kind, x, weight.data, has_bias ? bias.data : NULL, (float)epsilon, y), SQ_OK);
+    struct sq_matrix result = give(y);
+    assert_int_equal(
+        ops->norm(backend, kind, give(x), give(weight).data, has_bias ? give(bias).data : NULL, (float)epsilon, result),
+        SQ_OK);
+    take(result, y);
+    free_given();
     for (int64_t i = 0; i < M; i++) {
         double mean = 0, square = 0;
         for (int64_t j = 0; j < N; j++)
@@ -339,14 +412,18 @@ static void test_rope(void **state)
             cosine[i] = cosf((float)i);
             sine[i] = sinf((float)i);
         }
-        assert_int_equal(ops->rope(backend, x, HEAD, PAIRS, cosine, sine), SQ_OK);
+        struct sq_matrix turned = give(x);
+        const float *c = give_array(cosine, sizeof cosine), *s = give_array(sine, sizeof sine);
+        assert_int_equal(ops->rope(backend, turned, HEAD, PAIRS, c, s), SQ_OK);
+        take(turned, x);
+        free_given();
         for (int64_t t = 0; t < LENGTH; t++)
             for (int64_t j = 0; j < 3 * HEAD; j++) {
                 int64_t d = j % HEAD, pair = d % PAIRS;
                 double expected = at(before, t, j);
-                double c = (double)cosine[t * PAIRS + pair], s = (double)sine[t * PAIRS + pair];
-                if (d < PAIRS) expected = at(before, t, j) * c - at(before, t, j + PAIRS) * s;
-                if (d >= PAIRS && d < 2 * PAIRS) expected = at(before, t, j) * c + at(before, t, j - PAIRS) * s;
+                double cos_t = (double)cosine[t * PAIRS + pair], sin_t = (double)sine[t * PAIRS + pair];
+                if (d < PAIRS) expected = at(before, t, j) * cos_t - at(before, t, j + PAIRS) * sin_t;
+                if (d >= PAIRS && d < 2 * PAIRS) expected = at(before, t, j) * cos_t + at(before, t, j - PAIRS) * sin_t;
                 check_near(x, t, j, expected, 2, 4);
             }
         free(x.data);
@@ -376,8 +453,13 @@ static void check_attention(enum sq_dtype dtype, int64_t length, int64_t window)
     struct sq_attention shape = {.n_heads = 4, .n_kv_heads = 2, .head_dim = 10, .scale = 0.7f, .window = window};
     struct sq_matrix q = make(dtype, length, 40, 1), k = make(dtype, length, 20, 2), v = make(dtype, length, 20, 3);
     struct sq_matrix out = make(dtype, length, 40, 4);
-    void *scratch = aligned_alloc(64, (ops->attention_scratch(backend, &shape, length) + 127) / 64 * 64);
-    assert_int_equal(ops->attention(backend, &shape, q, k, v, scratch, out), SQ_OK);
+    struct sq_matrix result = give(out);
+    void *scratch;
+    assert_int_equal(ops->alloc(backend, "scratch", ops->attention_scratch(backend, &shape, length), &scratch), SQ_OK);
+    assert_int_equal(ops->attention(backend, &shape, give(q), give(k), give(v), scratch, result), SQ_OK);
+    take(result, out);
+    backend_free(backend, scratch);
+    free_given();
     for (int64_t t = 0; t < length; t++)
         for (int64_t j = 0; j < 40; j++) {
             double expected = plain_attention(&shape, q, k, v, t, j);
@@ -391,7 +473,6 @@ static void check_attention(enum sq_dtype dtype, int64_t length, int64_t window)
     free(k.data);
     free(v.data);
     free(out.data);
-    free(scratch);
 }
 
 static void test_attention(void **state)
@@ -433,7 +514,11 @@ static void test_activate(void **state)
                     float wide = (float)(j - 35) * 3;
                     sq_dtype_from_f32(&wide, 1, x.dtype, sq_matrix_part(x, 1, 1, j, 1).data);
                 }
-                assert_int_equal(ops->activate(backend, (enum sq_activation)kind, x, gated ? gate : none, y), SQ_OK);
+                struct sq_matrix out = give(y);
+                assert_int_equal(
+                    ops->activate(backend, (enum sq_activation)kind, give(x), give(gated ? gate : none), out), SQ_OK);
+                take(out, y);
+                free_given();
                 for (int64_t i = 0; i < 3; i++)
                     for (int64_t j = 0; j < 70; j++) {
                         double expected = plain_activation((enum sq_activation)kind, at(x, i, j));
@@ -453,9 +538,14 @@ static void test_add_and_convert(void **state)
         struct sq_matrix x = make(in_types[type], 5, 37, 1), y = make(SQ_F32, 5, 37, 2),
                          before = make(SQ_F32, 5, 37, 2);
         struct sq_matrix wide = make(SQ_F32, 5, 37, 3), narrow = make(in_types[type], 5, 37, 4);
-        assert_int_equal(ops->add(backend, x, y), SQ_OK);
-        assert_int_equal(ops->convert(backend, x, wide), SQ_OK);
-        assert_int_equal(ops->convert(backend, wide, narrow), SQ_OK);
+        struct sq_matrix in = give(x), sum = give(y), widened = give(wide), narrowed = give(narrow);
+        assert_int_equal(ops->add(backend, in, sum), SQ_OK);
+        assert_int_equal(ops->convert(backend, in, widened), SQ_OK);
+        assert_int_equal(ops->convert(backend, widened, narrowed), SQ_OK);
+        take(sum, y);
+        take(widened, wide);
+        take(narrowed, narrow);
+        free_given();
         for (int64_t i = 0; i < 5; i++)
             for (int64_t j = 0; j < 37; j++) {
                 check_near(y, i, j, at(x, i, j) + at(before, i, j), 2, 1);
@@ -479,11 +569,12 @@ static void test_all_finite(void **state)
             for (int b = 0; b < 3; b++) {
                 struct sq_matrix x = make(in_types[type], 3, 41, 1);
                 bool finite = false;
-                assert_int_equal(ops->all_finite(backend, x, &finite), SQ_OK);
+                assert_int_equal(ops->all_finite(backend, give(x), &finite), SQ_OK);
                 assert_true(finite);
                 sq_dtype_from_f32(&bad[b], 1, x.dtype, sq_matrix_part(x, place / 41, 1, place % 41, 1).data);
-                assert_int_equal(ops->all_finite(backend, x, &finite), SQ_OK);
+                assert_int_equal(ops->all_finite(backend, give(x), &finite), SQ_OK);
                 assert_false(finite);
+                free_given();
                 free(x.data);
             }
 }

@@ -4,8 +4,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 declare -A may=(
   [src/base]="base" [src/tensor]="base tensor" [src/tensor/kernels]="base tensor" [src/config]="base tensor config"
-  [mpi]="base tensor mpi" [io]="base tensor config mpi io" [src/model]="base tensor config mpi io model"
-  [src/gptq]="base tensor config mpi io model gptq"
+  [mpi]="base tensor mpi" [cuda]="base tensor mpi cuda" [cuda/kernels]="base tensor cuda" [io]="base tensor config mpi io" [src/model]="base tensor config mpi io model"
+  [src/gptq]="base tensor config mpi io cuda model gptq"
 )
 bad=0 seen=0
 for folder in "${!may[@]}"; do
@@ -16,7 +16,7 @@ for folder in "${!may[@]}"; do
       *" $target "*) ;;
       *) echo "$file:$line: $folder may not include from $target/" && bad=1 ;;
     esac
-  done < <(grep -nE '^#include "[a-z_]+/' "$folder"/*.[ch] /dev/null)
+  done < <(grep -nE '^#include "[a-z_]+/' "$folder"/*.[ch]* /dev/null)
 done
 [ "$seen" -gt 100 ] || { echo "only $seen includes were found: the check itself is broken" && exit 1; }
 exit $bad

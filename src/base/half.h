@@ -6,15 +6,22 @@
 #include <stdint.h>
 #include <string.h>
 
+/* nvcc makes these functions for the device, too: both sides round alike */
+#ifdef __CUDACC__
+#define SQ_ANYWHERE __host__ __device__
+#else
+#define SQ_ANYWHERE
+#endif
+
 /* The bits of a float, and back. */
-static inline uint32_t sq_f32_bits(float value)
+SQ_ANYWHERE static inline uint32_t sq_f32_bits(float value)
 {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
     return bits;
 }
 
-static inline float sq_f32_from_bits(uint32_t bits)
+SQ_ANYWHERE static inline float sq_f32_from_bits(uint32_t bits)
 {
     float value;
     memcpy(&value, &bits, sizeof value);
@@ -23,18 +30,18 @@ static inline float sq_f32_from_bits(uint32_t bits)
 
 /* condition ? yes : no, by masks: a compiler that minds floating point traps moves the arithmetic of a ?: into a
  * branch. */
-static inline uint32_t sq_bits_select(int condition, uint32_t yes, uint32_t no)
+SQ_ANYWHERE static inline uint32_t sq_bits_select(int condition, uint32_t yes, uint32_t no)
 {
     uint32_t mask = 0u - (uint32_t)condition;
     return (yes & mask) | (no & ~mask);
 }
 
-static inline float sq_bf16_to_f32(uint16_t bits)
+SQ_ANYWHERE static inline float sq_bf16_to_f32(uint16_t bits)
 {
     return sq_f32_from_bits((uint32_t)bits << 16);
 }
 
-static inline uint16_t sq_f32_to_bf16(float value)
+SQ_ANYWHERE static inline uint16_t sq_f32_to_bf16(float value)
 {
     uint32_t bits = sq_f32_bits(value);
     uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
@@ -42,7 +49,7 @@ static inline uint16_t sq_f32_to_bf16(float value)
     return (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? quiet : rounded);
 }
 
-static inline float sq_f16_to_f32(uint16_t bits)
+SQ_ANYWHERE static inline float sq_f16_to_f32(uint16_t bits)
 {
     uint32_t sign = (uint32_t)(bits & 0x8000u) << 16;
     uint32_t magnitude = bits & 0x7fffu;
@@ -53,7 +60,7 @@ static inline float sq_f16_to_f32(uint16_t bits)
     return sq_f32_from_bits(sign | sq_bits_select(magnitude >= 0x7c00u, special, value));
 }
 
-static inline uint16_t sq_f32_to_f16(float value)
+SQ_ANYWHERE static inline uint16_t sq_f32_to_f16(float value)
 {
     uint32_t bits = sq_f32_bits(value);
     uint32_t sign = (bits >> 16) & 0x8000u;

@@ -17,19 +17,19 @@ struct sq_grid {
 };
 
 /* Groups of a row: ceil(in_features / group_size). */
-static inline int64_t sq_grid_n_groups(const struct sq_grid *grid, int64_t in_features)
+SQ_ANYWHERE static inline int64_t sq_grid_n_groups(const struct sq_grid *grid, int64_t in_features)
 {
     return (in_features + grid->group_size - 1) / grid->group_size;
 }
 
-static inline int sq_grid_max_code(const struct sq_grid *grid)
+SQ_ANYWHERE static inline int sq_grid_max_code(const struct sq_grid *grid)
 {
     return (1 << grid->bits) - 1;
 }
 
 /* The stored value nearest to a scale, held to the positive finite numbers of the type: a scale that vanished would
  * make its whole group zero, one that overflowed would make it infinite. */
-static inline float sq_grid_round_scale(enum sq_dtype scale_dtype, float scale)
+SQ_ANYWHERE static inline float sq_grid_round_scale(enum sq_dtype scale_dtype, float scale)
 {
     const float lowest = scale_dtype == SQ_F16 ? 0x1p-24f : 0x1p-126f;
     const float highest = scale_dtype == SQ_F16 ? 65504.0f : 0x1.fep127f;

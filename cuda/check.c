@@ -1,0 +1,24 @@
+#include "cuda/check.h"
+
+#include "base/log.h"
+
+enum sq_status sq_cuda_checked(cudaError_t code, const char *what)
+{
+    if (code == cudaSuccess) return SQ_OK;
+    sq_error("CUDA: %s: %s", what, cudaGetErrorString(code));
+    return code == cudaErrorMemoryAllocation ? SQ_ERR_MEMORY : SQ_ERR_LIBRARY;
+}
+
+enum sq_status sq_cublas_checked(cublasStatus_t code, const char *what)
+{
+    if (code == CUBLAS_STATUS_SUCCESS) return SQ_OK;
+    sq_error("cuBLAS: %s: %s", what, cublasGetStatusString(code));
+    return code == CUBLAS_STATUS_ALLOC_FAILED ? SQ_ERR_MEMORY : SQ_ERR_LIBRARY;
+}
+
+enum sq_status sq_cusolver_checked(cusolverStatus_t code, const char *what)
+{
+    if (code == CUSOLVER_STATUS_SUCCESS) return SQ_OK;
+    sq_error("cuSOLVER: %s: status %d", what, (int)code);
+    return code == CUSOLVER_STATUS_ALLOC_FAILED ? SQ_ERR_MEMORY : SQ_ERR_LIBRARY;
+}

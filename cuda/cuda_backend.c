@@ -1,0 +1,152 @@
+/* The CUDA backend: its table, its device, and its workers. */
+#include "cuda/cuda_backend.h"
+
+#include <omp.h>
+#include <stdio.h>
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "cuda/cuda_private.h"
+
+#define N_WORKERS 4
+
+/* Sizes that keep a GPU busy; the stand-in for tests builds with small ones, so that small layers have many tiles. */
+#ifndef SQ_CUDA_SIZES
+#define SQ_CUDA_SIZES                                                                                                  \
+    {                                                                                                                  \
+        .solve_rows = 1024, .factor_tile = 512, .hessian_panel = 1024, .hessian_rows = 4096,                           \
+        .hessian_slice = (int64_t)64 << 20                                                                             \
+    }
+#endif
+
+static const struct sq_sizes cuda_sizes = SQ_CUDA_SIZES;
+
+struct sq_cuda_worker *sq_cuda_worker(struct sq_backend *backend)
+{
+    return &((struct sq_cuda *)backend)->workers[omp_get_thread_num()];
+}
+
+/* --- execution ---------------------------------------------------------------------------------------------------- */
+
+static int worse(int a, int b)
+{
+    return a > b ? a : b;
+}
+
+static enum sq_status cuda_parallel(struct sq_backend *backend, int64_t count, sq_item_fn *fn, void *context)
+{
+    struct sq_cuda *cuda = (struct sq_cuda *)backend;
+    int n = count < backend->n_workers ? (int)count : backend->n_workers, worst = SQ_OK;
+    SQ_TRY(sq_cuda_wait(sq_cuda_worker(backend), "waiting for what came before"));
+    if (count == 0) return SQ_OK;
+#pragma omp parallel num_threads(n) reduction(max : worst)
+    {
+        int device = (int)sq_cuda_checked(cudaSetDevice(cuda->device), "choosing the device");
+#pragma omp for schedule(dynamic, 1) nowait
+        for (int64_t i = 0; i < count; i++)
+            worst = worse(worst, device == SQ_OK ? (int)fn(context, i, omp_get_thread_num()) : device);
+        worst = worse(worst, (int)sq_cuda_wait(sq_cuda_worker(backend), "running kernels"));
+    }
+    return (enum sq_status)worst;
+}
+
+/* --- creation ----------------------------------------------------------------------------------------------------- */
+
+static void cuda_destroy(struct sq_backend *backend)
+{
+    struct sq_cuda *cuda = (struct sq_cuda *)backend;
+    for (int w = 0; w < backend->n_workers; w++)
+        sq_cuda_worker_destroy(&cuda->workers[w]);
+    sq_free(cuda->workers);
+    sq_free(cuda);
+}
+
+static const struct sq_backend_ops cuda_ops = {
+    .name = "cuda",
+    .destroy = cuda_destroy,
+    .alloc = sq_cuda_alloc,
+    .free = sq_cuda_free,
+    .upload = sq_cuda_upload,
+    .download = sq_cuda_download,
+    .alloc_host = sq_cuda_alloc_host,
+    .free_host = sq_cuda_free_host,
+    .copy = sq_cuda_copy,
+    .clear = sq_cuda_clear,
+    .parallel = cuda_parallel,
+    .linear = sq_cuda_linear,
+    .matmul = sq_cuda_matmul,
+    .gram = sq_cuda_gram,
+    .column_squares = sq_cuda_column_squares,
+    .fixed_add = sq_cuda_fixed_add,
+    .fixed_get = sq_cuda_fixed_get,
+    .mirror = sq_cuda_mirror,
+    .potrf = sq_cuda_potrf,
+    .trsm = sq_cuda_trsm,
+    .update = sq_cuda_update,
+    .take_rows = sq_cuda_take_rows,
+    .norm = sq_cuda_norm,
+    .rope = sq_cuda_rope,
+    .attention = sq_cuda_attention,
+    .attention_scratch = sq_cuda_attention_scratch,
+    .activate = sq_cuda_activate,
+    .add = sq_cuda_add,
+    .convert = sq_cuda_convert,
+    .all_finite = sq_cuda_all_finite,
+    .softmax_fold = sq_cuda_softmax_fold,
+    .pick = sq_cuda_pick,
+    .solve = &sq_cuda_solve_ops,
+};
+
+int sq_cuda_device_count(const char **why_p)
+{
+    int count = 0;
+    cudaError_t code = cudaGetDeviceCount(&count);
+    *why_p = code == cudaSuccess ? "no CUDA device" : cudaGetErrorString(code);
+    return code == cudaSuccess ? count : 0;
+}
+
+static enum sq_status describe(struct sq_cuda *cuda)
+{
+    int major = 0, minor = 0, runtime = 0, blas = 0;
+    SQ_TRY(sq_cuda_checked(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, cuda->device),
+                           "asking for the compute capability"));
+    SQ_TRY(sq_cuda_checked(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, cuda->device),
+                           "asking for the compute capability"));
+    SQ_TRY(sq_cuda_checked(cudaRuntimeGetVersion(&runtime), "asking for the version"));
+    SQ_TRY(sq_cublas_checked(cublasGetVersion(cuda->workers[0].blas, &blas), "asking for the version"));
+    snprintf(cuda->isa, sizeof cuda->isa, "sm_%d%d", major, minor);
+    snprintf(cuda->base.libraries, sizeof cuda->base.libraries, "CUDA %d.%d, cuBLAS %d", runtime / 1000,
+             runtime % 1000 / 10, blas);
+    cuda->base.isa = cuda->isa;
+    cuda->base.has_bf16 = major >= 8;
+    return SQ_OK;
+}
+
+static enum sq_status start(struct sq_cuda *cuda)
+{
+    void *memory = NULL;
+    SQ_TRY(sq_cuda_checked(cudaSetDevice(cuda->device), "choosing the device"));
+    SQ_TRY(sq_alloc("workers", cuda->base.n_workers, sizeof *cuda->workers, &memory));
+    cuda->workers = memory;
+    for (int w = 0; w < cuda->base.n_workers; w++)
+        SQ_TRY(sq_cuda_worker_create(&cuda->workers[w]));
+    return describe(cuda);
+}
+
+enum sq_status sq_backend_create_cuda(int device, int n_workers, struct sq_backend **backend_p)
+{
+    void *memory = NULL;
+    SQ_TRY(sq_alloc("the CUDA backend", 1, sizeof(struct sq_cuda), &memory));
+    struct sq_cuda *cuda = memory;
+    cuda->base =
+        (struct sq_backend){.ops = &cuda_ops, .sizes = cuda_sizes, .n_workers = n_workers > 0 ? n_workers : N_WORKERS};
+    cuda->device = device;
+    enum sq_status status = start(cuda);
+    if (status != SQ_OK) {
+        if (!cuda->workers) cuda->base.n_workers = 0;
+        cuda_destroy(&cuda->base);
+        return status;
+    }
+    *backend_p = &cuda->base;
+    return SQ_OK;
+}

@@ -1,0 +1,110 @@
+/* The CUDA backend's own parts; nothing outside cuda/ includes it.
+ *
+ * A worker is an OpenMP thread of this process with a stream and library handles of its own: items of parallel() read
+ * files and wait for results, which one thread for all streams would do one after another. Outside of parallel()
+ * everything runs on worker 0. An operation puts its work on its worker's stream and returns; those that give the host
+ * a value wait for that stream. parallel() begins when worker 0's stream is done, and ends when all streams are. */
+#ifndef SQ_CUDA_PRIVATE_H
+#define SQ_CUDA_PRIVATE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cuda/check.h"
+#include "cuda/cuda_backend.h"
+#include "tensor/solve_ops.h"
+
+/* Bytes of a worker's device memory for the operation at hand. */
+#define SQ_CUDA_ROOM ((size_t)32 << 20)
+
+struct sq_cuda_worker {
+    cudaStream_t stream;
+    cublasHandle_t blas;
+    cusolverDnHandle_t solver;
+    void *workspace; /* of cuBLAS: one per stream, or its results would depend on what else runs */
+    void *room;      /* [SQ_CUDA_ROOM] */
+    int *flag;       /* pinned host memory: one number from the device */
+};
+
+struct sq_cuda {
+    struct sq_backend base; /* first: a sq_backend * of this backend is a sq_cuda * */
+    int device;
+    char isa[16];
+    struct sq_cuda_worker *workers; /* [n_workers] */
+};
+
+/* The worker whose item this thread has in hand (cuda_backend.c). */
+struct sq_cuda_worker *sq_cuda_worker(struct sq_backend *backend);
+
+/* Waits for the worker's stream. */
+enum sq_status sq_cuda_wait(const struct sq_cuda_worker *worker, const char *what) SQ_MUST_CHECK;
+
+/* *value_p: a number in device memory, when the stream has come to it. */
+enum sq_status sq_cuda_fetch(const struct sq_cuda_worker *worker, const int *memory, int *value_p) SQ_MUST_CHECK;
+
+/* worker.c */
+enum sq_status sq_cuda_worker_create(struct sq_cuda_worker *worker) SQ_MUST_CHECK;
+void sq_cuda_worker_destroy(struct sq_cuda_worker *worker);
+
+/* memory.c */
+enum sq_status sq_cuda_alloc(struct sq_backend *, const char *what, size_t bytes, void **memory_p);
+void sq_cuda_free(struct sq_backend *, void *memory);
+enum sq_status sq_cuda_upload(struct sq_backend *, const void *host, size_t bytes, void *memory);
+enum sq_status sq_cuda_download(struct sq_backend *, const void *memory, size_t bytes, void *host);
+enum sq_status sq_cuda_alloc_host(struct sq_backend *, const char *what, size_t bytes, void **memory_p);
+void sq_cuda_free_host(struct sq_backend *, void *memory);
+enum sq_status sq_cuda_copy(struct sq_backend *, const void *source, size_t bytes, void *target);
+enum sq_status sq_cuda_clear(struct sq_backend *, void *memory, size_t bytes);
+
+/* gemm.c: products by cuBLAS, in true f32 or from bf16 with f32 sums */
+enum sq_status sq_cuda_linear(struct sq_backend *, struct sq_matrix x, struct sq_matrix w, const float *bias,
+                              struct sq_matrix y);
+enum sq_status sq_cuda_matmul(struct sq_backend *, struct sq_matrix a, struct sq_matrix b, bool accumulate,
+                              struct sq_matrix c);
+enum sq_status sq_cuda_gram(struct sq_backend *, struct sq_matrix x, struct sq_matrix y, struct sq_matrix c);
+enum sq_status sq_cuda_update(struct sq_backend *, struct sq_matrix a, struct sq_matrix b, struct sq_matrix c);
+cudaDataType sq_cuda_type(enum sq_dtype dtype);
+
+/* hessian.c */
+enum sq_status sq_cuda_column_squares(struct sq_backend *, struct sq_matrix x, double *squares);
+enum sq_status sq_cuda_fixed_add(struct sq_backend *, struct sq_matrix c, const float *row_scale,
+                                 const float *col_scale, struct sq_matrix sums);
+enum sq_status sq_cuda_fixed_get(struct sq_backend *, struct sq_matrix sums, const double *row_scale,
+                                 const double *col_scale, struct sq_matrix c);
+enum sq_status sq_cuda_mirror(struct sq_backend *, struct sq_matrix m, int64_t column, int64_t columns);
+
+/* factor.c: tiles by cuSOLVER and cuBLAS, and the solver's operations on whole matrices */
+enum sq_status sq_cuda_potrf(struct sq_backend *, struct sq_matrix a);
+enum sq_status sq_cuda_trsm(struct sq_backend *, struct sq_matrix l, struct sq_matrix b);
+enum sq_status sq_cuda_diagonal(struct sq_backend *, struct sq_matrix m, float *diagonal);
+enum sq_status sq_cuda_set_dead(struct sq_backend *, const uint8_t *dead, struct sq_matrix hessian);
+enum sq_status sq_cuda_arrange(struct sq_backend *, struct sq_matrix hessian, const int32_t *order, float ridge,
+                               bool off_diagonal, int64_t row, int64_t rows, struct sq_matrix out);
+enum sq_status sq_cuda_unit_form(struct sq_backend *, const float *pivots, int64_t row, int64_t rows,
+                                 struct sq_matrix m);
+
+/* forward.c: the model's steps */
+enum sq_status sq_cuda_take_rows(struct sq_backend *, struct sq_matrix table, int64_t first, const int32_t *ids,
+                                 struct sq_matrix out);
+enum sq_status sq_cuda_norm(struct sq_backend *, enum sq_norm_kind, struct sq_matrix x, const float *weight,
+                            const float *bias, float epsilon, struct sq_matrix y);
+enum sq_status sq_cuda_rope(struct sq_backend *, struct sq_matrix x, int64_t head_dim, int64_t n_frequencies,
+                            const float *cosine, const float *sine);
+enum sq_status sq_cuda_activate(struct sq_backend *, enum sq_activation, struct sq_matrix x, struct sq_matrix gate,
+                                struct sq_matrix y);
+enum sq_status sq_cuda_add(struct sq_backend *, struct sq_matrix x, struct sq_matrix y);
+enum sq_status sq_cuda_convert(struct sq_backend *, struct sq_matrix x, struct sq_matrix y);
+enum sq_status sq_cuda_all_finite(struct sq_backend *, struct sq_matrix x, bool *finite_p);
+enum sq_status sq_cuda_softmax_fold(struct sq_backend *, struct sq_matrix z, struct sq_matrix other, int64_t first,
+                                    struct sq_softmax *state);
+enum sq_status sq_cuda_pick(struct sq_backend *, struct sq_matrix z, int64_t first, const int32_t *ids, float *out);
+
+/* attention.c */
+enum sq_status sq_cuda_attention(struct sq_backend *, const struct sq_attention *, struct sq_matrix q,
+                                 struct sq_matrix k, struct sq_matrix v, void *scratch, struct sq_matrix out);
+size_t sq_cuda_attention_scratch(struct sq_backend *, const struct sq_attention *, int64_t length);
+
+/* solve.c: the solver's operations on tiles */
+extern const struct sq_solve_ops sq_cuda_solve_ops;
+
+#endif

@@ -1,0 +1,54 @@
+/* The backend that a test runs on, by SHARDQ_TEST_BACKEND (cpu, cuda), and host arrays in its memory. */
+#ifndef TEST_BACKENDS_H
+#define TEST_BACKENDS_H
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tensor/backend.h"
+#ifdef SQ_HAS_CUDA
+#include "cuda/cuda_backend.h"
+#endif
+
+#define NO_DEVICE 77 /* ctest's exit code for a skipped test */
+
+/* Ends the program as skipped where the backend wanted has no device here. */
+static inline enum sq_status backend_create(int n_threads, struct sq_backend **backend_p)
+{
+    const char *name = getenv("SHARDQ_TEST_BACKEND");
+    if (!name || !strcmp(name, "cpu")) return sq_backend_create_cpu(n_threads, backend_p);
+#ifdef SQ_HAS_CUDA
+    const char *why;
+    if (!strcmp(name, "cuda") && sq_cuda_device_count(&why) > 0)
+        return sq_backend_create_cuda(0, n_threads, backend_p);
+    if (!strcmp(name, "cuda")) {
+        fprintf(stderr, "skipped: %s\n", why);
+        exit(NO_DEVICE);
+    }
+#endif
+    fprintf(stderr, "there is no backend '%s'\n", name);
+    abort();
+}
+
+/* A copy of host memory in the backend's; freed by backend_free(). */
+static inline void *backend_give(struct sq_backend *backend, const void *host, size_t bytes)
+{
+    void *memory;
+    if (backend->ops->alloc(backend, "test data", bytes, &memory) != SQ_OK) abort();
+    if (backend->ops->upload(backend, host, bytes, memory) != SQ_OK) abort();
+    return memory;
+}
+
+/* Back into host memory. */
+static inline void backend_take(struct sq_backend *backend, const void *memory, size_t bytes, void *host)
+{
+    if (backend->ops->download(backend, memory, bytes, host) != SQ_OK) abort();
+}
+
+static inline void backend_free(struct sq_backend *backend, void *memory)
+{
+    backend->ops->free(backend, memory);
+}
+
+#endif
