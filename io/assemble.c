@@ -3,29 +3,30 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "config/format.h"
 #include "io/assemble_config.h"
 #include "io/assemble_private.h"
 #include "io/folder.h"
 #include "io/json.h"
 
-static bool is_v1_usual(const struct sq_grid *grid)
+/* What auto comes to: the older form where it holds every layer. */
+static enum sq_format choose_format(const struct sq_store *store)
 {
-    return grid->symmetric && (grid->bits == 4 || grid->bits == 8);
+    int n_layers;
+    const struct sq_store_layer *layers = sq_store_layers(store, &n_layers);
+    for (int l = 0; l < n_layers; l++)
+        if (!sq_format_holds(SQ_FORMAT_GPTQ, layers[l].grid.bits, layers[l].grid.symmetric)) return SQ_FORMAT_GPTQ_V2;
+    return SQ_FORMAT_GPTQ;
 }
 
 void sq_assemble_options_set(const struct sq_config *made, const struct sq_config *wanted, const struct sq_store *store,
                              struct sq_assemble_options *options_p)
 {
-    int n_layers;
-    const struct sq_store_layer *layers = sq_store_layers(store, &n_layers);
     enum sq_format format = wanted->format == SQ_FORMAT_AUTO ? made->format : wanted->format;
-    bool v2 = format == SQ_FORMAT_GPTQ_V2;
-    for (int l = 0; l < n_layers && format == SQ_FORMAT_AUTO; l++)
-        v2 |= !is_v1_usual(&layers[l].grid);
     *options_p = (struct sq_assemble_options){
         .out = wanted->out,
         .replace = wanted->resume,
-        .v2 = v2,
+        .format = format == SQ_FORMAT_AUTO ? choose_format(store) : format,
         .shard_bytes = wanted->shard_bytes,
         .dequantized = wanted->dequantized,
         .version = SHARDQ_VERSION,
@@ -37,17 +38,12 @@ void sq_assemble_options_set(const struct sq_config *made, const struct sq_confi
 
 /* --- before anything is written, on rank 0 ------------------------------------------------------------------------ */
 
-/* A zero point of 0 has no form less one that all readers understand alike. */
 static enum sq_status check_format(const struct sq_store *store, const struct sq_assemble_options *options)
 {
     int n_layers;
     const struct sq_store_layer *layers = sq_store_layers(store, &n_layers);
-    for (int l = 0; l < n_layers && !options->v2 && !options->dequantized; l++) {
-        if (layers[l].grid.symmetric) continue;
-        sq_error("format gptq cannot hold the zero points of asymmetric layers such as %s; gptq_v2 can",
-                 layers[l].name);
-        return SQ_ERR_USAGE;
-    }
+    for (int l = 0; l < n_layers && !options->dequantized; l++)
+        SQ_TRY(sq_format_check(options->format, layers[l].grid.bits, layers[l].grid.symmetric, layers[l].name));
     return SQ_OK;
 }
 
@@ -140,8 +136,8 @@ static enum sq_status prepare(struct sq_assembly *assembly)
     if (status != SQ_OK) return status;
     status = sq_folder_tmp_name(assembly->options->out, &assembly->tmp);
     if (status == SQ_OK)
-        status = sq_assemble_plan_make(assembly->checkpoint, assembly->store, assembly->options->shard_bytes,
-                                       assembly->options->dequantized, comm->size, &assembly->plan);
+        status = sq_assemble_plan_make(assembly->checkpoint, assembly->store, assembly->options, comm->size,
+                                       &assembly->plan);
     return sq_comm_agree(comm, status);
 }
 

@@ -12,13 +12,13 @@
 #include "mpi/comm.h"
 
 struct sq_assemble_options {
-    const char *out;     /* folder that must not exist, unless `replace` */
-    bool replace;        /* a finished folder of the same store is replaced (resume) */
-    bool v2;             /* checkpoint_format gptq_v2: zeros stored plain; else zeros - 1 */
-    int64_t shard_bytes; /* largest file; one tensor alone may be larger */
-    bool dequantized;    /* plain checkpoint with the rounded weights, in the source's dtype */
-    const char *version; /* "0.1.0", for meta.quantizer */
-    double damping;      /* for meta */
+    const char *out;       /* folder that must not exist, unless `replace` */
+    bool replace;          /* a finished folder of the same store is replaced (resume) */
+    enum sq_format format; /* not auto */
+    int64_t shard_bytes;   /* largest file; one tensor alone may be larger */
+    bool dequantized;      /* plain checkpoint with the rounded weights, in the source's dtype */
+    const char *version;   /* "0.1.0", for meta.quantizer */
+    double damping;        /* for meta */
     bool static_groups, true_sequential;
 };
 
@@ -31,7 +31,7 @@ void sq_assemble_options_set(const struct sq_config *made, const struct sq_confi
 /* Every layer of the store must be complete. Output files are shared among ranks; tensors that are not quantized are
  * copied from the checkpoint; tokenizer, generation config, chat template and other side files are copied unchanged.
  * The bytes do not depend on the number of ranks. SQ_ERR_USAGE when `out` is there and may not be replaced, or when
- * format gptq cannot hold the store's zero points; on any failure nothing is left. total_bytes_p: size of the
+ * the format cannot hold the layers of the store; on any failure nothing is left. total_bytes_p: size of the
  * safetensors files. Collective. */
 enum sq_status sq_assemble(const struct sq_comm *comm, const struct sq_checkpoint *checkpoint, struct sq_store *store,
                            const struct sq_assemble_options *options, int64_t *total_bytes_p) SQ_MUST_CHECK;

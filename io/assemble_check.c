@@ -39,12 +39,12 @@ static enum sq_status check_tile(const struct checker *checker, int l, int64_t t
     const struct sq_assembly *assembly = checker->assembly;
     const struct sq_store_layer *layer = &sq_store_layers(assembly->store, &n_layers)[l];
     int64_t row = t * SQ_STORE_TILE_ROWS, rows = sq_assemble_tile_rows(layer, t);
-    int64_t weight = assembly->plan.layer_outputs[l * SQ_OUTPUT_KINDS + SQ_OUTPUT_WEIGHT];
+    int64_t first_part = assembly->plan.layer_outputs[l * SQ_FORMAT_MAX_PARTS];
     SQ_TRY(sq_store_read_tile(assembly->store, l, t, &tile->rows));
     sq_grid_dequantize(&layer->grid, rows, layer->in_features, tile->rows.codes, tile->rows.scales, tile->rows.zeros,
                        tile->weights);
-    if (weight >= 0)
-        round_rows(assembly->plan.outputs[weight].entry.dtype, rows, layer->in_features, tile->weights, found);
+    if (assembly->options->dequantized)
+        round_rows(assembly->plan.outputs[first_part].entry.dtype, rows, layer->in_features, tile->weights, found);
     SQ_TRY(sq_checkpoint_read_linear(checker->written, layer->name, layer->out_features, layer->in_features, row, rows,
                                      found));
     return compare_rows(checker, layer, row, rows, tile->weights, found);

@@ -5,19 +5,18 @@
 
 #include "base/log.h"
 #include "base/memory.h"
-#include "io/pack.h"
 
 #define COPY_PIECE_BYTES ((int64_t)64 << 20) /* copied tensors are shared among ranks in pieces of this size */
 
 /* --- the list of tensors ------------------------------------------------------------------------------------------ */
 
-static enum sq_status add_output(struct sq_assemble_plan *plan, enum sq_output_kind kind, int layer, const char *prefix,
-                                 const char *part, const struct sq_safetensors_entry *entry)
+static enum sq_status add_output(struct sq_assemble_plan *plan, int layer, int part, const char *prefix,
+                                 const struct sq_safetensors_entry *entry)
 {
     struct sq_output *output = &plan->outputs[plan->n_outputs];
-    SQ_TRY(sq_string_format(&output->name, "%s%s", prefix, part));
-    output->kind = kind;
+    SQ_TRY(sq_string_format(&output->name, "%s%s", prefix, entry->name));
     output->layer = layer;
+    output->part = part;
     output->entry = *entry;
     output->entry.name = output->name;
     plan->n_outputs++;
@@ -26,34 +25,21 @@ static enum sq_status add_output(struct sq_assemble_plan *plan, enum sq_output_k
 
 static enum sq_status add_copy(struct sq_assemble_plan *plan, const struct sq_tensor *tensor)
 {
-    struct sq_safetensors_entry entry = {.dtype = tensor->dtype, .n_dims = tensor->n_dims};
+    struct sq_safetensors_entry entry = {.name = "", .dtype = tensor->dtype, .n_dims = tensor->n_dims};
     memcpy(entry.shape, tensor->shape, sizeof entry.shape);
-    SQ_TRY(add_output(plan, SQ_OUTPUT_COPY, -1, tensor->name, "", &entry));
+    SQ_TRY(add_output(plan, -1, 0, tensor->name, &entry));
     plan->outputs[plan->n_outputs - 1].source = tensor;
     return SQ_OK;
 }
 
-static enum sq_status add_quantized_layer(struct sq_assemble_plan *plan, int l, const struct sq_store_layer *layer)
+static enum sq_status add_layer(struct sq_assemble_plan *plan, const struct sq_format_writer *format, int l,
+                                const struct sq_store_layer *layer, enum sq_dtype source)
 {
-    int64_t out = layer->out_features, in = layer->in_features, groups = sq_grid_n_groups(&layer->grid, in);
-    struct sq_safetensors_entry qweight = {
-        .dtype = SQ_I32, .n_dims = 2, .shape = {sq_pack_words(in, layer->grid.bits), out}};
-    struct sq_safetensors_entry qzeros = {
-        .dtype = SQ_I32, .n_dims = 2, .shape = {groups, sq_pack_words(out, layer->grid.bits)}};
-    struct sq_safetensors_entry scales = {.dtype = layer->grid.scale_dtype, .n_dims = 2, .shape = {groups, out}};
-    struct sq_safetensors_entry g_idx = {.dtype = SQ_I32, .n_dims = 1, .shape = {in}};
-    SQ_TRY(add_output(plan, SQ_OUTPUT_QWEIGHT, l, layer->name, ".qweight", &qweight));
-    SQ_TRY(add_output(plan, SQ_OUTPUT_QZEROS, l, layer->name, ".qzeros", &qzeros));
-    SQ_TRY(add_output(plan, SQ_OUTPUT_SCALES, l, layer->name, ".scales", &scales));
-    return add_output(plan, SQ_OUTPUT_G_IDX, l, layer->name, ".g_idx", &g_idx);
-}
-
-static enum sq_status add_dequantized_layer(struct sq_assemble_plan *plan, int l, const struct sq_store_layer *layer,
-                                            enum sq_dtype dtype)
-{
-    struct sq_safetensors_entry weight = {
-        .dtype = dtype, .n_dims = 2, .shape = {layer->out_features, layer->in_features}};
-    return add_output(plan, SQ_OUTPUT_WEIGHT, l, layer->name, ".weight", &weight);
+    struct sq_safetensors_entry parts[SQ_FORMAT_MAX_PARTS];
+    int n_parts = format->list(layer, source, parts);
+    for (int part = 0; part < n_parts; part++)
+        SQ_TRY(add_output(plan, l, part, layer->name, &parts[part]));
+    return SQ_OK;
 }
 
 static int compare_names(const void *a, const void *b)
@@ -96,16 +82,13 @@ static enum sq_status add_copies(struct sq_assemble_plan *plan, const struct sq_
 }
 
 static enum sq_status list_outputs(const struct sq_checkpoint *checkpoint, const struct sq_store_layer *layers,
-                                   int n_layers, bool dequantized, struct sq_assemble_plan *plan)
+                                   int n_layers, const struct sq_format_writer *format, struct sq_assemble_plan *plan)
 {
-    int64_t most = sq_checkpoint_n_tensors(checkpoint) + 4 * (int64_t)n_layers;
+    int64_t most = sq_checkpoint_n_tensors(checkpoint) + SQ_FORMAT_MAX_PARTS * (int64_t)n_layers;
     SQ_TRY(sq_alloc("the list of tensors", most, sizeof *plan->outputs, (void **)&plan->outputs));
     SQ_TRY(add_copies(plan, checkpoint, layers, n_layers));
-    for (int l = 0; l < n_layers; l++) {
-        enum sq_dtype dtype = sq_assemble_find_source(checkpoint, &layers[l])->dtype;
-        SQ_TRY(dequantized ? add_dequantized_layer(plan, l, &layers[l], dtype)
-                           : add_quantized_layer(plan, l, &layers[l]));
-    }
+    for (int l = 0; l < n_layers; l++)
+        SQ_TRY(add_layer(plan, format, l, &layers[l], sq_assemble_find_source(checkpoint, &layers[l])->dtype));
     return SQ_OK;
 }
 
@@ -176,13 +159,13 @@ static enum sq_status lay_out_files(struct sq_assemble_plan *plan)
 
 static enum sq_status index_layers(struct sq_assemble_plan *plan, int n_layers)
 {
-    int64_t count = (int64_t)n_layers * SQ_OUTPUT_KINDS;
+    int64_t count = (int64_t)n_layers * SQ_FORMAT_MAX_PARTS;
     SQ_TRY(sq_alloc("the list of layers", count, sizeof *plan->layer_outputs, (void **)&plan->layer_outputs));
     for (int64_t i = 0; i < count; i++)
         plan->layer_outputs[i] = -1;
     for (int64_t i = 0; i < plan->n_outputs; i++)
         if (plan->outputs[i].layer >= 0)
-            plan->layer_outputs[plan->outputs[i].layer * SQ_OUTPUT_KINDS + (int)plan->outputs[i].kind] = i;
+            plan->layer_outputs[plan->outputs[i].layer * SQ_FORMAT_MAX_PARTS + plan->outputs[i].part] = i;
     return SQ_OK;
 }
 
@@ -201,7 +184,7 @@ static void list_jobs(const struct sq_store_layer *layers, int n_layers, struct 
     }
     for (int64_t i = 0; i < plan->n_outputs; i++) {
         int64_t bytes = sq_safetensors_entry_bytes(&plan->outputs[i].entry);
-        for (int64_t offset = 0; plan->outputs[i].kind == SQ_OUTPUT_COPY && offset < bytes;) {
+        for (int64_t offset = 0; plan->outputs[i].layer < 0 && offset < bytes;) {
             int64_t piece = bytes - offset < COPY_PIECE_BYTES ? bytes - offset : COPY_PIECE_BYTES;
             costs[plan->n_jobs] = piece / 4; /* a byte copied is that much cheaper than a code unpacked and packed */
             plan->jobs[plan->n_jobs++] =
@@ -228,7 +211,7 @@ static enum sq_status make_jobs(const struct sq_store_layer *layers, int n_layer
 {
     int64_t most = n_layers, *costs = NULL, *loads = NULL;
     for (int64_t i = 0; i < plan->n_outputs; i++)
-        if (plan->outputs[i].kind == SQ_OUTPUT_COPY) most += n_pieces(&plan->outputs[i]);
+        if (plan->outputs[i].layer < 0) most += n_pieces(&plan->outputs[i]);
     enum sq_status status = sq_alloc("the list of jobs", most, sizeof *plan->jobs, (void **)&plan->jobs);
     if (status == SQ_OK) status = sq_alloc("costs", most, sizeof *costs, (void **)&costs);
     if (status == SQ_OK) status = sq_alloc("loads", n_ranks, sizeof *loads, (void **)&loads);
@@ -244,14 +227,15 @@ static enum sq_status make_jobs(const struct sq_store_layer *layers, int n_layer
 /* --- the whole ---------------------------------------------------------------------------------------------------- */
 
 enum sq_status sq_assemble_plan_make(const struct sq_checkpoint *checkpoint, const struct sq_store *store,
-                                     int64_t shard_bytes, bool dequantized, int n_ranks,
+                                     const struct sq_assemble_options *options, int n_ranks,
                                      struct sq_assemble_plan *plan_p)
 {
     struct sq_assemble_plan plan = {0};
+    const struct sq_format_writer *format = sq_format_writer_find(options->format, options->dequantized);
     int n_layers;
     const struct sq_store_layer *layers = sq_store_layers(store, &n_layers);
-    enum sq_status status = list_outputs(checkpoint, layers, n_layers, dequantized, &plan);
-    if (status == SQ_OK) status = divide_into_files(&plan, shard_bytes);
+    enum sq_status status = list_outputs(checkpoint, layers, n_layers, format, &plan);
+    if (status == SQ_OK) status = divide_into_files(&plan, options->shard_bytes);
     if (status == SQ_OK) status = lay_out_files(&plan);
     if (status == SQ_OK) status = index_layers(&plan, n_layers);
     if (status == SQ_OK) status = make_jobs(layers, n_layers, n_ranks, &plan);

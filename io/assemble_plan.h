@@ -7,23 +7,16 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "io/assemble.h"
 #include "io/checkpoint.h"
+#include "io/format.h"
 #include "io/safetensors_write.h"
 #include "io/store.h"
 
-enum sq_output_kind {
-    SQ_OUTPUT_QWEIGHT,
-    SQ_OUTPUT_QZEROS,
-    SQ_OUTPUT_SCALES,
-    SQ_OUTPUT_G_IDX,
-    SQ_OUTPUT_WEIGHT, /* dequantized */
-    SQ_OUTPUT_COPY,   /* from the source, unchanged */
-    SQ_OUTPUT_KINDS
-};
-
+/* A part of a layer, or a tensor that is copied from the source. */
 struct sq_output {
-    enum sq_output_kind kind;
     int layer;                      /* of the store; -1 for a copy */
+    int part;                       /* of the layer, as the format lists them */
     const struct sq_tensor *source; /* of a copy, else NULL */
     int file;
     char *name; /* owned */
@@ -52,8 +45,7 @@ struct sq_assemble_plan {
     int n_files;
     struct sq_output_job *jobs;
     int64_t n_jobs;
-    int64_t
-        *layer_outputs; /* [layers, SQ_OUTPUT_KINDS] index of the layer's tensor of that kind, -1 where there is none */
+    int64_t *layer_outputs; /* [layers, SQ_FORMAT_MAX_PARTS] index of the layer's part, -1 where there is none */
 };
 
 /* The tensor the layer's weights came from, NAME.weight; NULL when there is none of that shape. Local. */
@@ -65,9 +57,10 @@ const struct sq_tensor *sq_assemble_find_source(const struct sq_checkpoint *chec
 enum sq_status sq_assemble_check_source(const struct sq_checkpoint *checkpoint,
                                         const struct sq_store *store) SQ_MUST_CHECK;
 
-/* Released with sq_assemble_plan_release(). The source must have been checked. Local, the same on every rank. */
+/* Of the options: format, dequantized, shard_bytes. Released with sq_assemble_plan_release(). The source must have been
+ * checked. Local, the same on every rank. */
 enum sq_status sq_assemble_plan_make(const struct sq_checkpoint *checkpoint, const struct sq_store *store,
-                                     int64_t shard_bytes, bool dequantized, int n_ranks,
+                                     const struct sq_assemble_options *options, int n_ranks,
                                      struct sq_assemble_plan *plan_p) SQ_MUST_CHECK;
 void sq_assemble_plan_release(struct sq_assemble_plan *plan);
 

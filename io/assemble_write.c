@@ -2,28 +2,22 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "io/assemble_private.h"
-#include "io/pack.h"
 
 /* The output files of this rank; each is opened when it is first needed. */
 struct writer {
     const struct sq_assembly *assembly;
+    const struct sq_format_writer *format;
     char **paths; /* [n_files] */
     int *fds;     /* [n_files]; -1: not open */
-};
-
-/* A quantized layer as it will stand in the file. K = in_features, N = out_features, G = groups. */
-struct packed_layer {
-    uint32_t *qweight; /* [ceil(K * bits / 32), N] */
-    uint32_t *qzeros;  /* [G, ceil(N * bits / 32)] */
-    uint16_t *scales;  /* [G, N] bits of the stored type */
-    int32_t *g_idx;    /* [K] */
-    uint8_t *zeros;    /* [G, N], before they are packed */
 };
 
 static enum sq_status make_writer(const struct sq_assembly *assembly, struct writer *writer)
 {
     int n_files = assembly->plan.n_files;
-    *writer = (struct writer){.assembly = assembly};
+    *writer = (struct writer){
+        .assembly = assembly,
+        .format = sq_format_writer_find(assembly->options->format, assembly->options->dequantized),
+    };
     SQ_TRY(sq_alloc("file names", n_files, sizeof *writer->paths, (void **)&writer->paths));
     SQ_TRY(sq_alloc("open files", n_files, sizeof *writer->fds, (void **)&writer->fds));
     for (int f = 0; f < n_files; f++)
@@ -54,132 +48,72 @@ static enum sq_status write_part(struct writer *writer, int64_t output, int64_t 
     return sq_file_write_at(writer->fds[f], writer->paths[f], target->entry.offset + offset, data, (size_t)bytes);
 }
 
-/* --- quantized layers --------------------------------------------------------------------------------------------- */
+/* --- layers ------------------------------------------------------------------------------------------------------- */
 
-static void release_packed(struct packed_layer *packed)
+static void release_packed(struct sq_packed_layer *packed)
 {
-    sq_free(packed->qweight);
-    sq_free(packed->qzeros);
-    sq_free(packed->scales);
-    sq_free(packed->g_idx);
+    for (int part = 0; part < packed->n_parts; part++)
+        sq_free(packed->data[part]);
     sq_free(packed->zeros);
 }
 
-static enum sq_status alloc_packed(const struct sq_store_layer *layer, struct packed_layer *packed)
-{
-    int64_t in = layer->in_features, out = layer->out_features, groups = sq_grid_n_groups(&layer->grid, in);
-    int bits = layer->grid.bits;
-    SQ_TRY(sq_alloc("qweight", sq_pack_words(in, bits) * out, 4, (void **)&packed->qweight));
-    SQ_TRY(sq_alloc("qzeros", groups * sq_pack_words(out, bits), 4, (void **)&packed->qzeros));
-    SQ_TRY(sq_alloc("scales", groups * out, 2, (void **)&packed->scales));
-    SQ_TRY(sq_alloc("zeros", groups * out, 1, (void **)&packed->zeros));
-    return sq_alloc("g_idx", in, 4, (void **)&packed->g_idx);
-}
-
-/* Puts rows [row, row + rows) into their columns. */
-static void pack_tile(const struct sq_store_layer *layer, int64_t row, int64_t rows, const struct sq_store_rows *tile,
-                      struct packed_layer *packed)
-{
-    int64_t out = layer->out_features, groups = sq_grid_n_groups(&layer->grid, layer->in_features);
-    sq_pack_codes(layer->grid.bits, rows, layer->in_features, tile->codes, packed->qweight + row, out);
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t g = 0; g < groups; g++) {
-            sq_dtype_from_f32(&tile->scales[r * groups + g], 1, layer->grid.scale_dtype,
-                              &packed->scales[g * out + row + r]);
-            packed->zeros[g * out + row + r] = tile->zeros[r * groups + g];
-        }
-}
-
-/* The stored zero points, less one in format gptq. */
-static void pack_zeros(const struct sq_store_layer *layer, bool v2, struct packed_layer *packed)
-{
-    int64_t out = layer->out_features, groups = sq_grid_n_groups(&layer->grid, layer->in_features);
-    int64_t words = sq_pack_words(out, layer->grid.bits);
-    for (int64_t i = 0; i < groups * out && !v2; i++)
-        packed->zeros[i]--;
-    for (int64_t g = 0; g < groups; g++)
-        sq_pack_codes(layer->grid.bits, 1, out, packed->zeros + g * out, packed->qzeros + g * words, 1);
-}
-
-static enum sq_status pack_layer(const struct sq_assembly *assembly, int l, struct packed_layer *packed)
+/* As sq_assemble_plan_make() listed the layer's parts, now with their data. */
+static enum sq_status alloc_packed(const struct writer *writer, int l, struct sq_packed_layer *packed)
 {
     int n_layers;
-    const struct sq_store_layer *layer = &sq_store_layers(assembly->store, &n_layers)[l];
+    const struct sq_assemble_plan *plan = &writer->assembly->plan;
+    const struct sq_store_layer *layer = &sq_store_layers(writer->assembly->store, &n_layers)[l];
+    packed->layer = layer;
+    for (int part = 0; part < SQ_FORMAT_MAX_PARTS; part++) {
+        int64_t output = plan->layer_outputs[l * SQ_FORMAT_MAX_PARTS + part];
+        if (output < 0) break;
+        packed->parts[part] = plan->outputs[output].entry;
+        int64_t bytes = sq_safetensors_entry_bytes(&packed->parts[part]);
+        SQ_TRY(sq_alloc(packed->parts[part].name, bytes, 1, &packed->data[part]));
+        packed->n_parts++;
+    }
+    int64_t groups = sq_grid_n_groups(&layer->grid, layer->in_features);
+    return sq_alloc("zeros", groups * layer->out_features, 1, (void **)&packed->zeros);
+}
+
+static enum sq_status pack_layer(const struct writer *writer, int l, const struct sq_packed_layer *packed)
+{
+    const struct sq_store_layer *layer = packed->layer;
     struct sq_assemble_tile tile;
     SQ_TRY(sq_assemble_tile_alloc(layer, &tile));
     enum sq_status status = SQ_OK;
     for (int64_t t = 0; t < sq_assemble_n_tiles(layer) && status == SQ_OK; t++) {
-        status = sq_store_read_tile(assembly->store, l, t, &tile.rows);
+        status = sq_store_read_tile(writer->assembly->store, l, t, &tile.rows);
         if (status == SQ_OK)
-            pack_tile(layer, t * SQ_STORE_TILE_ROWS, sq_assemble_tile_rows(layer, t), &tile.rows, packed);
+            writer->format->pack_rows(packed, t * SQ_STORE_TILE_ROWS, sq_assemble_tile_rows(layer, t), &tile.rows,
+                                      tile.weights);
     }
     sq_assemble_tile_release(&tile);
-    if (status != SQ_OK) return status;
-    pack_zeros(layer, assembly->options->v2, packed);
-    for (int64_t k = 0; k < layer->in_features; k++)
-        packed->g_idx[k] = (int32_t)(k / layer->grid.group_size);
-    return SQ_OK;
+    if (status == SQ_OK) writer->format->finish(packed);
+    return status;
 }
 
-static enum sq_status write_packed(struct writer *writer, int l, const struct packed_layer *packed)
+static enum sq_status write_packed(struct writer *writer, int l, const struct sq_packed_layer *packed)
 {
-    const struct sq_assemble_plan *plan = &writer->assembly->plan;
-    const void *const parts[] = {[SQ_OUTPUT_QWEIGHT] = packed->qweight,
-                                 [SQ_OUTPUT_QZEROS] = packed->qzeros,
-                                 [SQ_OUTPUT_SCALES] = packed->scales,
-                                 [SQ_OUTPUT_G_IDX] = packed->g_idx};
-    for (int kind = 0; kind < (int)(sizeof parts / sizeof *parts); kind++) {
-        int64_t output = plan->layer_outputs[l * SQ_OUTPUT_KINDS + kind];
-        int64_t bytes = sq_safetensors_entry_bytes(&plan->outputs[output].entry);
-        SQ_TRY(write_part(writer, output, 0, parts[kind], bytes));
+    for (int part = 0; part < packed->n_parts; part++) {
+        int64_t output = writer->assembly->plan.layer_outputs[l * SQ_FORMAT_MAX_PARTS + part];
+        int64_t bytes = sq_safetensors_entry_bytes(&packed->parts[part]);
+        SQ_TRY(write_part(writer, output, 0, packed->data[part], bytes));
     }
     return SQ_OK;
 }
 
-static enum sq_status write_quantized(struct writer *writer, int l)
+static enum sq_status write_layer(struct writer *writer, int l)
 {
-    int n_layers;
-    struct packed_layer packed = {0};
-    enum sq_status status = alloc_packed(&sq_store_layers(writer->assembly->store, &n_layers)[l], &packed);
-    if (status == SQ_OK) status = pack_layer(writer->assembly, l, &packed);
+    struct sq_packed_layer packed = {0};
+    enum sq_status status = alloc_packed(writer, l, &packed);
+    if (status == SQ_OK) status = pack_layer(writer, l, &packed);
     if (status == SQ_OK) status = write_packed(writer, l, &packed);
     release_packed(&packed);
     return status;
 }
 
-/* --- dequantized layers and copies -------------------------------------------------------------------------------- */
-
-static enum sq_status write_dequantized_tile(struct writer *writer, int l, int64_t t, struct sq_assemble_tile *tile,
-                                             void *rounded)
-{
-    int n_layers;
-    struct sq_store *store = writer->assembly->store;
-    const struct sq_store_layer *layer = &sq_store_layers(store, &n_layers)[l];
-    int64_t output = writer->assembly->plan.layer_outputs[l * SQ_OUTPUT_KINDS + SQ_OUTPUT_WEIGHT];
-    enum sq_dtype dtype = writer->assembly->plan.outputs[output].entry.dtype;
-    int64_t rows = sq_assemble_tile_rows(layer, t), count = rows * layer->in_features;
-    int64_t offset = t * SQ_STORE_TILE_ROWS * layer->in_features * (int64_t)sq_dtype_size(dtype);
-    SQ_TRY(sq_store_read_tile(store, l, t, &tile->rows));
-    sq_grid_dequantize(&layer->grid, rows, layer->in_features, tile->rows.codes, tile->rows.scales, tile->rows.zeros,
-                       tile->weights);
-    sq_dtype_from_f32(tile->weights, count, dtype, rounded);
-    return write_part(writer, output, offset, rounded, count * (int64_t)sq_dtype_size(dtype));
-}
-
-static enum sq_status write_dequantized(struct writer *writer, int l)
-{
-    int n_layers;
-    const struct sq_store_layer *layer = &sq_store_layers(writer->assembly->store, &n_layers)[l];
-    struct sq_assemble_tile tile;
-    void *rounded = NULL;
-    SQ_TRY(sq_assemble_tile_alloc(layer, &tile));
-    enum sq_status status = sq_alloc("rounded weights", SQ_STORE_TILE_ROWS * layer->in_features, 4, &rounded);
-    for (int64_t t = 0; t < sq_assemble_n_tiles(layer) && status == SQ_OK; t++)
-        status = write_dequantized_tile(writer, l, t, &tile, rounded);
-    sq_free(rounded);
-    sq_assemble_tile_release(&tile);
-    return status;
-}
+/* --- the whole ---------------------------------------------------------------------------------------------------- */
 
 static enum sq_status write_copy(struct writer *writer, const struct sq_output_job *job)
 {
@@ -191,9 +125,7 @@ static enum sq_status write_copy(struct writer *writer, const struct sq_output_j
 
 static enum sq_status write_job(struct writer *writer, const struct sq_output_job *job)
 {
-    if (job->layer < 0) return write_copy(writer, job);
-    return writer->assembly->options->dequantized ? write_dequantized(writer, job->layer)
-                                                  : write_quantized(writer, job->layer);
+    return job->layer < 0 ? write_copy(writer, job) : write_layer(writer, job->layer);
 }
 
 enum sq_status sq_assembly_write(const struct sq_assembly *assembly)

@@ -156,7 +156,7 @@ static struct sq_store *v1_store, *v2_store;
 static inline struct sq_assemble_options options_for(const char *name, bool v2, char path[1024])
 {
     return (struct sq_assemble_options){.out = ranks_file(name, path),
-                                        .v2 = v2,
+                                        .format = v2 ? SQ_FORMAT_GPTQ_V2 : SQ_FORMAT_GPTQ,
                                         .shard_bytes = 1 << 30,
                                         .version = "9.9",
                                         .damping = 0.01,

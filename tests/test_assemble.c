@@ -253,9 +253,9 @@ static void test_matches(void **state)
     char path[1024];
     struct sq_assemble_options options = options_for("v1", false, path);
     CHECK(matches(v1_store, &options) && !matches(v2_store, &options));
-    options.v2 = true;
+    options.format = SQ_FORMAT_GPTQ_V2;
     CHECK(!matches(v1_store, &options));
-    options.v2 = false;
+    options.format = SQ_FORMAT_GPTQ;
     options.dequantized = true;
     CHECK(!matches(v1_store, &options));
     options = options_for("v2", true, path);
@@ -361,7 +361,7 @@ static void test_check_finds_damage(void **state)
     const struct sq_assemble_options options = options_for("v1", false, path);
     struct sq_assembly assembly = {
         .comm = &ranks.comm, .checkpoint = source, .store = v1_store, .options = &options, .tmp = path};
-    CHECK(sq_assemble_plan_make(source, v1_store, 1 << 30, false, ranks.comm.size, &assembly.plan) == SQ_OK);
+    CHECK(sq_assemble_plan_make(source, v1_store, &options, ranks.comm.size, &assembly.plan) == SQ_OK);
     CHECK(sq_comm_agree(&ranks.comm, sq_assembly_check(&assembly)) == SQ_OK);
     check_damage(&assembly, Q0 ".qweight", 0);
     check_damage(&assembly, DOWN0 ".qweight", (22 * 70 - 1) * 4);

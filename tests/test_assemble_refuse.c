@@ -21,11 +21,12 @@ static void test_existing_out(void **state)
     ranks_listen();
     CHECK(sq_assemble(&ranks.comm, source, v1_store, &options, &bytes) == SQ_ERR_USAGE);
     EXPECT_ERROR(0, "v1 is there already");
-    options.replace = options.v2 = true; /* it came from the other store */
+    options.replace = true;
+    options.format = SQ_FORMAT_GPTQ_V2; /* it came from the other store */
     ranks_listen();
     CHECK(sq_assemble(&ranks.comm, source, v2_store, &options, &bytes) == SQ_ERR_USAGE);
     EXPECT_ERROR(0, "/v1 is there", "not assembled from this store");
-    options.v2 = false;
+    options.format = SQ_FORMAT_GPTQ;
     snprintf(file, sizeof file, "%s/leftover", path);
     if (ranks.comm.rank == 0) close(open(file, O_CREAT | O_WRONLY, 0666));
     ranks_barrier();

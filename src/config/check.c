@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "config/format.h"
 #include "config/options.h"
 
 static enum sq_status refuse(const char *message)
@@ -84,18 +85,13 @@ static enum sq_status check_paths(const struct sq_config *config, unsigned comma
     return SQ_OK;
 }
 
-/* GPTQ's first format stores zero points less one and is read as symmetric: FORMAT gptq holds nothing else. */
 static enum sq_status check_format(const struct sq_config *config)
 {
-    if (config->format != SQ_FORMAT_GPTQ) return SQ_OK;
-    if (!config->symmetric)
-        return refuse("format gptq holds symmetric layers only; asymmetric needs gptq_v2 (or auto)");
-    int bits = config->bits;
-    for (int i = 0; i < config->n_rules && (bits == 4 || bits == 8); i++)
-        if (config->rules[i].bits) bits = config->rules[i].bits;
-    if (bits == 4 || bits == 8) return SQ_OK;
-    sq_error("format gptq holds 4 and 8 bits only; %d bits need gptq_v2 (or auto)", bits);
-    return SQ_ERR_USAGE;
+    SQ_TRY(sq_format_check(config->format, config->bits, config->symmetric, NULL));
+    for (int i = 0; i < config->n_rules; i++)
+        if (config->rules[i].bits)
+            SQ_TRY(sq_format_check(config->format, config->rules[i].bits, config->symmetric, NULL));
+    return SQ_OK;
 }
 
 /* The solver's settings; what a file says is settled silently (it may serve several solvers), what was typed is not. */
