@@ -65,19 +65,22 @@ void sq_tensor_give_back(const struct sq_tensor *tensor);
  * training step shows; a change confined to the bytes between the pages does not. */
 uint64_t sq_checkpoint_fingerprint(const struct sq_checkpoint *checkpoint);
 
-/* --- quantized layers of a GPTQ folder (io/gptq_read.c) --------------------------------------------------------------
+/* --- linear layers, plain or quantized (io/linear_read.c) ----------------------------------------------------------
  */
 
 /* Weight rows [row, row + rows) of linear layer `prefix` (such as "model.layers.0.mlp.up_proj") as float [rows,
- * in_features]: from prefix.weight, or dequantized from prefix.qweight, qzeros, scales, g_idx by the folder's
- * quantization_config (gptq and gptq_v2, 2, 3, 4, 8 bits). Rows that the layer does not have are SQ_ERR_INPUT. Local.
- */
+ * in_features]: from prefix.weight, or dequantized from prefix.qweight, qzeros, scales, g_idx (gptq and gptq_v2), or
+ * from prefix.weight_packed, weight_scale, weight_shape, weight_zero_point (compressed-tensors, pack-quantized), with
+ * 2, 3, 4 or 8 bits. Rows that the layer does not have are SQ_ERR_INPUT. Local. */
 enum sq_status sq_checkpoint_read_linear(const struct sq_checkpoint *checkpoint, const char *prefix,
                                          int64_t out_features, int64_t in_features, int64_t row, int64_t rows,
                                          float *weights) SQ_MUST_CHECK;
 
-/* Checks that the layer is there, in either form, with this shape. Local. */
+/* Checks that the layer is there, in any of the forms, with this shape. Local. */
 enum sq_status sq_checkpoint_check_linear(const struct sq_checkpoint *checkpoint, const char *prefix,
                                           int64_t out_features, int64_t in_features) SQ_MUST_CHECK;
+
+/* Bytes of the layer's codes, scales and zero points; 0 when it is not quantized. Local. */
+int64_t sq_checkpoint_quantized_bytes(const struct sq_checkpoint *checkpoint, const char *prefix);
 
 #endif

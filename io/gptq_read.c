@@ -11,7 +11,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
-#include "io/checkpoint.h"
+#include "io/linear_form.h"
 #include "io/pack.h"
 
 /* Output rows and input columns that are unpacked together; 32 codes are always whole words. */
@@ -49,25 +49,16 @@ struct gptq_settings {
     bool zeros_less_one;
 };
 
-static enum sq_status read_settings(const struct sq_checkpoint *checkpoint, const char *prefix,
-                                    struct gptq_settings *settings_p)
+static enum sq_status read_settings(const struct sq_linear_place *place, struct gptq_settings *settings_p)
 {
-    const char *folder = sq_checkpoint_folder(checkpoint);
-    const json_t *object = json_object_get(sq_checkpoint_config(checkpoint), "quantization_config");
-    if (!json_is_object(object)) {
-        sq_error("%s: %s has no weight, and config.json has no quantization_config", folder, prefix);
-        return SQ_ERR_INPUT;
-    }
-    const char *method = json_string_value(json_object_get(object, "quant_method"));
-    if (!method || strcmp(method, "gptq")) {
-        sq_error("%s: config.json: quant_method is %s; only gptq is read", folder, method ? method : "missing");
-        return SQ_ERR_INPUT;
-    }
+    const json_t *object;
+    SQ_TRY(sq_linear_settings(place, "gptq", &object));
     const char *format = json_string_value(json_object_get(object, "checkpoint_format"));
     if (!format) format = json_string_value(json_object_get(object, "format"));
     if (!format) format = "gptq";
     if (strcmp(format, "gptq") && strcmp(format, "gptq_v2")) {
-        sq_error("%s: config.json: checkpoint_format is %s; only gptq and gptq_v2 are read", folder, format);
+        sq_error("%s: config.json: checkpoint_format is %s; only gptq and gptq_v2 are read",
+                 sq_checkpoint_folder(place->checkpoint), format);
         return SQ_ERR_INPUT;
     }
     settings_p->bits = json_integer_value(json_object_get(object, "bits"));
@@ -77,20 +68,6 @@ static enum sq_status read_settings(const struct sq_checkpoint *checkpoint, cons
 }
 
 /* --- finding a layer and checking its shapes ---------------------------------------------------------------------- */
-
-static enum sq_status report_part(const struct gptq_layer *layer, const char *part, const struct sq_tensor *tensor)
-{
-    if (!tensor)
-        sq_error("%s: %s has neither weight nor %s", layer->folder, layer->prefix, part);
-    else
-        sq_error("%s: %s.%s: type %s with %d dimensions, the first %lld x %lld, does not fit a layer of %lld outputs "
-                 "and %lld inputs",
-                 tensor->file, layer->prefix, part, sq_dtype_name(tensor->dtype), tensor->n_dims,
-                 (long long)(tensor->n_dims > 0 ? tensor->shape[0] : 1),
-                 (long long)(tensor->n_dims > 1 ? tensor->shape[1] : 1), (long long)layer->out_features,
-                 (long long)layer->in_features);
-    return SQ_ERR_INPUT;
-}
 
 /* The number of bits that explains the height of qweight; 0: none. */
 static int find_bits(const struct gptq_layer *layer, int64_t stated)
@@ -119,42 +96,40 @@ static bool is_scales(const struct sq_tensor *tensor, int64_t out_features)
 }
 
 /* Fills the layer from its tensors, all shapes checked. */
-static enum sq_status find_layer(const struct sq_checkpoint *checkpoint, const char *prefix, int64_t out_features,
-                                 int64_t in_features, struct gptq_layer *layer_p)
+static enum sq_status find_layer(const struct sq_linear_place *place, struct gptq_layer *layer_p)
 {
+    const struct sq_checkpoint *checkpoint = place->checkpoint;
     struct gptq_layer layer = {.folder = sq_checkpoint_folder(checkpoint),
-                               .prefix = prefix,
-                               .qweight = sq_checkpoint_find_part(checkpoint, prefix, "qweight"),
-                               .qzeros = sq_checkpoint_find_part(checkpoint, prefix, "qzeros"),
-                               .scales = sq_checkpoint_find_part(checkpoint, prefix, "scales"),
-                               .g_idx = sq_checkpoint_find_part(checkpoint, prefix, "g_idx"),
-                               .out_features = out_features,
-                               .in_features = in_features};
+                               .prefix = place->prefix,
+                               .qweight = sq_checkpoint_find_part(checkpoint, place->prefix, "qweight"),
+                               .qzeros = sq_checkpoint_find_part(checkpoint, place->prefix, "qzeros"),
+                               .scales = sq_checkpoint_find_part(checkpoint, place->prefix, "scales"),
+                               .g_idx = sq_checkpoint_find_part(checkpoint, place->prefix, "g_idx"),
+                               .out_features = place->out_features,
+                               .in_features = place->in_features};
     struct gptq_settings settings;
-    if (!layer.qweight) return report_part(&layer, "qweight", NULL);
-    SQ_TRY(read_settings(checkpoint, prefix, &settings));
+    SQ_TRY(read_settings(place, &settings));
     layer.zeros_less_one = settings.zeros_less_one;
     layer.bits = layer.qweight->n_dims == 2 ? find_bits(&layer, settings.bits) : 0;
-    if (!layer.bits || !has_shape(layer.qweight, SQ_I32, 2, layer.qweight->shape[0], out_features))
-        return report_part(&layer, "qweight", layer.qweight);
-    if (!layer.scales || !is_scales(layer.scales, out_features)) return report_part(&layer, "scales", layer.scales);
+    if (!layer.bits || !has_shape(layer.qweight, SQ_I32, 2, layer.qweight->shape[0], layer.out_features))
+        return sq_linear_report_part(place, "qweight", layer.qweight);
+    if (!layer.scales || !is_scales(layer.scales, layer.out_features))
+        return sq_linear_report_part(place, "scales", layer.scales);
     layer.n_groups = layer.scales->shape[0];
     layer.group_size = find_group_size(&layer, settings.group_size);
-    if (!layer.qzeros || !has_shape(layer.qzeros, SQ_I32, 2, layer.n_groups, sq_pack_words(out_features, layer.bits)))
-        return report_part(&layer, "qzeros", layer.qzeros);
-    if (layer.g_idx ? !has_shape(layer.g_idx, SQ_I32, 1, in_features, 0) : !layer.group_size)
-        return report_part(&layer, "g_idx", layer.g_idx);
+    if (!layer.qzeros ||
+        !has_shape(layer.qzeros, SQ_I32, 2, layer.n_groups, sq_pack_words(layer.out_features, layer.bits)))
+        return sq_linear_report_part(place, "qzeros", layer.qzeros);
+    if (layer.g_idx ? !has_shape(layer.g_idx, SQ_I32, 1, layer.in_features, 0) : !layer.group_size)
+        return sq_linear_report_part(place, "g_idx", layer.g_idx);
     *layer_p = layer;
     return SQ_OK;
 }
 
-enum sq_status sq_checkpoint_check_linear(const struct sq_checkpoint *checkpoint, const char *prefix,
-                                          int64_t out_features, int64_t in_features)
+enum sq_status sq_gptq_check(const struct sq_linear_place *place)
 {
     struct gptq_layer layer;
-    const struct sq_tensor *weight = sq_checkpoint_find_part(checkpoint, prefix, "weight");
-    if (!weight) return find_layer(checkpoint, prefix, out_features, in_features, &layer);
-    return sq_checkpoint_require(checkpoint, weight->name, 2, (const int64_t[]){out_features, in_features}, &weight);
+    return find_layer(place, &layer);
 }
 
 /* --- dequantizing ------------------------------------------------------------------------------------------------- */
@@ -282,22 +257,9 @@ static enum sq_status dequantize_rows(const struct gptq_layer *layer, int64_t ro
     return status;
 }
 
-enum sq_status sq_checkpoint_read_linear(const struct sq_checkpoint *checkpoint, const char *prefix,
-                                         int64_t out_features, int64_t in_features, int64_t row, int64_t rows,
-                                         float *weights)
+enum sq_status sq_gptq_read(const struct sq_linear_place *place, int64_t row, int64_t rows, float *weights)
 {
-    if (row < 0 || rows < 0 || row > out_features - rows) {
-        sq_error("%s: rows %lld ... %lld of %s are asked for, which has %lld", sq_checkpoint_folder(checkpoint),
-                 (long long)row, (long long)(row + rows - 1), prefix, (long long)out_features);
-        return SQ_ERR_INPUT;
-    }
-    const struct sq_tensor *weight = sq_checkpoint_find_part(checkpoint, prefix, "weight");
-    if (weight) {
-        SQ_TRY(
-            sq_checkpoint_require(checkpoint, weight->name, 2, (const int64_t[]){out_features, in_features}, &weight));
-        return sq_tensor_read_f32(weight, row, rows, weights);
-    }
     struct gptq_layer layer;
-    SQ_TRY(find_layer(checkpoint, prefix, out_features, in_features, &layer));
+    SQ_TRY(find_layer(place, &layer));
     return dequantize_rows(&layer, row, rows, weights);
 }

@@ -19,31 +19,21 @@ enum sq_status sq_inspect_made(json_t *object, const json_error_t *error, json_t
     return SQ_OK;
 }
 
-/* Layers in GPTQ form, and what they take. */
+/* Quantized layers, and what they take. */
 struct quantized {
     int64_t layers, weights, bytes;
 };
 
-static int64_t part_bytes(const struct sq_checkpoint *checkpoint, const char *layer, const char *part)
-{
-    char name[1024];
-    snprintf(name, sizeof name, "%s.%s", layer, part);
-    const struct sq_tensor *tensor = sq_checkpoint_find(checkpoint, name);
-    return tensor ? (int64_t)tensor->bytes : 0;
-}
-
 static struct quantized count_quantized(const struct sq_model *model)
 {
-    const struct sq_checkpoint *checkpoint = sq_model_checkpoint(model);
     struct quantized sum = {0};
     for (int i = 0; i < sq_model_n_linears(model); i++) {
         const struct sq_linear *linear = sq_model_linear(model, i);
-        int64_t codes = part_bytes(checkpoint, linear->name, "qweight");
-        if (codes == 0) continue;
+        int64_t bytes = sq_checkpoint_quantized_bytes(sq_model_checkpoint(model), linear->name);
+        if (bytes == 0) continue;
         sum.layers++;
         sum.weights += linear->out_features * linear->in_features;
-        sum.bytes +=
-            codes + part_bytes(checkpoint, linear->name, "qzeros") + part_bytes(checkpoint, linear->name, "scales");
+        sum.bytes += bytes;
     }
     return sum;
 }

@@ -1,0 +1,115 @@
+#include <string.h>
+
+#include "base/log.h"
+#include "io/checkpoint.h"
+#include "io/linear_form.h"
+
+/* --- plain weights ------------------------------------------------------------------------------------------------ */
+
+static enum sq_status find_plain(const struct sq_linear_place *place, const struct sq_tensor **weight_p)
+{
+    const struct sq_tensor *weight = sq_checkpoint_find_part(place->checkpoint, place->prefix, "weight");
+    const int64_t shape[] = {place->out_features, place->in_features};
+    return sq_checkpoint_require(place->checkpoint, weight->name, 2, shape, weight_p);
+}
+
+static enum sq_status check_plain(const struct sq_linear_place *place)
+{
+    const struct sq_tensor *weight;
+    return find_plain(place, &weight);
+}
+
+static enum sq_status read_plain(const struct sq_linear_place *place, int64_t row, int64_t rows, float *weights)
+{
+    const struct sq_tensor *weight;
+    SQ_TRY(find_plain(place, &weight));
+    return sq_tensor_read_f32(weight, row, rows, weights);
+}
+
+/* --- the table ---------------------------------------------------------------------------------------------------- */
+
+static const struct sq_linear_form forms[] = {
+    {.parts = {"weight"}, .check = check_plain, .read = read_plain},
+    {.parts = {"qweight", "qzeros", "scales"}, .check = sq_gptq_check, .read = sq_gptq_read},
+    {.parts = {"weight_packed", "weight_zero_point", "weight_scale"}, .check = sq_packed_check, .read = sq_packed_read},
+};
+#define N_FORMS ((int)(sizeof forms / sizeof *forms))
+
+static const struct sq_linear_form *find_form(const struct sq_linear_place *place)
+{
+    for (int f = 0; f < N_FORMS; f++)
+        if (sq_checkpoint_find_part(place->checkpoint, place->prefix, forms[f].parts[0])) return &forms[f];
+    sq_error("%s: %s has neither weight nor qweight nor weight_packed", sq_checkpoint_folder(place->checkpoint),
+             place->prefix);
+    return NULL;
+}
+
+enum sq_status sq_checkpoint_check_linear(const struct sq_checkpoint *checkpoint, const char *prefix,
+                                          int64_t out_features, int64_t in_features)
+{
+    const struct sq_linear_place place = {checkpoint, prefix, out_features, in_features};
+    const struct sq_linear_form *form = find_form(&place);
+    return form ? form->check(&place) : SQ_ERR_INPUT;
+}
+
+enum sq_status sq_checkpoint_read_linear(const struct sq_checkpoint *checkpoint, const char *prefix,
+                                         int64_t out_features, int64_t in_features, int64_t row, int64_t rows,
+                                         float *weights)
+{
+    const struct sq_linear_place place = {checkpoint, prefix, out_features, in_features};
+    if (row < 0 || rows < 0 || row > out_features - rows) {
+        sq_error("%s: rows %lld ... %lld of %s are asked for, which has %lld", sq_checkpoint_folder(checkpoint),
+                 (long long)row, (long long)(row + rows - 1), prefix, (long long)out_features);
+        return SQ_ERR_INPUT;
+    }
+    const struct sq_linear_form *form = find_form(&place);
+    return form ? form->read(&place, row, rows, weights) : SQ_ERR_INPUT;
+}
+
+int64_t sq_checkpoint_quantized_bytes(const struct sq_checkpoint *checkpoint, const char *prefix)
+{
+    int64_t bytes = 0;
+    for (int f = 1; f < N_FORMS; f++) {
+        if (!sq_checkpoint_find_part(checkpoint, prefix, forms[f].parts[0])) continue;
+        for (int p = 0; forms[f].parts[p]; p++) {
+            const struct sq_tensor *tensor = sq_checkpoint_find_part(checkpoint, prefix, forms[f].parts[p]);
+            bytes += tensor ? (int64_t)tensor->bytes : 0;
+        }
+    }
+    return bytes;
+}
+
+/* --- what the quantized forms share ------------------------------------------------------------------------------- */
+
+enum sq_status sq_linear_settings(const struct sq_linear_place *place, const char *method, const json_t **settings_p)
+{
+    const char *folder = sq_checkpoint_folder(place->checkpoint);
+    const json_t *object = json_object_get(sq_checkpoint_config(place->checkpoint), "quantization_config");
+    if (!json_is_object(object)) {
+        sq_error("%s: %s has no weight, and config.json has no quantization_config", folder, place->prefix);
+        return SQ_ERR_INPUT;
+    }
+    const char *found = json_string_value(json_object_get(object, "quant_method"));
+    if (!found || strcmp(found, method)) {
+        sq_error("%s: config.json: quant_method is %s; the tensors of %s need %s", folder, found ? found : "missing",
+                 place->prefix, method);
+        return SQ_ERR_INPUT;
+    }
+    *settings_p = object;
+    return SQ_OK;
+}
+
+enum sq_status sq_linear_report_part(const struct sq_linear_place *place, const char *part,
+                                     const struct sq_tensor *tensor)
+{
+    if (!tensor)
+        sq_error("%s: %s has neither weight nor %s", sq_checkpoint_folder(place->checkpoint), place->prefix, part);
+    else
+        sq_error("%s: %s.%s: type %s with %d dimensions, the first %lld x %lld, does not fit a layer of %lld outputs "
+                 "and %lld inputs",
+                 tensor->file, place->prefix, part, sq_dtype_name(tensor->dtype), tensor->n_dims,
+                 (long long)(tensor->n_dims > 0 ? tensor->shape[0] : 1),
+                 (long long)(tensor->n_dims > 1 ? tensor->shape[1] : 1), (long long)place->out_features,
+                 (long long)place->in_features);
+    return SQ_ERR_INPUT;
+}

@@ -1,0 +1,222 @@
+/* Reading compressed-tensors layers (pack-quantized) that others wrote: every width, groups and channels, both kinds of
+ * zero point, rows that do not fill a word; and bad files. */
+#define _XOPEN_SOURCE 700
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/half.h"
+#include "capture.h"
+#include "folder.h"
+#include "io/checkpoint.h"
+#include "tensor/dtype.h"
+
+#define OUT 70
+#define IN 90 /* no multiple of a word's codes */
+#define MAX_GROUPS 4
+
+/* One layer "layer" and how it is written. */
+struct layer {
+    int bits, groups;
+    bool asymmetric, has_order;
+    const char *config, *scale_dtype; /* BF16 or F32 */
+    int64_t shape[2];
+    int codes[OUT][IN], zeros[OUT][MAX_GROUPS]; /* signed: -2^(bits - 1) ... */
+    float scales[OUT][MAX_GROUPS];
+};
+
+#define CONFIG(format)                                                                                                 \
+    "{\"quantization_config\": {\"quant_method\": \"compressed-tensors\", \"format\": \"" format "\"}}"
+
+static void make_layer(int bits, int groups, bool asymmetric, struct layer *layer)
+{
+    uint32_t x = (uint32_t)(bits * 10 + groups);
+    int low = -(1 << (bits - 1)), mask = (1 << bits) - 1;
+    *layer = (struct layer){.bits = bits,
+                            .groups = groups,
+                            .asymmetric = asymmetric,
+                            .config = CONFIG("pack-quantized"),
+                            .scale_dtype = "BF16",
+                            .shape = {OUT, IN}};
+    for (int n = 0; n < OUT; n++) {
+        for (int k = 0; k < IN; k++)
+            layer->codes[n][k] = low + ((int)((x = x * 1664525u + 1013904223u) >> 20) & mask);
+        for (int g = 0; g < groups; g++) {
+            layer->zeros[n][g] = asymmetric ? low + ((int)((x = x * 1664525u + 1013904223u) >> 20) & mask) : 0;
+            layer->scales[n][g] = 0.5f + (float)(n + g) / 128; /* exact in BF16 */
+        }
+    }
+}
+
+/* Puts a signed value into bits [position, position + bits) of a stream of words that lie `stride` apart. */
+static void put(uint32_t *words, int64_t stride, int64_t position, int bits, int value)
+{
+    uint32_t field = (uint32_t)(value + (1 << (bits - 1)));
+    for (int b = 0; b < bits; b++)
+        words[(position + b) / 32 * stride] |= (field >> b & 1) << (position + b) % 32;
+}
+
+static int words_of(int count, int bits)
+{
+    return (count * bits + 31) / 32;
+}
+
+static size_t append(unsigned char *data, size_t *used, const void *bytes, size_t size)
+{
+    memcpy(data + *used, bytes, size);
+    return *used += size;
+}
+
+static void write_layer(const struct folder *folder, const struct layer *layer)
+{
+    static uint32_t packed[OUT * IN], zeros[OUT * MAX_GROUPS];
+    static uint16_t halves[OUT * MAX_GROUPS];
+    static float floats[OUT * MAX_GROUPS];
+    static unsigned char data[1 << 17];
+    char header[2048];
+    int row_words = words_of(IN, layer->bits), zero_words = words_of(OUT, layer->bits), groups = layer->groups;
+    bool is_half = !strcmp(layer->scale_dtype, "BF16");
+    size_t end[6] = {0}, used = 0;
+    memset(packed, 0, sizeof packed);
+    memset(zeros, 0, sizeof zeros);
+    for (int n = 0; n < OUT; n++) {
+        for (int k = 0; k < IN; k++)
+            put(packed + n * row_words, 1, (int64_t)k * layer->bits, layer->bits, layer->codes[n][k]);
+        for (int g = 0; g < groups; g++) {
+            put(zeros + g, groups, (int64_t)n * layer->bits, layer->bits, layer->zeros[n][g]);
+            floats[n * groups + g] = layer->scales[n][g];
+            halves[n * groups + g] = sq_f32_to_bf16(layer->scales[n][g]);
+        }
+    }
+    end[1] = append(data, &used, layer->shape, sizeof layer->shape);
+    end[2] = append(data, &used, packed, (size_t)(OUT * row_words) * 4);
+    end[3] = append(data, &used, zeros, (size_t)(zero_words * groups) * 4);
+    end[4] = append(data, &used, is_half ? (const void *)halves : (const void *)floats,
+                    (size_t)(OUT * groups) * (is_half ? 2 : 4));
+    snprintf(header, sizeof header,
+             "{\"layer.weight_shape\":{\"dtype\":\"I64\",\"shape\":[2],\"data_offsets\":[%zu,%zu]},"
+             "\"layer.weight_packed\":{\"dtype\":\"I32\",\"shape\":[%d,%d],\"data_offsets\":[%zu,%zu]},"
+             "\"%s\":{\"dtype\":\"I32\",\"shape\":[%d,%d],\"data_offsets\":[%zu,%zu]},"
+             "\"layer.weight_scale\":{\"dtype\":\"%s\",\"shape\":[%d,%d],\"data_offsets\":[%zu,%zu]},"
+             "\"%s\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[%zu,%zu]}}",
+             end[0], end[1], OUT, row_words, end[1], end[2], layer->asymmetric ? "layer.weight_zero_point" : "other",
+             zero_words, groups, end[2], end[3], layer->scale_dtype, OUT, groups, end[3], end[4],
+             layer->has_order ? "layer.weight_g_idx" : "another", end[4], end[4]);
+    folder_write_tensors(folder, "model.safetensors", header, data, used);
+    folder_write_text(folder, "config.json", layer->config);
+}
+
+static void check_rows(const struct sq_checkpoint *checkpoint, const struct layer *layer, int64_t row, int64_t rows)
+{
+    static float weights[OUT * IN + 1];
+    weights[rows * IN] = 12345;
+    assert_int_equal(sq_checkpoint_read_linear(checkpoint, "layer", OUT, IN, row, rows, weights), SQ_OK);
+    for (int64_t n = row; n < row + rows; n++)
+        for (int k = 0; k < IN; k++) {
+            int g = k / (IN / layer->groups);
+            float wanted = layer->scales[n][g] * (float)(layer->codes[n][k] - layer->zeros[n][g]);
+            assert_memory_equal(&weights[(n - row) * IN + k], &wanted, sizeof wanted);
+        }
+    assert_true(weights[rows * IN] == 12345);
+}
+
+/* Writes, reads whole and in parts that begin and end anywhere. */
+static void check_layer(const struct layer *layer)
+{
+    struct folder folder;
+    struct sq_checkpoint *checkpoint;
+    folder_create(&folder);
+    write_layer(&folder, layer);
+    assert_int_equal(sq_checkpoint_open(folder.path, &checkpoint), SQ_OK);
+    assert_int_equal(sq_checkpoint_check_linear(checkpoint, "layer", OUT, IN), SQ_OK);
+    int64_t scale_bytes = OUT * layer->groups * (!strcmp(layer->scale_dtype, "BF16") ? 2 : 4);
+    int64_t zero_bytes = layer->asymmetric ? 4 * words_of(OUT, layer->bits) * layer->groups : 0;
+    assert_int_equal(sq_checkpoint_quantized_bytes(checkpoint, "layer"),
+                     4 * OUT * words_of(IN, layer->bits) + scale_bytes + zero_bytes);
+    check_rows(checkpoint, layer, 0, OUT);
+    check_rows(checkpoint, layer, 33, 1);
+    check_rows(checkpoint, layer, 64, 6);
+    check_rows(checkpoint, layer, 7, 0);
+    sq_checkpoint_close(checkpoint);
+    folder_remove(&folder);
+}
+
+static void test_all_forms(void **state)
+{
+    (void)state;
+    static const int all_bits[] = {2, 3, 4, 8};
+    struct layer layer;
+    for (int b = 0; b < 4; b++)
+        for (int asymmetric = 0; asymmetric < 2; asymmetric++) {
+            make_layer(all_bits[b], 3, asymmetric, &layer);
+            check_layer(&layer);
+            make_layer(all_bits[b], 1, asymmetric, &layer);
+            check_layer(&layer);
+            layer.scale_dtype = "F32";
+            layer.config = CONFIG("mixed-precision");
+            check_layer(&layer);
+        }
+}
+
+static void check_refused(const struct layer *layer, int64_t in_features, const char *const parts[4])
+{
+    static float weights[OUT * IN];
+    struct folder folder;
+    struct capture capture;
+    struct sq_checkpoint *checkpoint;
+    folder_create(&folder);
+    write_layer(&folder, layer);
+    assert_int_equal(sq_checkpoint_open(folder.path, &checkpoint), SQ_OK);
+    capture_start(&capture);
+    enum sq_status status = sq_checkpoint_read_linear(checkpoint, "layer", OUT, in_features, 0, OUT, weights);
+    const char *text = capture_stop(&capture);
+    if (!capture_is_one_error(text, parts)) fail_msg("wanted one line with '%s', got: %s", parts[0], text);
+    assert_int_equal(status, SQ_ERR_INPUT);
+    sq_checkpoint_close(checkpoint);
+    folder_remove(&folder);
+}
+
+#define REFUSED(layer, in, ...) check_refused(layer, in, (const char *const[4]){__VA_ARGS__})
+
+static void test_refused(void **state)
+{
+    (void)state;
+    struct layer layer;
+    make_layer(4, 3, true, &layer);
+    REFUSED(&layer, IN - 30, "layer.weight_packed", "70 outputs and 60 inputs");
+    layer.shape[1] = IN + 1;
+    REFUSED(&layer, IN, "layer.weight_shape", "70 outputs and 90 inputs");
+    layer.shape[1] = IN;
+    layer.scale_dtype = "I32";
+    REFUSED(&layer, IN, "layer.weight_scale", "type I32");
+    layer.scale_dtype = "F32";
+    layer.scales[69][2] = INFINITY;
+    REFUSED(&layer, IN, "layer.weight_scale[69, 2] is inf");
+    layer.scales[69][2] = 1;
+    layer.has_order = true;
+    REFUSED(&layer, IN, "layer.weight_g_idx is there");
+    layer.has_order = false;
+    layer.config = CONFIG("marlin-24");
+    REFUSED(&layer, IN, "format is marlin-24");
+    layer.config = "{\"quantization_config\": {\"quant_method\": \"gptq\"}}";
+    REFUSED(&layer, IN, "quant_method is gptq", "layer", "compressed-tensors");
+    layer.config = "{}";
+    REFUSED(&layer, IN, "no quantization_config");
+    make_layer(4, 4, false, &layer);
+    REFUSED(&layer, IN, "layer.weight_scale", "the first 70 x 4"); /* 90 inputs are not 4 equal groups */
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_all_forms),
+        cmocka_unit_test(test_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
