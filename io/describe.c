@@ -5,65 +5,21 @@
 
 #include "base/log.h"
 
-#define PER_CHANNEL ((int64_t)-1)
-
-/* --- what the job as a whole uses --------------------------------------------------------------------------------- */
-
-bool sq_layer_is_lm_head(const struct sq_store_layer *layer)
+bool sq_describe_is_symmetric(const struct sq_store *store)
 {
-    const char *dot = strrchr(layer->name, '.');
-    return !strcmp(dot ? dot + 1 : layer->name, "lm_head");
-}
-
-bool sq_setting_fits(const struct sq_store_layer *layer, struct sq_setting setting)
-{
-    if (layer->grid.bits != setting.bits) return false;
-    return layer->grid.group_size == setting.group_size ||
-           (setting.group_size == PER_CHANNEL && layer->grid.group_size >= layer->in_features);
-}
-
-static int count_fits(const struct sq_store_layer *layers, int n_layers, struct sq_setting setting)
-{
-    int count = 0;
+    int n_layers;
+    const struct sq_store_layer *layers = sq_store_layers(store, &n_layers);
     for (int l = 0; l < n_layers; l++)
-        count += !sq_layer_is_lm_head(&layers[l]) && sq_setting_fits(&layers[l], setting);
-    return count;
+        if (!layers[l].grid.symmetric) return false;
+    return true;
 }
 
-/* Whether an earlier layer has put the same settings forward: it is found soon where layers are many and settings few.
- */
-static bool is_repeated(const struct sq_store_layer *layers, int l)
+enum sq_status sq_describe_set(json_t *config, const char *key, json_t *value)
 {
-    bool one_group = layers[l].grid.group_size >= layers[l].in_features;
-    for (int e = 0; e < l; e++)
-        if (!sq_layer_is_lm_head(&layers[e]) && layers[e].grid.bits == layers[l].grid.bits &&
-            layers[e].grid.group_size == layers[l].grid.group_size &&
-            (layers[e].grid.group_size >= layers[e].in_features) == one_group)
-            return true;
-    return false;
+    if (json_object_set_new(config, key, value) == 0) return SQ_OK;
+    sq_error("cannot make %s of config.json: out of memory", key);
+    return SQ_ERR_MEMORY;
 }
-
-/* A layer with one group may count as group_size = in_features or as -1, so that layers of different widths can agree
- * on -1. */
-struct sq_setting sq_setting_find_common(const struct sq_store_layer *layers, int n_layers)
-{
-    struct sq_setting best = {layers[0].grid.bits, layers[0].grid.group_size};
-    int best_count = 0;
-    for (int l = 0; l < n_layers; l++) {
-        if (sq_layer_is_lm_head(&layers[l]) || is_repeated(layers, l)) continue;
-        const struct sq_setting candidates[] = {{layers[l].grid.bits, layers[l].grid.group_size},
-                                                {layers[l].grid.bits, PER_CHANNEL}};
-        for (int c = 0; c < 2; c++) {
-            int count = sq_setting_fits(&layers[l], candidates[c]) ? count_fits(layers, n_layers, candidates[c]) : 0;
-            if (count <= best_count) continue;
-            best_count = count;
-            best = candidates[c];
-        }
-    }
-    return best;
-}
-
-/* --- where it comes from ------------------------------------------------------------------------------------------ */
 
 void sq_describe_fingerprint(const struct sq_store *store, char text[17])
 {
@@ -87,7 +43,5 @@ json_t *sq_describe_origin(const struct sq_description *description)
 
 enum sq_status sq_describe_plain(const struct sq_description *description, json_t *config)
 {
-    if (json_object_set_new(config, "shardq", sq_describe_origin(description)) == 0) return SQ_OK;
-    sq_error("cannot make config.json: out of memory");
-    return SQ_ERR_MEMORY;
+    return sq_describe_set(config, "shardq", sq_describe_origin(description));
 }

@@ -1,127 +1,180 @@
-/* quantization_config as GPTQModel, AutoGPTQ and vLLM read it. */
-#include <ctype.h>
+/* quantization_config of the formats gptq and gptq_v2. Exceptions are told twice: GPTQModel and vLLM read `dynamic` (a
+ * regular expression for module names, behind "-:" for layers left as they are, "+:" for other settings; vLLM by the
+ * names of the layers that it joins), transformers reads modules_in_block_to_quantize (endings of the names of all
+ * layers that are quantized; vLLM reads it, too). */
 #include <string.h>
 
 #include "base/log.h"
 #include "base/memory.h"
-#include "base/text.h"
 #include "io/describe.h"
 
-#define PER_CHANNEL ((int64_t)-1)
+/* --- dynamic ------------------------------------------------------------------------------------------------------ */
 
-/* --- exceptions: "-:^name$" for layers left as they are, "+:^name$" for other settings ---------------------------- */
+/* One set of layers on its way into `dynamic`. */
+struct exception {
+    json_t *dynamic;
+    char sign;
+    const struct sq_setting *setting; /* NULL behind '-' */
+};
 
-/* text: at least 2 * strlen(name) + 5 bytes. */
-static void write_pattern(char sign, const char *name, char *text)
+static enum sq_status add_exception(void *context, const char *text, bool is_pattern)
 {
-    *text++ = sign;
-    *text++ = ':';
-    *text++ = '^';
-    for (; *name; name++) {
-        if (!isalnum((unsigned char)*name) && *name != '_') *text++ = '\\';
-        *text++ = *name;
+    const struct exception *exception = context;
+    const struct sq_setting *setting = exception->setting;
+    char *body = NULL, *key = NULL;
+    enum sq_status status = is_pattern ? sq_string_copy(text, &body) : sq_module_pattern(text, false, &body);
+    if (status == SQ_OK) status = sq_string_format(&key, "%c:^%s$", exception->sign, body);
+    if (status == SQ_OK) {
+        json_t *value =
+            setting ? json_pack("{s:i, s:I}", "bits", setting->bits, "group_size", (json_int_t)setting->group_size)
+                    : json_object();
+        status = sq_describe_set(exception->dynamic, key, value);
     }
-    *text++ = '$';
-    *text = '\0';
-}
-
-static enum sq_status add_exception(json_t *dynamic, char sign, const char *name, json_t *value)
-{
-    char pattern[2048];
-    if (2 * strlen(name) + 6 > sizeof pattern) {
-        sq_error("the name of layer %s is too long for quantization_config", name);
-        json_decref(value);
-        return SQ_ERR_INPUT;
-    }
-    write_pattern(sign, name, pattern);
-    if (value && json_object_set_new(dynamic, pattern, value) == 0) return SQ_OK;
-    sq_error("cannot add %s to quantization_config: out of memory", pattern);
-    return SQ_ERR_MEMORY;
-}
-
-/* A matrix inside a numbered part of the model ("layers.0.") is a linear layer; embeddings and lm_head are outside. */
-static bool is_block_linear(const struct sq_output *output)
-{
-    size_t length = strlen(output->name), ending = strlen(".weight");
-    if (output->layer >= 0 || output->entry.n_dims != 2 || length <= ending) return false;
-    if (strcmp(output->name + length - ending, ".weight")) return false;
-    for (const char *dot = strchr(output->name, '.'); dot; dot = strchr(dot + 1, '.')) {
-        size_t digits = strspn(dot + 1, "0123456789");
-        if (digits > 0 && dot[1 + digits] == '.') return true;
-    }
-    return false;
-}
-
-static enum sq_status add_skipped(json_t *dynamic, const struct sq_output *output)
-{
-    char *prefix;
-    SQ_TRY(sq_string_copy(output->name, &prefix));
-    prefix[strlen(prefix) - strlen(".weight")] = '\0';
-    enum sq_status status = add_exception(dynamic, '-', prefix, json_object());
-    sq_free(prefix);
+    sq_free(key);
+    sq_free(body);
     return status;
 }
 
-static enum sq_status add_exceptions(json_t *dynamic, const struct sq_store_layer *layers, int n_layers,
-                                     struct sq_setting common, const struct sq_assemble_plan *plan)
+static enum sq_status add_exceptions(json_t *dynamic, const struct sq_modules *modules,
+                                     const struct sq_setting *settings, int n_settings)
 {
-    for (int64_t i = 0; i < plan->n_outputs; i++)
-        if (is_block_linear(&plan->outputs[i])) SQ_TRY(add_skipped(dynamic, &plan->outputs[i]));
-    for (int l = 0; l < n_layers; l++) {
-        const struct sq_grid *grid = &layers[l].grid;
-        if (sq_setting_fits(&layers[l], common)) continue;
-        int64_t group_size = grid->group_size >= layers[l].in_features ? PER_CHANNEL : grid->group_size;
-        json_t *value = json_pack("{s:i, s:I}", "bits", grid->bits, "group_size", (json_int_t)group_size);
-        SQ_TRY(add_exception(dynamic, '+', layers[l].name, value));
+    struct exception kept = {.dynamic = dynamic, .sign = '-'};
+    SQ_TRY(sq_modules_each(modules, SQ_MODULE_KEPT, add_exception, &kept));
+    for (int s = 1; s < n_settings; s++) {
+        struct exception other = {.dynamic = dynamic, .sign = '+', .setting = &settings[s]};
+        SQ_TRY(sq_modules_each(modules, s, add_exception, &other));
     }
     return SQ_OK;
 }
 
-/* --- the whole ---------------------------------------------------------------------------------------------------- */
-
-static bool has_lm_head(const struct sq_store_layer *layers, int n_layers)
+static enum sq_status fill_dynamic(json_t *dynamic, const struct sq_modules *modules)
 {
-    for (int l = 0; l < n_layers; l++)
-        if (sq_layer_is_lm_head(&layers[l])) return true;
-    return false;
+    struct sq_modules joined;
+    SQ_TRY(sq_modules_join(modules, &joined));
+    enum sq_status status = add_exceptions(dynamic, modules, modules->settings, modules->n_settings);
+    if (status == SQ_OK) status = add_exceptions(dynamic, &joined, modules->settings, modules->n_settings);
+    sq_modules_release(&joined);
+    return status;
 }
 
-static bool all_symmetric(const struct sq_store_layer *layers, int n_layers)
+/* dynamic_p: null where there are no exceptions. */
+static enum sq_status make_dynamic(const struct sq_modules *modules, json_t **dynamic_p)
 {
-    for (int l = 0; l < n_layers; l++)
-        if (!layers[l].grid.symmetric) return false;
-    return true;
-}
-
-/* dynamic_p: the exceptions, null where there are none. */
-static enum sq_status make_dynamic(const struct sq_description *description, struct sq_setting common,
-                                   json_t **dynamic_p)
-{
-    int n_layers;
-    const struct sq_store_layer *layers = sq_store_layers(description->store, &n_layers);
     json_t *dynamic = json_object();
-    enum sq_status status = add_exceptions(dynamic, layers, n_layers, common, description->plan);
+    enum sq_status status = fill_dynamic(dynamic, modules);
     if (status != SQ_OK || json_object_size(dynamic) == 0) {
         json_decref(dynamic);
         dynamic = json_null();
     }
     *dynamic_p = dynamic;
+    if (modules->n_settings > 1)
+        sq_info("transformers reads one setting for all layers: the checkpoint is for GPTQModel and vLLM");
     return status;
+}
+
+/* --- modules_in_block_to_quantize --------------------------------------------------------------------------------- */
+
+static const char *ending_of(const struct sq_module *module)
+{
+    const char *rest;
+    return sq_module_is_in_block(module->name, &rest) ? rest : module->name;
+}
+
+static bool ends_in(const char *name, const char *ending)
+{
+    size_t n = strlen(name), e = strlen(ending);
+    return n >= e && !strcmp(name + n - e, ending);
+}
+
+/* Whether a name with this ending is one of a layer that is left as it is. */
+static bool is_kept_ending(const struct sq_modules *modules, const char *ending)
+{
+    for (int64_t i = 0; i < modules->n_items; i++)
+        if (modules->items[i].set == SQ_MODULE_KEPT && ends_in(modules->items[i].name, ending)) return true;
+    return false;
+}
+
+/* Endings ("mlp.up_proj") that say all of a block's layers of a kind, and whole names where only some are quantized. */
+static enum sq_status fill_quantized(const struct sq_modules *modules, json_t *seen)
+{
+    for (int64_t i = 0; i < modules->n_items; i++) {
+        const char *ending = ending_of(&modules->items[i]);
+        if (modules->items[i].set == SQ_MODULE_KEPT || json_object_get(seen, ending)) continue;
+        const char *name = is_kept_ending(modules, ending) ? modules->items[i].name : ending;
+        SQ_TRY(sq_describe_set(seen, name, json_true()));
+    }
+    return SQ_OK;
+}
+
+/* [["self_attn.q_proj", ...]] */
+static json_t *list_keys(json_t *object)
+{
+    const char *key;
+    json_t *value, *list = json_array(), *outer = json_array();
+    int failed = 0;
+    json_object_foreach(object, key, value)
+    {
+        (void)value;
+        failed |= json_array_append_new(list, json_string(key));
+    }
+    failed |= json_array_append_new(outer, list);
+    if (!failed) return outer;
+    json_decref(outer);
+    return NULL;
+}
+
+static bool has_kept(const struct sq_modules *modules)
+{
+    for (int64_t i = 0; i < modules->n_items; i++) {
+        const char *rest;
+        const struct sq_module *module = &modules->items[i];
+        if (module->set == SQ_MODULE_KEPT && sq_module_is_in_block(module->name, &rest)) return true;
+    }
+    return false;
+}
+
+/* Where every layer of the blocks is quantized readers find that out themselves. */
+static enum sq_status add_quantized(const struct sq_modules *modules, json_t *object)
+{
+    if (!has_kept(modules)) return SQ_OK;
+    json_t *seen = json_object();
+    enum sq_status status = fill_quantized(modules, seen);
+    if (status == SQ_OK) status = sq_describe_set(object, "modules_in_block_to_quantize", list_keys(seen));
+    json_decref(seen);
+    return status;
+}
+
+/* --- the whole ---------------------------------------------------------------------------------------------------- */
+
+static bool has_lm_head(const struct sq_modules *modules)
+{
+    for (int64_t i = 0; i < modules->n_items; i++)
+        if (modules->items[i].set != SQ_MODULE_KEPT && sq_module_is_lm_head(modules->items[i].name)) return true;
+    return false;
+}
+
+static enum sq_status describe(const struct sq_description *description, const struct sq_modules *modules,
+                               json_t *config)
+{
+    json_t *dynamic;
+    const struct sq_setting *common = &modules->settings[0];
+    SQ_TRY(make_dynamic(modules, &dynamic));
+    json_t *object = json_pack("{s:i, s:I, s:b, s:b, s:b, s:s, s:s, s:s, s:o, s:o}", "bits", common->bits, "group_size",
+                               (json_int_t)common->group_size, "desc_act", 0, "sym",
+                               (int)sq_describe_is_symmetric(description->store), "lm_head", (int)has_lm_head(modules),
+                               "quant_method", "gptq", description->format->mark, description->format->name,
+                               "pack_dtype", "int32", "dynamic", dynamic, "meta", sq_describe_origin(description));
+    SQ_TRY(sq_describe_set(config, "quantization_config", object));
+    return add_quantized(modules, object);
 }
 
 enum sq_status sq_describe_gptq(const struct sq_description *description, json_t *config)
 {
     int n_layers;
-    json_t *dynamic;
+    struct sq_modules modules;
     const struct sq_store_layer *layers = sq_store_layers(description->store, &n_layers);
-    struct sq_setting common = sq_setting_find_common(layers, n_layers);
-    SQ_TRY(make_dynamic(description, common, &dynamic));
-    json_t *object = json_pack("{s:i, s:I, s:b, s:b, s:b, s:s, s:s, s:s, s:o, s:o}", "bits", common.bits, "group_size",
-                               (json_int_t)common.group_size, "desc_act", 0, "sym",
-                               (int)all_symmetric(layers, n_layers), "lm_head", (int)has_lm_head(layers, n_layers),
-                               "quant_method", "gptq", description->format->mark, description->format->name,
-                               "pack_dtype", "int32", "dynamic", dynamic, "meta", sq_describe_origin(description));
-    if (json_object_set_new(config, "quantization_config", object) == 0) return SQ_OK;
-    sq_error("cannot make quantization_config: out of memory");
-    return SQ_ERR_MEMORY;
+    SQ_TRY(sq_modules_list(layers, n_layers, description->plan, &modules));
+    enum sq_status status = describe(description, &modules, config);
+    sq_modules_release(&modules);
+    return status;
 }

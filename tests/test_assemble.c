@@ -126,7 +126,10 @@ static void check_v1_config(const struct sq_checkpoint *written)
     CHECK(says(json_object_get(quantization(written, "meta"), "quantizer"), "[\"shardq:9.9\"]"));
     CHECK(says(quantization(written, "dynamic"),
                "{\"-:^model\\\\.layers\\\\.1\\\\.mlp\\\\.down\\\\-proj$\":{},"
-               "\"+:^model\\\\.layers\\\\.1\\\\.self_attn\\\\.q_proj$\":{\"bits\":8,\"group_size\":-1}}"));
+               "\"+:^model\\\\.layers\\\\.1\\\\.self_attn\\\\.q_proj$\":{\"bits\":8,\"group_size\":-1},"
+               "\"+:^model\\\\.layers\\\\.1\\\\.self_attn\\\\.qkv_proj$\":{\"bits\":8,\"group_size\":-1}}"));
+    CHECK(says(quantization(written, "modules_in_block_to_quantize"),
+               "[[\"lm_head\",\"mlp.down_proj\",\"self_attn.q_proj\"]]"));
 }
 
 static void check_v1_files(const struct sq_checkpoint *written, const char *path)
