@@ -32,6 +32,7 @@ void sq_assemble_options_set(const struct sq_config *made, const struct sq_confi
         .version = SHARDQ_VERSION,
         .damping = made->damping,
         .static_groups = made->static_groups || made->order == SQ_ORDER_ACTIVATION,
+        .activation_order = made->order == SQ_ORDER_ACTIVATION,
         .true_sequential = made->propagation == SQ_PROPAGATION_QUANTIZED,
     };
 }
@@ -42,8 +43,11 @@ static enum sq_status check_format(const struct sq_store *store, const struct sq
 {
     int n_layers;
     const struct sq_store_layer *layers = sq_store_layers(store, &n_layers);
-    for (int l = 0; l < n_layers && !options->dequantized; l++)
+    for (int l = 0; l < n_layers && !options->dequantized; l++) {
+        bool is_ragged = layers[l].in_features % layers[l].grid.group_size != 0;
         SQ_TRY(sq_format_check(options->format, layers[l].grid.bits, layers[l].grid.symmetric, layers[l].name));
+        if (is_ragged) SQ_TRY(sq_format_check_ragged(options->format, layers[l].name));
+    }
     return SQ_OK;
 }
 

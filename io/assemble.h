@@ -19,7 +19,7 @@ struct sq_assemble_options {
     bool dequantized;      /* plain checkpoint with the rounded weights, in the source's dtype */
     const char *version;   /* "0.1.0", for meta.quantizer */
     double damping;        /* for meta */
-    bool static_groups, true_sequential;
+    bool static_groups, true_sequential, activation_order;
 };
 
 /* The options that follow from `made`, the configuration the store was made with, and `wanted`, what the user asks for

@@ -51,6 +51,12 @@ static const struct sq_format_writer writers[] = {
                            .pack_rows = sq_gptq_pack_rows,
                            .finish = sq_gptq_finish_v2,
                            .describe = sq_describe_gptq},
+    [SQ_FORMAT_COMPRESSED_TENSORS] = {.name = "compressed-tensors",
+                                      .mark = "quant_method",
+                                      .list = sq_packed_list,
+                                      .pack_rows = sq_packed_pack_rows,
+                                      .finish = sq_packed_finish,
+                                      .describe = sq_describe_packed},
 };
 
 const struct sq_format_writer *sq_format_writer_find(enum sq_format format, bool dequantized)

@@ -51,4 +51,9 @@ void sq_gptq_pack_rows(const struct sq_packed_layer *packed, int64_t row, int64_
 void sq_gptq_finish_v1(const struct sq_packed_layer *packed);
 void sq_gptq_finish_v2(const struct sq_packed_layer *packed);
 
+int sq_packed_list(const struct sq_store_layer *layer, enum sq_dtype source, struct sq_safetensors_entry *parts);
+void sq_packed_pack_rows(const struct sq_packed_layer *packed, int64_t row, int64_t rows,
+                         const struct sq_store_rows *tile, float *weights);
+void sq_packed_finish(const struct sq_packed_layer *packed);
+
 #endif

@@ -31,6 +31,11 @@ static struct sq_store_layer v2_layers[N_LAYERS] = {{Q0, 64, 64, {3, false, 32, 
                                                     {Q1, 64, 64, {2, false, 64, SQ_BF16}},
                                                     {HEAD, 96, 64, {8, false, 16, SQ_F16}}};
 
+/* Whole groups; rows that do not fill a word. */
+static struct sq_store_layer ct_layers[N_LAYERS] = {{Q0, 64, 64, {4, false, 32, SQ_F16}},
+                                                    {DOWN0, 70, 172, {4, false, 43, SQ_BF16}},
+                                                    {Q1, 64, 64, {8, false, 64, SQ_F16}},
+                                                    {HEAD, 96, 64, {2, false, 16, SQ_F16}}};
 static inline uint32_t fixture_hash(uint32_t x)
 {
     x = (x ^ x >> 16) * 0x7feb352du;
@@ -151,7 +156,7 @@ static inline void fixture_write_model(const char *path)
 /* --- one model and two stores for all tests of a group ------------------------------------------------------------ */
 
 static struct sq_checkpoint *source;
-static struct sq_store *v1_store, *v2_store;
+static struct sq_store *v1_store, *v2_store, *ct_store;
 
 static inline struct sq_assemble_options options_for(const char *name, bool v2, char path[1024])
 {
@@ -180,6 +185,7 @@ static inline int set_up(void **state)
     ranks_barrier();
     v1_store = fixture_store("v1.h5", "bits: 4\n", v1_layers, N_LAYERS);
     v2_store = fixture_store("v2.h5", "bits: 3\n", v2_layers, N_LAYERS);
+    ct_store = fixture_store("ct.h5", "bits: 4\n", ct_layers, N_LAYERS);
     return sq_checkpoint_open(path, &source) == SQ_OK ? 0 : -1;
 }
 
@@ -188,6 +194,7 @@ static inline int tear_down(void **state)
     (void)state;
     sq_store_close(v1_store);
     sq_store_close(v2_store);
+    sq_store_close(ct_store);
     sq_checkpoint_close(source);
     ranks_barrier();
     if (ranks.comm.rank == 0) sq_folder_remove(ranks.folder.path);

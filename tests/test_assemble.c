@@ -46,7 +46,30 @@ static float raw_weight(const struct sq_checkpoint *written, const struct sq_sto
     return scale * (float)(code - zero);
 }
 
-static bool layer_is_right(const struct sq_checkpoint *written, const struct sq_store_layer *layer, bool v2)
+/* The same of compressed-tensors: rows stay rows, codes and zero points are signed. */
+static float raw_packed(const struct sq_checkpoint *written, const struct sq_store_layer *layer, int64_t n, int64_t k)
+{
+    const struct sq_tensor *scale = find_part(written, layer->name, "weight_scale");
+    const struct sq_tensor *packed = find_part(written, layer->name, "weight_packed");
+    const struct sq_tensor *zeros = find_part(written, layer->name, "weight_zero_point");
+    int64_t groups = scale->shape[1], g = k / (layer->in_features / groups);
+    int bits = layer->grid.bits, offset = 1 << (bits - 1);
+    float value;
+    sq_dtype_to_f32(scale->dtype, (const char *)scale->data + 2 * (n * groups + g), 1, &value);
+    int code = raw_field(packed, n * packed->shape[1], 1, k * bits, bits) - offset;
+    int zero = zeros ? raw_field(zeros, g, groups, n * bits, bits) - offset : 0;
+    return value * (float)(code - zero);
+}
+
+static float raw_of(enum sq_format format, const struct sq_checkpoint *written, const struct sq_store_layer *layer,
+                    int64_t n, int64_t k)
+{
+    return format == SQ_FORMAT_COMPRESSED_TENSORS ? raw_packed(written, layer, n, k)
+                                                  : raw_weight(written, layer, format == SQ_FORMAT_GPTQ_V2, n, k);
+}
+
+static bool layer_is_right(const struct sq_checkpoint *written, const struct sq_store_layer *layer,
+                           enum sq_format format)
 {
     static float rows[96 * MAX_IN];
     int64_t out = layer->out_features, in = layer->in_features;
@@ -57,12 +80,12 @@ static bool layer_is_right(const struct sq_checkpoint *written, const struct sq_
         fixture_row(layer, n, &row);
         if (memcmp(row.weights, rows + n * in, (size_t)in * sizeof *rows)) return false;
         for (int64_t k = n % 5; k < in; k += 5)
-            if (raw_weight(written, layer, v2, n, k) != row.weights[k]) return false;
+            if (raw_of(format, written, layer, n, k) != row.weights[k]) return false;
     }
     return !find_part(written, layer->name, "weight");
 }
 
-static bool copies_are_right(const struct sq_checkpoint *written)
+static bool copies_are_right(const struct sq_checkpoint *written, int n_parts)
 {
     static const char *const names[] = {"model.embed_tokens.weight", Q0 ".bias", "odd", SKIPPED ".weight",
                                         "model.norm.weight"};
@@ -71,7 +94,7 @@ static bool copies_are_right(const struct sq_checkpoint *written)
         if (!is || is->dtype != was->dtype || is->bytes != was->bytes || memcmp(is->data, was->data, is->bytes))
             return false;
     }
-    return sq_checkpoint_n_tensors(written) == 5 + 4 * N_LAYERS;
+    return sq_checkpoint_n_tensors(written) == 5 + n_parts * N_LAYERS;
 }
 
 static bool is_aligned(const struct sq_checkpoint *written)
@@ -158,8 +181,8 @@ static void test_v1(void **state)
     const struct sq_assemble_options options = options_for("v1", false, path);
     struct sq_checkpoint *written = assemble_and_open(v1_store, &options);
     for (int l = 0; l < N_LAYERS; l++)
-        CHECK(layer_is_right(written, &v1_layers[l], false));
-    CHECK(copies_are_right(written));
+        CHECK(layer_is_right(written, &v1_layers[l], SQ_FORMAT_GPTQ));
+    CHECK(copies_are_right(written, 4));
     CHECK(is_aligned(written));
     check_v1_config(written);
     const uint32_t four_bits = 0x77777777u, eight_bits = 0x7f7f7f7fu;
@@ -178,8 +201,8 @@ static void test_v2_in_shards(void **state)
     options.shard_bytes = 20000;
     struct sq_checkpoint *written = assemble_and_open(v2_store, &options);
     for (int l = 0; l < N_LAYERS; l++)
-        CHECK(layer_is_right(written, &v2_layers[l], true));
-    CHECK(copies_are_right(written));
+        CHECK(layer_is_right(written, &v2_layers[l], SQ_FORMAT_GPTQ_V2));
+    CHECK(copies_are_right(written, 4));
     CHECK(is_aligned(written));
     CHECK(says(quantization(written, "checkpoint_format"), "\"gptq_v2\""));
     CHECK(says(quantization(written, "sym"), "false"));
@@ -191,6 +214,63 @@ static void test_v2_in_shards(void **state)
         CHECK(stat(tensor->file, &info) == 0 && (info.st_size <= 20000 || tensor->bytes > 19000));
     }
     sq_checkpoint_close(written);
+    ranks_end_test();
+}
+
+/* Layers of four settings: each group names its own. */
+static void test_packed(void **state)
+{
+    (void)state;
+    char path[1024];
+    struct sq_assemble_options options = options_for("ct", false, path);
+    options.format = SQ_FORMAT_COMPRESSED_TENSORS;
+    options.activation_order = true;
+    struct sq_checkpoint *written = assemble_and_open(ct_store, &options);
+    for (int l = 0; l < N_LAYERS; l++)
+        CHECK(layer_is_right(written, &ct_layers[l], SQ_FORMAT_COMPRESSED_TENSORS));
+    CHECK(copies_are_right(written, 4));
+    CHECK(is_aligned(written));
+    CHECK(!exists_with(path, "/quantize_config.json"));
+    CHECK(says(quantization(written, "quant_method"), "\"compressed-tensors\""));
+    CHECK(says(quantization(written, "format"), "\"pack-quantized\""));
+    CHECK(says(quantization(written, "quantization_status"), "\"compressed\""));
+    CHECK(says(quantization(written, "ignore"), "[\"" SKIPPED "\"]"));
+    const json_t *groups = quantization(written, "config_groups");
+    CHECK(json_object_size(groups) == N_LAYERS);
+    CHECK(says(json_object_get(json_object_get(groups, "group_0"), "targets"), "[\"" Q0 "\"]"));
+    CHECK(says(json_object_get(json_object_get(groups, "group_2"), "targets"), "[\"" Q1 "\"]"));
+    CHECK(says(json_object_get(json_object_get(groups, "group_2"), "weights"),
+               "{\"num_bits\":8,\"type\":\"int\",\"symmetric\":false,\"strategy\":\"channel\",\"group_size\":null,"
+               "\"actorder\":\"weight\",\"dynamic\":false}"));
+    CHECK(json_object_get(sq_checkpoint_config(written), "shardq") != NULL);
+    sq_checkpoint_close(written);
+    ranks_end_test();
+}
+
+/* Two settings, one of them of a kind as a whole. */
+static struct sq_store_layer ct_symmetric_layers[N_LAYERS] = {{Q0, 64, 64, {4, true, 32, SQ_F16}},
+                                                              {DOWN0, 70, 172, {4, true, 172, SQ_BF16}},
+                                                              {Q1, 64, 64, {4, true, 32, SQ_F16}},
+                                                              {HEAD, 96, 64, {4, true, 32, SQ_F16}}};
+
+static void test_packed_symmetric(void **state)
+{
+    (void)state;
+    char path[1024];
+    struct sq_assemble_options options = options_for("ct_symmetric", false, path);
+    struct sq_store *store = fixture_store("ct_symmetric.h5", "bits: 4\n", ct_symmetric_layers, N_LAYERS);
+    options.format = SQ_FORMAT_COMPRESSED_TENSORS;
+    struct sq_checkpoint *written = assemble_and_open(store, &options);
+    for (int l = 0; l < N_LAYERS; l++)
+        CHECK(layer_is_right(written, &ct_symmetric_layers[l], SQ_FORMAT_COMPRESSED_TENSORS));
+    CHECK(copies_are_right(written, 3));
+    const json_t *groups = quantization(written, "config_groups");
+    CHECK(json_object_size(groups) == 2);
+    CHECK(says(json_object_get(json_object_get(groups, "group_0"), "targets"),
+               "[\"lm_head\",\"re:^model\\\\.layers\\\\.\\\\d+\\\\.self_attn\\\\.q_proj$\"]"));
+    CHECK(says(json_object_get(json_object_get(json_object_get(groups, "group_0"), "weights"), "actorder"), "null"));
+    sq_checkpoint_close(written);
+    sq_store_close(store);
     ranks_end_test();
 }
 
@@ -265,6 +345,12 @@ static void test_matches(void **state)
     CHECK(!matches(v2_store, &options));
     options.shard_bytes = 20000;
     CHECK(matches(v2_store, &options));
+    options.format = SQ_FORMAT_COMPRESSED_TENSORS;
+    CHECK(!matches(v2_store, &options));
+    options = options_for("ct", false, path);
+    CHECK(!matches(ct_store, &options));
+    options.format = SQ_FORMAT_COMPRESSED_TENSORS;
+    CHECK(matches(ct_store, &options));
     options = options_for("plain", true, path);
     CHECK(!matches(v2_store, &options));
     options.dequantized = true;
@@ -297,13 +383,17 @@ static int count_same_files(const char *a, const char *b)
     return others ? -1 : same;
 }
 
-static void check_serial(struct sq_store *store, bool v2, int64_t shard_bytes)
+static void check_serial(struct sq_store *store, enum sq_format format, int64_t shard_bytes)
 {
     char all_path[1024], one_path[1024];
     int64_t bytes;
     struct sq_comm alone;
-    struct sq_assemble_options all = options_for(v2 ? "all2" : "all1", v2, all_path);
-    struct sq_assemble_options one = options_for(v2 ? "one2" : "one1", v2, one_path);
+    char all_name[8], one_name[8];
+    snprintf(all_name, sizeof all_name, "all%d", (int)format);
+    snprintf(one_name, sizeof one_name, "one%d", (int)format);
+    struct sq_assemble_options all = options_for(all_name, false, all_path);
+    struct sq_assemble_options one = options_for(one_name, false, one_path);
+    all.format = one.format = format;
     all.shard_bytes = one.shard_bytes = shard_bytes;
     CHECK(sq_assemble(&ranks.comm, source, store, &all, &bytes) == SQ_OK);
     CHECK(sq_comm_split(&ranks.comm, ranks.comm.rank, &alone) == SQ_OK);
@@ -311,7 +401,7 @@ static void check_serial(struct sq_store *store, bool v2, int64_t shard_bytes)
         CHECK(sq_assemble(&alone, source, store, &one, &bytes) == SQ_OK);
         int same = count_same_files(all_path, one_path);
         CHECK(same == count_same_files(one_path, all_path));
-        CHECK(shard_bytes > 100000 ? same == 5 : same > 10);
+        CHECK(shard_bytes > 100000 ? same == (format == SQ_FORMAT_GPTQ ? 5 : 4) : same > 10);
     }
     sq_comm_free(&alone);
     ranks_barrier();
@@ -320,8 +410,9 @@ static void check_serial(struct sq_store *store, bool v2, int64_t shard_bytes)
 static void test_same_bytes(void **state)
 {
     (void)state;
-    check_serial(v1_store, false, 1 << 30);
-    check_serial(v2_store, true, 4096);
+    check_serial(v1_store, SQ_FORMAT_GPTQ, 1 << 30);
+    check_serial(v2_store, SQ_FORMAT_GPTQ_V2, 4096);
+    check_serial(ct_store, SQ_FORMAT_COMPRESSED_TENSORS, 1 << 30);
     ranks_end_test();
 }
 
@@ -382,6 +473,8 @@ static int run_group(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_v1),
         cmocka_unit_test(test_v2_in_shards),
+        cmocka_unit_test(test_packed),
+        cmocka_unit_test(test_packed_symmetric),
         cmocka_unit_test(test_dequantized),
         cmocka_unit_test(test_rows_outside),
         cmocka_unit_test(test_matches),

@@ -48,6 +48,24 @@ static void test_asymmetric_v1(void **state)
     ranks_end_test();
 }
 
+/* A short last group, and 3 bits. */
+static void test_packed(void **state)
+{
+    (void)state;
+    char path[1024];
+    int64_t bytes;
+    struct sq_assemble_options options = options_for("packed", false, path);
+    options.format = SQ_FORMAT_COMPRESSED_TENSORS;
+    ranks_listen();
+    CHECK(sq_assemble(&ranks.comm, source, v1_store, &options, &bytes) == SQ_ERR_USAGE);
+    EXPECT_ERROR(0, DOWN0, "compressed-tensors holds whole groups only");
+    ranks_listen();
+    CHECK(sq_assemble(&ranks.comm, source, v2_store, &options, &bytes) == SQ_ERR_USAGE);
+    EXPECT_ERROR(0, Q0, "compressed-tensors holds 2, 4 and 8 bits only; 3 bits need gptq_v2");
+    CHECK(!exists_with(path, "") && !exists_with(path, ".tmp"));
+    ranks_end_test();
+}
+
 static void test_incomplete_store(void **state)
 {
     (void)state;
@@ -140,24 +158,33 @@ static void test_full_disk(void **state)
 }
 
 /* Every allocation fails once, until none is left to fail. */
-static void test_out_of_memory(void **state)
+static void check_out_of_memory(struct sq_store *store, const struct sq_assemble_options *options)
 {
-    (void)state;
-    char path[1024];
     int64_t bytes, n = 0;
     enum sq_status status = SQ_ERR_MEMORY;
-    const struct sq_assemble_options options = options_for("memory", false, path);
+    const char *path = options->out;
     while (status == SQ_ERR_MEMORY) {
         struct capture capture;
         capture_start(&capture);
         sq_memory_fail_at(++n);
-        status = sq_assemble(&ranks.comm, source, v1_store, &options, &bytes);
+        status = sq_assemble(&ranks.comm, source, store, options, &bytes);
         sq_memory_fail_at(0);
         const char *text = capture_stop(&capture);
         if (!CHECK(status == SQ_OK || status == SQ_ERR_MEMORY)) printf("allocation %d: %s\n", (int)n, text);
         if (status != SQ_OK) CHECK(!exists_with(path, "") && !exists_with(path, ".tmp"));
     }
     CHECK(n > 50);
+}
+
+static void test_out_of_memory(void **state)
+{
+    (void)state;
+    char path[1024];
+    struct sq_assemble_options options = options_for("memory", false, path);
+    check_out_of_memory(v1_store, &options);
+    options = options_for("memory_ct", false, path);
+    options.format = SQ_FORMAT_COMPRESSED_TENSORS;
+    check_out_of_memory(ct_store, &options);
     ranks_end_test();
 }
 
@@ -210,11 +237,12 @@ static void test_foreign_tmp(void **state)
 static int run_group(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_existing_out),        cmocka_unit_test(test_asymmetric_v1),
-        cmocka_unit_test(test_incomplete_store),    cmocka_unit_test(test_other_model),
-        cmocka_unit_test(test_other_training_step), cmocka_unit_test(test_file_too_large),
-        cmocka_unit_test(test_full_disk),           cmocka_unit_test(test_out_of_memory),
-        cmocka_unit_test(test_stale_tmp),           cmocka_unit_test(test_foreign_tmp),
+        cmocka_unit_test(test_existing_out),   cmocka_unit_test(test_asymmetric_v1),
+        cmocka_unit_test(test_packed),         cmocka_unit_test(test_incomplete_store),
+        cmocka_unit_test(test_other_model),    cmocka_unit_test(test_other_training_step),
+        cmocka_unit_test(test_file_too_large), cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_out_of_memory),  cmocka_unit_test(test_stale_tmp),
+        cmocka_unit_test(test_foreign_tmp),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -91,7 +91,7 @@ static enum sq_status check_format(const struct sq_config *config)
     for (int i = 0; i < config->n_rules; i++)
         if (config->rules[i].bits)
             SQ_TRY(sq_format_check(config->format, config->rules[i].bits, config->symmetric, NULL));
-    return SQ_OK;
+    return config->ragged ? sq_format_check_ragged(config->format, NULL) : SQ_OK;
 }
 
 /* The solver's settings; what a file says is settled silently (it may serve several solvers), what was typed is not. */

@@ -35,7 +35,8 @@ enum sq_compute { SQ_COMPUTE_AUTO, SQ_COMPUTE_FP32, SQ_COMPUTE_BF16 };
 enum sq_format {
     SQ_FORMAT_AUTO,
     SQ_FORMAT_GPTQ,
-    SQ_FORMAT_GPTQ_V2
+    SQ_FORMAT_GPTQ_V2,
+    SQ_FORMAT_COMPRESSED_TENSORS
 }; /* AUTO: GPTQ for symmetric 4 and 8 bits, else v2 */
 
 #define SQ_GROUP_AUTO 0         /* the largest of 128, 64, 32, -1 that divides every in_features */

@@ -7,16 +7,19 @@
 
 #define BITS(n) (1u << (n))
 
-/* gptq stores zero points less one and is read as symmetric. */
+/* gptq stores zero points less one and is read as symmetric. compressed-tensors lays 3 bits out in two ways, by the
+ * version of its library (before and since 0.18), and no key says which. */
 static const struct {
     const char *name;
     unsigned bits; /* a set of BITS() */
-    bool asymmetric;
+    bool asymmetric, ragged;
     const char *instead;
 } formats[] = {
-    [SQ_FORMAT_AUTO] = {"auto", BITS(2) | BITS(3) | BITS(4) | BITS(8), true, ""},
-    [SQ_FORMAT_GPTQ] = {"gptq", BITS(4) | BITS(8), false, "gptq_v2 (or auto)"},
-    [SQ_FORMAT_GPTQ_V2] = {"gptq_v2", BITS(2) | BITS(3) | BITS(4) | BITS(8), true, ""},
+    [SQ_FORMAT_AUTO] = {"auto", BITS(2) | BITS(3) | BITS(4) | BITS(8), true, true, ""},
+    [SQ_FORMAT_GPTQ] = {"gptq", BITS(4) | BITS(8), false, true, "gptq_v2 (or auto)"},
+    [SQ_FORMAT_GPTQ_V2] = {"gptq_v2", BITS(2) | BITS(3) | BITS(4) | BITS(8), true, true, ""},
+    [SQ_FORMAT_COMPRESSED_TENSORS] = {"compressed-tensors", BITS(2) | BITS(4) | BITS(8), true, false,
+                                      "gptq_v2 (or auto)"},
 };
 
 /* "4 and 8" */
@@ -48,5 +51,13 @@ enum sq_status sq_format_check(enum sq_format format, int bits, bool symmetric, 
     else
         sq_error("%s%sformat %s holds symmetric layers only; asymmetric needs %s", where, colon, formats[format].name,
                  formats[format].instead);
+    return SQ_ERR_USAGE;
+}
+
+enum sq_status sq_format_check_ragged(enum sq_format format, const char *layer)
+{
+    if (formats[format].ragged) return SQ_OK;
+    sq_error("%s%sformat %s holds whole groups only; a short last group (--ragged) needs %s", layer ? layer : "",
+             layer ? ": " : "", formats[format].name, formats[format].instead);
     return SQ_ERR_USAGE;
 }

@@ -26,8 +26,11 @@ static const struct sq_word propagation_words[] = {
     {"quantized", SQ_PROPAGATION_QUANTIZED}, {"original", SQ_PROPAGATION_ORIGINAL}, {NULL, 0}};
 static const struct sq_word compute_words[] = {
     {"auto", SQ_COMPUTE_AUTO}, {"fp32", SQ_COMPUTE_FP32}, {"bf16", SQ_COMPUTE_BF16}, {NULL, 0}};
-static const struct sq_word format_words[] = {
-    {"auto", SQ_FORMAT_AUTO}, {"gptq", SQ_FORMAT_GPTQ}, {"gptq_v2", SQ_FORMAT_GPTQ_V2}, {NULL, 0}};
+static const struct sq_word format_words[] = {{"auto", SQ_FORMAT_AUTO},
+                                              {"gptq", SQ_FORMAT_GPTQ},
+                                              {"gptq_v2", SQ_FORMAT_GPTQ_V2},
+                                              {"compressed-tensors", SQ_FORMAT_COMPRESSED_TENSORS},
+                                              {NULL, 0}};
 static const struct sq_word scale_words[] = {{"f16", SQ_F16}, {"bf16", SQ_BF16}, {NULL, 0}};
 
 /* clang-format off */
@@ -146,7 +149,7 @@ static const struct sq_option options[] = {
     {.key = "format", .flag = "--format", .value_name = "NAME", .type = SQ_OPTION_CHOICE, .offset = FIELD(format),
      .default_text = "auto", .words = format_words, .commands = QUANTIZE | ASSEMBLE | PLAN, .keep = SQ_KEEP_COPY,
      .help = "Checkpoint format; auto: gptq when all layers have symmetric 4 or 8 bits, which is all that it holds, else "
-             "gptq_v2."},
+             "gptq_v2. compressed-tensors (pack-quantized): 2, 4 and 8 bits in whole groups."},
     {.key = "scale_dtype", .flag = "--scale-dtype", .value_name = "TYPE", .type = SQ_OPTION_CHOICE,
      .offset = FIELD(scale_dtype), .default_text = "f16", .words = scale_words, .commands = QUANTIZE | PLAN,
      .keep = SQ_KEEP_FINGERPRINT, .help = "Type of the scales."},

@@ -31,7 +31,7 @@ same_model() { # same_model MODEL FORMAT OPTION...: of a model whose weights are
   forget
   must 2 quantize --model "$model" --tokens "$work/calibration" --out "$work/made" --threads 1 "$@"
   must 2 assemble --store "$work/made.store.h5" --out "$work/plain" --dequantized
-  grep -q "\"checkpoint_format\": \"$format\"" "$work/made/config.json" || fail "$model $*: the format is not $format"
+  grep -q "\"checkpoint_format\": \"$format\"\|\"quant_method\": \"$format\"" "$work/made/config.json" || fail "$model $*: the format is not $format"
   near "$(nll "$work/made")" "$(nll "$work/plain")" 1e-6 "nll of the checkpoint and of the rounded weights, $model $*"
 }
 
@@ -49,6 +49,8 @@ family qwen2 gptq_v2 --bits 2 --asymmetric
 family qwen3 gptq_v2 --bits 4 --format gptq_v2 --order natural
 family opt gptq_v2 --bits 8 --asymmetric --group-size 32
 family opt_untied gptq --lm-head --scale-dtype bf16
+family llama_bias compressed-tensors --format compressed-tensors --bits 8 --asymmetric
+family llama3 compressed-tensors --format compressed-tensors --bits 4 --group-size 32 --scale-dtype bf16
 family smollm2 gptq_v2 --bits 3
 
 # --- assembling again gives the same bytes; errors can be found again from the files ---
