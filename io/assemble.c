@@ -84,7 +84,9 @@ static enum sq_status check_out(const struct sq_store *store, const struct sq_as
 static enum sq_status check_request(const struct sq_assembly *assembly)
 {
     if (assembly->comm->rank != 0) return SQ_OK;
-    SQ_TRY(sq_assemble_check_source(assembly->checkpoint, assembly->store));
+    const struct sq_format_writer *format =
+        sq_format_writer_find(assembly->options->format, assembly->options->dequantized);
+    SQ_TRY(sq_assemble_check_source(assembly->checkpoint, assembly->store, format));
     SQ_TRY(check_format(assembly->store, assembly->options));
     return check_out(assembly->store, assembly->options);
 }

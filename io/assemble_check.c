@@ -65,14 +65,33 @@ static enum sq_status check_layer(const struct checker *checker, int l)
     return status;
 }
 
+/* The bytes [offset, offset + bytes) of what was written, which is of the output's type and shape. */
+static enum sq_status compare_copy(const struct sq_output *output, const struct sq_tensor *found, int64_t offset,
+                                   int64_t bytes, bool *is_same_p)
+{
+    const struct sq_tensor *source = output->source;
+    if (source->dtype == found->dtype) {
+        *is_same_p = !memcmp((const char *)found->data + offset, (const char *)source->data + offset, (size_t)bytes);
+        return SQ_OK;
+    }
+    struct sq_assemble_piece piece;
+    int64_t size = (int64_t)sq_dtype_size(found->dtype), end = (offset + bytes) / size;
+    *is_same_p = true;
+    for (int64_t first = offset / size, count; first < end && *is_same_p; first += count) {
+        count = end - first < SQ_ASSEMBLE_PIECE ? end - first : SQ_ASSEMBLE_PIECE;
+        SQ_TRY(sq_assemble_convert(output, first, count, &piece));
+        *is_same_p = !memcmp((const char *)found->data + first * size, piece.converted, (size_t)(count * size));
+    }
+    return SQ_OK;
+}
+
 static enum sq_status check_copy(const struct checker *checker, const struct sq_output_job *job)
 {
-    const struct sq_tensor *source = checker->assembly->plan.outputs[job->output].source;
-    const struct sq_tensor *found = sq_checkpoint_find(checker->written, source->name);
-    bool is_same =
-        found && found->dtype == source->dtype && found->n_dims == source->n_dims &&
-        !memcmp(found->shape, source->shape, (size_t)source->n_dims * sizeof *source->shape) &&
-        !memcmp((const char *)found->data + job->offset, (const char *)source->data + job->offset, (size_t)job->bytes);
+    const struct sq_output *output = &checker->assembly->plan.outputs[job->output];
+    const struct sq_tensor *source = output->source, *found = sq_checkpoint_find(checker->written, source->name);
+    bool is_same = found && found->dtype == output->entry.dtype && found->n_dims == source->n_dims &&
+                   !memcmp(found->shape, source->shape, (size_t)source->n_dims * sizeof *source->shape);
+    if (is_same) SQ_TRY(compare_copy(output, found, job->offset, job->bytes, &is_same));
     if (!is_same) {
         sq_error("%s: tensor %s does not read as it was in %s", checker->assembly->tmp, source->name, source->file);
         return SQ_ERR_IO;

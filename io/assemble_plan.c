@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "io/fp8.h"
 
 #define COPY_PIECE_BYTES ((int64_t)64 << 20) /* copied tensors are shared among ranks in pieces of this size */
 
@@ -25,7 +26,7 @@ static enum sq_status add_output(struct sq_assemble_plan *plan, int layer, int p
 
 static enum sq_status add_copy(struct sq_assemble_plan *plan, const struct sq_tensor *tensor)
 {
-    struct sq_safetensors_entry entry = {.name = "", .dtype = tensor->dtype, .n_dims = tensor->n_dims};
+    struct sq_safetensors_entry entry = {.name = "", .dtype = sq_assemble_kept_dtype(tensor), .n_dims = tensor->n_dims};
     memcpy(entry.shape, tensor->shape, sizeof entry.shape);
     SQ_TRY(add_output(plan, -1, 0, tensor->name, &entry));
     plan->outputs[plan->n_outputs - 1].source = tensor;
@@ -74,7 +75,8 @@ static enum sq_status add_copies(struct sq_assemble_plan *plan, const struct sq_
     if (status == SQ_OK) qsort(names, (size_t)n_layers, sizeof *names, compare_names);
     for (int64_t i = 0; i < n_tensors && status == SQ_OK; i++) {
         const struct sq_tensor *tensor = sq_checkpoint_tensor(checkpoint, i);
-        if (!is_layer_weight(tensor, names, n_layers, prefix)) status = add_copy(plan, tensor);
+        bool is_gone = is_layer_weight(tensor, names, n_layers, prefix) || sq_fp8_is_auxiliary(checkpoint, tensor);
+        if (!is_gone) status = add_copy(plan, tensor);
     }
     sq_free(prefix);
     sq_free(names);
@@ -88,7 +90,8 @@ static enum sq_status list_outputs(const struct sq_checkpoint *checkpoint, const
     SQ_TRY(sq_alloc("the list of tensors", most, sizeof *plan->outputs, (void **)&plan->outputs));
     SQ_TRY(add_copies(plan, checkpoint, layers, n_layers));
     for (int l = 0; l < n_layers; l++)
-        SQ_TRY(add_layer(plan, format, l, &layers[l], sq_assemble_find_source(checkpoint, &layers[l])->dtype));
+        SQ_TRY(add_layer(plan, format, l, &layers[l],
+                         sq_assemble_kept_dtype(sq_assemble_find_source(checkpoint, &layers[l]))));
     return SQ_OK;
 }
 

@@ -24,6 +24,17 @@ enum sq_status sq_assemble_tile_alloc(const struct sq_store_layer *layer,
                                       struct sq_assemble_tile *tile_p) SQ_MUST_CHECK;
 void sq_assemble_tile_release(struct sq_assemble_tile *tile);
 
+/* Elements that are converted at a time, and room for them. */
+#define SQ_ASSEMBLE_PIECE 8192
+struct sq_assemble_piece {
+    float values[SQ_ASSEMBLE_PIECE];
+    float converted[SQ_ASSEMBLE_PIECE]; /* bytes of any type up to this width */
+};
+
+/* Elements [first, first + count) of a kept tensor in the type it is written in, into piece->converted. Local. */
+enum sq_status sq_assemble_convert(const struct sq_output *output, int64_t first, int64_t count,
+                                   struct sq_assemble_piece *piece) SQ_MUST_CHECK;
+
 /* Rows of tile t: SQ_STORE_TILE_ROWS, fewer in the last. */
 static inline int64_t sq_assemble_tile_rows(const struct sq_store_layer *layer, int64_t t)
 {

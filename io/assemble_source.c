@@ -4,11 +4,16 @@
 
 #include "base/log.h"
 #include "io/assemble_plan.h"
+#include "io/fp8.h"
+
+enum sq_dtype sq_assemble_kept_dtype(const struct sq_tensor *source)
+{
+    return source->dtype == SQ_F8_E4M3 ? SQ_BF16 : source->dtype;
+}
 
 static bool has_layer_shape(const struct sq_tensor *tensor, const struct sq_store_layer *layer)
 {
-    bool is_float = tensor->dtype == SQ_F32 || tensor->dtype == SQ_F16 || tensor->dtype == SQ_BF16;
-    return is_float && tensor->n_dims == 2 && tensor->shape[0] == layer->out_features &&
+    return sq_dtype_is_floating(tensor->dtype) && tensor->n_dims == 2 && tensor->shape[0] == layer->out_features &&
            tensor->shape[1] == layer->in_features;
 }
 
@@ -19,19 +24,41 @@ const struct sq_tensor *sq_assemble_find_source(const struct sq_checkpoint *chec
     return weight && has_layer_shape(weight, layer) ? weight : NULL;
 }
 
-static enum sq_status check_layer(const struct sq_checkpoint *checkpoint, const struct sq_store_layer *layer)
+/* No part of the layer may have the name of a tensor that is copied. */
+static enum sq_status check_parts(const struct sq_checkpoint *checkpoint, const struct sq_store_layer *layer,
+                                  const struct sq_format_writer *format)
 {
-    static const char *const parts[] = {"qweight", "qzeros", "scales", "g_idx"};
+    struct sq_safetensors_entry parts[SQ_FORMAT_MAX_PARTS];
+    int n_parts = format->list(layer, SQ_BF16, parts);
+    for (int part = 0; part < n_parts; part++) {
+        const struct sq_tensor *found = sq_checkpoint_find_part(checkpoint, layer->name, parts[part].name + 1);
+        if (!found || !strcmp(parts[part].name, ".weight") || sq_fp8_is_auxiliary(checkpoint, found)) continue;
+        sq_error("%s: already has %s", sq_checkpoint_folder(checkpoint), found->name);
+        return SQ_ERR_INPUT;
+    }
+    return SQ_OK;
+}
+
+static enum sq_status check_layer(const struct sq_checkpoint *checkpoint, const struct sq_store_layer *layer,
+                                  const struct sq_format_writer *format)
+{
     const char *folder = sq_checkpoint_folder(checkpoint);
-    if (!sq_assemble_find_source(checkpoint, layer)) {
+    const struct sq_tensor *source = sq_assemble_find_source(checkpoint, layer);
+    if (!source) {
         sq_error("%s: has no %s.weight [%lld, %lld], a layer of the store", folder, layer->name,
                  (long long)layer->out_features, (long long)layer->in_features);
         return SQ_ERR_INPUT;
     }
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        if (!sq_checkpoint_find_part(checkpoint, layer->name, parts[i])) continue;
-        sq_error("%s: already has %s.%s", folder, layer->name, parts[i]);
-        return SQ_ERR_INPUT;
+    SQ_TRY(sq_tensor_check_readable(source));
+    return check_parts(checkpoint, layer, format);
+}
+
+/* Tensors of 8 bits that are kept are written in another type: they need their scales. */
+static enum sq_status check_kept(const struct sq_checkpoint *checkpoint)
+{
+    for (int64_t i = 0; i < sq_checkpoint_n_tensors(checkpoint); i++) {
+        const struct sq_tensor *tensor = sq_checkpoint_tensor(checkpoint, i);
+        if (tensor->dtype == SQ_F8_E4M3) SQ_TRY(sq_tensor_check_readable(tensor));
     }
     return SQ_OK;
 }
@@ -48,7 +75,8 @@ static enum sq_status check_model_hash(const struct sq_checkpoint *checkpoint, c
     return SQ_ERR_USAGE;
 }
 
-enum sq_status sq_assemble_check_source(const struct sq_checkpoint *checkpoint, const struct sq_store *store)
+enum sq_status sq_assemble_check_source(const struct sq_checkpoint *checkpoint, const struct sq_store *store,
+                                        const struct sq_format_writer *format)
 {
     int n_layers, n_open = 0, first_open = 0;
     const struct sq_store_layer *layers = sq_store_layers(store, &n_layers);
@@ -68,6 +96,6 @@ enum sq_status sq_assemble_check_source(const struct sq_checkpoint *checkpoint, 
     }
     SQ_TRY(check_model_hash(checkpoint, store));
     for (int l = 0; l < n_layers; l++)
-        SQ_TRY(check_layer(checkpoint, &layers[l]));
-    return SQ_OK;
+        SQ_TRY(check_layer(checkpoint, &layers[l], format));
+    return check_kept(checkpoint);
 }

@@ -115,9 +115,34 @@ static enum sq_status write_layer(struct writer *writer, int l)
 
 /* --- the whole ---------------------------------------------------------------------------------------------------- */
 
+enum sq_status sq_assemble_convert(const struct sq_output *output, int64_t first, int64_t count,
+                                   struct sq_assemble_piece *piece)
+{
+    SQ_TRY(sq_tensor_read_elements_f32(output->source, first, count, piece->values));
+    sq_dtype_from_f32(piece->values, count, output->entry.dtype, piece->converted);
+    return SQ_OK;
+}
+
+/* A tensor that is kept in another type than the source's. */
+static enum sq_status write_converted(struct writer *writer, const struct sq_output_job *job)
+{
+    struct sq_assemble_piece piece;
+    const struct sq_output *output = &writer->assembly->plan.outputs[job->output];
+    int64_t size = (int64_t)sq_dtype_size(output->entry.dtype), end = (job->offset + job->bytes) / size;
+    for (int64_t first = job->offset / size, count; first < end; first += count) {
+        count = end - first < SQ_ASSEMBLE_PIECE ? end - first : SQ_ASSEMBLE_PIECE;
+        SQ_TRY(sq_assemble_convert(output, first, count, &piece));
+        SQ_TRY(write_part(writer, job->output, first * size, piece.converted, count * size));
+    }
+    sq_tensor_give_back(output->source);
+    return SQ_OK;
+}
+
 static enum sq_status write_copy(struct writer *writer, const struct sq_output_job *job)
 {
-    const struct sq_tensor *source = writer->assembly->plan.outputs[job->output].source;
+    const struct sq_output *output = &writer->assembly->plan.outputs[job->output];
+    const struct sq_tensor *source = output->source;
+    if (output->entry.dtype != source->dtype) return write_converted(writer, job);
     SQ_TRY(write_part(writer, job->output, job->offset, (const char *)source->data + job->offset, job->bytes));
     sq_tensor_give_back(source);
     return SQ_OK;

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "io/fp8.h"
 #include "io/safetensors.h"
 
 static int compare_name(const void *left, const void *right)
@@ -172,6 +173,7 @@ enum sq_status sq_checkpoint_open(const char *folder, struct sq_checkpoint **che
     enum sq_status status = sq_string_copy(folder, &checkpoint->folder);
     if (status == SQ_OK) status = read_config(checkpoint);
     if (status == SQ_OK) status = add_weights(checkpoint);
+    if (status == SQ_OK) status = sq_fp8_join_scales(checkpoint);
     if (status != SQ_OK) goto out_close;
     *checkpoint_p = checkpoint;
     return SQ_OK;

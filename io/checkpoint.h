@@ -23,13 +23,19 @@ struct sq_tensor {
     size_t bytes;
     const char *file; /* the file's path, for messages */
     bool is_mapped;   /* data lie in a file map, whose pages may be given back */
+
+    /* F8_E4M3 only: a tensor of scales, of which one counts for scale_rows x scale_columns elements; NULL: none was
+     * found, and the tensor cannot be read as numbers */
+    const struct sq_tensor *scale;
+    int64_t scale_rows, scale_columns;
 };
 
 struct sq_checkpoint;
 
 /* Opens a folder: config.json, model.safetensors or model.safetensors.index.json with its shards. Every header is
  * checked: length, JSON, duplicate names (also across shards), dtype, shape, offsets inside the file, not overlapping,
- * no holes; every tensor of the index is in the shard it names. Local. */
+ * no holes; every tensor of the index is in the shard it names. Tensors of type F8_E4M3 are joined with their scales
+ * (io/fp8.h). Local. */
 enum sq_status sq_checkpoint_open(const char *folder, struct sq_checkpoint **checkpoint_p) SQ_MUST_CHECK;
 void sq_checkpoint_close(struct sq_checkpoint *checkpoint);
 
@@ -46,13 +52,21 @@ const struct sq_tensor *sq_checkpoint_find_part(const struct sq_checkpoint *chec
                                                 const char *part);
 
 /* As find, but absence or another shape is SQ_ERR_INPUT with one message naming folder, tensor and both shapes;
- * the dtype must be F32, F16 or BF16. */
+ * the dtype must be F32, F16 or BF16, or F8_E4M3 with scales. */
 enum sq_status sq_checkpoint_require(const struct sq_checkpoint *checkpoint, const char *name, int n_dims,
                                      const int64_t *shape, const struct sq_tensor **tensor_p) SQ_MUST_CHECK;
 
-/* Rows [row, row + rows) of a tensor (all dims after the first flattened) as float; NaN or infinity is SQ_ERR_INPUT
- * naming tensor and place. The pages are given back to the system afterwards, except by reads of less than 64 KiB
- * (single rows of an embedding table), where that would cost more than the copy: see sq_tensor_give_back(). Local. */
+/* SQ_ERR_INPUT naming the tensor when it does not hold numbers that sq_tensor_read_f32() reads. Local. */
+enum sq_status sq_tensor_check_readable(const struct sq_tensor *tensor) SQ_MUST_CHECK;
+
+/* Elements [first, first + count), in the order of storage, as float; fails as sq_tensor_read_f32(). Local. */
+enum sq_status sq_tensor_read_elements_f32(const struct sq_tensor *tensor, int64_t first, int64_t count,
+                                           float *values) SQ_MUST_CHECK;
+
+/* Rows [row, row + rows) of a tensor (all dims after the first flattened) as float; F8_E4M3 times its scales. NaN or
+ * infinity is SQ_ERR_INPUT naming tensor and place. The pages are given back to the system afterwards, except by reads
+ * of less than 64 KiB (single rows of an embedding table), where that would cost more than the copy: see
+ * sq_tensor_give_back(). Local. */
 enum sq_status sq_tensor_read_f32(const struct sq_tensor *tensor, int64_t row, int64_t rows,
                                   float *values) SQ_MUST_CHECK;
 

@@ -67,14 +67,6 @@ static enum sq_status check_shape(const struct sq_tensor *tensor, int n_dims, co
     return SQ_ERR_INPUT;
 }
 
-static enum sq_status check_floating(const struct sq_tensor *tensor)
-{
-    if (tensor->dtype == SQ_F32 || tensor->dtype == SQ_F16 || tensor->dtype == SQ_BF16) return SQ_OK;
-    sq_error("%s: tensor %s has dtype %s, the model needs F32, F16 or BF16", tensor->file, tensor->name,
-             sq_dtype_name(tensor->dtype));
-    return SQ_ERR_INPUT;
-}
-
 enum sq_status sq_checkpoint_require(const struct sq_checkpoint *checkpoint, const char *name, int n_dims,
                                      const int64_t *shape, const struct sq_tensor **tensor_p)
 {
@@ -86,7 +78,7 @@ enum sq_status sq_checkpoint_require(const struct sq_checkpoint *checkpoint, con
         return SQ_ERR_INPUT;
     }
     SQ_TRY(check_shape(tensor, n_dims, shape));
-    SQ_TRY(check_floating(tensor));
+    SQ_TRY(sq_tensor_check_readable(tensor));
     *tensor_p = tensor;
     return SQ_OK;
 }

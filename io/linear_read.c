@@ -69,6 +69,8 @@ enum sq_status sq_checkpoint_read_linear(const struct sq_checkpoint *checkpoint,
 int64_t sq_checkpoint_quantized_bytes(const struct sq_checkpoint *checkpoint, const char *prefix)
 {
     int64_t bytes = 0;
+    const struct sq_tensor *weight = sq_checkpoint_find_part(checkpoint, prefix, "weight");
+    if (weight && weight->scale) return (int64_t)(weight->bytes + weight->scale->bytes);
     for (int f = 1; f < N_FORMS; f++) {
         if (!sq_checkpoint_find_part(checkpoint, prefix, forms[f].parts[0])) continue;
         for (int p = 0; forms[f].parts[p]; p++) {

@@ -4,6 +4,7 @@
 #include "base/half.h"
 #include "base/log.h"
 #include "io/checkpoint.h"
+#include "io/fp8.h"
 #include "io/map.h"
 
 #define CHUNK 4096                          /* elements converted and checked while they are in the first cache */
@@ -35,13 +36,27 @@ static enum sq_status report_not_finite(const struct sq_tensor *tensor, int64_t 
     return SQ_ERR_INPUT;
 }
 
+enum sq_status sq_tensor_check_readable(const struct sq_tensor *tensor)
+{
+    if (!sq_dtype_is_floating(tensor->dtype)) {
+        sq_error("%s: tensor %s has dtype %s where F32, F16, BF16 or F8_E4M3 is needed", tensor->file, tensor->name,
+                 sq_dtype_name(tensor->dtype));
+        return SQ_ERR_INPUT;
+    }
+    if (tensor->dtype != SQ_F8_E4M3 || tensor->scale) return SQ_OK;
+    sq_error("%s: tensor %s has dtype F8_E4M3, and there is neither %s_scale_inv nor %s_scale", tensor->file,
+             tensor->name, tensor->name, tensor->name);
+    return SQ_ERR_INPUT;
+}
+
 /* Elements [first, first + count). */
-static enum sq_status convert(const struct sq_tensor *tensor, int64_t first, int64_t count, float *values)
+enum sq_status sq_tensor_read_elements_f32(const struct sq_tensor *tensor, int64_t first, int64_t count, float *values)
 {
     const unsigned char *source = (const unsigned char *)tensor->data + (size_t)first * sq_dtype_size(tensor->dtype);
     for (int64_t done = 0; done < count; done += CHUNK) {
         int64_t n = count - done < CHUNK ? count - done : CHUNK;
         sq_dtype_to_f32(tensor->dtype, source + (size_t)done * sq_dtype_size(tensor->dtype), n, values + done);
+        if (tensor->scale) sq_fp8_scale(tensor, first + done, n, values + done);
         if (!all_finite(values + done, n)) return report_not_finite(tensor, first + done, values + done);
     }
     return SQ_OK;
@@ -49,14 +64,10 @@ static enum sq_status convert(const struct sq_tensor *tensor, int64_t first, int
 
 enum sq_status sq_tensor_read_f32(const struct sq_tensor *tensor, int64_t row, int64_t rows, float *values)
 {
-    if (tensor->dtype != SQ_F32 && tensor->dtype != SQ_F16 && tensor->dtype != SQ_BF16) {
-        sq_error("%s: tensor %s has dtype %s where F32, F16 or BF16 is needed", tensor->file, tensor->name,
-                 sq_dtype_name(tensor->dtype));
-        return SQ_ERR_INPUT;
-    }
+    SQ_TRY(sq_tensor_check_readable(tensor));
     assert(row >= 0 && rows >= 0 && row + rows <= (tensor->n_dims > 0 ? tensor->shape[0] : 1));
     int64_t elements = row_elements(tensor);
-    enum sq_status status = convert(tensor, row * elements, rows * elements, values);
+    enum sq_status status = sq_tensor_read_elements_f32(tensor, row * elements, rows * elements, values);
     size_t row_bytes = (size_t)elements * sq_dtype_size(tensor->dtype);
     if (tensor->is_mapped && (size_t)rows * row_bytes >= GIVE_BACK_MIN_BYTES)
         sq_map_give_back((const unsigned char *)tensor->data + (size_t)row * row_bytes, (size_t)rows * row_bytes);

@@ -103,41 +103,48 @@ static inline struct sq_store *fixture_store(const char *name, const char *finge
 
 /* --- the model ---------------------------------------------------------------------------------------------------- */
 
-static const struct {
+struct fixture_tensor {
     const char *name, *dtype, *shape;
     size_t bytes;
-} fixture_tensors[] = {
+};
+
+static const struct fixture_tensor fixture_tensors[] = {
     {"model.embed_tokens.weight", "BF16", "[96,64]", 96 * 64 * 2},
     {Q0 ".weight", "BF16", "[64,64]", 64 * 64 * 2},
     {Q0 ".bias", "BF16", "[64]", 64 * 2},
     {"odd", "U8", "[3]", 3},
     {DOWN0 ".weight", "F16", "[70,172]", 70 * 172 * 2},
     {Q1 ".weight", "F32", "[64,64]", 64 * 64 * 4},
-    {SKIPPED ".weight", "BF16", "[64,172]", 64 * 172 * 2},
+    {SKIPPED ".weight", "F8_E4M3", "[64,172]", 64 * 172},
+    {SKIPPED ".weight_scale", "F32", "[1]", 4},
+    {SKIPPED ".input_scale", "F32", "[]", 4},
     {"model.norm.weight", "F32", "[64]", 64 * 4},
-    {HEAD ".weight", "BF16", "[96,64]", 96 * 64 * 2},
+    {HEAD ".weight", "F8_E4M3", "[96,64]", 96 * 64},
+    {HEAD ".weight_scale", "BF16", "[96,1]", 96 * 2},
 };
 #define N_TENSORS ((int)(sizeof fixture_tensors / sizeof *fixture_tensors))
 
-/* Any bytes that are no NaN or infinity in F32, F16 and BF16. */
+/* Any bytes that are no NaN or infinity in F32, F16, BF16 and F8_E4M3. */
 static inline void fixture_fill(unsigned char *bytes, size_t size)
 {
     for (size_t i = 0; i < size; i++)
         bytes[i] = (unsigned char)(fixture_hash((uint32_t)i) & 0xbb);
 }
 
-static inline void fixture_write_model(const char *path)
+/* extra: one tensor more, or NULL. */
+static inline void fixture_write_model(const char *path, const struct fixture_tensor *extra)
 {
     struct folder folder;
     char header[4096];
     static unsigned char data[1 << 18];
     int used = snprintf(header, sizeof header, "{\"__metadata__\":{\"format\":\"pt\"}");
     size_t offset = 0;
-    for (int i = 0; i < N_TENSORS; i++) {
+    for (int i = 0; i < N_TENSORS + (extra ? 1 : 0); i++) {
+        const struct fixture_tensor *tensor = i < N_TENSORS ? &fixture_tensors[i] : extra;
         used += snprintf(header + used, sizeof header - (size_t)used,
-                         ",\"%s\":{\"dtype\":\"%s\",\"shape\":%s,\"data_offsets\":[%zu,%zu]}", fixture_tensors[i].name,
-                         fixture_tensors[i].dtype, fixture_tensors[i].shape, offset, offset + fixture_tensors[i].bytes);
-        offset += fixture_tensors[i].bytes;
+                         ",\"%s\":{\"dtype\":\"%s\",\"shape\":%s,\"data_offsets\":[%zu,%zu]}", tensor->name,
+                         tensor->dtype, tensor->shape, offset, offset + tensor->bytes);
+        offset += tensor->bytes;
     }
     strcat(header, "}");
     fixture_fill(data, sizeof data);
@@ -146,7 +153,8 @@ static inline void fixture_write_model(const char *path)
     folder_write_tensors(&folder, "model.safetensors", header, data, offset);
     folder_write_text(&folder, "config.json",
                       "{\"architectures\": [\"LlamaForCausalLM\"], \"torch_dtype\": \"bfloat16\","
-                      " \"tie_word_embeddings\": false, \"rms_norm_eps\": 1e-05}");
+                      " \"tie_word_embeddings\": false, \"rms_norm_eps\": 1e-05,"
+                      " \"quantization_config\": {\"quant_method\": \"fp8\"}}");
     folder_write_text(&folder, "tokenizer.json", "{\"version\": \"1.0\"}");
     folder_write_text(&folder, "chat_template.jinja", "{{ messages }}");
     folder_write_text(&folder, "pytorch_model.bin", "weights in another form");
@@ -181,7 +189,7 @@ static inline int set_up(void **state)
     (void)state;
     char path[1024];
     ranks_file("model", path);
-    if (ranks.comm.rank == 0) fixture_write_model(path);
+    if (ranks.comm.rank == 0) fixture_write_model(path, NULL);
     ranks_barrier();
     v1_store = fixture_store("v1.h5", "bits: 4\n", v1_layers, N_LAYERS);
     v2_store = fixture_store("v2.h5", "bits: 3\n", v2_layers, N_LAYERS);

@@ -48,6 +48,34 @@ static void test_asymmetric_v1(void **state)
     ranks_end_test();
 }
 
+static void check_model_refused(const char *name, const struct fixture_tensor *extra, const char *message)
+{
+    char path[1024], out_path[1024], out_name[64];
+    int64_t bytes;
+    struct sq_checkpoint *checkpoint = NULL;
+    ranks_file(name, path);
+    if (ranks.comm.rank == 0) fixture_write_model(path, extra);
+    ranks_barrier();
+    CHECK(sq_checkpoint_open(path, &checkpoint) == SQ_OK);
+    snprintf(out_name, sizeof out_name, "%s_out", name);
+    const struct sq_assemble_options options = options_for(out_name, false, out_path);
+    ranks_listen();
+    CHECK(sq_assemble(&ranks.comm, checkpoint, v1_store, &options, &bytes) == SQ_ERR_INPUT);
+    EXPECT_ERROR(0, extra->name, message);
+    CHECK(!exists_with(out_path, "") && !exists_with(out_path, ".tmp"));
+    sq_checkpoint_close(checkpoint);
+}
+
+/* A part of a layer that is there already, and a kept tensor of 8 bits whose scales are missing. */
+static void test_other_tensors(void **state)
+{
+    (void)state;
+    check_model_refused("part", &(struct fixture_tensor){Q0 ".qzeros", "I32", "[1]", 4}, "already has");
+    check_model_refused("unscaled", &(struct fixture_tensor){"head.weight", "F8_E4M3", "[2,2]", 4},
+                        "neither head.weight_scale_inv nor head.weight_scale");
+    ranks_end_test();
+}
+
 /* A short last group, and 3 bits. */
 static void test_packed(void **state)
 {
@@ -237,11 +265,17 @@ static void test_foreign_tmp(void **state)
 static int run_group(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_existing_out),   cmocka_unit_test(test_asymmetric_v1),
-        cmocka_unit_test(test_packed),         cmocka_unit_test(test_incomplete_store),
-        cmocka_unit_test(test_other_model),    cmocka_unit_test(test_other_training_step),
-        cmocka_unit_test(test_file_too_large), cmocka_unit_test(test_full_disk),
-        cmocka_unit_test(test_out_of_memory),  cmocka_unit_test(test_stale_tmp),
+        cmocka_unit_test(test_existing_out),
+        cmocka_unit_test(test_asymmetric_v1),
+        cmocka_unit_test(test_packed),
+        cmocka_unit_test(test_other_tensors),
+        cmocka_unit_test(test_incomplete_store),
+        cmocka_unit_test(test_other_model),
+        cmocka_unit_test(test_other_training_step),
+        cmocka_unit_test(test_file_too_large),
+        cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_stale_tmp),
         cmocka_unit_test(test_foreign_tmp),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

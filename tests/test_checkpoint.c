@@ -153,7 +153,7 @@ static void test_require(void **state)
     assert_string_equal(tensor->name, "w");
     check_require(checkpoint, "w", 2, turned, (const char *const[4]){"tensor w", "[2, 3]", "[3, 2]", folder.path});
     check_require(checkpoint, "w", 1, shape, (const char *const[4]){"tensor w", "[2, 3]", "[2]", folder.path});
-    check_require(checkpoint, "i", 2, shape, (const char *const[4]){"tensor i", "I16", "F32, F16 or BF16"});
+    check_require(checkpoint, "i", 2, shape, (const char *const[4]){"tensor i", "I16", "F32, F16, BF16 or F8_E4M3"});
     check_require(checkpoint, "x.y", 2, shape, (const char *const[4]){"no tensor x.y", "[2, 3]", folder.path});
 
     struct capture capture;

@@ -1,4 +1,4 @@
-/* 16-bit floating point as uint16_t bit patterns; round to nearest even, NaN stays NaN.
+/* 16-bit floating point as uint16_t bit patterns, and 8-bit as uint8_t; round to nearest even, NaN stays NaN.
  * Inline and without branches, so that loops over them become vector code. */
 #ifndef SQ_BASE_HALF_H
 #define SQ_BASE_HALF_H
@@ -58,6 +58,17 @@ SQ_ANYWHERE static inline float sq_f16_to_f32(uint16_t bits)
     uint32_t tiny = sq_f32_bits((float)(int32_t)magnitude * 0x1p-24f); /* below 2^-14; exact in f32 */
     uint32_t value = sq_bits_select(magnitude < 0x400u, tiny, normal);
     return sq_f32_from_bits(sign | sq_bits_select(magnitude >= 0x7c00u, special, value));
+}
+
+/* E4M3 without infinities: 4 bits of exponent with bias 7, 3 of mantissa; all seven set is NaN. */
+SQ_ANYWHERE static inline float sq_f8_e4m3_to_f32(uint8_t bits)
+{
+    uint32_t sign = (uint32_t)(bits & 0x80u) << 24;
+    uint32_t magnitude = bits & 0x7fu;
+    uint32_t normal = (magnitude << 20) + (120u << 23);
+    uint32_t tiny = sq_f32_bits((float)(int32_t)magnitude * 0x1p-9f); /* below 2^-6; exact in f32 */
+    uint32_t value = sq_bits_select(magnitude < 0x08u, tiny, normal);
+    return sq_f32_from_bits(sign | sq_bits_select(magnitude == 0x7fu, 0x7fc00000u, value));
 }
 
 SQ_ANYWHERE static inline uint16_t sq_f32_to_f16(float value)

@@ -31,6 +31,11 @@ int sq_dtype_parse(const char *name)
     return -1;
 }
 
+bool sq_dtype_is_floating(enum sq_dtype dtype)
+{
+    return dtype == SQ_F32 || dtype == SQ_F16 || dtype == SQ_BF16 || dtype == SQ_F8_E4M3;
+}
+
 /* The source may lie at any address (data of a file with an odd header), so each element is loaded by memcpy. */
 static void f16_to_f32(const unsigned char *restrict source, int64_t count, float *restrict target)
 {
@@ -48,6 +53,12 @@ static void bf16_to_f32(const unsigned char *restrict source, int64_t count, flo
         memcpy(&bits, source + 2 * i, sizeof bits);
         target[i] = sq_bf16_to_f32(bits);
     }
+}
+
+static void f8_e4m3_to_f32(const unsigned char *restrict source, int64_t count, float *restrict target)
+{
+    for (int64_t i = 0; i < count; i++)
+        target[i] = sq_f8_e4m3_to_f32(source[i]);
 }
 
 static void f32_to_f16(const float *restrict source, int64_t count, uint16_t *restrict target)
@@ -73,6 +84,9 @@ void sq_dtype_to_f32(enum sq_dtype dtype, const void *source, int64_t count, flo
         return;
     case SQ_BF16:
         bf16_to_f32(source, count, target);
+        return;
+    case SQ_F8_E4M3:
+        f8_e4m3_to_f32(source, count, target);
         return;
     default:
         assert(!"only floating types convert");

@@ -2,6 +2,7 @@
 #ifndef SQ_TENSOR_DTYPE_H
 #define SQ_TENSOR_DTYPE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -10,6 +11,7 @@
     X(SQ_F32, "F32", 4)                                                                                                \
     X(SQ_F16, "F16", 2)                                                                                                \
     X(SQ_BF16, "BF16", 2)                                                                                              \
+    X(SQ_F8_E4M3, "F8_E4M3", 1)                                                                                        \
     X(SQ_F64, "F64", 8)                                                                                                \
     X(SQ_I64, "I64", 8)                                                                                                \
     X(SQ_I32, "I32", 4)                                                                                                \
@@ -33,8 +35,11 @@ const char *sq_dtype_name(enum sq_dtype dtype);
 /* The type of that safetensors name; -1 when unknown. */
 int sq_dtype_parse(const char *name);
 
-/* Converts count elements of F32, F16 or BF16 into float, or float into F32, F16 or BF16 (round to nearest even).
- * The arrays do not overlap; the source of to_f32 may lie at any address. */
+/* Whether sq_dtype_to_f32() takes the type. */
+bool sq_dtype_is_floating(enum sq_dtype dtype);
+
+/* Converts count elements of F32, F16, BF16 or F8_E4M3 into float, or float into F32, F16 or BF16 (round to nearest
+ * even). The arrays do not overlap; the source of to_f32 may lie at any address. */
 void sq_dtype_to_f32(enum sq_dtype dtype, const void *source, int64_t count, float *target);
 void sq_dtype_from_f32(const float *source, int64_t count, enum sq_dtype dtype, void *target);
 

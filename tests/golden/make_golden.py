@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""make_golden.py [FOLDER]: tiny seeded models of every family with the logits transformers computes from them in float32.
+"""make_golden.py [FOLDER [NAME...]]: tiny seeded models of every family with the logits transformers computes from them in float32.
 
 Writes FOLDER/NAME/ (default: beside this script) with config.json, model*.safetensors, tokenizer.json, tokens.i32
 [samples, length] and logits.f32 [samples, length, vocab] (raw, little endian), and FOLDER/manifest.txt with one line
-"name samples length vocab" per model. Needs torch, transformers and safetensors (tools/requirements-interop.txt).
+"name samples length vocab" per model; with names, only those and their lines. Needs torch, transformers and safetensors (tools/requirements-interop.txt).
 
 Weights and tokens come from numpy's PCG64, seeded by the model's name, so they are the same bytes everywhere. Logits
 are the same bytes with one instruction set; between processors their last bits differ.
@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import zlib
 
 import numpy as np
@@ -71,6 +72,15 @@ MODELS = {
                     "max_position_embeddings": 64, "activation_function": "relu", "do_layer_norm_before": True,
                     "tie_word_embeddings": False, "pad_token_id": 1, "bos_token_id": 2, "eos_token_id": 2},
                    24, "float32", 1),
+    # 8-bit weights: in blocks that neither dimension is a multiple of, and with one scale for a tensor or a row
+    "llama_fp8_block": ({**LLAMA, "quantization_config": {
+        "quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "weight_block_size": [24, 40]}},
+        24, "bfloat16", 1),
+    "llama_fp8_tensor": ({**LLAMA, "tie_word_embeddings": True, "quantization_config": {
+        "quant_method": "compressed-tensors", "format": "float-quantized", "quantization_status": "compressed",
+        "config_groups": {"group_0": {"targets": ["Linear"], "weights": {
+            "num_bits": 8, "type": "float", "symmetric": True, "strategy": "tensor", "dynamic": False}}},
+        "ignore": ["lm_head"]}}, 24, "bfloat16", 1),
 }
 
 
@@ -111,14 +121,45 @@ def parameter_shapes(folder):
     return shapes
 
 
+def spread(scales, rows, columns, shape):
+    """scales of blocks of rows x columns, one for each element of the shape"""
+    return scales.repeat_interleave(rows, 0)[:shape[0]].repeat_interleave(columns, 1)[:, :shape[1]]
+
+
+def quantize_fp8(tensors, settings):
+    """Turns the matrices of the blocks into F8_E4M3 with scales; returns what they mean, as float32 tensors."""
+    meaning = {key: value.float() for key, value in tensors.items()}
+    block = settings.get("weight_block_size")
+    for key in [key for key in tensors if ".layers." in key and tensors[key].dim() == 2]:
+        weight = tensors[key].float()
+        by_row = not block and "down_proj" in key
+        rows, columns = block or ((1, weight.shape[1]) if by_row else weight.shape)
+        parts = [[part.abs().max() for part in band.split(columns, 1)] for band in weight.split(rows, 0)]
+        scales = torch.tensor(parts) / 448
+        if not block:
+            scales = scales.bfloat16().float()
+        whole = spread(scales, rows, columns, weight.shape)
+        tensors[key] = (weight / whole).clamp(-448, 448).to(torch.float8_e4m3fn)
+        meaning[key] = tensors[key].float() * whole
+        if block:
+            tensors[key + "_scale_inv"] = scales
+        else:
+            tensors[key + "_scale"] = (scales if by_row else scales.reshape(1)).bfloat16()
+            tensors[key.replace(".weight", ".input_scale")] = torch.tensor([0.5])
+    return meaning
+
+
 def write_weights(folder, name, dtype, n_files):
+    """Returns what 8-bit weights mean; None where there are none."""
     generator = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
     shapes = parameter_shapes(folder)
     tensors = {key: torch.from_numpy(draw(key, shapes[key], generator)).to(getattr(torch, dtype))
                for key in sorted(shapes)}
+    settings = MODELS[name][0].get("quantization_config")
+    meaning = quantize_fp8(tensors, settings) if settings else None
     if n_files == 1:
         save_file(tensors, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
-        return
+        return meaning
     names = [f"model-{i + 1:05d}-of-{n_files:05d}.safetensors" for i in range(n_files)]
     where = {key: names[i % n_files] for i, key in enumerate(sorted(tensors))}
     for file in names:
@@ -127,6 +168,18 @@ def write_weights(folder, name, dtype, n_files):
     total = sum(t.numel() * t.element_size() for t in tensors.values())
     write_json(os.path.join(folder, "model.safetensors.index.json"),
                {"metadata": {"total_size": total}, "weight_map": where})
+    return meaning
+
+
+def run_plain(folder, meaning, tokens):
+    """run_model() of the same model with other weights."""
+    with tempfile.TemporaryDirectory() as plain:
+        with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
+            config = json.load(file)
+        del config["quantization_config"]
+        write_json(os.path.join(plain, "config.json"), config)
+        save_file(meaning, os.path.join(plain, "model.safetensors"), metadata={"format": "pt"})
+        return run_model(plain, tokens)
 
 
 def run_model(folder, tokens):
@@ -150,10 +203,10 @@ def make(root, name):
     write_json(os.path.join(folder, "tokenizer.json"), tokenizer())
     write_json(os.path.join(folder, "generation_config.json"),
                {"bos_token_id": config["bos_token_id"], "eos_token_id": config["eos_token_id"]})
-    write_weights(folder, name, dtype, n_files)
+    meaning = write_weights(folder, name, dtype, n_files)
     generator = np.random.Generator(np.random.PCG64(zlib.crc32(b"tokens of " + name.encode())))
     tokens = generator.integers(3, config["vocab_size"], (SAMPLES, length), dtype=np.int32)
-    logits = run_model(folder, tokens)
+    logits = run_plain(folder, meaning, tokens) if meaning else run_model(folder, tokens)
     tokens.astype("<i4").tofile(os.path.join(folder, "tokens.i32"))
     logits.astype("<f4").tofile(os.path.join(folder, "logits.f32"))
     print(f"{name}: logits in [{logits.min():.2f}, {logits.max():.2f}]", file=sys.stderr)
@@ -165,9 +218,15 @@ def main():
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    lines = [make(root, name) for name in MODELS]
-    with open(os.path.join(root, "manifest.txt"), "w", encoding="utf-8") as file:
-        file.write("\n".join(lines) + "\n")
+    manifest = os.path.join(root, "manifest.txt")
+    lines = {}
+    if sys.argv[2:] and os.path.exists(manifest):
+        with open(manifest, encoding="utf-8") as file:
+            lines = {line.split()[0]: line.strip() for line in file}
+    for name in sys.argv[2:] or MODELS:
+        lines[name] = make(root, name)
+    with open(manifest, "w", encoding="utf-8") as file:
+        file.writelines(lines[name] + "\n" for name in MODELS if name in lines)
 
 
 if __name__ == "__main__":
