@@ -8,6 +8,7 @@
 #include "io/assemble_private.h"
 #include "io/folder.h"
 #include "io/json.h"
+#include "io/side_files.h"
 
 /* What auto comes to: the older form where it holds every layer. */
 static enum sq_format choose_format(const struct sq_store *store)
@@ -124,7 +125,7 @@ static enum sq_status make_folder(const struct sq_assembly *assembly)
     SQ_TRY(sq_folder_begin(assembly->tmp));
     SQ_TRY(create_files(assembly));
     SQ_TRY(write_texts(assembly));
-    return sq_folder_copy_side_files(sq_checkpoint_folder(assembly->checkpoint), assembly->tmp);
+    return sq_side_files_copy(sq_checkpoint_folder(assembly->checkpoint), assembly->tmp);
 }
 
 static enum sq_status finish_folder(const struct sq_assembly *assembly)

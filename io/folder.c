@@ -203,106 +203,14 @@ enum sq_status sq_folder_finish(const char *tmp, const char *out)
     return status;
 }
 
-/* --- side files --------------------------------------------------------------------------------------------------- */
-
-static bool ends_in(const char *name, const char *ending)
-{
-    size_t n = strlen(name), e = strlen(ending);
-    return n >= e && !strcmp(name + n - e, ending);
-}
-
-/* Weights in any of the usual forms, and what is written anew. */
-static bool is_side_file(const char *name)
-{
-    static const char *const others[] = {
-        ".safetensors", ".index.json", ".bin",  ".pt",  ".pth",       ".ckpt",   ".h5",
-        ".msgpack",     ".gguf",       ".onnx", ".tmp", ".onnx_data", ".distcp", ".npz",
-    };
-    if (name[0] == '.' || !strcmp(name, "config.json") || !strcmp(name, "quantize_config.json")) return false;
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        if (ends_in(name, others[i])) return false;
-    return true;
-}
-
-static enum sq_status copy_bytes(int source, const char *from, int target, const char *to)
-{
-    char buffer[65536];
-    int64_t position = 0;
-    for (;;) {
-        ssize_t n = read(source, buffer, sizeof buffer);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) {
-            sq_error("cannot read %s: %s", from, strerror(errno));
-            return SQ_ERR_IO;
-        }
-        if (n == 0) return SQ_OK;
-        SQ_TRY(sq_file_write_at(target, to, position, buffer, (size_t)n));
-        position += n;
-    }
-}
-
-static enum sq_status create_file(const char *path, int *fd_p)
-{
-    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (fd < 0) {
-        sq_error("cannot create %s: %s", path, strerror(errno));
-        return SQ_ERR_IO;
-    }
-    *fd_p = fd;
-    return SQ_OK;
-}
-
-static enum sq_status copy_file(const char *from, const char *to)
-{
-    int target;
-    int source = open(from, O_RDONLY | O_CLOEXEC);
-    if (source < 0) {
-        sq_error("cannot open %s: %s", from, strerror(errno));
-        return SQ_ERR_IO;
-    }
-    enum sq_status status = create_file(to, &target);
-    if (status != SQ_OK) goto out_close_source;
-    status = copy_bytes(source, from, target, to);
-    enum sq_status closed = sq_file_close_synced(target, to);
-    if (status == SQ_OK) status = closed;
-out_close_source:
-    close(source);
-    return status;
-}
-
-/* Links count as what they point to: a download cache keeps its files so. */
-static enum sq_status copy_side_file(const char *from_folder, const char *to_folder, const char *name)
-{
-    char *from = NULL, *to = NULL;
-    struct stat info;
-    enum sq_status status = sq_path_join(from_folder, name, &from);
-    if (status == SQ_OK) status = sq_path_join(to_folder, name, &to);
-    if (status == SQ_OK && stat(from, &info) == 0 && S_ISREG(info.st_mode)) status = copy_file(from, to);
-    sq_free(from);
-    sq_free(to);
-    return status;
-}
-
-enum sq_status sq_folder_copy_side_files(const char *from, const char *to)
-{
-    DIR *folder = opendir(from);
-    if (!folder) {
-        sq_error("cannot list %s: %s", from, strerror(errno));
-        return SQ_ERR_IO;
-    }
-    enum sq_status status = SQ_OK;
-    for (struct dirent *entry = readdir(folder); entry && status == SQ_OK; entry = readdir(folder))
-        if (is_side_file(entry->d_name)) status = copy_side_file(from, to, entry->d_name);
-    closedir(folder);
-    return status;
-}
+/* --- files in it -------------------------------------------------------------------------------------------------- */
 
 enum sq_status sq_folder_write_text(const char *folder, const char *name, const char *text)
 {
     char *path;
     int fd;
     SQ_TRY(sq_path_join(folder, name, &path));
-    enum sq_status status = create_file(path, &fd);
+    enum sq_status status = sq_file_create(path, &fd);
     if (status != SQ_OK) goto out_free_path;
     status = sq_file_write_at(fd, path, 0, text, strlen(text));
     enum sq_status closed = sq_file_close_synced(fd, path);

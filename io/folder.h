@@ -34,10 +34,6 @@ enum sq_status sq_folder_finish(const char *tmp, const char *out) SQ_MUST_CHECK;
 /* Removes the folder and all that is in it; links are not followed. Says so when something cannot be removed. */
 void sq_folder_remove(const char *path);
 
-/* Copies the regular files of folder `from` that are not weights, config.json, quantize_config.json or hidden:
- * tokenizer, generation config, chat template, licence and so on. */
-enum sq_status sq_folder_copy_side_files(const char *from, const char *to) SQ_MUST_CHECK;
-
 /* Writes a text file of the folder and brings it to the disk. */
 enum sq_status sq_folder_write_text(const char *folder, const char *name, const char *text) SQ_MUST_CHECK;
 

@@ -102,15 +102,23 @@ static enum sq_status reserve(int fd, const char *path, int64_t bytes)
 
 enum sq_status sq_safetensors_create(const char *path, const struct sq_safetensors_header *header)
 {
+    int fd;
+    SQ_TRY(sq_file_create(path, &fd));
+    enum sq_status status = reserve(fd, path, header->file_bytes);
+    if (status == SQ_OK) status = sq_file_write_at(fd, path, 0, header->bytes, header->n_bytes);
+    enum sq_status closed = sq_file_close_synced(fd, path);
+    return status == SQ_OK ? closed : status;
+}
+
+enum sq_status sq_file_create(const char *path, int *fd_p)
+{
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (fd < 0) {
         sq_error("cannot create %s: %s", path, strerror(errno));
         return SQ_ERR_IO;
     }
-    enum sq_status status = reserve(fd, path, header->file_bytes);
-    if (status == SQ_OK) status = sq_file_write_at(fd, path, 0, header->bytes, header->n_bytes);
-    enum sq_status closed = sq_file_close_synced(fd, path);
-    return status == SQ_OK ? closed : status;
+    *fd_p = fd;
+    return SQ_OK;
 }
 
 enum sq_status sq_file_open_write(const char *path, int *fd_p)

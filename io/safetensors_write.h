@@ -47,6 +47,9 @@ void sq_safetensors_header_release(struct sq_safetensors_header *header);
  * its header written. Local, by one process. */
 enum sq_status sq_safetensors_create(const char *path, const struct sq_safetensors_header *header) SQ_MUST_CHECK;
 
+/* Makes an empty file, which must not exist, for sq_file_write_at(). Local. */
+enum sq_status sq_file_create(const char *path, int *fd_p) SQ_MUST_CHECK;
+
 /* Opens a file made by sq_safetensors_create() for sq_file_write_at(). Local. */
 enum sq_status sq_file_open_write(const char *path, int *fd_p) SQ_MUST_CHECK;
 
