@@ -149,17 +149,22 @@ void oracle_obq(const struct oracle_grid *grid, int64_t n, const double *h_dampe
         remaining[i] = i;
     for (int64_t count = n; count > 0; count--) {
         invert_block(n, h_damped, count, remaining, inverse);
-        int64_t best = -1;
-        double lowest = INFINITY;
+        int64_t cheapest = -1, outlier = -1;
+        double lowest = INFINITY, largest = 0;
         for (int64_t i = 0; i < count; i++) {
             int64_t p = remaining[i], g = p / grid->group_size;
             double q = scales[g] * (oracle_code(grid, x[p], scales[g], zeros[g]) - zeros[g]);
             double cost = (x[p] - q) * (x[p] - q) / inverse[i * count + i];
             if (cost < lowest) {
                 lowest = cost;
-                best = i;
+                cheapest = i;
+            }
+            if (fabs(x[p] - q) > scales[g] / 2 && fabs(x[p] - q) > largest) {
+                largest = fabs(x[p] - q);
+                outlier = i;
             }
         }
+        int64_t best = outlier >= 0 ? outlier : cheapest;
         int64_t p = remaining[best], g = p / grid->group_size;
         codes[p] = oracle_code(grid, x[p], scales[g], zeros[g]);
         double error = (x[p] - scales[g] * (codes[p] - zeros[g])) / inverse[best * count + best];

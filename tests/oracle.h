@@ -42,7 +42,7 @@ void oracle_gptq(const struct oracle_grid *grid, int64_t n, const double *upper,
 
 /* OBQ on one row by its definition: at each step every remaining weight is tried; rounding weight p and letting the
  * other remaining ones adjust optimally costs (q - w_p)^2 / inv(H_F)_pp, the inverse of the remaining block made
- * afresh. */
+ * afresh. Weights further than half a step from their grid go first, the farthest before the others. */
 void oracle_obq(const struct oracle_grid *grid, int64_t n, const double *h_damped, const double *w,
                 const double *scales, const double *zeros, double *codes);
 

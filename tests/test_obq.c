@@ -11,7 +11,7 @@ static void damp(const struct solved *solved, int64_t n, double *h)
 /* f64 on both sides: greedy choices and codes agree exactly, unless two costs are equal to 12 digits. */
 static void check_layer(const struct layer *layer, const struct sq_grid *grid)
 {
-    enum { MOST = 48 };
+    enum { MOST = 96 };
     struct sq_solve_options options = {.solver = SQ_SOLVER_OBQ, .grid_kind = SQ_GRID_REFERENCE, .grid = *grid};
     const struct oracle_grid oracle = {grid->bits, grid->symmetric, grid->group_size};
     struct solved solved;
@@ -51,6 +51,22 @@ static void test_definition(void **state)
         }
         layer_free(&layer);
     }
+}
+
+/* A channel whose inputs are 30 times those of the others, as the attention layers of language models have them: its
+ * weights are rounded last, from an inverse that 95 columns have been removed from. */
+static void test_massive_channel(void **state)
+{
+    (void)state;
+    enum { N = 96, MASSIVE = 41 };
+    struct layer layer = fixture_layer(3, N, 200, -1, 54);
+    for (int64_t i = 0; i < N; i++) {
+        layer.hessian[i * N + MASSIVE] *= 30;
+        layer.hessian[MASSIVE * N + i] *= 30;
+    }
+    struct sq_grid grid = {4, true, 32, SQ_F16};
+    check_layer(&layer, &grid);
+    layer_free(&layer);
 }
 
 static double total_error(const struct layer *layer, struct sq_solve_options options)
@@ -128,10 +144,8 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_definition),
-        cmocka_unit_test(test_ranking),
-        cmocka_unit_test(test_diagonal_only),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_definition),    cmocka_unit_test(test_massive_channel), cmocka_unit_test(test_ranking),
+        cmocka_unit_test(test_diagonal_only), cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

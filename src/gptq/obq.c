@@ -1,6 +1,9 @@
 /* OBQ, the greedy method that GPTQ approximates: in each row, again and again, the weight whose rounding costs least is
- * rounded and the others make up for it (Frantar & Alistarh 2022, eq. 2-4). d^3 operations a row, in f64 on the host.
- */
+ * rounded and the others make up for it, outliers first (Frantar & Alistarh 2022). d^3 operations a row, in f64 on the
+ * host.
+ *
+ * Greedy is not always good: an input channel far larger than the others makes its weight the dearest one at every
+ * step, so it is rounded last, when nothing is left to make up for it. Activation order rounds it first. */
 #include <math.h>
 #include <string.h>
 
@@ -93,33 +96,44 @@ static void make_inverse(const struct sq_factor *factor, struct obq *o)
     invert(n, o->inverse);
 }
 
+static double scale_at(const struct obq *o, const struct sq_grid *grid, int64_t r, int64_t j)
+{
+    return (double)o->scales[j / grid->group_size * o->lanes + r];
+}
+
 /* code - zero of the weight at column j of row r. */
 static double round_weight(const struct obq *o, const struct sq_grid *grid, int64_t r, int64_t j)
 {
-    int64_t group = j / grid->group_size * o->lanes + r;
-    double zero = (double)o->zeros[group], centred = nearbyint(o->row[j] / (double)o->scales[group]);
+    double zero = (double)o->zeros[j / grid->group_size * o->lanes + r];
+    double centred = nearbyint(o->row[j] / scale_at(o, grid, r, j));
     return fmin(fmax(centred, -zero), sq_grid_max_code(grid) - zero);
 }
 
 static double rounding_error(const struct obq *o, const struct sq_grid *grid, int64_t r, int64_t j)
 {
-    double scale = (double)o->scales[j / grid->group_size * o->lanes + r];
-    return o->row[j] - scale * round_weight(o, grid, r, j);
+    return o->row[j] - scale_at(o, grid, r, j) * round_weight(o, grid, r, j);
 }
 
-/* The column whose rounding costs least: argmin (w_j - q_j)^2 / inv(H)_jj, the first one among equals. */
-static int64_t cheapest(const struct obq *o, const struct sq_grid *grid, int64_t r)
+/* The column to round next, the first one among equals. An outlier, a weight beyond its grid by more than half a step,
+ * goes as soon as there is one, the worst first: it would cost most and so come last, when few others are left to make
+ * up for it. Without outliers the one whose rounding costs least: argmin (w_j - q_j)^2 / inv(H)_jj. */
+static int64_t next_column(const struct obq *o, const struct sq_grid *grid, int64_t r)
 {
-    int64_t best = -1;
-    double lowest = 0;
+    int64_t cheapest = -1, outlier = -1;
+    double lowest = 0, largest = 0;
     for (int64_t j = 0; j < o->n; j++) {
         if (o->done[j]) continue;
-        double error = rounding_error(o, grid, r, j), cost = error * error / o->remaining[j * o->n + j];
-        if (best >= 0 && !(cost < lowest)) continue;
-        best = j;
-        lowest = cost;
+        double error = fabs(rounding_error(o, grid, r, j)), cost = error * error / o->remaining[j * o->n + j];
+        if (cheapest < 0 || cost < lowest) {
+            cheapest = j;
+            lowest = cost;
+        }
+        if (error > largest && error > scale_at(o, grid, r, j) / 2) {
+            outlier = j;
+            largest = error;
+        }
     }
-    return best;
+    return outlier >= 0 ? outlier : cheapest;
 }
 
 /* Rounds column j of the row: the others move by -error inv(H)_j / inv(H)_jj, and inv(H) loses column j. */
@@ -147,7 +161,7 @@ static void quantize_row(struct obq *o, const struct sq_grid *grid, int64_t r)
     for (int64_t j = 0; j < o->n; j++)
         o->row[j] = (double)o->weights[j * o->lanes + r];
     for (int64_t i = 0; i < o->n; i++)
-        eliminate(o, grid, r, cheapest(o, grid, r));
+        eliminate(o, grid, r, next_column(o, grid, r));
 }
 
 enum sq_status sq_tile_obq(struct sq_tile *tile)
