@@ -1,7 +1,9 @@
 /* Refinement of codes and scales after the solve, in the same file format: block coordinate descent on e H e', group by
  * group. A round takes each group in turn: e H for its columns, afresh from all errors as they are; the best scale for
- * the codes; a pass over the codes; both once more. A round costs 2 n^2 operations a row, all in large products, and
- * its two halves (columns before and after the group) give e H e' before and after the round as a by-product. */
+ * the codes; a pass over the codes; both once more. Groups too wide for that get their scales before the round instead
+ * (refit.c), at the price of another 2 n^2 operations a row. A round costs 2 n^2 operations a row, all in large
+ * products, and its two halves (columns before and after the group) give e H e' before and after the round as a
+ * by-product. */
 #include "gptq/solve_tile.h"
 
 /* A round that gains less than this share of the tile's error is the last one. */
@@ -42,7 +44,7 @@ static enum sq_status descend_span(struct sq_tile *tile, int64_t j, int64_t colu
     return solve->descend(tile->backend, &descent);
 }
 
-/* Columns [first, end): a group. One that is too wide to be taken at once keeps its scale. */
+/* Columns [first, end): a group. One that is too wide to be taken at once has had its scale refitted. */
 static enum sq_status descend_group(struct sq_tile *tile, int64_t first, int64_t end)
 {
     if (end - first <= SQ_SOLVE_COLUMNS) return descend_span(tile, first, end - first, true);
@@ -51,29 +53,11 @@ static enum sq_status descend_group(struct sq_tile *tile, int64_t first, int64_t
     return SQ_OK;
 }
 
-/* One round over all groups; rows that it made no better are put back. */
-static enum sq_status refine_round(struct sq_tile *tile)
-{
-    const struct sq_solve_ops *solve = tile->backend->ops->solve;
-    int64_t group_size = tile->options->grid.group_size;
-    size_t code_bytes = (size_t)(tile->n * tile->lanes);
-    size_t scale_bytes = (size_t)(tile->groups * tile->lanes) * sizeof(float);
-    SQ_TRY(tile->backend->ops->copy(tile->backend, tile->codes, code_bytes, tile->old_codes));
-    SQ_TRY(tile->backend->ops->copy(tile->backend, tile->scales.scale, scale_bytes, tile->old_scale));
-    SQ_TRY(tile->backend->ops->clear(tile->backend, tile->before, (size_t)tile->lanes * sizeof(double)));
-    SQ_TRY(tile->backend->ops->clear(tile->backend, tile->error, (size_t)tile->lanes * sizeof(double)));
-    for (int64_t j = 0; j < tile->n; j += group_size)
-        SQ_TRY(descend_group(tile, j, j + group_size < tile->n ? j + group_size : tile->n));
-    SQ_TRY(solve->keep_better(tile->backend, tile->n, tile->groups, tile->before, tile->old_codes, tile->old_scale,
-                              tile->error, tile->codes, tile->scales));
-    return sq_tile_residual(tile);
-}
-
-/* The share of the tile's error that the last round took away. */
-static enum sq_status round_gain(const struct sq_tile *tile, double *gain_p)
+/* The share of the tile's error that a round took away: `gained` by wide groups' scales, the rest after them. */
+static enum sq_status round_gain(const struct sq_tile *tile, double gained, double *gain_p)
 {
     const struct sq_backend_ops *ops = tile->backend->ops;
-    double before[SQ_SOLVE_ROWS_MAX], after[SQ_SOLVE_ROWS_MAX], sum_before = 0, sum_after = 0;
+    double before[SQ_SOLVE_ROWS_MAX], after[SQ_SOLVE_ROWS_MAX], sum_before = gained, sum_after = 0;
     size_t bytes = (size_t)tile->lanes * sizeof *before;
     SQ_TRY(ops->download(tile->backend, tile->before, bytes, before));
     SQ_TRY(ops->download(tile->backend, tile->error, bytes, after));
@@ -85,12 +69,31 @@ static enum sq_status round_gain(const struct sq_tile *tile, double *gain_p)
     return SQ_OK;
 }
 
+/* One round over all groups; rows whose codes it made no better are put back. */
+static enum sq_status refine_round(struct sq_tile *tile, double *gain_p)
+{
+    const struct sq_solve_ops *solve = tile->backend->ops->solve;
+    int64_t group_size = tile->options->grid.group_size;
+    size_t code_bytes = (size_t)(tile->n * tile->lanes);
+    size_t scale_bytes = (size_t)(tile->groups * tile->lanes) * sizeof(float);
+    double gained = 0;
+    SQ_TRY(sq_tile_refit_wide(tile, &gained));
+    SQ_TRY(tile->backend->ops->copy(tile->backend, tile->codes, code_bytes, tile->old_codes));
+    SQ_TRY(tile->backend->ops->copy(tile->backend, tile->scales.scale, scale_bytes, tile->old_scale));
+    SQ_TRY(tile->backend->ops->clear(tile->backend, tile->before, (size_t)tile->lanes * sizeof(double)));
+    SQ_TRY(tile->backend->ops->clear(tile->backend, tile->error, (size_t)tile->lanes * sizeof(double)));
+    for (int64_t j = 0; j < tile->n; j += group_size)
+        SQ_TRY(descend_group(tile, j, j + group_size < tile->n ? j + group_size : tile->n));
+    SQ_TRY(solve->keep_better(tile->backend, tile->n, tile->groups, tile->before, tile->old_codes, tile->old_scale,
+                              tile->error, tile->codes, tile->scales));
+    SQ_TRY(sq_tile_residual(tile));
+    return round_gain(tile, gained, gain_p);
+}
+
 enum sq_status sq_tile_refine(struct sq_tile *tile)
 {
     double gain = 1;
-    for (int round = 0; round < tile->options->refine && gain >= WORTH_ANOTHER; round++) {
-        SQ_TRY(refine_round(tile));
-        SQ_TRY(round_gain(tile, &gain));
-    }
+    for (int round = 0; round < tile->options->refine && gain >= WORTH_ANOTHER; round++)
+        SQ_TRY(refine_round(tile, &gain));
     return SQ_OK;
 }

@@ -61,6 +61,10 @@ enum sq_status sq_tile_rtn(struct sq_tile *tile) SQ_MUST_CHECK;
 enum sq_status sq_tile_gptq(struct sq_tile *tile) SQ_MUST_CHECK;
 enum sq_status sq_tile_obq(struct sq_tile *tile) SQ_MUST_CHECK;
 
+/* The best scales, as stored, for the codes as they are, of groups wider than SQ_SOLVE_COLUMNS in turn; errors hold w -
+ * q before and after. Overwrites parts, before and error. *gained_p: what it took off the sum of e H e' over rows. */
+enum sq_status sq_tile_refit_wide(struct sq_tile *tile, double *gained_p) SQ_MUST_CHECK;
+
 /* Refines codes and scales in up to options->refine rounds; errors hold w - q before and after. Fills error. */
 enum sq_status sq_tile_refine(struct sq_tile *tile) SQ_MUST_CHECK;
 
