@@ -99,7 +99,7 @@ static enum sq_status fill_quantized(const struct sq_modules *modules, json_t *s
 {
     for (int64_t i = 0; i < modules->n_items; i++) {
         const char *ending = ending_of(&modules->items[i]);
-        if (modules->items[i].set == SQ_MODULE_KEPT || json_object_get(seen, ending)) continue;
+        if (modules->items[i].set < 0 || json_object_get(seen, ending)) continue;
         const char *name = is_kept_ending(modules, ending) ? modules->items[i].name : ending;
         SQ_TRY(sq_describe_set(seen, name, json_true()));
     }
@@ -125,11 +125,8 @@ static json_t *list_keys(json_t *object)
 
 static bool has_kept(const struct sq_modules *modules)
 {
-    for (int64_t i = 0; i < modules->n_items; i++) {
-        const char *rest;
-        const struct sq_module *module = &modules->items[i];
-        if (module->set == SQ_MODULE_KEPT && sq_module_is_in_block(module->name, &rest)) return true;
-    }
+    for (int64_t i = 0; i < modules->n_items; i++)
+        if (modules->items[i].set == SQ_MODULE_KEPT) return true;
     return false;
 }
 
@@ -146,24 +143,17 @@ static enum sq_status add_quantized(const struct sq_modules *modules, json_t *ob
 
 /* --- the whole ---------------------------------------------------------------------------------------------------- */
 
-static bool has_lm_head(const struct sq_modules *modules)
-{
-    for (int64_t i = 0; i < modules->n_items; i++)
-        if (modules->items[i].set != SQ_MODULE_KEPT && sq_module_is_lm_head(modules->items[i].name)) return true;
-    return false;
-}
-
 static enum sq_status describe(const struct sq_description *description, const struct sq_modules *modules,
                                json_t *config)
 {
     json_t *dynamic;
     const struct sq_setting *common = &modules->settings[0];
     SQ_TRY(make_dynamic(modules, &dynamic));
-    json_t *object = json_pack("{s:i, s:I, s:b, s:b, s:b, s:s, s:s, s:s, s:o, s:o}", "bits", common->bits, "group_size",
-                               (json_int_t)common->group_size, "desc_act", 0, "sym",
-                               (int)sq_describe_is_symmetric(description->store), "lm_head", (int)has_lm_head(modules),
-                               "quant_method", "gptq", description->format->mark, description->format->name,
-                               "pack_dtype", "int32", "dynamic", dynamic, "meta", sq_describe_origin(description));
+    json_t *object = json_pack(
+        "{s:i, s:I, s:b, s:b, s:b, s:s, s:s, s:s, s:o, s:o}", "bits", common->bits, "group_size",
+        (json_int_t)common->group_size, "desc_act", 0, "sym", (int)sq_describe_is_symmetric(description->store),
+        "lm_head", sq_modules_find_head(modules) != NULL, "quant_method", "gptq", description->format->mark,
+        description->format->name, "pack_dtype", "int32", "dynamic", dynamic, "meta", sq_describe_origin(description));
     SQ_TRY(sq_describe_set(config, "quantization_config", object));
     return add_quantized(modules, object);
 }

@@ -33,18 +33,12 @@ static bool has_name(const json_t *names, const char *wanted)
     return false;
 }
 
-static bool has_quantized_lm_head(const struct sq_modules *modules)
-{
-    for (int64_t i = 0; i < modules->n_items; i++)
-        if (modules->items[i].set != SQ_MODULE_KEPT && sq_module_is_lm_head(modules->items[i].name)) return true;
-    return false;
-}
-
 /* An lm_head that shares the embedding's tensor is in no file, but is a module of the model. */
 static enum sq_status fill_ignore(const struct sq_modules *modules, json_t *ignore)
 {
     SQ_TRY(sq_modules_each(modules, SQ_MODULE_KEPT, append_name, ignore));
-    if (has_quantized_lm_head(modules) || has_name(ignore, "lm_head")) return SQ_OK;
+    SQ_TRY(sq_modules_each(modules, SQ_MODULE_OUTSIDE, append_name, ignore));
+    if (sq_modules_find_head(modules) || has_name(ignore, "lm_head")) return SQ_OK;
     return append_name(ignore, "lm_head", false);
 }
 
@@ -52,8 +46,9 @@ static enum sq_status fill_ignore(const struct sq_modules *modules, json_t *igno
 static enum sq_status fill_targets(const struct sq_modules *modules, int set, json_t *targets)
 {
     if (modules->n_settings > 1) return sq_modules_each(modules, set, append_name, targets);
+    const char *head = sq_modules_find_head(modules);
     SQ_TRY(append_name(targets, "Linear", false));
-    return has_quantized_lm_head(modules) ? append_name(targets, "lm_head", false) : SQ_OK;
+    return head ? append_name(targets, head, false) : SQ_OK;
 }
 
 /* --- groups of settings ------------------------------------------------------------------------------------------- */

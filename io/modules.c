@@ -10,12 +10,6 @@
 
 /* --- names -------------------------------------------------------------------------------------------------------- */
 
-bool sq_module_is_lm_head(const char *name)
-{
-    const char *dot = strrchr(name, '.');
-    return !strcmp(dot ? dot + 1 : name, "lm_head");
-}
-
 /* Digits of the component that begins at text; 0 when it is no number. */
 static size_t number_length(const char *text)
 {
@@ -54,6 +48,13 @@ enum sq_status sq_module_pattern(const char *name, bool numbers, char **pattern_
     return SQ_OK;
 }
 
+/* An output layer, whatever its name, is in no block. */
+static bool is_head(const char *name)
+{
+    const char *rest;
+    return !sq_module_is_in_block(name, &rest);
+}
+
 /* A kept matrix that stands in for an nn.Linear: readers would take it for a quantized layer. */
 static bool is_kept_linear(const struct sq_output *output)
 {
@@ -86,7 +87,7 @@ static int count_fits(const struct sq_store_layer *layers, int n_layers, struct 
 {
     int count = 0;
     for (int l = 0; l < n_layers; l++)
-        count += !sq_module_is_lm_head(layers[l].name) && fits(&layers[l], setting);
+        count += !is_head(layers[l].name) && fits(&layers[l], setting);
     return count;
 }
 
@@ -96,21 +97,21 @@ static bool is_repeated(const struct sq_store_layer *layers, int l)
 {
     bool one_group = layers[l].grid.group_size >= layers[l].in_features;
     for (int e = 0; e < l; e++)
-        if (!sq_module_is_lm_head(layers[e].name) && layers[e].grid.bits == layers[l].grid.bits &&
+        if (!is_head(layers[e].name) && layers[e].grid.bits == layers[l].grid.bits &&
             layers[e].grid.group_size == layers[l].grid.group_size &&
             (layers[e].grid.group_size >= layers[e].in_features) == one_group)
             return true;
     return false;
 }
 
-/* The setting that most layers have, the first such; lm_head counts only where it is alone. A layer with one group may
- * count as group_size = in_features or as -1, so that layers of different widths can agree on -1. */
+/* The setting that most layers have, the first such; an output layer counts only where it is alone. A layer with one
+ * group may count as group_size = in_features or as -1, so that layers of different widths can agree on -1. */
 static struct sq_setting find_common(const struct sq_store_layer *layers, int n_layers)
 {
     struct sq_setting best = {layers[0].grid.bits, layers[0].grid.group_size};
     int best_count = 0;
     for (int l = 0; l < n_layers; l++) {
-        if (sq_module_is_lm_head(layers[l].name) || is_repeated(layers, l)) continue;
+        if (is_head(layers[l].name) || is_repeated(layers, l)) continue;
         const struct sq_setting candidates[] = {{layers[l].grid.bits, layers[l].grid.group_size},
                                                 {layers[l].grid.bits, PER_CHANNEL}};
         for (int c = 0; c < 2; c++) {
@@ -164,8 +165,9 @@ static enum sq_status fill(const struct sq_store_layer *layers, int n_layers, co
         SQ_TRY(add_module(modules, layers[l].name, strlen(layers[l].name), find_setting(modules, &layers[l])));
     for (int64_t i = 0; i < plan->n_outputs; i++) {
         const struct sq_output *output = &plan->outputs[i];
+        int set = is_head(output->name) ? SQ_MODULE_OUTSIDE : SQ_MODULE_KEPT;
         if (is_kept_linear(output))
-            SQ_TRY(add_module(modules, output->name, strlen(output->name) - strlen(".weight"), SQ_MODULE_KEPT));
+            SQ_TRY(add_module(modules, output->name, strlen(output->name) - strlen(".weight"), set));
     }
     qsort(modules->items, (size_t)modules->n_items, sizeof *modules->items, compare_modules);
     return SQ_OK;
@@ -193,6 +195,13 @@ void sq_modules_release(struct sq_modules *modules)
     sq_free(modules->items);
     sq_free(modules->settings);
     *modules = (struct sq_modules){0};
+}
+
+const char *sq_modules_find_head(const struct sq_modules *modules)
+{
+    for (int64_t i = 0; i < modules->n_items; i++)
+        if (modules->items[i].set >= 0 && is_head(modules->items[i].name)) return modules->items[i].name;
+    return NULL;
 }
 
 /* --- sets --------------------------------------------------------------------------------------------------------- */

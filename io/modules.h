@@ -10,7 +10,8 @@
 #include "io/assemble_plan.h"
 #include "io/store.h"
 
-#define SQ_MODULE_KEPT -1 /* the set of the layers left as they are */
+#define SQ_MODULE_KEPT -1    /* the set of the layers left as they are */
+#define SQ_MODULE_OUTSIDE -2 /* those of them that are in no numbered part of the model, such as lm_head */
 
 /* What readers need to know of a layer besides its tensors. */
 struct sq_setting {
@@ -21,7 +22,7 @@ struct sq_setting {
 struct sq_module {
     char *name; /* owned */
     char *kind; /* the name as a regular expression in which every number is \d+; owned */
-    int set;    /* index of a setting, or SQ_MODULE_KEPT */
+    int set;    /* index of a setting, SQ_MODULE_KEPT or SQ_MODULE_OUTSIDE */
 };
 
 struct sq_modules {
@@ -55,6 +56,7 @@ bool sq_module_is_in_block(const char *name, const char **rest_p);
 /* name as a regular expression; numbers: each number becomes \d+. Released with sq_free(). */
 enum sq_status sq_module_pattern(const char *name, bool numbers, char **pattern_p) SQ_MUST_CHECK;
 
-bool sq_module_is_lm_head(const char *name);
+/* The first quantized layer outside the blocks: the output layer, whatever its name. NULL where there is none. */
+const char *sq_modules_find_head(const struct sq_modules *modules);
 
 #endif

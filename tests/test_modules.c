@@ -1,4 +1,5 @@
 /* Sets of layers as patterns and names, as three readers want them. */
+#define _XOPEN_SOURCE 700
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -74,7 +75,8 @@ static void test_kinds(void **state)
               "~model\\.layers\\.\\d+\\.self_attn\\.q_proj ");
     check_set(&modules, 0, "~model\\.layers\\.\\d+\\.mlp\\.gate_proj ~model\\.layers\\.\\d+\\.mlp\\.up_proj ");
     check_set(&modules, 2, B1 "self_attn.k_proj ");
-    check_set(&modules, SQ_MODULE_KEPT, "embed_out ~model\\.layers\\.\\d+\\.mlp\\.down_proj " B1 "router ");
+    check_set(&modules, SQ_MODULE_OUTSIDE, "embed_out ");
+    check_set(&modules, SQ_MODULE_KEPT, "~model\\.layers\\.\\d+\\.mlp\\.down_proj " B1 "router ");
 
     struct capture capture;
     capture_start(&capture);
@@ -85,6 +87,7 @@ static void test_kinds(void **state)
     check_set(&joined, 0, "~model\\.layers\\.\\d+\\.mlp\\.gate_up_proj ");
     check_set(&joined, 2, "");
     sq_modules_release(&joined);
+    assert_string_equal(sq_modules_find_head(&modules), "lm_head");
     sq_modules_release(&modules);
 }
 
@@ -102,6 +105,7 @@ static void test_experts(void **state)
     assert_int_equal(sq_modules_join(&modules, &joined), SQ_OK);
     check_set(&joined, 0, "h.3.mlp.experts ");
     check_set(&joined, 1, "h.4.mlp.experts ");
+    assert_null(sq_modules_find_head(&modules));
     sq_modules_release(&joined);
     sq_modules_release(&modules);
 }

@@ -87,6 +87,7 @@ llama=(--model "$GOLDEN/llama" --tokens "$work/calibration")
 forget
 must 2 quantize "${llama[@]}" --out "$work/made" --threads 1 --shard-size 20K
 [ -e "$work/made/model.safetensors.index.json" ] || fail "one file in spite of --shard-size"
+grep -q '"dynamic": null' "$work/made/config.json" || fail "exceptions where every layer of the blocks has one setting"
 cmp "$GOLDEN/llama/tokenizer.json" "$work/made/tokenizer.json" || fail "the tokenizer was not copied"
 for ranks in 1 2 3; do
   must "$ranks" assemble --store "$work/made.store.h5" --out "$work/again$ranks" --shard-size 20K
