@@ -82,6 +82,8 @@ static enum sq_status measure_layer(struct verification *v, double *error_p)
     v->tiles = sq_split(n_tiles, v->world->rank, size);
     enum sq_status status =
         sq_comm_agree(v->world, v->backend->ops->parallel(v->backend, v->tiles.count, measure_tile, v));
+    if (status == SQ_ERR_NUMERIC && v->world->rank == 0 && !sq_checkpoint_report_linear(v->original, v->linear->name))
+        (void)sq_checkpoint_report_linear(v->quantized, v->linear->name);
     if (status == SQ_OK) status = sq_comm_all_gather(v->world, v->figures, offsets, bytes);
     sq_free(memory);
     double error = 0, norm = 0;
