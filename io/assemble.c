@@ -150,6 +150,7 @@ static enum sq_status build(const struct sq_assembly *assembly)
     const struct sq_comm *comm = assembly->comm;
     enum sq_status status = sq_comm_agree(comm, make_folder(assembly));
     if (status == SQ_OK) status = sq_comm_agree(comm, sq_assembly_write(assembly));
+    if (status == SQ_ERR_NUMERIC && comm->rank == 0) sq_assembly_report_not_finite(assembly);
     if (status == SQ_OK) status = sq_comm_agree(comm, sq_assembly_check(assembly));
     if (status == SQ_OK) status = sq_comm_agree(comm, finish_folder(assembly));
     if (status == SQ_OK) return SQ_OK;

@@ -36,8 +36,12 @@ static inline int64_t sq_assemble_n_tiles(const struct sq_store_layer *layer)
     return (layer->out_features + SQ_STORE_TILE_ROWS - 1) / SQ_STORE_TILE_ROWS;
 }
 
-/* Writes this rank's jobs into the files, which rank 0 has made, and brings them to the disk. Local. */
+/* Writes this rank's jobs into the files, which rank 0 has made, and brings them to the disk. A copied value that is
+ * NaN or infinite is SQ_ERR_NUMERIC without a message: one rank gives it for all. Local. */
 enum sq_status sq_assembly_write(const struct sq_assembly *assembly) SQ_MUST_CHECK;
+
+/* Prints the first of the copied tensors' values that is not finite. Local. */
+void sq_assembly_report_not_finite(const struct sq_assembly *assembly);
 
 /* Opens the written folder as any reader would and compares the jobs of this rank's neighbour with store and source,
  * bit by bit. SQ_ERR_IO names the first difference. Local. */

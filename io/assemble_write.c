@@ -4,6 +4,8 @@
 #include "io/assemble_private.h"
 #include "io/pack.h"
 
+#define CHECKED_BYTES ((int64_t)1 << 18) /* copied at a time: still in cache when it is written */
+
 /* The output files of this rank; each is opened when it is first needed. */
 struct writer {
     const struct sq_assembly *assembly;
@@ -184,7 +186,12 @@ static enum sq_status write_dequantized(struct writer *writer, int l)
 static enum sq_status write_copy(struct writer *writer, const struct sq_output_job *job)
 {
     const struct sq_tensor *source = writer->assembly->plan.outputs[job->output].source;
-    SQ_TRY(write_part(writer, job->output, job->offset, (const char *)source->data + job->offset, job->bytes));
+    int64_t size = (int64_t)sq_dtype_size(source->dtype), end = job->offset + job->bytes;
+    for (int64_t offset = job->offset; offset < end; offset += CHECKED_BYTES) {
+        int64_t bytes = end - offset < CHECKED_BYTES ? end - offset : CHECKED_BYTES;
+        if (!sq_tensor_is_finite(source, offset / size, bytes / size)) return SQ_ERR_NUMERIC;
+        SQ_TRY(write_part(writer, job->output, offset, (const char *)source->data + offset, bytes));
+    }
     sq_tensor_give_back(source);
     return SQ_OK;
 }
@@ -207,4 +214,12 @@ enum sq_status sq_assembly_write(const struct sq_assembly *assembly)
         status = write_job(&writer, &plan->jobs[j]);
     }
     return close_writer(&writer, status);
+}
+
+void sq_assembly_report_not_finite(const struct sq_assembly *assembly)
+{
+    for (int64_t i = 0; i < assembly->plan.n_outputs; i++) {
+        const struct sq_tensor *source = assembly->plan.outputs[i].source;
+        if (source && sq_tensor_report_not_finite(source)) return;
+    }
 }

@@ -78,6 +78,8 @@ quantize 1 "up_proj.weight: value nan in row 0, column 0" "$work/nans" "$work/go
 quantize 1 "up_proj.weight: value nan in row 0, column 0" "$work/nans" "$work/good" --threads 2 --skip 'layers\.0'
 poked inf model.layers.0.input_layernorm.weight "$inf"
 quantize 1 "tensor model.layers.0.input_layernorm.weight: value -inf" "$work/inf" "$work/good"
+poked norm model.norm.weight "$nan" # which only the checkpoint needs: the store is complete
+quantize 1 "tensor model.norm.weight: value nan in row 0, column 0" "$work/norm" "$work/good" --store "$work/norm.h5" --resume
 # one sample, so that one rank alone meets it; several, so that every rank does
 poked huge model.layers.0.input_layernorm.weight "$huge"
 for samples in single good; do
