@@ -55,7 +55,7 @@ struct sq_store;
 
 /* Makes a new store; the path must not exist (SQ_ERR_USAGE says --resume). config_yaml: the resolved configuration;
  * fingerprint: lines "key: value" of everything that changes bytes. Collective; same arguments on every rank.
- * A full disk is found here: SQ_ERR_IO, and no file is left. */
+ * A full disk is found here: SQ_ERR_IO. No file is left when it fails. */
 enum sq_status sq_store_create(const struct sq_comm *comm, const char *path, const struct sq_store_layer *layers,
                                int n_layers, const char *config_yaml, const char *fingerprint,
                                struct sq_store **store_p) SQ_MUST_CHECK;
