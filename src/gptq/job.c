@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/node.h"
 #include "gptq/compute.h"
 
 void sq_job_clock(struct sq_job *job, enum sq_stage stage, double *since)
@@ -63,13 +64,12 @@ static enum sq_status make_fingerprint(struct sq_job *job)
     return status;
 }
 
-/* Bytes a rank may take by default: three quarters of the node's memory, shared among its ranks. */
+/* Bytes a rank may take by default: three quarters of what the node's processes may, shared among its ranks. */
 static enum sq_status memory_limit(const struct sq_job *job, int64_t *limit_p)
 {
     int n_on_node = 1;
     SQ_TRY(sq_comm_ranks_on_node(job->world, &n_on_node));
-    int64_t node = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
-    *limit_p = job->config->memory_bytes ? job->config->memory_bytes : node / 4 * 3 / n_on_node;
+    *limit_p = job->config->memory_bytes ? job->config->memory_bytes : sq_node_memory("") / 4 * 3 / n_on_node;
     return SQ_OK;
 }
 
