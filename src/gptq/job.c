@@ -87,6 +87,7 @@ static enum sq_status plan_memory(struct sq_job *job, struct sq_memory_request *
                                           .compute = job->compute,
                                           .n_samples = largest[0],
                                           .length = job->tokens.length,
+                                          .n_job_samples = job->tokens.n_samples,
                                           .n_workers = (int)largest[1],
                                           .limit = -largest[2]};
     bool is_first = job->world->rank == 0;

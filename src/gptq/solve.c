@@ -9,6 +9,11 @@ size_t sq_solve_scratch_bytes(const struct sq_solve_options *options, int64_t n)
     return sq_tile_layout(options, n, NULL, &tile);
 }
 
+size_t sq_solve_host_bytes(const struct sq_solve_options *options, int64_t n)
+{
+    return options->solver == SQ_SOLVER_OBQ ? sq_obq_bytes(n, sq_grid_n_groups(&options->grid, n)) : 0;
+}
+
 static enum sq_status load_weights(struct sq_tile *tile, struct sq_matrix weights)
 {
     const struct sq_backend_ops *ops = tile->backend->ops;

@@ -29,6 +29,9 @@ struct sq_tile {
     float *row_scales;
 };
 
+/* The next `count` elements of scratch, 64-byte aligned, as *used is moved behind them; NULL without scratch. */
+void *sq_scratch_take(char *scratch, size_t *used, int64_t count, size_t size);
+
 /* Lays the tile's arrays out in scratch (NULL: only counts); returns the bytes. */
 size_t sq_tile_layout(const struct sq_solve_options *options, int64_t n, char *scratch, struct sq_tile *tile_p);
 
@@ -58,6 +61,9 @@ enum sq_status sq_tile_residual(struct sq_tile *tile) SQ_MUST_CHECK;
 enum sq_status sq_tile_rtn(struct sq_tile *tile) SQ_MUST_CHECK;
 enum sq_status sq_tile_gptq(struct sq_tile *tile) SQ_MUST_CHECK;
 enum sq_status sq_tile_obq(struct sq_tile *tile) SQ_MUST_CHECK;
+
+/* Bytes of host memory that sq_tile_obq() takes while it runs. */
+size_t sq_obq_bytes(int64_t n, int64_t groups);
 
 /* Refines codes and scales in up to options->refine rounds; errors hold w - q before and after. Fills error. */
 enum sq_status sq_tile_refine(struct sq_tile *tile) SQ_MUST_CHECK;
