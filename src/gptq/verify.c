@@ -7,9 +7,11 @@
 #include "gptq/compute.h"
 #include "gptq/hessian.h"
 #include "gptq/shards.h"
-#include "gptq/solve.h"
 #include "io/tokens.h"
 #include "model/forward.h"
+
+#define ROWS 64     /* of a layer, measured at once */
+#define COLUMNS 256 /* of a block of a quadratic form */
 
 struct verification {
     const struct sq_comm *world;
@@ -21,11 +23,11 @@ struct verification {
     struct sq_forward *forward;
     struct sq_hessian_workspace workspace;
     struct sq_matrix hessian; /* [n, n] of the present group */
-    float *scratch;           /* [workers, 3, SQ_SOLVE_ROWS, n_max] */
+    float *scratch;           /* [workers] of 2 ROWS rows of n_max weights and errors, and of COLUMNS of a product */
     double *figures;          /* [rows of the widest layer, 2]: error and norm of each row */
     int64_t n_max, rows_max;
     const struct sq_linear *linear;
-    struct sq_range tiles; /* this rank's, of the present layer */
+    struct sq_range tiles; /* of ROWS rows: this rank's, of the present layer */
 };
 
 /* --- one layer ---------------------------------------------------------------------------------------------------- */
@@ -38,46 +40,68 @@ static double dot(const float *a, const float *b, int64_t n)
     return sum;
 }
 
-/* Rows of x H x' for each row of x [rows, n]; product is scratch of the same shape. */
-static enum sq_status quadratic(const struct verification *v, struct sq_matrix x, struct sq_matrix product,
-                                double *values)
+/* values[r] += factor * x_r y_r' for each row. */
+static void add_dots(struct sq_matrix x, struct sq_matrix y, double factor, double *values)
 {
-    SQ_TRY(v->backend->ops->matmul(v->backend, x, v->hessian, false, product));
     for (int64_t r = 0; r < x.rows; r++)
-        values[2 * r] = dot((float *)x.data + r * x.stride, (float *)product.data + r * product.stride, x.cols);
+        values[r] += factor * dot((float *)x.data + r * x.stride, (float *)y.data + r * y.stride, x.cols);
+}
+
+/* values[r] = x_r H x_r' for each row of x [rows, n]: the sum over column blocks b of x_b (2 H_b,<b x_<b + H_bb x_b).
+ * product: room for [rows, COLUMNS]. */
+static enum sq_status quadratic(const struct verification *v, struct sq_matrix x, float *product, double *values)
+{
+    const struct sq_backend_ops *ops = v->backend->ops;
+    for (int64_t r = 0; r < x.rows; r++)
+        values[r] = 0;
+    for (int64_t j = 0; j < x.cols; j += COLUMNS) {
+        int64_t columns = x.cols - j < COLUMNS ? x.cols - j : COLUMNS;
+        struct sq_matrix y = sq_matrix_view(product, SQ_F32, x.rows, columns);
+        struct sq_matrix own = sq_matrix_part(x, 0, x.rows, j, columns);
+        SQ_TRY(ops->matmul(v->backend, own, sq_matrix_part(v->hessian, j, columns, j, columns), false, y));
+        add_dots(own, y, 1, values);
+        if (j == 0) continue;
+        SQ_TRY(ops->matmul(v->backend, sq_matrix_part(x, 0, x.rows, 0, j), sq_matrix_part(v->hessian, 0, j, j, columns),
+                           false, y));
+        add_dots(own, y, 2, values);
+    }
     return SQ_OK;
 }
 
+/* Both forms of the tile's rows at once: weights, then errors. */
 static enum sq_status measure_tile(void *context, int64_t index, int worker)
 {
     struct verification *v = context;
     const struct sq_linear *linear = v->linear;
-    int64_t n = linear->in_features, row = (v->tiles.first + index) * SQ_SOLVE_ROWS;
-    int64_t rows = linear->out_features - row < SQ_SOLVE_ROWS ? linear->out_features - row : SQ_SOLVE_ROWS;
-    float *weights = v->scratch + (int64_t)worker * 3 * SQ_SOLVE_ROWS * v->n_max;
-    float *errors = weights + SQ_SOLVE_ROWS * v->n_max, *product = errors + SQ_SOLVE_ROWS * v->n_max;
-    double *figures = v->figures + 2 * row;
+    int64_t n = linear->in_features, row = (v->tiles.first + index) * ROWS;
+    int64_t rows = linear->out_features - row < ROWS ? linear->out_features - row : ROWS;
+    float *weights = v->scratch + (int64_t)worker * 2 * ROWS * (v->n_max + COLUMNS);
+    float *errors = weights + rows * n, *product = weights + 2 * ROWS * v->n_max;
+    double values[2 * ROWS], *figures = v->figures + 2 * row;
     SQ_TRY(sq_checkpoint_read_linear(v->original, linear->name, linear->out_features, n, row, rows, weights));
     SQ_TRY(sq_checkpoint_read_linear(v->quantized, linear->name, linear->out_features, n, row, rows, errors));
     for (int64_t i = 0; i < rows * n; i++)
         errors[i] = weights[i] - errors[i];
-    struct sq_matrix space = sq_matrix_view(product, SQ_F32, rows, n);
-    SQ_TRY(quadratic(v, sq_matrix_view(errors, SQ_F32, rows, n), space, figures));
-    return quadratic(v, sq_matrix_view(weights, SQ_F32, rows, n), space, figures + 1);
+    SQ_TRY(quadratic(v, sq_matrix_view(weights, SQ_F32, 2 * rows, n), product, values));
+    for (int64_t r = 0; r < rows; r++) {
+        figures[2 * r] = values[rows + r];
+        figures[2 * r + 1] = values[r];
+    }
+    return SQ_OK;
 }
 
 /* Sums the rows' figures in order of rows, after all ranks have measured theirs. */
 static enum sq_status measure_layer(struct verification *v, double *error_p)
 {
     int size = v->world->size;
-    int64_t n_tiles = (v->linear->out_features + SQ_SOLVE_ROWS - 1) / SQ_SOLVE_ROWS;
+    int64_t n_tiles = (v->linear->out_features + ROWS - 1) / ROWS;
     void *memory = NULL;
     SQ_TRY(sq_comm_agree(v->world, sq_alloc("shares of rows", 2 * (int64_t)size, sizeof(size_t), &memory)));
     size_t *offsets = memory, *bytes = offsets + size;
     for (int r = 0; r < size; r++) {
         struct sq_range share = sq_split(n_tiles, r, size);
-        offsets[r] = (size_t)share.first * SQ_SOLVE_ROWS * 2 * sizeof(double);
-        bytes[r] = (size_t)share.count * SQ_SOLVE_ROWS * 2 * sizeof(double);
+        offsets[r] = (size_t)share.first * ROWS * 2 * sizeof(double);
+        bytes[r] = (size_t)share.count * ROWS * 2 * sizeof(double);
     }
     v->tiles = sq_split(n_tiles, v->world->rank, size);
     enum sq_status status =
@@ -183,9 +207,10 @@ static enum sq_status take_memory(struct verification *v, enum sq_dtype compute)
     SQ_TRY(sq_hessian_create(v->backend, v->n_max, &v->workspace));
     SQ_TRY(v->backend->ops->alloc(v->backend, "a Hessian", (size_t)(v->n_max * v->n_max) * sizeof(float),
                                   &v->hessian.data));
-    SQ_TRY(sq_alloc("rows to verify", 3 * SQ_SOLVE_ROWS * v->n_max * v->backend->n_workers, sizeof(float), &scratch));
+    SQ_TRY(
+        sq_alloc("rows to verify", 2 * ROWS * (v->n_max + COLUMNS) * v->backend->n_workers, sizeof(float), &scratch));
     v->scratch = scratch;
-    SQ_TRY(sq_alloc("figures of rows", 2 * (v->rows_max + SQ_SOLVE_ROWS), sizeof(double), &figures));
+    SQ_TRY(sq_alloc("figures of rows", 2 * (v->rows_max + ROWS), sizeof(double), &figures));
     v->figures = figures;
     return SQ_OK;
 }
