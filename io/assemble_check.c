@@ -84,29 +84,30 @@ static enum sq_status check_copy(const struct checker *checker, const struct sq_
     return SQ_OK;
 }
 
-static enum sq_status check_jobs(const struct checker *checker)
+static enum sq_status check_job(void *context, const struct sq_output_job *job)
+{
+    const struct checker *checker = context;
+    return job->layer < 0 ? check_copy(checker, job) : check_layer(checker, job->layer);
+}
+
+static enum sq_status open_written(struct checker *checker)
 {
     const struct sq_assembly *assembly = checker->assembly;
-    int neighbour = (assembly->comm->rank + 1) % assembly->comm->size;
-    if (sq_checkpoint_n_tensors(checker->written) != assembly->plan.n_outputs) {
-        sq_error("%s: %lld tensors where %lld were written", assembly->tmp,
-                 (long long)sq_checkpoint_n_tensors(checker->written), (long long)assembly->plan.n_outputs);
-        return SQ_ERR_IO;
-    }
-    for (int64_t j = 0; j < assembly->plan.n_jobs; j++) {
-        const struct sq_output_job *job = &assembly->plan.jobs[j];
-        if (job->rank != neighbour) continue;
-        sq_progress("checking the checkpoint: %lld of %lld", (long long)j, (long long)assembly->plan.n_jobs);
-        SQ_TRY(job->layer < 0 ? check_copy(checker, job) : check_layer(checker, job->layer));
-    }
-    return SQ_OK;
+    SQ_TRY(sq_checkpoint_open(assembly->tmp, &checker->written));
+    if (sq_checkpoint_n_tensors(checker->written) == assembly->plan.n_outputs) return SQ_OK;
+    sq_error("%s: %lld tensors where %lld were written", assembly->tmp,
+             (long long)sq_checkpoint_n_tensors(checker->written), (long long)assembly->plan.n_outputs);
+    return SQ_ERR_IO;
 }
 
 enum sq_status sq_assembly_check(const struct sq_assembly *assembly)
 {
     struct checker checker = {.assembly = assembly};
-    SQ_TRY(sq_checkpoint_open(assembly->tmp, &checker.written));
-    enum sq_status status = check_jobs(&checker);
+    const struct sq_comm *comm = assembly->comm;
+    enum sq_status status = sq_comm_agree(comm, open_written(&checker));
+    int neighbour = (comm->rank + 1) % comm->size;
+    if (status == SQ_OK)
+        status = sq_assembly_each_job(assembly, neighbour, "checking the checkpoint", check_job, &checker);
     sq_checkpoint_close(checker.written);
     return status;
 }

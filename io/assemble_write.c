@@ -1,4 +1,5 @@
-#include "base/log.h"
+#include <unistd.h>
+
 #include "base/memory.h"
 #include "base/text.h"
 #include "io/assemble_private.h"
@@ -33,12 +34,16 @@ static enum sq_status make_writer(const struct sq_assembly *assembly, struct wri
     return SQ_OK;
 }
 
-/* Closes all files; `status` is what happened before, and stays when it is an error. */
+/* Closes all files; `status` is what happened before, and stays when it is an error: then the files are given up, and
+ * need not reach the disk. */
 static enum sq_status close_writer(struct writer *writer, enum sq_status status)
 {
     for (int f = 0; f < writer->assembly->plan.n_files && writer->fds; f++) {
-        enum sq_status closed = writer->fds[f] < 0 ? SQ_OK : sq_file_close_synced(writer->fds[f], writer->paths[f]);
-        if (status == SQ_OK) status = closed;
+        int fd = writer->fds[f];
+        if (fd >= 0 && status == SQ_OK)
+            status = sq_file_close_synced(fd, writer->paths[f]);
+        else if (fd >= 0)
+            close(fd);
         sq_free(writer->paths[f]);
     }
     sq_free(writer->paths);
@@ -196,8 +201,9 @@ static enum sq_status write_copy(struct writer *writer, const struct sq_output_j
     return SQ_OK;
 }
 
-static enum sq_status write_job(struct writer *writer, const struct sq_output_job *job)
+static enum sq_status write_job(void *context, const struct sq_output_job *job)
 {
+    struct writer *writer = context;
     if (job->layer < 0) return write_copy(writer, job);
     return writer->assembly->options->dequantized ? write_dequantized(writer, job->layer)
                                                   : write_quantized(writer, job->layer);
@@ -206,14 +212,11 @@ static enum sq_status write_job(struct writer *writer, const struct sq_output_jo
 enum sq_status sq_assembly_write(const struct sq_assembly *assembly)
 {
     struct writer writer;
-    const struct sq_assemble_plan *plan = &assembly->plan;
-    enum sq_status status = make_writer(assembly, &writer);
-    for (int64_t j = 0; j < plan->n_jobs && status == SQ_OK; j++) {
-        if (plan->jobs[j].rank != assembly->comm->rank) continue;
-        sq_progress("writing the checkpoint: %lld of %lld", (long long)j, (long long)plan->n_jobs);
-        status = write_job(&writer, &plan->jobs[j]);
-    }
-    return close_writer(&writer, status);
+    const struct sq_comm *comm = assembly->comm;
+    enum sq_status status = sq_comm_agree(comm, make_writer(assembly, &writer));
+    if (status == SQ_OK)
+        status = sq_assembly_each_job(assembly, comm->rank, "writing the checkpoint", write_job, &writer);
+    return sq_comm_agree(comm, close_writer(&writer, status));
 }
 
 void sq_assembly_report_not_finite(const struct sq_assembly *assembly)

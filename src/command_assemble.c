@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "command.h"
 #include "io/assemble.h"
+#include "mpi/stop.h"
 
 /* The configuration the store was made with; the caller releases it, also on failure. */
 static enum sq_status read_made(const struct sq_config *config, const struct sq_store *store, struct sq_config *made)
@@ -70,8 +71,11 @@ out_close_source:
 static enum sq_status run(const struct sq_config *config, const struct sq_comm *world)
 {
     struct sq_store *store = NULL;
+    sq_stop_catch_signals();
     SQ_TRY(sq_store_open(world, config->store, false, NULL, 0, NULL, &store));
     enum sq_status status = run_with_store(config, world, store);
+    if (status == SQ_STOPPED)
+        sq_info("stopped, and nothing is left of %s; the same command starts it again", config->out);
     sq_store_close(store);
     return status;
 }

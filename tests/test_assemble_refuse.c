@@ -8,6 +8,7 @@
 
 #include "assemble_fixture.h"
 #include "base/memory.h"
+#include "mpi/stop.h"
 
 /* --- refusals ----------------------------------------------------------------------------------------------------- */
 
@@ -195,6 +196,23 @@ static void test_full_disk(void **state)
     ranks_end_test();
 }
 
+/* A signal to one rank stops all of them, and the next attempt is not disturbed by it. */
+static void test_stopped(void **state)
+{
+    (void)state;
+    char path[1024];
+    int64_t bytes;
+    const struct sq_assemble_options options = options_for("stopped", false, path);
+    sq_stop_catch_signals();
+    if (ranks.comm.rank == ranks.comm.size - 1) raise(SIGUSR1);
+    CHECK(sq_assemble(&ranks.comm, source, v1_store, &options, &bytes) == SQ_STOPPED);
+    CHECK(!exists_with(path, "") && !exists_with(path, ".tmp"));
+    sq_stop_catch_signals();
+    CHECK(sq_assemble(&ranks.comm, source, v1_store, &options, &bytes) == SQ_OK);
+    CHECK(exists_with(path, "/config.json"));
+    ranks_end_test();
+}
+
 /* Every allocation fails once, until none is left to fail. */
 static void test_out_of_memory(void **state)
 {
@@ -266,11 +284,17 @@ static void test_foreign_tmp(void **state)
 static int run_group(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_existing_out),        cmocka_unit_test(test_asymmetric_v1),
-        cmocka_unit_test(test_incomplete_store),    cmocka_unit_test(test_other_model),
-        cmocka_unit_test(test_other_training_step), cmocka_unit_test(test_not_finite),
-        cmocka_unit_test(test_file_too_large),      cmocka_unit_test(test_full_disk),
-        cmocka_unit_test(test_out_of_memory),       cmocka_unit_test(test_stale_tmp),
+        cmocka_unit_test(test_existing_out),
+        cmocka_unit_test(test_asymmetric_v1),
+        cmocka_unit_test(test_incomplete_store),
+        cmocka_unit_test(test_other_model),
+        cmocka_unit_test(test_other_training_step),
+        cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_file_too_large),
+        cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_stopped),
+        cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_stale_tmp),
         cmocka_unit_test(test_foreign_tmp),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
