@@ -36,12 +36,13 @@ struct sq_store_layer {
 
 /* Figures kept per layer; nothing in it depends on time or the number of ranks. */
 struct sq_layer_report {
-    double error;     /* tr((W-Q) H (W-Q)') / tr(W H W') */
-    double error_rtn; /* the same for plain rounding */
-    double damping;   /* what was used */
-    int64_t n_rungs;  /* raises of the damping; -1: diagonal only */
-    int64_t n_dead;   /* dead inputs */
-    int64_t n_tokens; /* calibration tokens seen */
+    double error;      /* tr((W-Q) H (W-Q)') / tr(W H W') */
+    double error_rtn;  /* the same for plain rounding */
+    double damping;    /* what was used */
+    int64_t n_rungs;   /* raises of the damping; -1: diagonal only */
+    int64_t n_dead;    /* dead inputs */
+    int64_t n_limited; /* scales at the limits of their type */
+    int64_t n_tokens;  /* calibration tokens seen */
 };
 
 /* What one tile of rows holds, unpacked; arrays are the caller's. */

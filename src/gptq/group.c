@@ -99,6 +99,7 @@ static enum sq_status fill_reports(const struct sq_job *job, const struct sq_spr
         reports[m] = (struct sq_layer_report){.damping = job->factor.damping,
                                               .n_rungs = job->factor.diagonal_only ? -1 : job->factor.n_rungs,
                                               .n_dead = job->factor.n_dead,
+                                              .n_limited = sq_spread_n_limited(spread, m),
                                               .n_tokens = job->tokens.n_samples * job->tokens.length};
         sq_spread_errors(spread, m, &reports[m].error, &reports[m].error_rtn);
         if (isfinite(reports[m].error) && isfinite(reports[m].error_rtn)) continue;

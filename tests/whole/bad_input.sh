@@ -44,11 +44,6 @@ poked() { # poked NAME TENSOR BYTES
   cp -r "$source" "$work/$1"
   poke "$work/$1/model.safetensors" "$2" "$3"
 }
-repeat() { # repeat COUNT TEXT
-  local text
-  printf -v text "%$1s"
-  printf %s "${text// /"$2"}"
-}
 nan='\0000\0000\0300\0177' inf='\0000\0000\0200\0377' huge='\0377\0377\0177\0177'
 
 tokens "$work/good" 8 24 128 1
