@@ -80,10 +80,17 @@ static void test_formats(void **state)
     assert_string_equal(sq_duration_format(3725, duration), "1 h 02 min");
 }
 
-static void test_path_join(void **state)
+static void test_paths(void **state)
 {
     (void)state;
     char *path;
+    assert_int_equal(sq_path_absolute("/a/b", &path), SQ_OK);
+    assert_string_equal(path, "/a/b");
+    sq_free(path);
+    assert_int_equal(chdir("/usr"), 0);
+    assert_int_equal(sq_path_absolute("a/b", &path), SQ_OK);
+    assert_string_equal(path, "/usr/a/b");
+    sq_free(path);
     assert_int_equal(sq_path_join("a/b", "c.json", &path), SQ_OK);
     assert_string_equal(path, "a/b/c.json");
     sq_free(path);
@@ -378,7 +385,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_status),         cmocka_unit_test(test_sizes),        cmocka_unit_test(test_formats),
-        cmocka_unit_test(test_path_join),      cmocka_unit_test(test_clock),        cmocka_unit_test(test_alloc),
+        cmocka_unit_test(test_paths),          cmocka_unit_test(test_clock),        cmocka_unit_test(test_alloc),
         cmocka_unit_test(test_alloc_overflow), cmocka_unit_test(test_fail_nth),     cmocka_unit_test(test_strings),
         cmocka_unit_test(test_messages),       cmocka_unit_test(test_long_message), cmocka_unit_test(test_events),
         cmocka_unit_test(test_half_formats),   cmocka_unit_test(test_half_nan),     cmocka_unit_test(test_dtype_names),

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/node.h"
+#include "base/text.h"
 #include "gptq/compute.h"
 
 void sq_job_clock(struct sq_job *job, enum sq_stage stage, double *since)
@@ -48,6 +49,21 @@ static enum sq_status make_team(struct sq_job *job)
     return sq_comm_split(job->world, job->team_index, &job->team);
 }
 
+/* The configuration as it is kept in the store: it is read from other folders, too. */
+static enum sq_status make_config(struct sq_job *job)
+{
+    struct sq_config kept = *job->config;
+    char *model = NULL, *tokens = NULL;
+    enum sq_status status = sq_path_absolute(kept.model, &model);
+    if (status == SQ_OK) status = sq_path_absolute(kept.tokens, &tokens);
+    kept.model = model;
+    kept.tokens = tokens;
+    if (status == SQ_OK) status = sq_config_to_yaml(&kept, &job->config_yaml);
+    sq_free(model);
+    sq_free(tokens);
+    return status;
+}
+
 /* Everything that changes bytes: settings, inputs, arithmetic. */
 static enum sq_status make_fingerprint(struct sq_job *job)
 {
@@ -60,7 +76,6 @@ static enum sq_status make_fingerprint(struct sq_job *job)
         settings, (unsigned long long)sq_checkpoint_fingerprint(job->checkpoint), (unsigned long long)job->tokens.hash,
         sq_dtype_name(job->compute), job->backend->ops->name, job->backend->isa, job->backend->libraries);
     sq_free(settings);
-    if (status == SQ_OK) status = sq_config_to_yaml(job->config, &job->config_yaml);
     return status;
 }
 
@@ -158,6 +173,7 @@ static enum sq_status open_all(struct sq_job *job)
     SQ_TRY(open_inputs(job));
     SQ_TRY(make_team(job));
     enum sq_status status = make_fingerprint(job);
+    if (status == SQ_OK) status = make_config(job);
     if (status == SQ_OK)
         status = config->store ? sq_string_copy(config->store, &job->store_path)
                                : sq_string_format(&job->store_path, "%s.store.h5", config->out);

@@ -81,6 +81,17 @@ must 2 quantize "${llama[@]}" --no-assemble --store "$work/again.h5" --out "$wor
 cmp "$work/made.store.h5" "$work/again.h5" || fail "--no-assemble makes another store"
 [ ! -e "$work/again" ] || fail "--no-assemble made a checkpoint"
 
+# --- a store made with relative paths is assembled from elsewhere, and continued under another name of the model ---
+
+forget
+cp -r "$GOLDEN/llama" "$work/again-model"
+cp "$work/calibration" "$work/again-tokens"
+(cd "$work" && must 2 quantize --model again-model --tokens ./again-tokens --out made --no-assemble)
+must 1 assemble --store "$work/made.store.h5" --out "$work/made"
+mv "$work/again-model" "$work/again-moved"
+must 1 quantize --model "$work/again-moved" --tokens "$work/calibration" --out "$work/made" --resume
+grep -q "nothing to do" "$work/err" || fail "a moved model is another one"
+
 # --- the same bytes: without mpirun, from the written configuration, with activations in a file, with idle ranks ---
 
 same_bytes() { # same_bytes RANKS OPTION...: as "$work/made"
