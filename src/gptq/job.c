@@ -18,19 +18,18 @@ void sq_job_clock(struct sq_job *job, enum sq_stage stage, double *since)
     *since = now;
 }
 
-static enum sq_status open_model(struct sq_job *job)
+static enum sq_status open_model(void *context)
 {
+    struct sq_job *job = context;
     SQ_TRY(sq_checkpoint_open(job->config->model, &job->checkpoint));
     SQ_TRY(sq_model_open(job->checkpoint, &job->model));
     return sq_layers_resolve(job->model, job->config, &job->layers);
 }
 
-/* Rank 0 first: what is wrong with the model is said once. */
 static enum sq_status open_inputs(struct sq_job *job)
 {
     const struct sq_config *config = job->config;
-    SQ_TRY(sq_comm_agree(job->world, job->world->rank == 0 ? open_model(job) : SQ_OK));
-    SQ_TRY(sq_comm_agree(job->world, job->world->rank != 0 ? open_model(job) : SQ_OK));
+    SQ_TRY(sq_comm_first_rank_first(job->world, open_model, job));
     SQ_TRY(sq_tokens_read(job->world, config->tokens, sq_model_vocab_size(job->model), sq_model_max_length(job->model),
                           &job->tokens));
     job->shards = sq_shards_make(job->tokens.n_samples, config->shards, job->world->rank, job->world->size);
@@ -88,8 +87,18 @@ static enum sq_status memory_limit(const struct sq_job *job, int64_t *limit_p)
     return SQ_OK;
 }
 
-/* The same plan on every rank, for the largest share of the samples and the smallest limit; rank 0 goes first, so that
- * figures that do not fit are shown once. */
+struct planning {
+    const struct sq_memory_request *request;
+    struct sq_memory_plan *plan;
+};
+
+static enum sq_status make_plan(void *context)
+{
+    const struct planning *planning = context;
+    return sq_memory_plan_make(planning->request, planning->plan);
+}
+
+/* The same plan on every rank, for the largest share of the samples and the smallest limit. */
 static enum sq_status plan_memory(struct sq_job *job, struct sq_memory_request *request)
 {
     int64_t limit = 0;
@@ -105,9 +114,7 @@ static enum sq_status plan_memory(struct sq_job *job, struct sq_memory_request *
                                           .n_job_samples = job->tokens.n_samples,
                                           .n_workers = (int)largest[1],
                                           .limit = -largest[2]};
-    bool is_first = job->world->rank == 0;
-    SQ_TRY(sq_comm_agree(job->world, is_first ? sq_memory_plan_make(request, &job->memory) : SQ_OK));
-    return sq_comm_agree(job->world, is_first ? SQ_OK : sq_memory_plan_make(request, &job->memory));
+    return sq_comm_first_rank_first(job->world, make_plan, &(struct planning){request, &job->memory});
 }
 
 static enum sq_status take_memory(struct sq_job *job, const struct sq_memory_request *request)

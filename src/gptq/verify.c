@@ -14,6 +14,7 @@
 #define COLUMNS 256 /* of a block of a quadratic form */
 
 struct verification {
+    const struct sq_config *config;
     const struct sq_comm *world;
     struct sq_backend *backend;
     struct sq_checkpoint *original, *quantized;
@@ -169,8 +170,10 @@ static enum sq_status verify_blocks(struct verification *v, sq_verify_fn *show, 
 
 /* --- opening and closing ------------------------------------------------------------------------------------------ */
 
-static enum sq_status open_models(struct verification *v, const struct sq_config *config)
+static enum sq_status open_models(void *context)
 {
+    struct verification *v = context;
+    const struct sq_config *config = v->config;
     SQ_TRY(sq_checkpoint_open(config->model, &v->original));
     SQ_TRY(sq_model_open(v->original, &v->original_model));
     SQ_TRY(sq_checkpoint_open(config->checkpoint, &v->quantized));
@@ -232,14 +235,13 @@ static void close_all(struct verification *v)
     if (v->backend) v->backend->ops->destroy(v->backend);
 }
 
-static enum sq_status run(struct verification *v, const struct sq_config *config, sq_verify_fn *show, void *context)
+static enum sq_status run(struct verification *v, sq_verify_fn *show, void *context)
 {
+    const struct sq_config *config = v->config;
     enum sq_dtype compute;
     SQ_TRY(sq_comm_agree(v->world, sq_backend_create_cpu(config->threads, &v->backend)));
     SQ_TRY(sq_compute_choose(v->world, v->backend, config->compute, &compute));
-    /* rank 0 first: what is wrong with the folders is said once */
-    SQ_TRY(sq_comm_agree(v->world, v->world->rank == 0 ? open_models(v, config) : SQ_OK));
-    SQ_TRY(sq_comm_agree(v->world, v->world->rank != 0 ? open_models(v, config) : SQ_OK));
+    SQ_TRY(sq_comm_first_rank_first(v->world, open_models, v));
     SQ_TRY(sq_tokens_read(v->world, config->tokens, sq_model_vocab_size(v->model), sq_model_max_length(v->model),
                           &v->tokens));
     v->shards = sq_shards_make(v->tokens.n_samples, config->shards, v->world->rank, v->world->size);
@@ -249,8 +251,8 @@ static enum sq_status run(struct verification *v, const struct sq_config *config
 
 enum sq_status sq_verify(const struct sq_config *config, const struct sq_comm *world, sq_verify_fn *show, void *context)
 {
-    struct verification v = {.world = world};
-    enum sq_status status = run(&v, config, show, context);
+    struct verification v = {.config = config, .world = world};
+    enum sq_status status = run(&v, show, context);
     close_all(&v);
     return status;
 }
