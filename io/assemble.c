@@ -9,6 +9,9 @@
 #include "io/folder.h"
 #include "io/json.h"
 #include "io/side_files.h"
+#include "mpi/stop.h"
+
+#define JOBS_BETWEEN_AGREEMENTS 8 /* for each rank, about: the wait for the slowest is then a small part */
 
 /* What auto comes to: the older form where it holds every layer. */
 static enum sq_format choose_format(const struct sq_store *store)
@@ -148,12 +151,38 @@ static enum sq_status prepare(struct sq_assembly *assembly)
     return sq_comm_agree(comm, status);
 }
 
+/* What `fn` gives for the owner's jobs among [first, end), until one fails or a signal comes. */
+static enum sq_status do_jobs(const struct sq_assembly *assembly, int64_t first, int64_t end, int owner,
+                              const char *doing, sq_assembly_job_fn *fn, void *context)
+{
+    const struct sq_assemble_plan *plan = &assembly->plan;
+    for (int64_t j = first; j < end; j++) {
+        if (sq_stop_requested()) return SQ_STOPPED;
+        if (plan->jobs[j].rank != owner) continue;
+        sq_progress("%s: %lld of %lld", doing, (long long)j, (long long)plan->n_jobs);
+        SQ_TRY(fn(context, &plan->jobs[j]));
+    }
+    return SQ_OK;
+}
+
+enum sq_status sq_assembly_each_job(const struct sq_assembly *assembly, int owner, const char *doing,
+                                    sq_assembly_job_fn *fn, void *context)
+{
+    int64_t n_jobs = assembly->plan.n_jobs, round = JOBS_BETWEEN_AGREEMENTS * (int64_t)assembly->comm->size;
+    for (int64_t first = 0; first < n_jobs; first += round) {
+        int64_t end = first + round < n_jobs ? first + round : n_jobs;
+        SQ_TRY(sq_comm_agree(assembly->comm, do_jobs(assembly, first, end, owner, doing, fn, context)));
+    }
+    return SQ_OK;
+}
+
 static enum sq_status build(const struct sq_assembly *assembly)
 {
     const struct sq_comm *comm = assembly->comm;
     enum sq_status status = sq_comm_agree(comm, make_folder(assembly));
-    if (status == SQ_OK) status = sq_comm_agree(comm, sq_assembly_write(assembly));
-    if (status == SQ_OK) status = sq_comm_agree(comm, sq_assembly_check(assembly));
+    if (status == SQ_OK) status = sq_assembly_write(assembly);
+    if (status == SQ_ERR_NUMERIC && comm->rank == 0) sq_assembly_report_not_finite(assembly);
+    if (status == SQ_OK) status = sq_assembly_check(assembly);
     if (status == SQ_OK) status = sq_comm_agree(comm, finish_folder(assembly));
     if (status == SQ_OK) return SQ_OK;
     if (comm->rank == 0) sq_folder_abandon(assembly->tmp);

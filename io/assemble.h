@@ -31,8 +31,8 @@ void sq_assemble_options_set(const struct sq_config *made, const struct sq_confi
 /* Every layer of the store must be complete. Output files are shared among ranks; tensors that are not quantized are
  * copied from the checkpoint; tokenizer, generation config, chat template and other side files are copied unchanged.
  * The bytes do not depend on the number of ranks. SQ_ERR_USAGE when `out` is there and may not be replaced, or when
- * the format cannot hold the layers of the store; on any failure nothing is left. total_bytes_p: size of the
- * safetensors files. Collective. */
+ * the format cannot hold the layers of the store; SQ_STOPPED after a stop signal (mpi/stop.h). On any failure nothing
+ * is left. total_bytes_p: size of the safetensors files. Collective. */
 enum sq_status sq_assemble(const struct sq_comm *comm, const struct sq_checkpoint *checkpoint, struct sq_store *store,
                            const struct sq_assemble_options *options, int64_t *total_bytes_p) SQ_MUST_CHECK;
 

@@ -45,8 +45,10 @@ static enum sq_status check_tile(const struct checker *checker, int l, int64_t t
                        tile->weights);
     if (assembly->options->dequantized)
         round_rows(assembly->plan.outputs[first_part].entry.dtype, rows, layer->in_features, tile->weights, found);
-    SQ_TRY(sq_checkpoint_read_linear(checker->written, layer->name, layer->out_features, layer->in_features, row, rows,
-                                     found));
+    enum sq_status status = sq_checkpoint_read_linear(checker->written, layer->name, layer->out_features,
+                                                      layer->in_features, row, rows, found);
+    if (status == SQ_ERR_NUMERIC) (void)sq_checkpoint_report_linear(checker->written, layer->name);
+    SQ_TRY(status);
     return compare_rows(checker, layer, row, rows, tile->weights, found);
 }
 
@@ -101,29 +103,30 @@ static enum sq_status check_copy(const struct checker *checker, const struct sq_
     return SQ_OK;
 }
 
-static enum sq_status check_jobs(const struct checker *checker)
+static enum sq_status check_job(void *context, const struct sq_output_job *job)
+{
+    const struct checker *checker = context;
+    return job->layer < 0 ? check_copy(checker, job) : check_layer(checker, job->layer);
+}
+
+static enum sq_status open_written(struct checker *checker)
 {
     const struct sq_assembly *assembly = checker->assembly;
-    int neighbour = (assembly->comm->rank + 1) % assembly->comm->size;
-    if (sq_checkpoint_n_tensors(checker->written) != assembly->plan.n_outputs) {
-        sq_error("%s: %lld tensors where %lld were written", assembly->tmp,
-                 (long long)sq_checkpoint_n_tensors(checker->written), (long long)assembly->plan.n_outputs);
-        return SQ_ERR_IO;
-    }
-    for (int64_t j = 0; j < assembly->plan.n_jobs; j++) {
-        const struct sq_output_job *job = &assembly->plan.jobs[j];
-        if (job->rank != neighbour) continue;
-        sq_progress("checking the checkpoint: %lld of %lld", (long long)j, (long long)assembly->plan.n_jobs);
-        SQ_TRY(job->layer < 0 ? check_copy(checker, job) : check_layer(checker, job->layer));
-    }
-    return SQ_OK;
+    SQ_TRY(sq_checkpoint_open(assembly->tmp, &checker->written));
+    if (sq_checkpoint_n_tensors(checker->written) == assembly->plan.n_outputs) return SQ_OK;
+    sq_error("%s: %lld tensors where %lld were written", assembly->tmp,
+             (long long)sq_checkpoint_n_tensors(checker->written), (long long)assembly->plan.n_outputs);
+    return SQ_ERR_IO;
 }
 
 enum sq_status sq_assembly_check(const struct sq_assembly *assembly)
 {
     struct checker checker = {.assembly = assembly};
-    SQ_TRY(sq_checkpoint_open(assembly->tmp, &checker.written));
-    enum sq_status status = check_jobs(&checker);
+    const struct sq_comm *comm = assembly->comm;
+    enum sq_status status = sq_comm_agree(comm, open_written(&checker));
+    int neighbour = (comm->rank + 1) % comm->size;
+    if (status == SQ_OK)
+        status = sq_assembly_each_job(assembly, neighbour, "checking the checkpoint", check_job, &checker);
     sq_checkpoint_close(checker.written);
     return status;
 }

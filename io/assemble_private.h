@@ -47,11 +47,22 @@ static inline int64_t sq_assemble_n_tiles(const struct sq_store_layer *layer)
     return (layer->out_features + SQ_STORE_TILE_ROWS - 1) / SQ_STORE_TILE_ROWS;
 }
 
-/* Writes this rank's jobs into the files, which rank 0 has made, and brings them to the disk. Local. */
+typedef enum sq_status sq_assembly_job_fn(void *context, const struct sq_output_job *job);
+
+/* Does the jobs of rank `owner`; `doing` stands before how far it is. Every few jobs all ranks agree, so that a failure
+ * or a stop signal (SQ_STOPPED) on one of them ends it for all. Collective. */
+enum sq_status sq_assembly_each_job(const struct sq_assembly *assembly, int owner, const char *doing,
+                                    sq_assembly_job_fn *fn, void *context) SQ_MUST_CHECK;
+
+/* Writes this rank's jobs into the files, which rank 0 has made, and brings them to the disk. A copied value that is
+ * NaN or infinite is SQ_ERR_NUMERIC without a message: one rank gives it for all. Collective. */
 enum sq_status sq_assembly_write(const struct sq_assembly *assembly) SQ_MUST_CHECK;
 
+/* Prints the first of the copied tensors' values that is not finite. Local. */
+void sq_assembly_report_not_finite(const struct sq_assembly *assembly);
+
 /* Opens the written folder as any reader would and compares the jobs of this rank's neighbour with store and source,
- * bit by bit. SQ_ERR_IO names the first difference. Local. */
+ * bit by bit. SQ_ERR_IO names the first difference. Collective. */
 enum sq_status sq_assembly_check(const struct sq_assembly *assembly) SQ_MUST_CHECK;
 
 #endif

@@ -1,7 +1,10 @@
-#include "base/log.h"
+#include <unistd.h>
+
 #include "base/memory.h"
 #include "base/text.h"
 #include "io/assemble_private.h"
+
+#define CHECKED_BYTES ((int64_t)1 << 18) /* copied at a time: still in cache when it is written */
 
 /* The output files of this rank; each is opened when it is first needed. */
 struct writer {
@@ -25,12 +28,16 @@ static enum sq_status make_writer(const struct sq_assembly *assembly, struct wri
     return SQ_OK;
 }
 
-/* Closes all files; `status` is what happened before, and stays when it is an error. */
+/* Closes all files; `status` is what happened before, and stays when it is an error: then the files are given up, and
+ * need not reach the disk. */
 static enum sq_status close_writer(struct writer *writer, enum sq_status status)
 {
     for (int f = 0; f < writer->assembly->plan.n_files && writer->fds; f++) {
-        enum sq_status closed = writer->fds[f] < 0 ? SQ_OK : sq_file_close_synced(writer->fds[f], writer->paths[f]);
-        if (status == SQ_OK) status = closed;
+        int fd = writer->fds[f];
+        if (fd >= 0 && status == SQ_OK)
+            status = sq_file_close_synced(fd, writer->paths[f]);
+        else if (fd >= 0)
+            close(fd);
         sq_free(writer->paths[f]);
     }
     sq_free(writer->paths);
@@ -142,26 +149,37 @@ static enum sq_status write_copy(struct writer *writer, const struct sq_output_j
 {
     const struct sq_output *output = &writer->assembly->plan.outputs[job->output];
     const struct sq_tensor *source = output->source;
+    int64_t size = (int64_t)sq_dtype_size(source->dtype), end = job->offset + job->bytes;
     if (output->entry.dtype != source->dtype) return write_converted(writer, job);
-    SQ_TRY(write_part(writer, job->output, job->offset, (const char *)source->data + job->offset, job->bytes));
+    for (int64_t offset = job->offset; offset < end; offset += CHECKED_BYTES) {
+        int64_t bytes = end - offset < CHECKED_BYTES ? end - offset : CHECKED_BYTES;
+        if (!sq_tensor_is_finite(source, offset / size, bytes / size)) return SQ_ERR_NUMERIC;
+        SQ_TRY(write_part(writer, job->output, offset, (const char *)source->data + offset, bytes));
+    }
     sq_tensor_give_back(source);
     return SQ_OK;
 }
 
-static enum sq_status write_job(struct writer *writer, const struct sq_output_job *job)
+static enum sq_status write_job(void *context, const struct sq_output_job *job)
 {
+    struct writer *writer = context;
     return job->layer < 0 ? write_copy(writer, job) : write_layer(writer, job->layer);
 }
 
 enum sq_status sq_assembly_write(const struct sq_assembly *assembly)
 {
     struct writer writer;
-    const struct sq_assemble_plan *plan = &assembly->plan;
-    enum sq_status status = make_writer(assembly, &writer);
-    for (int64_t j = 0; j < plan->n_jobs && status == SQ_OK; j++) {
-        if (plan->jobs[j].rank != assembly->comm->rank) continue;
-        sq_progress("writing the checkpoint: %lld of %lld", (long long)j, (long long)plan->n_jobs);
-        status = write_job(&writer, &plan->jobs[j]);
+    const struct sq_comm *comm = assembly->comm;
+    enum sq_status status = sq_comm_agree(comm, make_writer(assembly, &writer));
+    if (status == SQ_OK)
+        status = sq_assembly_each_job(assembly, comm->rank, "writing the checkpoint", write_job, &writer);
+    return sq_comm_agree(comm, close_writer(&writer, status));
+}
+
+void sq_assembly_report_not_finite(const struct sq_assembly *assembly)
+{
+    for (int64_t i = 0; i < assembly->plan.n_outputs; i++) {
+        const struct sq_tensor *source = assembly->plan.outputs[i].source;
+        if (source && sq_tensor_report_not_finite(source)) return;
     }
-    return close_writer(&writer, status);
 }

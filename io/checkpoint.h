@@ -64,11 +64,20 @@ enum sq_status sq_tensor_read_elements_f32(const struct sq_tensor *tensor, int64
                                            float *values) SQ_MUST_CHECK;
 
 /* Rows [row, row + rows) of a tensor (all dims after the first flattened) as float; F8_E4M3 times its scales. NaN or
- * infinity is SQ_ERR_INPUT naming tensor and place. The pages are given back to the system afterwards, except by reads
- * of less than 64 KiB (single rows of an embedding table), where that would cost more than the copy: see
+ * infinity is SQ_ERR_NUMERIC without a message: many ranks and threads read parts of a tensor, and one of them says it
+ * once, with sq_tensor_report_not_finite(). The pages are given back to the system afterwards, except by reads of less
+ * than 64 KiB (single rows of an embedding table), where that would cost more than the copy: see
  * sq_tensor_give_back(). Local. */
 enum sq_status sq_tensor_read_f32(const struct sq_tensor *tensor, int64_t row, int64_t rows,
                                   float *values) SQ_MUST_CHECK;
+
+/* Whether elements [first, first + count), in the order of storage, are neither NaN nor infinite; integers always are
+ * finite. Local. */
+bool sq_tensor_is_finite(const struct sq_tensor *tensor, int64_t first, int64_t count);
+
+/* Looks through the whole tensor and prints its first value that is NaN or infinite, with file, name and place. Returns
+ * whether there is one. Local. */
+bool sq_tensor_report_not_finite(const struct sq_tensor *tensor);
 
 /* Takes the tensor's pages out of the process after its data were used directly or in small reads; they come back on
  * the next access. Local. */
@@ -85,10 +94,14 @@ uint64_t sq_checkpoint_fingerprint(const struct sq_checkpoint *checkpoint);
 /* Weight rows [row, row + rows) of linear layer `prefix` (such as "model.layers.0.mlp.up_proj") as float [rows,
  * in_features]: from prefix.weight, or dequantized from prefix.qweight, qzeros, scales, g_idx (gptq and gptq_v2), or
  * from prefix.weight_packed, weight_scale, weight_shape, weight_zero_point (compressed-tensors, pack-quantized), with
- * 2, 3, 4 or 8 bits. Rows that the layer does not have are SQ_ERR_INPUT. Local. */
+ * 2, 3, 4 or 8 bits. Rows that the layer does not have are SQ_ERR_INPUT; a weight or scale that is NaN or infinite is
+ * SQ_ERR_NUMERIC without a message, which sq_checkpoint_report_linear() gives. Local. */
 enum sq_status sq_checkpoint_read_linear(const struct sq_checkpoint *checkpoint, const char *prefix,
                                          int64_t out_features, int64_t in_features, int64_t row, int64_t rows,
                                          float *weights) SQ_MUST_CHECK;
+
+/* sq_tensor_report_not_finite() of the layer's weight or scales. Local. */
+bool sq_checkpoint_report_linear(const struct sq_checkpoint *checkpoint, const char *prefix);
 
 /* Checks that the layer is there, in any of the forms, with this shape. Local. */
 enum sq_status sq_checkpoint_check_linear(const struct sq_checkpoint *checkpoint, const char *prefix,

@@ -6,7 +6,6 @@
  *   PREFIX.g_idx    I32 [K]                        group of each column; may be missing: column / group_size
  *
  *   W[n, k] = scales[g_idx[k], n] * (code[k, n] - zero[g_idx[k], n]) */
-#include <math.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -180,14 +179,10 @@ static enum sq_status read_scales(const struct gptq_layer *layer, int64_t row, i
 {
     size_t size = sq_dtype_size(layer->scales->dtype);
     for (int64_t g = 0; g < layer->n_groups; g++) {
-        const char *source = (const char *)layer->scales->data + (size_t)(g * layer->out_features + row) * size;
-        sq_dtype_to_f32(layer->scales->dtype, source, rows, scales + g * TILE);
-        for (int64_t c = 0; c < rows; c++) {
-            if (isfinite(scales[g * TILE + c])) continue;
-            sq_error("%s: %s.scales[%lld, %lld] is %g", layer->scales->file, layer->prefix, (long long)g,
-                     (long long)(row + c), (double)scales[g * TILE + c]);
-            return SQ_ERR_INPUT;
-        }
+        int64_t first = g * layer->out_features + row;
+        if (!sq_tensor_is_finite(layer->scales, first, rows)) return SQ_ERR_NUMERIC;
+        sq_dtype_to_f32(layer->scales->dtype, (const char *)layer->scales->data + (size_t)first * size, rows,
+                        scales + g * TILE);
     }
     return SQ_OK;
 }
@@ -262,4 +257,11 @@ enum sq_status sq_gptq_read(const struct sq_linear_place *place, int64_t row, in
     struct gptq_layer layer;
     SQ_TRY(find_layer(place, &layer));
     return dequantize_rows(&layer, row, rows, weights);
+}
+
+bool sq_checkpoint_report_linear(const struct sq_checkpoint *checkpoint, const char *prefix)
+{
+    const struct sq_tensor *values = sq_checkpoint_find_part(checkpoint, prefix, "weight");
+    if (!values) values = sq_checkpoint_find_part(checkpoint, prefix, "scales");
+    return values && sq_tensor_report_not_finite(values);
 }

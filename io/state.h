@@ -17,8 +17,8 @@ struct sq_state;
 enum sq_status sq_state_open(const struct sq_comm *comm, const char *path, const char *fingerprint, int64_t n_samples,
                              int64_t sample_bytes, struct sq_state **state_p, int64_t *newest_block_p) SQ_MUST_CHECK;
 
-/* Moves one sample, counted from 0 on this rank, into or out of `bytes`: wherever the samples lie, one at a time goes by
- * way of the host. */
+/* Moves one sample, counted from 0 on this rank, into or out of `bytes`: wherever the samples lie, one at a time goes
+ * by way of the host. */
 typedef enum sq_status sq_state_move_fn(void *samples, int64_t sample, void *bytes);
 
 /* Writes this rank's samples [first, first + count), as `get` gives them, as of before `block` into the older slot,

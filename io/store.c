@@ -59,8 +59,16 @@ static enum sq_status attach(struct sq_store *store, const struct expectation *e
     return sq_comm_agree(comm, open_tables(store));
 }
 
-/* Opens the file on all ranks; takes over rank 0's lock, also when it fails. Collective. */
-static enum sq_status open_all(const struct sq_comm *comm, const char *path, bool writable, int lock,
+/* Removes a file that rank 0 has just made and that cannot be opened: it would stand in the way of the next attempt.
+ * Done while its lock is held. */
+static void discard(const struct sq_comm *comm, const char *path, bool is_new)
+{
+    if (is_new && comm->rank == 0) unlink(path);
+}
+
+/* Opens the file on all ranks; takes over rank 0's lock, also when it fails. is_new: rank 0 has just made it.
+ * Collective. */
+static enum sq_status open_all(const struct sq_comm *comm, const char *path, bool writable, bool is_new, int lock,
                                const struct expectation *expected, struct sq_store **store_p)
 {
     struct sq_store *store = NULL;
@@ -71,6 +79,7 @@ static enum sq_status open_all(const struct sq_comm *comm, const char *path, boo
     if (status != SQ_OK) {
         sq_free(copy);
         sq_free(store);
+        discard(comm, path, is_new);
         sq_file_unlock(path, lock);
         return status;
     }
@@ -79,6 +88,7 @@ static enum sq_status open_all(const struct sq_comm *comm, const char *path, boo
     store->codes = store->scales = store->zeros = -1;
     status = attach(store, expected);
     if (status != SQ_OK) {
+        discard(comm, path, is_new);
         sq_store_close(store);
         return status;
     }
@@ -113,7 +123,7 @@ enum sq_status sq_store_create(const struct sq_comm *comm, const char *path, con
     const struct expectation nothing = {0};
     if (comm->rank == 0) status = lock_and_make(path, layers, n_layers, config_yaml, fingerprint, &lock);
     SQ_TRY(sq_comm_agree(comm, status));
-    return open_all(comm, path, true, lock, &nothing, store_p);
+    return open_all(comm, path, true, true, lock, &nothing, store_p);
 }
 
 enum sq_status sq_store_open(const struct sq_comm *comm, const char *path, bool writable,
@@ -125,7 +135,7 @@ enum sq_status sq_store_open(const struct sq_comm *comm, const char *path, bool 
     const struct expectation expected = {layers, n_layers, fingerprint};
     if (comm->rank == 0 && writable) status = sq_file_lock(path, &lock);
     SQ_TRY(sq_comm_agree(comm, status));
-    return open_all(comm, path, writable, lock, &expected, store_p);
+    return open_all(comm, path, writable, false, lock, &expected, store_p);
 }
 
 void sq_store_close(struct sq_store *store)

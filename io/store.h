@@ -36,12 +36,13 @@ struct sq_store_layer {
 
 /* Figures kept per layer; nothing in it depends on time or the number of ranks. */
 struct sq_layer_report {
-    double error;     /* tr((W-Q) H (W-Q)') / tr(W H W') */
-    double error_rtn; /* the same for plain rounding */
-    double damping;   /* what was used */
-    int64_t n_rungs;  /* raises of the damping; -1: diagonal only */
-    int64_t n_dead;   /* dead inputs */
-    int64_t n_tokens; /* calibration tokens seen */
+    double error;      /* tr((W-Q) H (W-Q)') / tr(W H W') */
+    double error_rtn;  /* the same for plain rounding */
+    double damping;    /* what was used */
+    int64_t n_rungs;   /* raises of the damping; -1: diagonal only */
+    int64_t n_dead;    /* dead inputs */
+    int64_t n_limited; /* scales at the limits of their type */
+    int64_t n_tokens;  /* calibration tokens seen */
 };
 
 /* What one tile of rows holds, unpacked; arrays are the caller's. */
@@ -55,7 +56,7 @@ struct sq_store;
 
 /* Makes a new store; the path must not exist (SQ_ERR_USAGE says --resume). config_yaml: the resolved configuration;
  * fingerprint: lines "key: value" of everything that changes bytes. Collective; same arguments on every rank.
- * A full disk is found here: SQ_ERR_IO, and no file is left. */
+ * A full disk is found here: SQ_ERR_IO. No file is left when it fails. */
 enum sq_status sq_store_create(const struct sq_comm *comm, const char *path, const struct sq_store_layer *layers,
                                int n_layers, const char *config_yaml, const char *fingerprint,
                                struct sq_store **store_p) SQ_MUST_CHECK;

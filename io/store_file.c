@@ -62,27 +62,28 @@ static enum sq_status reserve_all(const char *path)
 }
 
 /* The new name itself is on the disk only after its folder is flushed; a file system that cannot do so is no error. */
-static enum sq_status flush_folder(const char *path)
+static void flush_folder(const char *folder)
 {
-    char *copy;
-    SQ_TRY(sq_string_copy(path, &copy));
-    int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd >= 0) {
-        fsync(fd);
-        close(fd);
-    }
-    sq_free(copy);
-    return SQ_OK;
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return;
+    fsync(fd);
+    close(fd);
 }
 
 enum sq_status sq_file_publish(const char *temporary, const char *path)
 {
+    char *copy;
+    enum sq_status status = SQ_OK;
     SQ_TRY(reserve_all(temporary));
+    SQ_TRY(sq_string_copy(path, &copy)); /* before there is a file of this name */
     if (rename(temporary, path) != 0) {
         sq_error("cannot rename %s to %s: %s", temporary, path, strerror(errno));
-        return SQ_ERR_IO;
+        status = SQ_ERR_IO;
+    } else {
+        flush_folder(dirname(copy));
     }
-    return flush_folder(path);
+    sq_free(copy);
+    return status;
 }
 
 /* --- lock ------------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ hid_t sq_store_report_type(bool in_file)
         {"damping", offsetof(struct sq_layer_report, damping), true},
         {"n_rungs", offsetof(struct sq_layer_report, n_rungs), false},
         {"n_dead", offsetof(struct sq_layer_report, n_dead), false},
+        {"n_limited", offsetof(struct sq_layer_report, n_limited), false},
         {"n_tokens", offsetof(struct sq_layer_report, n_tokens), false},
     };
     hid_t real = in_file ? H5T_IEEE_F64LE : H5T_NATIVE_DOUBLE, integer = in_file ? H5T_STD_I64LE : H5T_NATIVE_INT64;

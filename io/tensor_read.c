@@ -1,7 +1,6 @@
 #include <assert.h>
-#include <math.h>
+#include <string.h>
 
-#include "base/half.h"
 #include "base/log.h"
 #include "io/checkpoint.h"
 #include "io/fp8.h"
@@ -18,22 +17,46 @@ static int64_t row_elements(const struct sq_tensor *tensor)
     return elements;
 }
 
-static bool all_finite(const float *values, int64_t count)
+/* --- NaN and infinity --------------------------------------------------------------------------------------------- */
+
+/* Whether no value has an exponent of ones. The data may lie at any address. */
+#define DEFINE_ALL_FINITE(name, type)                                                                                  \
+    static bool name(const unsigned char *data, int64_t count, type exponent)                                          \
+    {                                                                                                                  \
+        int bad = 0;                                                                                                   \
+        for (int64_t i = 0; i < count; i++) {                                                                          \
+            type bits;                                                                                                 \
+            memcpy(&bits, data + (size_t)i * sizeof bits, sizeof bits);                                                \
+            bad |= (bits & exponent) == exponent;                                                                      \
+        }                                                                                                              \
+        return !bad;                                                                                                   \
+    }
+DEFINE_ALL_FINITE(all_finite_8, uint8_t)
+DEFINE_ALL_FINITE(all_finite_16, uint16_t)
+DEFINE_ALL_FINITE(all_finite_32, uint32_t)
+DEFINE_ALL_FINITE(all_finite_64, uint64_t)
+
+static bool all_finite(enum sq_dtype dtype, const unsigned char *data, int64_t count)
 {
-    uint32_t bad = 0;
-    for (int64_t i = 0; i < count; i++)
-        bad |= (sq_f32_bits(values[i]) & 0x7f800000u) == 0x7f800000u;
-    return !bad;
+    switch (dtype) {
+    case SQ_F8_E4M3:
+        return all_finite_8(data, count, 0x7f); /* NaN; the type has no infinity */
+    case SQ_F16:
+        return all_finite_16(data, count, 0x7c00);
+    case SQ_BF16:
+        return all_finite_16(data, count, 0x7f80);
+    case SQ_F32:
+        return all_finite_32(data, count, 0x7f800000);
+    case SQ_F64:
+        return all_finite_64(data, count, UINT64_C(0x7ff0000000000000));
+    default:
+        return true; /* integers */
+    }
 }
 
-static enum sq_status report_not_finite(const struct sq_tensor *tensor, int64_t first, const float *values)
+static const unsigned char *element(const struct sq_tensor *tensor, int64_t index)
 {
-    int64_t i = 0, elements = row_elements(tensor);
-    while (isfinite(values[i]))
-        i++;
-    sq_error("%s: tensor %s: value %g in row %lld, column %lld", tensor->file, tensor->name, (double)values[i],
-             (long long)((first + i) / elements), (long long)((first + i) % elements));
-    return SQ_ERR_INPUT;
+    return (const unsigned char *)tensor->data + (size_t)index * sq_dtype_size(tensor->dtype);
 }
 
 enum sq_status sq_tensor_check_readable(const struct sq_tensor *tensor)
@@ -49,15 +72,68 @@ enum sq_status sq_tensor_check_readable(const struct sq_tensor *tensor)
     return SQ_ERR_INPUT;
 }
 
+bool sq_tensor_is_finite(const struct sq_tensor *tensor, int64_t first, int64_t count)
+{
+    return all_finite(tensor->dtype, element(tensor, first), count);
+}
+
+/* Elements of a tensor with scales may be finite, and too large when multiplied. */
+static bool is_finite_as_read(const struct sq_tensor *tensor, int64_t first, int64_t count)
+{
+    float values[CHUNK];
+    if (!tensor->scale) return sq_tensor_is_finite(tensor, first, count);
+    return sq_tensor_read_elements_f32(tensor, first, count, values) == SQ_OK;
+}
+
+/* The first element that is not finite; -1: there is none. */
+static int64_t find_not_finite(const struct sq_tensor *tensor)
+{
+    int64_t count = (int64_t)(tensor->bytes / sq_dtype_size(tensor->dtype));
+    for (int64_t first = 0; first < count; first += CHUNK) {
+        int64_t i = first, n = count - first < CHUNK ? count - first : CHUNK;
+        if (is_finite_as_read(tensor, first, n)) continue;
+        while (is_finite_as_read(tensor, i, 1))
+            i++;
+        return i;
+    }
+    return -1;
+}
+
+static double value_at(const struct sq_tensor *tensor, int64_t index)
+{
+    float value;
+    double wide;
+    if (tensor->dtype == SQ_F64) {
+        memcpy(&wide, element(tensor, index), sizeof wide);
+        return wide;
+    }
+    sq_dtype_to_f32(tensor->dtype, element(tensor, index), 1, &value);
+    if (tensor->scale) sq_fp8_scale(tensor, index, 1, &value);
+    return (double)value;
+}
+
+bool sq_tensor_report_not_finite(const struct sq_tensor *tensor)
+{
+    int64_t i = find_not_finite(tensor), elements = row_elements(tensor);
+    sq_tensor_give_back(tensor);
+    if (i < 0) return false;
+    sq_error("%s: tensor %s: value %g in row %lld, column %lld", tensor->file, tensor->name, value_at(tensor, i),
+             (long long)(i / elements), (long long)(i % elements));
+    return true;
+}
+
+/* --- reading ------------------------------------------------------------------------------------------------------ */
+
 /* Elements [first, first + count). */
 enum sq_status sq_tensor_read_elements_f32(const struct sq_tensor *tensor, int64_t first, int64_t count, float *values)
 {
-    const unsigned char *source = (const unsigned char *)tensor->data + (size_t)first * sq_dtype_size(tensor->dtype);
     for (int64_t done = 0; done < count; done += CHUNK) {
         int64_t n = count - done < CHUNK ? count - done : CHUNK;
-        sq_dtype_to_f32(tensor->dtype, source + (size_t)done * sq_dtype_size(tensor->dtype), n, values + done);
-        if (tensor->scale) sq_fp8_scale(tensor, first + done, n, values + done);
-        if (!all_finite(values + done, n)) return report_not_finite(tensor, first + done, values + done);
+        if (!sq_tensor_is_finite(tensor, first + done, n)) return SQ_ERR_NUMERIC;
+        sq_dtype_to_f32(tensor->dtype, element(tensor, first + done), n, values + done);
+        if (!tensor->scale) continue;
+        sq_fp8_scale(tensor, first + done, n, values + done);
+        if (!all_finite(SQ_F32, (const unsigned char *)(values + done), n)) return SQ_ERR_NUMERIC;
     }
     return SQ_OK;
 }

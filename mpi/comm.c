@@ -89,6 +89,14 @@ enum sq_status sq_comm_agree(const struct sq_comm *comm, enum sq_status mine)
     return status == SQ_OK ? (enum sq_status)worst : status;
 }
 
+enum sq_status sq_comm_first_rank_first(const struct sq_comm *comm, sq_rank_fn *fn, void *context)
+{
+    bool is_first = comm->rank == 0;
+    if (comm->size == 1) return fn(context);
+    SQ_TRY(sq_comm_agree(comm, is_first ? fn(context) : SQ_OK));
+    return sq_comm_agree(comm, is_first ? SQ_OK : fn(context));
+}
+
 enum sq_status sq_comm_barrier(const struct sq_comm *comm)
 {
     return checked(MPI_Barrier(comm_handle(comm)), "MPI_Barrier");

@@ -39,6 +39,11 @@ enum sq_status sq_comm_ranks_on_node(const struct sq_comm *comm, int *count_p) S
  * one that it printed) and no hang. Use: status = sq_comm_agree(comm, status). */
 enum sq_status sq_comm_agree(const struct sq_comm *comm, enum sq_status mine);
 
+/* A step that every rank takes alike, rank 0 before the others: what is wrong for all of them is said once, as they do
+ * not begin when rank 0 has failed. Returns the worst status over ranks. With one rank MPI need not be there. */
+typedef enum sq_status sq_rank_fn(void *context);
+enum sq_status sq_comm_first_rank_first(const struct sq_comm *comm, sq_rank_fn *fn, void *context) SQ_MUST_CHECK;
+
 enum sq_status sq_comm_barrier(const struct sq_comm *comm) SQ_MUST_CHECK;
 
 /* Copies bytes from root's buffer into every rank's; any size (sent in pieces below 2 GiB). */

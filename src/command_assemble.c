@@ -6,35 +6,30 @@
 #include "base/text.h"
 #include "command.h"
 #include "io/assemble.h"
+#include "mpi/stop.h"
 
-/* The configuration the store was made with; the caller releases it, also on failure. */
-static enum sq_status read_made(const struct sq_config *config, const struct sq_store *store, struct sq_config *made)
+struct assembling {
+    const struct sq_config *config; /* of this command */
+    const struct sq_store *store;
+    struct sq_config made; /* that the store was made with */
+    struct sq_checkpoint *source;
+};
+
+static enum sq_status read_made(struct assembling *a)
 {
-    const char *yaml = sq_store_config(store);
-    SQ_TRY(sq_config_set_defaults(made));
-    SQ_TRY(sq_config_read_yaml(config->store, yaml, strlen(yaml), made));
-    if (config->model || made->model) return SQ_OK;
-    sq_error("%s does not say where its model is; give --model DIR", config->store);
+    const char *yaml = sq_store_config(a->store);
+    SQ_TRY(sq_config_set_defaults(&a->made));
+    SQ_TRY(sq_config_read_yaml(a->config->store, yaml, strlen(yaml), &a->made));
+    if (a->config->model || a->made.model) return SQ_OK;
+    sq_error("%s does not say where its model is; give --model DIR", a->config->store);
     return SQ_ERR_USAGE;
 }
 
-static enum sq_status open_source(const struct sq_config *config, const struct sq_store *store, struct sq_config *made,
-                                  struct sq_checkpoint **source_p)
+static enum sq_status open_source(void *context)
 {
-    SQ_TRY(read_made(config, store, made));
-    return sq_checkpoint_open(config->model ? config->model : made->model, source_p);
-}
-
-/* Rank 0 goes first, so that what is wrong is said once. Collective. */
-static enum sq_status open_source_everywhere(const struct sq_config *config, const struct sq_comm *world,
-                                             const struct sq_store *store, struct sq_config *made,
-                                             struct sq_checkpoint **source_p)
-{
-    enum sq_status first = world->rank == 0 ? open_source(config, store, made, source_p) : SQ_OK;
-    enum sq_status status = sq_comm_agree(world, first);
-    if (status != SQ_OK) return status;
-    enum sq_status rest = world->rank > 0 ? open_source(config, store, made, source_p) : SQ_OK;
-    return sq_comm_agree(world, rest);
+    struct assembling *a = context;
+    SQ_TRY(read_made(a));
+    return sq_checkpoint_open(a->config->model ? a->config->model : a->made.model, &a->source);
 }
 
 static void print_sizes(const struct sq_config *config, const struct sq_checkpoint *source, int64_t after)
@@ -52,26 +47,28 @@ static void print_sizes(const struct sq_config *config, const struct sq_checkpoi
 static enum sq_status run_with_store(const struct sq_config *config, const struct sq_comm *world,
                                      struct sq_store *store)
 {
-    struct sq_config made = {0};
-    struct sq_checkpoint *source = NULL;
+    struct assembling a = {.config = config, .store = store};
     struct sq_assemble_options options;
     int64_t bytes = 0;
-    enum sq_status status = open_source_everywhere(config, world, store, &made, &source);
+    enum sq_status status = sq_comm_first_rank_first(world, open_source, &a);
     if (status != SQ_OK) goto out_close_source;
-    sq_assemble_options_set(&made, config, store, &options);
-    status = sq_assemble(world, source, store, &options, &bytes);
-    if (status == SQ_OK && world->rank == 0) print_sizes(config, source, bytes);
+    sq_assemble_options_set(&a.made, config, store, &options);
+    status = sq_assemble(world, a.source, store, &options, &bytes);
+    if (status == SQ_OK && world->rank == 0) print_sizes(config, a.source, bytes);
 out_close_source:
-    if (source) sq_checkpoint_close(source);
-    sq_config_release(&made);
+    sq_checkpoint_close(a.source);
+    sq_config_release(&a.made);
     return status;
 }
 
 static enum sq_status run(const struct sq_config *config, const struct sq_comm *world)
 {
     struct sq_store *store = NULL;
+    sq_stop_catch_signals();
     SQ_TRY(sq_store_open(world, config->store, false, NULL, 0, NULL, &store));
     enum sq_status status = run_with_store(config, world, store);
+    if (status == SQ_STOPPED)
+        sq_info("stopped, and nothing is left of %s; the same command starts it again", config->out);
     sq_store_close(store);
     return status;
 }

@@ -10,21 +10,16 @@
 #include "model/evaluate.h"
 
 struct opened {
+    const char *folder;
     struct sq_checkpoint *checkpoint;
     struct sq_model *model;
 };
 
-static enum sq_status open_here(const char *folder, struct opened *opened)
+static enum sq_status open_folder(void *context)
 {
-    SQ_TRY(sq_checkpoint_open(folder, &opened->checkpoint));
+    struct opened *opened = context;
+    SQ_TRY(sq_checkpoint_open(opened->folder, &opened->checkpoint));
     return sq_model_open(opened->checkpoint, &opened->model);
-}
-
-/* Rank 0 first: what is wrong with the folder is said once. Collective. */
-static enum sq_status open_folder(const struct sq_comm *world, const char *folder, struct opened *opened)
-{
-    SQ_TRY(sq_comm_agree(world, world->rank == 0 ? open_here(folder, opened) : SQ_OK));
-    return sq_comm_agree(world, world->rank != 0 ? open_here(folder, opened) : SQ_OK);
 }
 
 static void close_folder(struct opened *opened)
@@ -75,10 +70,10 @@ static enum sq_status evaluate(const struct sq_config *config, const struct sq_c
 
 static enum sq_status run(const struct sq_config *config, const struct sq_comm *world)
 {
-    struct opened model = {0}, against = {0};
+    struct opened model = {.folder = config->model}, against = {.folder = config->against};
     struct sq_backend *backend = NULL;
-    enum sq_status status = open_folder(world, config->model, &model);
-    if (status == SQ_OK && config->against) status = open_folder(world, config->against, &against);
+    enum sq_status status = sq_comm_first_rank_first(world, open_folder, &model);
+    if (status == SQ_OK && config->against) status = sq_comm_first_rank_first(world, open_folder, &against);
     if (status == SQ_OK) status = sq_comm_agree(world, sq_backend_create_cpu(config->threads, &backend));
     if (status == SQ_OK) status = evaluate(config, world, &model, &against, backend);
     if (backend) backend->ops->destroy(backend);

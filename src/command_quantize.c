@@ -8,7 +8,7 @@
 #include "config/options.h"
 #include "gptq/progress.h"
 #include "gptq/run.h"
-#include "gptq/stop.h"
+#include "mpi/stop.h"
 #include "io/assemble.h"
 #include "io/folder.h"
 

@@ -77,13 +77,15 @@ static enum sq_status describe_layer(const struct sq_store *store, const struct 
     json_error_t error;
     json_t *object = NULL;
     bool done = sq_store_is_done(store, index);
-    struct sq_layer_report none = {NAN, NAN, NAN, 0, 0, 0}, report = done ? *sq_store_report(store, index) : none;
-    object = json_pack_ex(
-        &error, 0, "{s:s, s:I, s:I, s:i, s:I, s:b, s:b, s:o, s:o, s:o, s:I, s:I, s:I}", "name", layer->name, "out",
-        (json_int_t)layer->out_features, "in", (json_int_t)layer->in_features, "bits", layer->grid.bits, "group_size",
-        (json_int_t)layer->grid.group_size, "symmetric", (int)layer->grid.symmetric, "done", (int)done, "error",
-        figure(report.error), "error_rtn", figure(report.error_rtn), "damping", figure(report.damping), "raised",
-        (json_int_t)report.n_rungs, "dead_inputs", (json_int_t)report.n_dead, "tokens", (json_int_t)report.n_tokens);
+    struct sq_layer_report none = {.error = NAN, .error_rtn = NAN, .damping = NAN},
+                           report = done ? *sq_store_report(store, index) : none;
+    object = json_pack_ex(&error, 0, "{s:s, s:I, s:I, s:i, s:I, s:b, s:b, s:o, s:o, s:o, s:I, s:I, s:I, s:I}", "name",
+                          layer->name, "out", (json_int_t)layer->out_features, "in", (json_int_t)layer->in_features,
+                          "bits", layer->grid.bits, "group_size", (json_int_t)layer->grid.group_size, "symmetric",
+                          (int)layer->grid.symmetric, "done", (int)done, "error", figure(report.error), "error_rtn",
+                          figure(report.error_rtn), "damping", figure(report.damping), "raised",
+                          (json_int_t)report.n_rungs, "dead_inputs", (json_int_t)report.n_dead, "limited_scales",
+                          (json_int_t)report.n_limited, "tokens", (json_int_t)report.n_tokens);
     SQ_TRY(sq_inspect_made(object, &error, &object));
     if (json_array_append_new(layers, object) == 0) return SQ_OK;
     sq_error("cannot put the result together: no memory");

@@ -40,25 +40,25 @@ static int refuse_command(const char *name)
     return sq_status_exit_code(SQ_ERR_USAGE);
 }
 
-/* All ranks read the same words; rank 0 goes first, so that a mistake is reported once. */
-static enum sq_status read_options(const struct sq_command *command, const struct sq_comm *world, int argc, char **argv,
-                                   struct sq_config *config_p)
+struct words {
+    const struct sq_command *command;
+    int argc;
+    char **argv;
+    struct sq_config *config;
+};
+
+static enum sq_status read_options(void *context)
 {
-    enum sq_status first = SQ_OK, rest = SQ_OK;
-    if (world->rank == 0) first = sq_config_parse(argc, argv, command->mask, config_p);
-    enum sq_status status = command->needs_mpi ? sq_comm_agree(world, first) : first;
-    if (status != SQ_OK) return status;
-    if (world->rank > 0) rest = sq_config_parse(argc, argv, command->mask, config_p);
-    status = command->needs_mpi ? sq_comm_agree(world, rest) : SQ_OK;
-    if (status != SQ_OK && rest == SQ_OK) sq_config_release(config_p);
-    return status;
+    const struct words *words = context;
+    return sq_config_parse(words->argc, words->argv, words->command->mask, words->config);
 }
 
 static enum sq_status run_command(const struct sq_command *command, const struct sq_comm *world, int argc, char **argv)
 {
     struct sq_config config = {0};
-    enum sq_status status = read_options(command, world, argc, argv, &config);
-    if (status != SQ_OK) return status;
+    struct words words = {command, argc, argv, &config};
+    enum sq_status status = sq_comm_first_rank_first(world, read_options, &words);
+    if (status != SQ_OK) goto out_release;
     if (config.help) {
         if (world->rank == 0) sq_config_write_help(command->name, command->summary, command->mask, stdout);
     } else {
@@ -67,6 +67,7 @@ static enum sq_status run_command(const struct sq_command *command, const struct
         if (status == SQ_OK) status = command->run(&config, world);
         sq_log_close();
     }
+out_release:
     sq_config_release(&config);
     return status;
 }

@@ -8,6 +8,7 @@
 
 #include "assemble_fixture.h"
 #include "base/memory.h"
+#include "mpi/stop.h"
 
 /* --- refusals ----------------------------------------------------------------------------------------------------- */
 
@@ -141,6 +142,65 @@ static void test_other_training_step(void **state)
     ranks_end_test();
 }
 
+/* --- values that are not finite ----------------------------------------------------------------------------------- */
+
+/* Fills elements [first, first + count) of a tensor of the model in `folder` with ones, which is a NaN in every type.
+ */
+static void poke(const char *folder, int tensor, int64_t first, int64_t count)
+{
+    char path[1100];
+    int64_t length, offset = 8,
+                    element = (int64_t)sq_dtype_size((enum sq_dtype)sq_dtype_parse(fixture_tensors[tensor].dtype));
+    snprintf(path, sizeof path, "%s/model.safetensors", folder);
+    FILE *file = fopen(path, "r+b");
+    if (!file || fread(&length, sizeof length, 1, file) != 1) abort();
+    for (int i = 0; i < tensor; i++)
+        offset += (int64_t)fixture_tensors[i].bytes;
+    if (fseek(file, (long)(offset + length + first * element), SEEK_SET) != 0) abort();
+    for (int64_t i = 0; i < count * element; i++)
+        fputc(0xff, file);
+    if (fclose(file) != 0) abort();
+}
+
+/* Every tensor that is copied is looked at; many bad values, which all ranks meet, are one line. */
+static void test_not_finite(void **state)
+{
+    (void)state;
+    static const struct {
+        int tensor;
+        int64_t first, count;
+        const char *place;
+    } cases[] = {
+        {0, 67, 96 * 64 - 67, "row 1, column 3"}, /* with all that follows it, and another tensor */
+        {2, 63, 1, "row 63, column 0"},
+        {6, 63 * 172 + 171, 1, "row 63, column 171"},
+        {9, 0, 64, "row 0, column 0"},
+    };
+    char folder[1024], path[1024];
+    int64_t bytes;
+    struct sq_assemble_options options = options_for("nan", false, path);
+    options.dequantized = true; /* nothing to say about the settings of layers */
+    ranks_file("nan_model", folder);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct sq_checkpoint *model;
+        if (ranks.comm.rank == 0) {
+            fixture_write_model(folder, NULL);
+            poke(folder, cases[i].tensor, cases[i].first, cases[i].count);
+            if (i == 0) poke(folder, 6, 0, 64);
+        }
+        ranks_barrier();
+        if (sq_checkpoint_open(folder, &model) != SQ_OK) abort();
+        ranks_listen();
+        CHECK(sq_assemble(&ranks.comm, model, v1_store, &options, &bytes) == SQ_ERR_NUMERIC);
+        EXPECT_ERROR(0, "nan_model/model.safetensors", fixture_tensors[cases[i].tensor].name, cases[i].place);
+        CHECK(!exists_with(path, "") && !exists_with(path, ".tmp"));
+        sq_checkpoint_close(model);
+        ranks_barrier();
+        if (ranks.comm.rank == 0) sq_folder_remove(folder);
+    }
+    ranks_end_test();
+}
+
 /* --- failures leave nothing --------------------------------------------------------------------------------------- */
 
 static void test_file_too_large(void **state)
@@ -182,6 +242,23 @@ static void test_full_disk(void **state)
     CHECK(!exists_with(path, "") && !exists_with(path, ".tmp"));
     ranks_barrier();
     if (ranks.comm.rank == 0) umount(mount_path);
+    ranks_end_test();
+}
+
+/* A signal to one rank stops all of them, and the next attempt is not disturbed by it. */
+static void test_stopped(void **state)
+{
+    (void)state;
+    char path[1024];
+    int64_t bytes;
+    const struct sq_assemble_options options = options_for("stopped", false, path);
+    sq_stop_catch_signals();
+    if (ranks.comm.rank == ranks.comm.size - 1) raise(SIGUSR1);
+    CHECK(sq_assemble(&ranks.comm, source, v1_store, &options, &bytes) == SQ_STOPPED);
+    CHECK(!exists_with(path, "") && !exists_with(path, ".tmp"));
+    sq_stop_catch_signals();
+    CHECK(sq_assemble(&ranks.comm, source, v1_store, &options, &bytes) == SQ_OK);
+    CHECK(exists_with(path, "/config.json"));
     ranks_end_test();
 }
 
@@ -272,8 +349,10 @@ static int run_group(void)
         cmocka_unit_test(test_incomplete_store),
         cmocka_unit_test(test_other_model),
         cmocka_unit_test(test_other_training_step),
+        cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_file_too_large),
         cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_stopped),
         cmocka_unit_test(test_out_of_memory),
         cmocka_unit_test(test_stale_tmp),
         cmocka_unit_test(test_foreign_tmp),

@@ -18,6 +18,35 @@ static void test_agree_takes_the_worst(void **state)
     assert_int_equal(sq_comm_agree(&ranks.comm, mine), SQ_STOPPED);
 }
 
+/* A step that fails on the rank `fails`; every rank that takes it adds to a list with one slot for each. */
+struct step {
+    int fails;
+    int64_t taken[8];
+};
+
+static enum sq_status take_step(void *context)
+{
+    struct step *step = context;
+    step->taken[ranks.comm.rank]++;
+    return ranks.comm.rank == step->fails ? SQ_ERR_INPUT : SQ_OK;
+}
+
+static void test_first_rank_first(void **state)
+{
+    (void)state;
+    for (int fails = -1; fails < ranks.comm.size; fails++) {
+        struct step step = {.fails = fails};
+        enum sq_status wanted = fails < 0 ? SQ_OK : SQ_ERR_INPUT;
+        assert_int_equal(sq_comm_first_rank_first(&ranks.comm, take_step, &step), wanted);
+        assert_int_equal(sq_comm_sum_i64(&ranks.comm, step.taken, 8), SQ_OK);
+        for (int r = 0; r < ranks.comm.size; r++)
+            assert_int_equal(step.taken[r], r == 0 || fails != 0);
+    }
+    struct sq_comm alone = {.size = 1}; /* without MPI */
+    struct step step = {.fails = ranks.comm.rank};
+    assert_int_equal(sq_comm_first_rank_first(&alone, take_step, &step), SQ_ERR_INPUT);
+}
+
 static void test_sums_and_maxima(void **state)
 {
     (void)state;
@@ -109,10 +138,10 @@ static void test_shares_cover_everything_once(void **state)
 static int run(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_agree_takes_the_worst),        cmocka_unit_test(test_sums_and_maxima),
-        cmocka_unit_test(test_reduce_to_each_root),          cmocka_unit_test(test_broadcast_from_each_root),
-        cmocka_unit_test(test_all_gather_uneven_shares),     cmocka_unit_test(test_split_by_parity),
-        cmocka_unit_test(test_shares_cover_everything_once),
+        cmocka_unit_test(test_agree_takes_the_worst),    cmocka_unit_test(test_first_rank_first),
+        cmocka_unit_test(test_sums_and_maxima),          cmocka_unit_test(test_reduce_to_each_root),
+        cmocka_unit_test(test_broadcast_from_each_root), cmocka_unit_test(test_all_gather_uneven_shares),
+        cmocka_unit_test(test_split_by_parity),          cmocka_unit_test(test_shares_cover_everything_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,11 +1,9 @@
 /* The forward pass against logits that transformers computed, and its promises about bits. */
 #define _GNU_SOURCE /* mkdtemp */
-#include "ranks.h"
+#include "forward_fixture.h"
 
 #include <math.h>
 
-#include "base/memory.h"
-#include "golden.h"
 #include "model/final.h"
 #include "mpi/split.h"
 
@@ -152,49 +150,6 @@ static void test_bits_do_not_depend_on_ranks_threads_or_memory(void **state)
     ranks_end_test();
 }
 
-/* One model, opened, and a forward pass over all samples on every rank, which are counted on from rank to rank. */
-struct opened {
-    struct golden golden;
-    struct sq_backend *backend;
-    struct sq_checkpoint *checkpoint;
-    struct sq_model *model;
-    struct sq_forward *forward;
-};
-
-static void open_forward(const char *name, struct opened *o)
-{
-    o->golden = golden_find(name);
-    struct sq_forward_options options = {.compute = SQ_F32,
-                                         .n_samples = o->golden.n_samples,
-                                         .length = o->golden.length,
-                                         .first_sample = ranks.comm.rank * o->golden.n_samples};
-    if (sq_backend_create_cpu(1, &o->backend) != SQ_OK) abort();
-    if (sq_checkpoint_open(o->golden.folder, &o->checkpoint) != SQ_OK) abort();
-    if (sq_model_open(o->checkpoint, &o->model) != SQ_OK) abort();
-    if (sq_forward_create(o->backend, o->model, &options, &o->forward) != SQ_OK) abort();
-    if (sq_forward_embed(o->forward, &ranks.comm, o->golden.ids) != SQ_OK) abort();
-    if (sq_forward_load_block(o->forward, &ranks.comm, 0) != SQ_OK) abort();
-}
-
-static void close_forward(struct opened *o)
-{
-    sq_forward_destroy(o->forward);
-    sq_model_close(o->model);
-    sq_checkpoint_close(o->checkpoint);
-    o->backend->ops->destroy(o->backend);
-    golden_release(&o->golden);
-}
-
-/* Entry `index` of a sample's residual stream becomes `value`. */
-static void set_hidden(const struct opened *o, int64_t sample, int64_t index, float value)
-{
-    float *values = calloc((size_t)(o->golden.length * sq_model_hidden_size(o->model)), sizeof *values);
-    CHECK(sq_forward_get_hidden(o->forward, sample, values) == SQ_OK);
-    values[index] = value;
-    CHECK(sq_forward_set_hidden(o->forward, sample, values) == SQ_OK);
-    free(values);
-}
-
 /* The first group's input of a Llama is the RMS norm of the embedding: checked against the formula in double. */
 static void test_first_group_input_is_the_norm_of_the_embedding(void **state)
 {
@@ -225,95 +180,6 @@ static void test_first_group_input_is_the_norm_of_the_embedding(void **state)
     ranks_end_test();
 }
 
-/* This rank has printed one line with `part`, and the others nothing. */
-static bool is_error_of(int rank, const char *text, const char *part)
-{
-    return ranks.comm.rank == rank ? capture_is_one_error(text, (const char *const[4]){part}) : *text == '\0';
-}
-
-static void test_no_number_is_refused_where_it_appears(void **state)
-{
-    (void)state;
-    static const float bad[] = {NAN, INFINITY, -INFINITY};
-    for (int i = 0; i < 3; i++) {
-        struct opened o;
-        open_forward("opt", &o);
-        set_hidden(&o, 1, 7, bad[i]);
-        capture_start(&ranks.capture);
-        CHECK(sq_forward_agree(o.forward, &ranks.comm, sq_forward_to_group(o.forward, 0)) == SQ_ERR_NUMERIC);
-        CHECK(is_error_of(0, capture_stop(&ranks.capture), "block 1/2: the input of self_attn.q_proj of sample 1 is"));
-        close_forward(&o);
-    }
-    ranks_end_test();
-}
-
-/* 3e38 squared: finite weights and states, an infinite product. */
-static void test_overflow_in_a_block_is_refused(void **state)
-{
-    (void)state;
-    struct opened o;
-    open_forward("opt", &o);
-    CHECK(sq_forward_to_group(o.forward, 0) == SQ_OK);
-    for (int member = 0; member < 3; member++) {
-        struct sq_matrix weight = sq_forward_linear_weight(o.forward, member);
-        for (int64_t i = 0; i < weight.rows * weight.cols; i++)
-            ((float *)weight.data)[i] = 3e38f;
-    }
-    capture_start(&ranks.capture);
-    CHECK(sq_forward_agree(o.forward, &ranks.comm, sq_forward_to_group(o.forward, 1)) == SQ_ERR_NUMERIC);
-    CHECK(is_error_of(0, capture_stop(&ranks.capture), "block 1/2: the input of self_attn.out_proj of sample 0 is"));
-    close_forward(&o);
-    ranks_end_test();
-}
-
-/* The last rank alone has a bad sample; the others hear of it, and its number is the one among all samples. */
-static void test_sample_is_named_by_its_place_in_the_job(void **state)
-{
-    (void)state;
-    struct opened o;
-    open_forward("opt", &o);
-    int last = ranks.comm.size - 1;
-    CHECK(sq_forward_to_group(o.forward, 0) == SQ_OK);
-    if (ranks.comm.rank == last) set_hidden(&o, 1, 0, NAN);
-    char text[128];
-    snprintf(text, sizeof text, "block 1/2: the residual stream after its last step of sample %lld is",
-             (long long)(last * o.golden.n_samples + 1));
-    capture_start(&ranks.capture);
-    CHECK(sq_forward_agree(o.forward, &ranks.comm, sq_forward_finish_block(o.forward)) == SQ_ERR_NUMERIC);
-    CHECK(is_error_of(last, capture_stop(&ranks.capture), text));
-    close_forward(&o);
-    ranks_end_test();
-}
-
-static void test_failure_in_the_final_norm(void **state)
-{
-    (void)state;
-    struct opened o;
-    open_forward("opt", &o);
-    CHECK(sq_forward_load_block(o.forward, &ranks.comm, sq_model_n_blocks(o.model)) == SQ_OK);
-    set_hidden(&o, 0, 0, INFINITY);
-    capture_start(&ranks.capture);
-    CHECK(sq_forward_agree(o.forward, &ranks.comm, sq_forward_to_group(o.forward, 0)) == SQ_ERR_NUMERIC);
-    CHECK(is_error_of(0, capture_stop(&ranks.capture), "after the last block: the final norm of sample 0 is"));
-    close_forward(&o);
-    ranks_end_test();
-}
-
-/* Another status passes through: who met it has said so already. */
-static void test_agreement_says_nothing_of_other_failures(void **state)
-{
-    (void)state;
-    struct opened o;
-    open_forward("opt", &o);
-    enum sq_status mine = ranks.comm.rank == ranks.comm.size - 1 ? SQ_ERR_MEMORY : SQ_OK;
-    capture_start(&ranks.capture);
-    CHECK(sq_forward_agree(o.forward, &ranks.comm, SQ_OK) == SQ_OK);
-    CHECK(sq_forward_agree(o.forward, &ranks.comm, mine) == SQ_ERR_MEMORY);
-    CHECK(*capture_stop(&ranks.capture) == '\0');
-    close_forward(&o);
-    ranks_end_test();
-}
-
 /* lm_head is larger than the memory of a group's weights: nothing is loaded, and nothing is written. */
 static void test_head_is_not_loaded(void **state)
 {
@@ -328,59 +194,6 @@ static void test_head_is_not_loaded(void **state)
     CHECK(sq_forward_to_group(o.forward, 0) == SQ_OK);
     CHECK(sq_forward_load_linear(o.forward, &ranks.comm, 0) == SQ_OK);
     CHECK(*(float *)weight.data == 42);
-    close_forward(&o);
-    ranks_end_test();
-}
-
-static void test_too_long_samples_are_refused(void **state)
-{
-    (void)state;
-    struct opened o;
-    open_forward("opt", &o);
-    struct sq_forward *forward = NULL;
-    struct sq_forward_options options = {.compute = SQ_F32, .length = sq_model_max_length(o.model) + 1};
-    capture_start(&ranks.capture);
-    CHECK(sq_forward_create(o.backend, o.model, &options, &forward) == SQ_ERR_INPUT && !forward);
-    CHECK(capture_is_one_error(capture_stop(&ranks.capture), (const char *const[4]){"64", "65"}));
-    close_forward(&o);
-    ranks_end_test();
-}
-
-static void test_spill_folder_that_is_not_there(void **state)
-{
-    (void)state;
-    struct opened o;
-    open_forward("opt", &o);
-    struct sq_forward *forward = NULL;
-    struct sq_forward_options options = {
-        .compute = SQ_F32, .n_samples = 1, .length = 8, .spill_folder = "/nonexistent/folder"};
-    capture_start(&ranks.capture);
-    CHECK(sq_forward_create(o.backend, o.model, &options, &forward) == SQ_ERR_IO && !forward);
-    CHECK(capture_is_one_error(capture_stop(&ranks.capture), (const char *const[4]){"/nonexistent/folder"}));
-    close_forward(&o);
-    ranks_end_test();
-}
-
-/* Creation with the n-th allocation failing, for n = 1, 2, 3 ... until it passes: an error each time, nothing leaked
- * (the sanitizers look). */
-static void test_running_out_of_memory(void **state)
-{
-    (void)state;
-    struct opened o;
-    open_forward("llama", &o);
-    struct sq_forward_options options = {.compute = SQ_F32, .n_samples = 1, .length = 8};
-    enum sq_status status = SQ_ERR_MEMORY;
-    capture_start(&ranks.capture);
-    int n = 0;
-    while (status == SQ_ERR_MEMORY && n < 100) {
-        struct sq_forward *forward = NULL;
-        sq_memory_fail_at(++n);
-        status = sq_forward_create(o.backend, o.model, &options, &forward);
-        sq_memory_fail_at(0);
-        sq_forward_destroy(forward);
-    }
-    capture_stop(&ranks.capture);
-    CHECK(status == SQ_OK && n > 5);
     close_forward(&o);
     ranks_end_test();
 }
@@ -411,15 +224,7 @@ static int run(void)
         cmocka_unit_test(test_bf16_agrees_with_transformers),
         cmocka_unit_test(test_bits_do_not_depend_on_ranks_threads_or_memory),
         cmocka_unit_test(test_first_group_input_is_the_norm_of_the_embedding),
-        cmocka_unit_test(test_no_number_is_refused_where_it_appears),
-        cmocka_unit_test(test_overflow_in_a_block_is_refused),
-        cmocka_unit_test(test_sample_is_named_by_its_place_in_the_job),
-        cmocka_unit_test(test_failure_in_the_final_norm),
-        cmocka_unit_test(test_agreement_says_nothing_of_other_failures),
         cmocka_unit_test(test_head_is_not_loaded),
-        cmocka_unit_test(test_too_long_samples_are_refused),
-        cmocka_unit_test(test_spill_folder_that_is_not_there),
-        cmocka_unit_test(test_running_out_of_memory),
         cmocka_unit_test(test_predicted_bytes_cover_what_is_taken),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

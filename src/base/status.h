@@ -3,20 +3,20 @@
 #ifndef SQ_BASE_STATUS_H
 #define SQ_BASE_STATUS_H
 
-/* X(name, exit code, text); ordered by severity: ranks agree on the largest (sq_comm_agree) */
+/* X(name, exit code); ordered by severity: ranks agree on the largest (sq_comm_agree) */
 #define SQ_STATUS_LIST(X)                                                                                              \
-    X(SQ_OK, 0, "success")                                                                                             \
-    X(SQ_STOPPED, 75, "stopped at a safe point; resumable")                                                            \
-    X(SQ_ERR_USAGE, 2, "wrong usage")                                                                                  \
-    X(SQ_ERR_INPUT, 1, "bad input")                                                                                    \
-    X(SQ_ERR_IO, 1, "input or output failed")                                                                          \
-    X(SQ_ERR_MEMORY, 1, "out of memory")                                                                               \
-    X(SQ_ERR_NUMERIC, 1, "numerical failure")                                                                          \
-    X(SQ_ERR_LIBRARY, 1, "a library call failed")                                                                      \
-    X(SQ_ERR_STRICT, 1, "warnings under --strict")
+    X(SQ_OK, 0)                                                                                                        \
+    X(SQ_STOPPED, 75)    /* at a safe point; resumable */                                                              \
+    X(SQ_ERR_USAGE, 2)   /* options that are wrong, or do not go with what is there */                                 \
+    X(SQ_ERR_INPUT, 1)   /* a file that does not hold what it should */                                                \
+    X(SQ_ERR_IO, 1)      /* reading or writing failed */                                                               \
+    X(SQ_ERR_MEMORY, 1)  /* there is none left */                                                                      \
+    X(SQ_ERR_NUMERIC, 1) /* NaN, infinity, not definite; where a function leaves the message to others, it says so */  \
+    X(SQ_ERR_LIBRARY, 1) /* a call of a library failed */                                                              \
+    X(SQ_ERR_STRICT, 1)  /* warnings under --strict */
 
 enum sq_status {
-#define X(name, exit_code, text) name,
+#define X(name, exit_code) name,
     SQ_STATUS_LIST(X)
 #undef X
 };
@@ -29,9 +29,6 @@ enum sq_status {
         enum sq_status sq_try_status = (call);                                                                         \
         if (sq_try_status != SQ_OK) return sq_try_status;                                                              \
     } while (0)
-
-/* Text for a status; never NULL. */
-const char *sq_status_text(enum sq_status status);
 
 /* Exit code of the process that ends with this status. */
 int sq_status_exit_code(enum sq_status status);

@@ -1,16 +1,29 @@
+#define _POSIX_C_SOURCE 200809L
 #include "base/text.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/log.h"
 #include "base/memory.h"
 
 enum sq_status sq_path_join(const char *folder, const char *name, char **path_p)
 {
     return sq_string_format(path_p, "%s/%s", folder, name);
+}
+
+enum sq_status sq_path_absolute(const char *path, char **absolute_p)
+{
+    char folder[4096];
+    if (*path == '/') return sq_string_copy(path, absolute_p);
+    if (getcwd(folder, sizeof folder)) return sq_path_join(folder, path, absolute_p);
+    sq_error("cannot tell where %s is: %s", path, strerror(errno));
+    return SQ_ERR_IO;
 }
 
 int sq_size_parse(const char *text, int64_t *bytes_p)

@@ -10,6 +10,10 @@
 /* folder + "/" + name as a new string, released with sq_free(). */
 enum sq_status sq_path_join(const char *folder, const char *name, char **path_p) SQ_MUST_CHECK;
 
+/* The same path from the root: a relative one behind the working folder. Links are not resolved. A new string, released
+ * with sq_free(). SQ_ERR_IO when there is no working folder. */
+enum sq_status sq_path_absolute(const char *path, char **absolute_p) SQ_MUST_CHECK;
+
 /* "800M", "1.5G", "4096" -> bytes (K, M, G, T are powers of 1024). Returns 0 on success;
  * -1 when the text is no size (then *bytes_p is left alone). Prints nothing: the caller knows the option's name. */
 int sq_size_parse(const char *text, int64_t *bytes_p);

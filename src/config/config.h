@@ -79,7 +79,7 @@ struct sq_config {
     /* running */
     enum sq_compute compute;
     int threads;          /* 0: all this process may use */
-    int64_t memory_bytes; /* per rank; 0: three quarters of what the node has, shared among its ranks */
+    int64_t memory_bytes; /* per rank; 0: three quarters of what the node may use, shared among its ranks */
     int shards;           /* sample shards; decides the arithmetic, never depends on ranks */
     int state_seconds;    /* how often activations are saved for a resume */
     bool resume, strict, assemble, json;

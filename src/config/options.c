@@ -124,7 +124,8 @@ static const struct sq_option options[] = {
     {.key = "memory", .flag = "--memory", .value_name = "SIZE", .type = SQ_OPTION_SIZE, .offset = FIELD(memory_bytes),
      .default_text = "auto", .words = auto_words, .min = KIB * KIB, .max = 1024 * TIB,
      .commands = QUANTIZE | EVAL | PLAN,
-     .help = "Memory of each rank, such as 800M or 64G; auto: three quarters of the node's, shared among its ranks."},
+     .help = "Memory of each rank, such as 800M or 64G; auto: three quarters of what the node has or its container allows, "
+             "shared among its ranks."},
     {.key = "shards", .flag = "--shards", .value_name = "N", .type = SQ_OPTION_INT, .offset = FIELD(shards),
      .default_text = "16", .min = 1, .max = 65536, .commands = QUANTIZE | PLAN | VERIFY, .keep = SQ_KEEP_FINGERPRINT,
      .help = "Parts into which the samples are divided, whatever the number of ranks; more ranks than this are not all "

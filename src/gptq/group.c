@@ -110,6 +110,13 @@ static enum sq_status write_tiles(struct sq_job *job, const struct sq_spread *sp
     return SQ_OK;
 }
 
+/* Weights that are NaN or infinite stop every tile they are in; it is said once, of the first of them. */
+static void report_not_finite(const struct sq_job *job, const struct sq_spread *spread)
+{
+    for (int m = 0; m < spread->n_members; m++)
+        if (sq_checkpoint_report_linear(job->checkpoint, spread->members[m].linear->name)) return;
+}
+
 /* The same on every rank of the team. */
 static enum sq_status fill_reports(const struct sq_job *job, const struct sq_spread *spread,
                                    struct sq_layer_report *reports)
@@ -118,6 +125,7 @@ static enum sq_status fill_reports(const struct sq_job *job, const struct sq_spr
         reports[m] = (struct sq_layer_report){.damping = job->factor.damping,
                                               .n_rungs = job->factor.diagonal_only ? -1 : job->factor.n_rungs,
                                               .n_dead = job->factor.n_dead,
+                                              .n_limited = sq_spread_n_limited(spread, m),
                                               .n_tokens = job->tokens.n_samples * job->tokens.length};
         sq_spread_errors(spread, m, &reports[m].error, &reports[m].error_rtn);
         if (isfinite(reports[m].error) && isfinite(reports[m].error_rtn)) continue;
@@ -142,6 +150,7 @@ enum sq_status sq_group_solve(struct sq_job *job, const struct sq_group *group, 
     if (status == SQ_OK) status = write_tiles(job, &spread);
     sq_job_clock(job, SQ_STAGE_STORE, &since);
     status = sq_comm_agree(&job->team, status);
+    if (status == SQ_ERR_NUMERIC && job->team.rank == 0) report_not_finite(job, &spread);
     if (status == SQ_OK) status = sq_spread_gather(&spread, &job->team);
     sq_job_clock(job, SQ_STAGE_GATHER, &since);
     if (status == SQ_OK) status = fill_reports(job, &spread, reports);

@@ -7,6 +7,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/node.h"
+#include "base/text.h"
 #include "gptq/compute.h"
 
 void sq_job_clock(struct sq_job *job, enum sq_stage stage, double *since)
@@ -21,19 +23,18 @@ int64_t sq_job_staging_elements(const struct sq_job *job)
     return SQ_JOB_STAGING_ROWS * job->hessian.n_max;
 }
 
-static enum sq_status open_model(struct sq_job *job)
+static enum sq_status open_model(void *context)
 {
+    struct sq_job *job = context;
     SQ_TRY(sq_checkpoint_open(job->config->model, &job->checkpoint));
     SQ_TRY(sq_model_open(job->checkpoint, &job->model));
     return sq_layers_resolve(job->model, job->config, &job->layers);
 }
 
-/* Rank 0 first: what is wrong with the model is said once. */
 static enum sq_status open_inputs(struct sq_job *job)
 {
     const struct sq_config *config = job->config;
-    SQ_TRY(sq_comm_agree(job->world, job->world->rank == 0 ? open_model(job) : SQ_OK));
-    SQ_TRY(sq_comm_agree(job->world, job->world->rank != 0 ? open_model(job) : SQ_OK));
+    SQ_TRY(sq_comm_first_rank_first(job->world, open_model, job));
     SQ_TRY(sq_tokens_read(job->world, config->tokens, sq_model_vocab_size(job->model), sq_model_max_length(job->model),
                           &job->tokens));
     job->shards = sq_shards_make(job->tokens.n_samples, config->shards, job->world->rank, job->world->size);
@@ -52,6 +53,21 @@ static enum sq_status make_team(struct sq_job *job)
     return sq_comm_split(job->world, job->team_index, &job->team);
 }
 
+/* The configuration as it is kept in the store: it is read from other folders, too. */
+static enum sq_status make_config(struct sq_job *job)
+{
+    struct sq_config kept = *job->config;
+    char *model = NULL, *tokens = NULL;
+    enum sq_status status = sq_path_absolute(kept.model, &model);
+    if (status == SQ_OK) status = sq_path_absolute(kept.tokens, &tokens);
+    kept.model = model;
+    kept.tokens = tokens;
+    if (status == SQ_OK) status = sq_config_to_yaml(&kept, &job->config_yaml);
+    sq_free(model);
+    sq_free(tokens);
+    return status;
+}
+
 /* Everything that changes bytes: settings, inputs, arithmetic. */
 static enum sq_status make_fingerprint(struct sq_job *job)
 {
@@ -64,22 +80,30 @@ static enum sq_status make_fingerprint(struct sq_job *job)
         settings, (unsigned long long)sq_checkpoint_fingerprint(job->checkpoint), (unsigned long long)job->tokens.hash,
         sq_dtype_name(job->compute), job->backend->ops->name, job->backend->isa, job->backend->libraries);
     sq_free(settings);
-    if (status == SQ_OK) status = sq_config_to_yaml(job->config, &job->config_yaml);
     return status;
 }
 
-/* Bytes a rank may take by default: three quarters of the node's memory, shared among its ranks. */
+/* Bytes a rank may take by default: three quarters of what the node's processes may, shared among its ranks. */
 static enum sq_status memory_limit(const struct sq_job *job, int64_t *limit_p)
 {
     int n_on_node = 1;
     SQ_TRY(sq_comm_ranks_on_node(job->world, &n_on_node));
-    int64_t node = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
-    *limit_p = job->config->memory_bytes ? job->config->memory_bytes : node / 4 * 3 / n_on_node;
+    *limit_p = job->config->memory_bytes ? job->config->memory_bytes : sq_node_memory("") / 4 * 3 / n_on_node;
     return SQ_OK;
 }
 
-/* The same plan on every rank, for the largest share of the samples and the smallest limit; rank 0 goes first, so that
- * figures that do not fit are shown once. */
+struct planning {
+    const struct sq_memory_request *request;
+    struct sq_memory_plan *plan;
+};
+
+static enum sq_status make_plan(void *context)
+{
+    const struct planning *planning = context;
+    return sq_memory_plan_make(planning->request, planning->plan);
+}
+
+/* The same plan on every rank, for the largest share of the samples and the smallest limit. */
 static enum sq_status plan_memory(struct sq_job *job, struct sq_memory_request *request)
 {
     int64_t limit = 0;
@@ -92,12 +116,11 @@ static enum sq_status plan_memory(struct sq_job *job, struct sq_memory_request *
                                           .compute = job->compute,
                                           .n_samples = largest[0],
                                           .length = job->tokens.length,
+                                          .n_job_samples = job->tokens.n_samples,
                                           .n_workers = (int)largest[1],
                                           .sizes = job->backend->sizes,
                                           .limit = -largest[2]};
-    bool is_first = job->world->rank == 0;
-    SQ_TRY(sq_comm_agree(job->world, is_first ? sq_memory_plan_make(request, &job->memory) : SQ_OK));
-    return sq_comm_agree(job->world, is_first ? SQ_OK : sq_memory_plan_make(request, &job->memory));
+    return sq_comm_first_rank_first(job->world, make_plan, &(struct planning){request, &job->memory});
 }
 
 static enum sq_status take_memory(struct sq_job *job, const struct sq_memory_request *request)
@@ -166,6 +189,7 @@ static enum sq_status open_all(struct sq_job *job)
     SQ_TRY(open_inputs(job));
     SQ_TRY(make_team(job));
     enum sq_status status = make_fingerprint(job);
+    if (status == SQ_OK) status = make_config(job);
     if (status == SQ_OK)
         status = config->store ? sq_string_copy(config->store, &job->store_path)
                                : sq_string_format(&job->store_path, "%s.store.h5", config->out);

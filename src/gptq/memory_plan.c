@@ -48,16 +48,34 @@ size_t sq_memory_record_bytes(const struct sq_memory_request *request)
     return largest;
 }
 
+static struct sq_solve_options solve_options(const struct sq_config *config, const struct sq_store_layer *layer)
+{
+    return (struct sq_solve_options){.solver = config->solver,
+                                     .grid_kind = config->grid,
+                                     .order = config->order,
+                                     .refine = config->refine,
+                                     .grid = layer->grid};
+}
+
+/* What the solver takes on the host beside its scratch, for one worker. */
+static size_t solver_host_bytes(const struct sq_memory_request *request)
+{
+    size_t largest = 0;
+    for (int i = 0; i < request->layers->n_layers; i++) {
+        const struct sq_store_layer *layer = &request->layers->layers[i];
+        struct sq_solve_options options = solve_options(request->config, layer);
+        size_t bytes = sq_solve_host_bytes(&request->sizes, &options, layer->in_features);
+        if (bytes > largest) largest = bytes;
+    }
+    return largest;
+}
+
 size_t sq_memory_scratch_bytes(const struct sq_memory_request *request)
 {
     size_t largest = 0;
     for (int i = 0; i < request->layers->n_layers; i++) {
         const struct sq_store_layer *layer = &request->layers->layers[i];
-        struct sq_solve_options options = {.solver = request->config->solver,
-                                           .grid_kind = request->config->grid,
-                                           .order = request->config->order,
-                                           .refine = request->config->refine,
-                                           .grid = layer->grid};
+        struct sq_solve_options options = solve_options(request->config, layer);
         size_t bytes = sq_solve_scratch_bytes(&request->sizes, &options, layer->in_features) +
                        (size_t)(request->sizes.solve_rows * layer->in_features) * sizeof(float);
         if (bytes > largest) largest = bytes;
@@ -81,25 +99,26 @@ static void describe(const struct sq_memory_plan *plan, int64_t limit)
 {
     char text[8][16];
     sq_error("a rank needs %s but may take %s: activations %s%s, block weights %s, workers %s, Hessian and factor %s, "
-             "rows %s; more ranks, fewer samples or a larger --memory would fit",
+             "rows %s, tokens %s; more ranks, fewer samples or a larger --memory would fit",
              sq_size_format((double)plan->resident, text[0]), sq_size_format((double)limit, text[1]),
              sq_size_format((double)plan->activations, text[2]), plan->spill ? " (already in a file)" : "",
              sq_size_format((double)plan->weights, text[3]), sq_size_format((double)plan->workers, text[4]),
-             sq_size_format((double)plan->hessian, text[5]), sq_size_format((double)plan->rows, text[6]));
+             sq_size_format((double)plan->hessian, text[5]), sq_size_format((double)plan->rows, text[6]),
+             sq_size_format((double)plan->tokens, text[7]));
 }
 
 enum sq_status sq_memory_plan_make(const struct sq_memory_request *request, struct sq_memory_plan *plan_p)
 {
     struct sq_forward_bytes forward = sq_forward_predict_bytes(request->model, request->compute, request->length);
     int64_t widest = sq_memory_widest_input(request->model, request->layers);
+    size_t solver = sq_memory_scratch_bytes(request) + solver_host_bytes(request);
     struct sq_memory_plan plan = {
         .activations = forward.per_sample * request->n_samples,
         .workers = forward.per_worker * request->n_workers,
         .weights = forward.weights,
         .hessian = (int64_t)(sq_hessian_bytes(&request->sizes, widest, request->n_workers) + sq_factor_bytes(widest)),
-        .rows =
-            (int64_t)(sq_memory_record_bytes(request) + sq_memory_scratch_bytes(request) * (size_t)request->n_workers),
-        .tokens = request->n_samples * request->length * (int64_t)sizeof(int32_t)};
+        .rows = (int64_t)(sq_memory_record_bytes(request) + solver * (size_t)request->n_workers),
+        .tokens = request->n_job_samples * request->length * (int64_t)sizeof(int32_t)};
     if (request->config->propagation == SQ_PROPAGATION_ORIGINAL)
         plan.hessian += sq_memory_block_hessians(request->model);
     int64_t fixed = plan.workers + plan.weights + plan.hessian + plan.rows + plan.tokens;

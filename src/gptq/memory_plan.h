@@ -17,6 +17,7 @@ struct sq_memory_request {
     const struct sq_config *config;
     enum sq_dtype compute;
     int64_t n_samples, length; /* samples of this rank (the largest share) */
+    int64_t n_job_samples;     /* of all ranks: each has the token ids of the whole job */
     int n_workers;
     struct sq_sizes sizes; /* of the backend */
     int64_t limit;         /* bytes this rank may take; 0: no limit */
@@ -28,7 +29,7 @@ struct sq_memory_plan {
     int64_t workers;     /* one sample's slots, per worker */
     int64_t weights;     /* of the block in work */
     int64_t hessian;     /* sums, H and its factor */
-    int64_t rows;        /* records of one group of linears, scratch of the solver */
+    int64_t rows;        /* records of one group of linears, what the solver takes */
     int64_t tokens;
     int64_t resident; /* what counts against the limit: all of it, without the activations when they spill */
     bool spill;       /* activations in a file */

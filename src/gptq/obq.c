@@ -22,36 +22,28 @@ struct obq {
     uint8_t *codes;        /* [n, ROWS] */
 };
 
-static void obq_release(struct obq *o)
+/* Lays the arrays out in `memory` (NULL: only counts); returns the bytes. */
+static size_t obq_layout(int64_t n, int64_t groups, int64_t rows, char *memory, struct obq *o_p)
 {
-    void *memories[] = {o->inverse, o->remaining, o->row,   o->done, o->hessian,
-                        o->weights, o->scales,    o->zeros, o->codes};
-    for (size_t i = 0; i < sizeof memories / sizeof *memories; i++)
-        sq_free(memories[i]);
+    size_t used = 0;
+    struct obq o = {.n = n, .lanes = rows};
+    o.inverse = sq_scratch_take(memory, &used, n * n, sizeof *o.inverse);
+    o.remaining = sq_scratch_take(memory, &used, n * n, sizeof *o.remaining);
+    o.row = sq_scratch_take(memory, &used, n, sizeof *o.row);
+    o.done = sq_scratch_take(memory, &used, n, 1);
+    o.hessian = sq_scratch_take(memory, &used, n * n, sizeof *o.hessian);
+    o.weights = sq_scratch_take(memory, &used, n * rows, sizeof *o.weights);
+    o.scales = sq_scratch_take(memory, &used, groups * rows, sizeof *o.scales);
+    o.zeros = sq_scratch_take(memory, &used, groups * rows, sizeof *o.zeros);
+    o.codes = sq_scratch_take(memory, &used, n * rows, 1);
+    *o_p = o;
+    return used;
 }
 
-static enum sq_status allocate(const char *what, int64_t count, size_t size, void *pointer_p)
+size_t sq_obq_bytes(int64_t n, int64_t groups, int64_t lanes)
 {
-    void *memory = NULL;
-    SQ_TRY(sq_alloc(what, count, size, &memory));
-    memcpy(pointer_p, &memory, sizeof memory);
-    return SQ_OK;
-}
-
-static enum sq_status obq_create(const struct sq_tile *tile, struct obq *o)
-{
-    int64_t n = tile->n, rows = tile->lanes;
-    o->n = n;
-    o->lanes = rows;
-    SQ_TRY(allocate("an inverse", n * n, sizeof(double), &o->inverse));
-    SQ_TRY(allocate("an inverse", n * n, sizeof(double), &o->remaining));
-    SQ_TRY(allocate("a row", n, sizeof(double), &o->row));
-    SQ_TRY(allocate("a row", n, 1, &o->done));
-    SQ_TRY(allocate("a Hessian", n * n, sizeof(float), &o->hessian));
-    SQ_TRY(allocate("weights", n * rows, sizeof(float), &o->weights));
-    SQ_TRY(allocate("scales", tile->groups * rows, sizeof(float), &o->scales));
-    SQ_TRY(allocate("zeros", tile->groups * rows, sizeof(float), &o->zeros));
-    return allocate("codes", n * rows, 1, &o->codes);
+    struct obq o;
+    return obq_layout(n, groups, lanes, NULL, &o);
 }
 
 static enum sq_status obq_download(const struct sq_tile *tile, struct obq *o)
@@ -166,16 +158,18 @@ static void quantize_row(struct obq *o, const struct sq_grid *grid, int64_t r)
 
 enum sq_status sq_tile_obq(struct sq_tile *tile)
 {
-    struct obq o = {0};
+    struct obq o;
+    void *memory = NULL;
     SQ_TRY(sq_tile_find_scales(tile, tile->factor->diagonal.data));
-    enum sq_status status = obq_create(tile, &o);
-    if (status == SQ_OK) status = obq_download(tile, &o);
-    if (status != SQ_OK) goto out_release;
+    SQ_TRY(sq_alloc("the workspace of OBQ", (int64_t)sq_obq_bytes(tile->n, tile->groups, tile->lanes), 1, &memory));
+    (void)obq_layout(tile->n, tile->groups, tile->lanes, memory, &o);
+    enum sq_status status = obq_download(tile, &o);
+    if (status != SQ_OK) goto out_free;
     make_inverse(tile->factor, &o);
     for (int64_t r = 0; r < tile->rows; r++)
         quantize_row(&o, &tile->options->grid, r);
     status = tile->backend->ops->upload(tile->backend, o.codes, (size_t)(o.n * o.lanes), tile->codes);
-out_release:
-    obq_release(&o);
+out_free:
+    sq_free(memory);
     return status;
 }

@@ -130,6 +130,7 @@ enum sq_status sq_plan_make(const struct sq_memory_request *request, int n_ranks
     struct sq_plan plan = {0};
     struct sq_memory_request rank = *request;
     rank.n_samples = 0;
+    rank.n_job_samples = request->n_samples;
     for (int r = 0; r < n_ranks; r++) {
         int64_t count = sq_shards_make(request->n_samples, request->config->shards, r, n_ranks).samples.count;
         if (count > rank.n_samples) rank.n_samples = count;

@@ -35,7 +35,8 @@ struct sq_plan {
 enum sq_status sq_plan_measure_rates(struct sq_backend *backend, enum sq_dtype compute,
                                      struct sq_plan_rates *rates_p) SQ_MUST_CHECK;
 
-/* request->n_samples and length are the job's; its n_workers a rank's; config gives the rest. Local. */
+/* request->n_samples and length are the job's (n_job_samples is not looked at); its n_workers a rank's; config gives
+ * the rest. Local. */
 enum sq_status sq_plan_make(const struct sq_memory_request *request, int n_ranks, const struct sq_plan_rates *rates,
                             struct sq_plan *plan_p) SQ_MUST_CHECK;
 

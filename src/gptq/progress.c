@@ -57,6 +57,9 @@ static void warn_of_layer(const struct sq_job *job, const char *name, const stru
     if (report->n_dead > 0)
         sq_warning("%s: %lld inputs were zero in every token; their weights are quantized as zero", name,
                    (long long)report->n_dead);
+    if (report->n_limited > 0)
+        sq_warning("%s: %lld scales are too large or too small for type %s, and were held at its limit or lost digits",
+                   name, (long long)report->n_limited, sq_dtype_name(job->config->scale_dtype));
     if (is_no_better(job, report))
         sq_warning("%s: error %.3g is no better than plain rounding's %.3g", name, report->error, report->error_rtn);
 }
@@ -75,9 +78,9 @@ void sq_progress_layer(const struct sq_job *job, int layer, const struct sq_laye
     warn_of_layer(job, l->name, report);
     sq_event(
         "{\"event\":\"layer\",\"name\":\"%s\",\"block\":%d,\"out_features\":%lld,\"in_features\":%lld,\"error\":%.9g,"
-        "\"error_rtn\":%.9g,\"damping\":%g,\"rungs\":%lld,\"dead\":%lld,\"seconds\":%.4f}",
+        "\"error_rtn\":%.9g,\"damping\":%g,\"rungs\":%lld,\"dead\":%lld,\"limited\":%lld,\"seconds\":%.4f}",
         l->name, linear->block, (long long)l->out_features, (long long)l->in_features, report->error, report->error_rtn,
-        report->damping, (long long)report->n_rungs, (long long)report->n_dead, seconds);
+        report->damping, (long long)report->n_rungs, (long long)report->n_dead, (long long)report->n_limited, seconds);
 }
 
 void sq_progress_left(const struct sq_job *job, int n_done, int n_done_in_run, double seconds)
@@ -94,7 +97,7 @@ int sq_progress_n_flagged(const struct sq_job *job)
     int count = 0;
     for (int i = 0; i < job->layers.n_layers; i++) {
         const struct sq_layer_report *report = sq_store_report(job->store, i);
-        count += report->n_rungs != 0 || report->n_dead > 0 || is_no_better(job, report);
+        count += report->n_rungs != 0 || report->n_dead > 0 || report->n_limited > 0 || is_no_better(job, report);
     }
     return count;
 }
@@ -170,7 +173,8 @@ void sq_progress_summary(const struct sq_job *job, int64_t total_bytes, double s
                 sq_size_format((double)total_bytes, after), (double)source_bytes(job) / (double)total_bytes);
     show_worst(job);
     show_times(job, seconds);
-    sq_info("  warnings     %lld; layers with raised damping, dead inputs or no gain over rounding: %d of %d",
+    sq_info("  warnings     %lld; layers with raised damping, dead inputs, scales at a limit or no gain over rounding: "
+            "%d of %d",
             (long long)sq_log_n_warnings(), sq_progress_n_flagged(job), job->layers.n_layers);
     sq_event("{\"event\":\"end\",\"seconds\":%.3f,\"warnings\":%lld,\"bytes_before\":%lld,\"bytes_after\":%lld}",
              seconds, (long long)sq_log_n_warnings(), (long long)source_bytes(job), (long long)total_bytes);

@@ -9,8 +9,8 @@
 /* What is about to be done. Local. */
 void sq_progress_start(const struct sq_job *job, int n_done);
 
-/* One layer is complete. Warns of raised damping, dead inputs and of an error no better than rounding's.
- * seconds: of the layer's group. Local. */
+/* One layer is complete. Warns of raised damping, dead inputs, scales at the limits of their type, and of an error no
+ * better than rounding's. seconds: of the layer's group. Local. */
 void sq_progress_layer(const struct sq_job *job, int layer, const struct sq_layer_report *report, double seconds);
 
 /* The live line: n_done layers are complete, n_done_in_run of them were done in this run, which took so many seconds.

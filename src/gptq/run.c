@@ -4,7 +4,7 @@
 #include "base/log.h"
 #include "gptq/progress.h"
 #include "gptq/run_private.h"
-#include "gptq/stop.h"
+#include "mpi/stop.h"
 
 int64_t sq_run_end(const struct sq_job *job)
 {

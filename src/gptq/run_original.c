@@ -9,8 +9,8 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "gptq/run_private.h"
-#include "gptq/stop.h"
 #include "mpi/comm_memory.h"
+#include "mpi/stop.h"
 
 /* The layers and reports of a whole block. */
 struct block_result {

@@ -9,6 +9,12 @@ size_t sq_solve_scratch_bytes(const struct sq_sizes *sizes, const struct sq_solv
     return sq_tile_layout(options, n, sizes->solve_rows, NULL, &tile);
 }
 
+size_t sq_solve_host_bytes(const struct sq_sizes *sizes, const struct sq_solve_options *options, int64_t n)
+{
+    if (options->solver != SQ_SOLVER_OBQ) return 0;
+    return sq_obq_bytes(n, sq_grid_n_groups(&options->grid, n), sizes->solve_rows);
+}
+
 static enum sq_status load_weights(struct sq_tile *tile, struct sq_matrix weights)
 {
     const struct sq_backend_ops *ops = tile->backend->ops;

@@ -52,6 +52,9 @@ struct sq_solve_result {
 /* Bytes of scratch that one worker needs for sq_solve_tile(). */
 size_t sq_solve_scratch_bytes(const struct sq_sizes *sizes, const struct sq_solve_options *options, int64_t n);
 
+/* Bytes of host memory that sq_solve_tile() takes by itself while it runs: only solver obq does. */
+size_t sq_solve_host_bytes(const struct sq_sizes *sizes, const struct sq_solve_options *options, int64_t n);
+
 /* Quantizes at most sizes.solve_rows rows; weights f32 [rows, n] in backend memory (destroyed). scratch: this worker's,
  * in the backend's memory, 64-byte aligned. One worker. SQ_ERR_NUMERIC with a message when weights hold a NaN or
  * infinity. */

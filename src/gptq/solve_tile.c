@@ -9,8 +9,7 @@ static int64_t larger(int64_t a, int64_t b)
     return a > b ? a : b;
 }
 
-/* The next `count` elements of scratch, 64-byte aligned. */
-static void *take(char *scratch, size_t *used, int64_t count, size_t size)
+void *sq_scratch_take(char *scratch, size_t *used, int64_t count, size_t size)
 {
     void *memory = scratch ? scratch + *used : NULL;
     *used += ((size_t)count * size + 63) / 64 * 64;
@@ -24,23 +23,23 @@ size_t sq_tile_layout(const struct sq_solve_options *options, int64_t n, int64_t
     size_t used = 0;
     struct sq_tile t = {.options = options, .n = n, .groups = groups, .lanes = rows};
     t.width = larger(SQ_SOLVE_COLUMNS, group_size < n ? group_size : n);
-    t.weights = take(scratch, &used, n * rows, sizeof(float));
-    t.errors = take(scratch, &used, n * rows, sizeof(float));
-    t.codes = take(scratch, &used, n * rows, 1);
-    t.old_codes = take(scratch, &used, n * rows, 1);
-    t.scales.scale = take(scratch, &used, groups * rows, sizeof(float));
-    t.scales.inverse = take(scratch, &used, groups * rows, sizeof(float));
-    t.scales.zero = take(scratch, &used, groups * rows, sizeof(float));
-    t.old_scale = take(scratch, &used, groups * rows, sizeof(float));
+    t.weights = sq_scratch_take(scratch, &used, n * rows, sizeof(float));
+    t.errors = sq_scratch_take(scratch, &used, n * rows, sizeof(float));
+    t.codes = sq_scratch_take(scratch, &used, n * rows, 1);
+    t.old_codes = sq_scratch_take(scratch, &used, n * rows, 1);
+    t.scales.scale = sq_scratch_take(scratch, &used, groups * rows, sizeof(float));
+    t.scales.inverse = sq_scratch_take(scratch, &used, groups * rows, sizeof(float));
+    t.scales.zero = sq_scratch_take(scratch, &used, groups * rows, sizeof(float));
+    t.old_scale = sq_scratch_take(scratch, &used, groups * rows, sizeof(float));
     for (int i = 0; i < 4; i++)
-        t.parts[i] = take(scratch, &used, t.width * rows, sizeof(float));
-    t.centred = take(scratch, &used, SQ_SOLVE_COLUMNS * rows, sizeof(float));
+        t.parts[i] = sq_scratch_take(scratch, &used, t.width * rows, sizeof(float));
+    t.centred = sq_scratch_take(scratch, &used, SQ_SOLVE_COLUMNS * rows, sizeof(float));
     double **figures[] = {&t.error, &t.error_rtn, &t.norm, &t.before};
     for (int i = 0; i < 4; i++)
-        *figures[i] = take(scratch, &used, rows, sizeof(double));
-    t.row_codes = take(scratch, &used, rows * n, 1);
-    t.row_zeros = take(scratch, &used, rows * groups, 1);
-    t.row_scales = take(scratch, &used, rows * groups, sizeof(float));
+        *figures[i] = sq_scratch_take(scratch, &used, rows, sizeof(double));
+    t.row_codes = sq_scratch_take(scratch, &used, rows * n, 1);
+    t.row_zeros = sq_scratch_take(scratch, &used, rows * groups, 1);
+    t.row_scales = sq_scratch_take(scratch, &used, rows * groups, sizeof(float));
     *tile_p = t;
     return used;
 }

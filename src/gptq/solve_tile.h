@@ -30,6 +30,9 @@ struct sq_tile {
     float *row_scales;
 };
 
+/* The next `count` elements of scratch, 64-byte aligned, as *used is moved behind them; NULL without scratch. */
+void *sq_scratch_take(char *scratch, size_t *used, int64_t count, size_t size);
+
 /* Lays the tile's arrays of `lanes` rows out in scratch (NULL: only counts); returns the bytes. */
 size_t sq_tile_layout(const struct sq_solve_options *options, int64_t n, int64_t lanes, char *scratch,
                       struct sq_tile *tile_p);
@@ -64,6 +67,9 @@ enum sq_status sq_tile_obq(struct sq_tile *tile) SQ_MUST_CHECK;
 /* The best scales, as stored, for the codes as they are, of groups wider than SQ_SOLVE_COLUMNS in turn; errors hold w -
  * q before and after. Overwrites parts, before and error. *gained_p: what it took off the sum of e H e' over rows. */
 enum sq_status sq_tile_refit_wide(struct sq_tile *tile, double *gained_p) SQ_MUST_CHECK;
+
+/* Bytes of host memory that sq_tile_obq() takes while it runs on a tile of `lanes` rows. */
+size_t sq_obq_bytes(int64_t n, int64_t groups, int64_t lanes);
 
 /* Refines codes and scales in up to options->refine rounds; errors hold w - q before and after. Fills error. */
 enum sq_status sq_tile_refine(struct sq_tile *tile) SQ_MUST_CHECK;

@@ -107,6 +107,18 @@ enum sq_status sq_spread_gather(const struct sq_spread *spread, const struct sq_
     return sq_comm_all_gather(comm, spread->records, spread->offsets, spread->sizes);
 }
 
+int64_t sq_spread_n_limited(const struct sq_spread *spread, int member)
+{
+    int64_t count = 0;
+    const struct sq_spread_member *m = &spread->members[member];
+    for (int64_t t = m->first_tile; t < m->first_tile + m->n_tiles; t++) {
+        struct sq_spread_tile tile = sq_spread_tile(spread, t);
+        for (int64_t i = 0; i < tile.rows * m->n_groups; i++)
+            count += sq_grid_is_scale_limited(m->grid.scale_dtype, tile.result.scales[i]);
+    }
+    return count;
+}
+
 void sq_spread_errors(const struct sq_spread *spread, int member, double *error_p, double *error_rtn_p)
 {
     double error = 0, error_rtn = 0, norm = 0;

@@ -54,6 +54,9 @@ struct sq_spread_tile sq_spread_tile(const struct sq_spread *spread, int64_t t);
 /* After every rank has filled the records of its tiles, all have all. Collective. */
 enum sq_status sq_spread_gather(const struct sq_spread *spread, const struct sq_comm *comm) SQ_MUST_CHECK;
 
+/* Scales of a member that stand at the limits of their type. Local, after the gather. */
+int64_t sq_spread_n_limited(const struct sq_spread *spread, int member);
+
 /* Error figures of a member, summed over its rows in order. Local, after the gather. */
 void sq_spread_errors(const struct sq_spread *spread, int member, double *error_p, double *error_rtn_p);
 

@@ -7,11 +7,13 @@
 #include "gptq/compute.h"
 #include "gptq/hessian.h"
 #include "gptq/shards.h"
-#include "gptq/solve.h"
 #include "io/tokens.h"
 #include "model/forward.h"
 
+#define COLUMNS 256 /* of a block of a quadratic form */
+
 struct verification {
+    const struct sq_config *config;
     const struct sq_comm *world;
     struct sq_backend *backend;
     struct sq_checkpoint *original, *quantized;
@@ -21,12 +23,12 @@ struct verification {
     struct sq_forward *forward;
     struct sq_hessian_workspace workspace;
     struct sq_matrix hessian; /* [n, n] of the present group */
-    float *scratch;           /* [workers, 3, tile_rows, n_max] */
-    void *rows;               /* [workers, 2, tile_rows, n_max] f32 in backend memory */
+    float *scratch;           /* [workers, room_elements()] */
+    void *rows;               /* likewise, in backend memory */
     double *figures;          /* [rows of the widest layer, 2]: error and norm of each row */
     int64_t n_max, rows_max, tile_rows;
     const struct sq_linear *linear;
-    struct sq_range tiles; /* this rank's, of the present layer */
+    struct sq_range tiles; /* of tile_rows rows: this rank's, of the present layer */
 };
 
 /* --- one layer ---------------------------------------------------------------------------------------------------- */
@@ -39,34 +41,64 @@ static double dot(const float *a, const float *b, int64_t n)
     return sum;
 }
 
-/* A worker's host memory [3, tile_rows, n_max], and two parts of the same size in the backend's. */
+/* A worker's host memory for weights and errors [2 tile_rows, n_max] and a product [2 tile_rows, COLUMNS], and the same
+ * in the backend's. */
 struct tile_room {
-    float *weights, *errors, *product;
-    void *x, *xh;
+    float *x, *product;
+    void *backend_x, *backend_product;
 };
+
+static int64_t room_elements(const struct verification *v)
+{
+    return 2 * v->tile_rows * (v->n_max + COLUMNS);
+}
 
 static struct tile_room room_of(const struct verification *v, int worker)
 {
-    int64_t part = v->tile_rows * v->n_max;
-    float *host = v->scratch + worker * 3 * part, *backend = (float *)v->rows + worker * 2 * part;
-    return (struct tile_room){host, host + part, host + 2 * part, backend, backend + part};
+    int64_t at = worker * room_elements(v), product = 2 * v->tile_rows * v->n_max;
+    float *host = v->scratch + at, *backend = (float *)v->rows + at;
+    return (struct tile_room){host, host + product, backend, backend + product};
 }
 
-/* values[2 r] = x_r H x_r' for each row of x f32 [rows, n], dense. */
-static enum sq_status quadratic(const struct verification *v, const struct tile_room *room, const float *x,
-                                int64_t rows, int64_t n, double *values)
+/* values[r] += factor * x_r y_r' for each row. */
+static void add_dots(struct sq_matrix x, struct sq_matrix y, double factor, double *values)
+{
+    for (int64_t r = 0; r < x.rows; r++)
+        values[r] += factor * dot((float *)x.data + r * x.stride, (float *)y.data + r * y.stride, x.cols);
+}
+
+/* values[r] += factor * x_r,to H_to,from x_r,from'; the weights and errors x are in room->x and in the backend. */
+static enum sq_status add_block(const struct verification *v, const struct tile_room *room, struct sq_matrix x,
+                                struct sq_range from, struct sq_range to, double factor, double *values)
 {
     const struct sq_backend_ops *ops = v->backend->ops;
-    size_t bytes = (size_t)(rows * n) * sizeof *x;
-    SQ_TRY(ops->upload(v->backend, x, bytes, room->x));
-    SQ_TRY(ops->matmul(v->backend, sq_matrix_view(room->x, SQ_F32, rows, n), v->hessian, false,
-                       sq_matrix_view(room->xh, SQ_F32, rows, n)));
-    SQ_TRY(ops->download(v->backend, room->xh, bytes, room->product));
-    for (int64_t r = 0; r < rows; r++)
-        values[2 * r] = dot(x + r * n, room->product + r * n, n);
+    struct sq_matrix there = sq_matrix_view(room->backend_x, SQ_F32, x.rows, x.cols);
+    struct sq_matrix y = sq_matrix_view(room->backend_product, SQ_F32, x.rows, to.count);
+    SQ_TRY(ops->matmul(v->backend, sq_matrix_part(there, 0, x.rows, from.first, from.count),
+                       sq_matrix_part(v->hessian, from.first, from.count, to.first, to.count), false, y));
+    SQ_TRY(ops->download(v->backend, y.data, (size_t)(y.rows * y.cols) * sizeof(float), room->product));
+    y.data = room->product;
+    add_dots(sq_matrix_part(x, 0, x.rows, to.first, to.count), y, factor, values);
     return SQ_OK;
 }
 
+/* values[r] = x_r H x_r' for each row of x [rows, n], room->x: the sum over column blocks b of
+ * x_b (2 H_b,<b x_<b + H_bb x_b). */
+static enum sq_status quadratic(const struct verification *v, const struct tile_room *room, struct sq_matrix x,
+                                double *values)
+{
+    SQ_TRY(v->backend->ops->upload(v->backend, x.data, (size_t)(x.rows * x.cols) * sizeof(float), room->backend_x));
+    for (int64_t r = 0; r < x.rows; r++)
+        values[r] = 0;
+    for (int64_t j = 0; j < x.cols; j += COLUMNS) {
+        struct sq_range own = {j, x.cols - j < COLUMNS ? x.cols - j : COLUMNS};
+        SQ_TRY(add_block(v, room, x, own, own, 1, values));
+        if (j > 0) SQ_TRY(add_block(v, room, x, (struct sq_range){0, j}, own, 2, values));
+    }
+    return SQ_OK;
+}
+
+/* Both forms of the tile's rows at once: weights, then errors. */
 static enum sq_status measure_tile(void *context, int64_t index, int worker)
 {
     struct verification *v = context;
@@ -74,13 +106,18 @@ static enum sq_status measure_tile(void *context, int64_t index, int worker)
     int64_t n = linear->in_features, row = (v->tiles.first + index) * v->tile_rows;
     int64_t rows = linear->out_features - row < v->tile_rows ? linear->out_features - row : v->tile_rows;
     struct tile_room room = room_of(v, worker);
-    double *figures = v->figures + 2 * row;
-    SQ_TRY(sq_checkpoint_read_linear(v->original, linear->name, linear->out_features, n, row, rows, room.weights));
-    SQ_TRY(sq_checkpoint_read_linear(v->quantized, linear->name, linear->out_features, n, row, rows, room.errors));
+    float *weights = room.x, *errors = weights + rows * n;
+    double values[2 * SQ_SOLVE_ROWS_MAX], *figures = v->figures + 2 * row;
+    SQ_TRY(sq_checkpoint_read_linear(v->original, linear->name, linear->out_features, n, row, rows, weights));
+    SQ_TRY(sq_checkpoint_read_linear(v->quantized, linear->name, linear->out_features, n, row, rows, errors));
     for (int64_t i = 0; i < rows * n; i++)
-        room.errors[i] = room.weights[i] - room.errors[i];
-    SQ_TRY(quadratic(v, &room, room.errors, rows, n, figures));
-    return quadratic(v, &room, room.weights, rows, n, figures + 1);
+        errors[i] = weights[i] - errors[i];
+    SQ_TRY(quadratic(v, &room, sq_matrix_view(weights, SQ_F32, 2 * rows, n), values));
+    for (int64_t r = 0; r < rows; r++) {
+        figures[2 * r] = values[rows + r];
+        figures[2 * r + 1] = values[r];
+    }
+    return SQ_OK;
 }
 
 /* Sums the rows' figures in order of rows, after all ranks have measured theirs. */
@@ -99,6 +136,8 @@ static enum sq_status measure_layer(struct verification *v, double *error_p)
     v->tiles = sq_split(n_tiles, v->world->rank, size);
     enum sq_status status =
         sq_comm_agree(v->world, v->backend->ops->parallel(v->backend, v->tiles.count, measure_tile, v));
+    if (status == SQ_ERR_NUMERIC && v->world->rank == 0 && !sq_checkpoint_report_linear(v->original, v->linear->name))
+        (void)sq_checkpoint_report_linear(v->quantized, v->linear->name);
     if (status == SQ_OK) status = sq_comm_all_gather(v->world, v->figures, offsets, bytes);
     sq_free(memory);
     double error = 0, norm = 0;
@@ -160,8 +199,10 @@ static enum sq_status verify_blocks(struct verification *v, sq_verify_fn *show, 
 
 /* --- opening and closing ------------------------------------------------------------------------------------------ */
 
-static enum sq_status open_models(struct verification *v, const struct sq_config *config)
+static enum sq_status open_models(void *context)
 {
+    struct verification *v = context;
+    const struct sq_config *config = v->config;
     SQ_TRY(sq_checkpoint_open(config->model, &v->original));
     SQ_TRY(sq_model_open(v->original, &v->original_model));
     SQ_TRY(sq_checkpoint_open(config->checkpoint, &v->quantized));
@@ -199,11 +240,10 @@ static enum sq_status take_memory(struct verification *v, enum sq_dtype compute)
     SQ_TRY(sq_hessian_create(v->backend, v->n_max, &v->workspace));
     SQ_TRY(v->backend->ops->alloc(v->backend, "a Hessian", (size_t)(v->n_max * v->n_max) * sizeof(float),
                                   &v->hessian.data));
-    SQ_TRY(sq_alloc("rows to verify", 3 * v->tile_rows * v->n_max * v->backend->n_workers, sizeof(float), &scratch));
+    SQ_TRY(sq_alloc("rows to verify", room_elements(v) * v->backend->n_workers, sizeof(float), &scratch));
     v->scratch = scratch;
     SQ_TRY(v->backend->ops->alloc(v->backend, "rows to verify",
-                                  (size_t)(2 * v->tile_rows * v->n_max * v->backend->n_workers) * sizeof(float),
-                                  &v->rows));
+                                  (size_t)(room_elements(v) * v->backend->n_workers) * sizeof(float), &v->rows));
     SQ_TRY(sq_alloc("figures of rows", 2 * (v->rows_max + v->tile_rows), sizeof(double), &figures));
     v->figures = figures;
     return SQ_OK;
@@ -227,14 +267,13 @@ static void close_all(struct verification *v)
     if (v->backend) v->backend->ops->destroy(v->backend);
 }
 
-static enum sq_status run(struct verification *v, const struct sq_config *config, sq_verify_fn *show, void *context)
+static enum sq_status run(struct verification *v, sq_verify_fn *show, void *context)
 {
+    const struct sq_config *config = v->config;
     enum sq_dtype compute;
     SQ_TRY(sq_comm_agree(v->world, sq_backend_create_cpu(config->threads, &v->backend)));
     SQ_TRY(sq_compute_choose(v->world, v->backend, config->compute, &compute));
-    /* rank 0 first: what is wrong with the folders is said once */
-    SQ_TRY(sq_comm_agree(v->world, v->world->rank == 0 ? open_models(v, config) : SQ_OK));
-    SQ_TRY(sq_comm_agree(v->world, v->world->rank != 0 ? open_models(v, config) : SQ_OK));
+    SQ_TRY(sq_comm_first_rank_first(v->world, open_models, v));
     SQ_TRY(sq_tokens_read(v->world, config->tokens, sq_model_vocab_size(v->model), sq_model_max_length(v->model),
                           &v->tokens));
     v->shards = sq_shards_make(v->tokens.n_samples, config->shards, v->world->rank, v->world->size);
@@ -244,8 +283,8 @@ static enum sq_status run(struct verification *v, const struct sq_config *config
 
 enum sq_status sq_verify(const struct sq_config *config, const struct sq_comm *world, sq_verify_fn *show, void *context)
 {
-    struct verification v = {.world = world};
-    enum sq_status status = run(&v, config, show, context);
+    struct verification v = {.config = config, .world = world};
+    enum sq_status status = run(&v, show, context);
     close_all(&v);
     return status;
 }

@@ -7,6 +7,14 @@
 
 #define EMBEDDING_PIECE ((int64_t)1 << 20) /* floats sent at a time: 4 MiB */
 
+/* A tensor that only rank 0 reads. */
+static enum sq_status read_rows(const struct sq_tensor *tensor, int64_t row, int64_t rows, float *values)
+{
+    enum sq_status status = sq_tensor_read_f32(tensor, row, rows, values);
+    if (status == SQ_ERR_NUMERIC) (void)sq_tensor_report_not_finite(tensor);
+    return status;
+}
+
 /* --- embedding ---------------------------------------------------------------------------------------------------- */
 
 /* Rows [row, row + rows) of the table prefix + name, read by rank 0, on every rank. Collective. */
@@ -17,8 +25,7 @@ static enum sq_status read_table(const struct sq_model *model, const struct sq_c
     if (comm->rank == 0) {
         char *full = NULL;
         status = sq_model_tensor_name(model, name, &full);
-        if (status == SQ_OK)
-            status = sq_tensor_read_f32(sq_checkpoint_find(model->checkpoint, full), row, rows, values);
+        if (status == SQ_OK) status = read_rows(sq_checkpoint_find(model->checkpoint, full), row, rows, values);
         sq_free(full);
     }
     SQ_TRY(sq_comm_agree(comm, status));
@@ -126,7 +133,7 @@ static enum sq_status read_parameters(struct sq_forward *forward)
         SQ_TRY(sq_model_parameter_name(forward->model, forward->block, parameter, &name));
         const struct sq_tensor *tensor = sq_checkpoint_find(forward->model->checkpoint, name);
         sq_free(name);
-        SQ_TRY(sq_tensor_read_f32(tensor, 0, parameter->length, forward->host_parameters + parameter->offset));
+        SQ_TRY(read_rows(tensor, 0, parameter->length, forward->host_parameters + parameter->offset));
     }
     return SQ_OK;
 }

@@ -58,6 +58,15 @@ static enum sq_status load_piece(void *context, int64_t index, int worker)
                                 sq_matrix_part(loading->weight, row, rows, 0, cols).data);
 }
 
+/* Said once for all ranks and workers. */
+static void report_not_finite(const struct loading *loading)
+{
+    if (loading->table)
+        (void)sq_tensor_report_not_finite(loading->table);
+    else
+        (void)sq_checkpoint_report_linear(loading->model->checkpoint, loading->linear->name);
+}
+
 /* Where each rank's share of the rows lies, in bytes: offsets, then sizes; released with sq_free(). */
 static enum sq_status make_shares(const struct sq_comm *comm, struct sq_matrix weight, size_t **shares_p)
 {
@@ -103,6 +112,7 @@ enum sq_status sq_weights_load(struct sq_backend *backend, const struct sq_comm 
     if (status == SQ_OK) status = find_table(model, linear, &loading.table);
     if (status == SQ_OK) status = backend->ops->parallel(backend, n_pieces, load_piece, &loading);
     status = sq_comm_agree(comm, status);
+    if (status == SQ_ERR_NUMERIC && comm->rank == 0) report_not_finite(&loading);
     if (status == SQ_OK) status = sq_comm_memory_all_gather(comm, backend, weight.data, shares, shares + comm->size);
     sq_free(shares);
     return status;

@@ -38,6 +38,14 @@ SQ_ANYWHERE static inline float sq_grid_round_scale(enum sq_dtype scale_dtype, f
     return scale_dtype == SQ_F16 ? sq_f16_to_f32(sq_f32_to_f16(scale)) : sq_bf16_to_f32(sq_f32_to_bf16(scale));
 }
 
+/* Whether a stored scale stands where its type ends: at the largest number, or below the smallest with all its digits.
+ * Every scale that sq_grid_round_scale() had to hold back does. */
+static inline bool sq_grid_is_scale_limited(enum sq_dtype scale_dtype, float scale)
+{
+    if (scale_dtype == SQ_F16) return scale >= 65504.0f || scale < 0x1p-14f;
+    return scale >= 0x1.fep127f || scale <= 0x1p-126f;
+}
+
 /* Dequantization of `rows` rows; the one function that turns codes into weights anywhere in the program.
  * codes u8 [rows, in_features]; scales f32 [rows, groups] (values of the stored type); zeros u8 [rows, groups];
  * weights f32 [rows, in_features] out: scale * (code - zero) in f32. */

@@ -67,8 +67,14 @@ poked nan model.layers.0.mlp.up_proj.weight "$nan"
 quantize 1 "tensor model.layers.0.mlp.up_proj.weight: value nan in row 0, column 0" "$work/nan" "$work/good" --skip q_proj \
   --skip k_proj --skip v_proj --skip o_proj # the first layer to quantize
 quantize 1 "model.layers.0.mlp.up_proj.weight: value nan" "$work/nan" "$work/good" --propagation original
+# every row tile of it, on every rank
+poked nans model.layers.0.mlp.up_proj.weight "$(repeat $((128 * 48)) "$nan")"
+quantize 1 "up_proj.weight: value nan in row 0, column 0" "$work/nans" "$work/good" --threads 2 --skip attn # the first layers
+quantize 1 "up_proj.weight: value nan in row 0, column 0" "$work/nans" "$work/good" --threads 2 --skip 'layers\.0'
 poked inf model.layers.0.input_layernorm.weight "$inf"
 quantize 1 "tensor model.layers.0.input_layernorm.weight: value -inf" "$work/inf" "$work/good"
+poked norm model.norm.weight "$nan" # which only the checkpoint needs: the store is complete
+quantize 1 "tensor model.norm.weight: value nan in row 0, column 0" "$work/norm" "$work/good" --store "$work/norm.h5" --resume
 # one sample, so that one rank alone meets it; several, so that every rank does
 poked huge model.layers.0.input_layernorm.weight "$huge"
 for samples in single good; do
@@ -118,6 +124,8 @@ refused 1 "is not in the vocabulary" eval --model "$source" --tokens "$work/rang
 refused 1 "vocabularies have different sizes: 128 and 112" eval --model "$source" --tokens "$work/good" --against "$GOLDEN/llama_head_dim"
 tokens "$work/short" 3 1 128 1
 refused 1 "samples of 1 token leave nothing to predict" eval --model "$source" --tokens "$work/short"
+refused 1 "up_proj.weight: value nan in row 0, column 0" eval --model "$work/nans" --tokens "$work/good" --threads 2
+refused 1 "up_proj.weight: value nan in row 0, column 0" verify --model "$work/nans" --checkpoint "$work/made" --tokens "$work/good"
 refused 1 "block 1/2: the input of self_attn.q_proj of sample 0 is" eval --model "$work/huge" --tokens "$work/good"
 refused 1 "their linear layers differ" verify --model "$GOLDEN/llama" --checkpoint "$work/made" --tokens "$work/good"
 refused 1 "HDF5" assemble --store "$source/config.json" --out "$new/out"

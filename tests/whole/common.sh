@@ -58,3 +58,9 @@ poke() { # poke FILE TENSOR BYTES: overwrites the first element of a safetensors
   offset=$(head -c "$((header + 8))" "$1" | tail -c +9 | sed -n "s/.*\"$2\":{[^}]*\"data_offsets\":\[\([0-9]*\).*/\1/p")
   printf '%b' "$3" | dd of="$1" bs=1 seek=$((8 + header + offset)) conv=notrunc status=none
 }
+
+repeat() { # repeat COUNT TEXT
+  local text
+  printf -v text "%$1s"
+  printf %s "${text// /"$2"}"
+}

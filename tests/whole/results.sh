@@ -97,6 +97,17 @@ must 2 quantize "${llama[@]}" --no-assemble --store "$work/again.h5" --out "$wor
 cmp "$work/made.store.h5" "$work/again.h5" || fail "--no-assemble makes another store"
 [ ! -e "$work/again" ] || fail "--no-assemble made a checkpoint"
 
+# --- a store made with relative paths is assembled from elsewhere, and continued under another name of the model ---
+
+forget
+cp -r "$GOLDEN/llama" "$work/again-model"
+cp "$work/calibration" "$work/again-tokens"
+(cd "$work" && must 2 quantize --model again-model --tokens ./again-tokens --out made --no-assemble)
+must 1 assemble --store "$work/made.store.h5" --out "$work/made"
+mv "$work/again-model" "$work/again-moved"
+must 1 quantize --model "$work/again-moved" --tokens "$work/calibration" --out "$work/made" --resume
+grep -q "nothing to do" "$work/err" || fail "a moved model is another one"
+
 # --- the same bytes: without mpirun, from the written configuration, with activations in a file, with idle ranks ---
 
 same_bytes() { # same_bytes RANKS OPTION...: as "$work/made"
@@ -153,6 +164,19 @@ expect_message "--strict: 3 of 14 layers"
 same_folder "$work/made" "$work/again"
 [ "$(grep -c '"event":"layer"' "$work/log")" -eq 14 ] || fail "the log does not have 14 layers"
 python3 -c 'import json, sys; [json.loads(line) for line in sys.stdin]' <"$work/log" || fail "the log is not JSON"
+
+# --- warnings: scales that F16 does not hold, too large in one layer and too small in another ---
+
+forget
+poke "$work/smollm2/model.safetensors" model.layers.0.mlp.up_proj.weight '\0050\0153\0156\0116'                  # 1e9
+poke "$work/smollm2/model.safetensors" model.layers.1.self_attn.k_proj.weight "$(repeat 48 '\0137\0160\0211\0060')" # a row of 1e-9
+must 2 "${job[@]}" --out "$work/made"
+[ "$(grep -c "warning: .*\.\(up\|k\)_proj: 1 scales are too large or too small for type F16" "$work/err")" -eq 2 ] ||
+  { cat "$work/err"; fail "no warning of scales that do not fit"; }
+expect 1 2 "${job[@]}" --out "$work/again" --strict --log "$work/log"
+grep -q '"name":"model.layers.0.mlp.up_proj".*"limited":1,' "$work/log" || fail "the log does not say so"
+expect 0 1 "${job[@]}" --out "$work/again3" --scale-dtype bf16
+! grep -q "scales are too" "$work/err" || fail "a warning of scales that fit"
 
 # --- plan and inspect ---
 

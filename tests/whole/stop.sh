@@ -29,6 +29,43 @@ stop_with USR1 1 rank
 stop_with TERM 2 rank
 stop_with USR1 3 mpirun
 
+# while the checkpoint is written: a large tensor that is copied gives the time to hit it
+cp -r "$GOLDEN/llama" "$work/large"
+python3 - "$work/large" <<'EOF'
+import json, sys
+name, size = "model-large.safetensors", 192 << 20
+index = json.load(open(sys.argv[1] + "/model.safetensors.index.json"))
+index["weight_map"]["unused.weight"] = name
+json.dump(index, open(sys.argv[1] + "/model.safetensors.index.json", "w"))
+header = json.dumps({"unused.weight": {"dtype": "F32", "shape": [size // 4], "data_offsets": [0, size]}}).encode()
+with open(sys.argv[1] + "/" + name, "wb") as file:
+    file.write(len(header).to_bytes(8, "little") + header)
+    file.truncate(8 + len(header) + size)
+EOF
+tokens "$work/few" 8 64 "$(vocabulary llama)" 7
+large=(quantize --model "$work/large" --tokens "$work/few" --threads 1 --out "$work/assembled" --store "$work/assembled.h5")
+expect 0 1 "${large[@]}" --no-assemble
+
+stop_assembling() { # stop_assembling RANKS ARGS...
+  local status=0 job_pid pids
+  mpirun -n "$1" "$SHARDQ" "${@:2}" </dev/null >/dev/null 2>"$work/err" &
+  job_pid=$!
+  until [ -e "$work/assembled.tmp/config.json" ] || ! kill -0 "$job_pid"; do sleep 0.005; done
+  mapfile -t pids < <(pgrep -f "^$SHARDQ .*--out $work/assembled")
+  kill -TERM "${pids[0]}"
+  wait "$job_pid" || status=$?
+  [ "$status" -eq 75 ] || { cat "$work/err"; fail "exit code $status after a signal while assembling with $1 ranks"; }
+  grep -q "stopped" "$work/err" || fail "a job stopped while assembling did not say so"
+  [ ! -e "$work/assembled" ] && [ ! -e "$work/assembled.tmp" ] || fail "a job stopped while assembling left a folder"
+}
+stop_assembling 2 "${large[@]}" --resume
+stop_assembling 1 assemble --store "$work/assembled.h5" --out "$work/assembled"
+expect 0 2 assemble --store "$work/assembled.h5" --out "$work/assembled"
+mv "$work/assembled" "$work/first"
+expect 0 1 "${large[@]}" --resume
+same_folder "$work/first" "$work/assembled"
+rm -r "$work/large" "$work/first" "$work/assembled"
+
 # a finished job
 expect 0 2 "${job[@]}" --out "$work/out" --resume
 grep -q 'nothing to do' "$work/err" || fail "a finished job did not say so"

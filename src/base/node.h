@@ -1,0 +1,12 @@
+/* The node that this process runs on. */
+#ifndef SQ_BASE_NODE_H
+#define SQ_BASE_NODE_H
+
+#include <stdint.h>
+
+/* Bytes of memory that the processes on this node may take together: what is installed, or less where a control group
+ * limits them (a container, a batch job; version 1 or 2, on any level). root: "", or in tests a folder that stands for
+ * the root of the file system. What cannot be read does not limit. Local. */
+int64_t sq_node_memory(const char *root);
+
+#endif

@@ -1,0 +1,169 @@
+/* The forward pass when something is wrong: numbers, samples, places, memory. */
+#define _GNU_SOURCE /* mkdtemp */
+#include "forward_fixture.h"
+
+#include <math.h>
+
+#include "base/memory.h"
+
+/* This rank has printed one line with `part`, and the others nothing. */
+static bool is_error_of(int rank, const char *text, const char *part)
+{
+    return ranks.comm.rank == rank ? capture_is_one_error(text, (const char *const[4]){part}) : *text == '\0';
+}
+
+static void test_no_number_is_refused_where_it_appears(void **state)
+{
+    (void)state;
+    static const float bad[] = {NAN, INFINITY, -INFINITY};
+    for (int i = 0; i < 3; i++) {
+        struct opened o;
+        open_forward("opt", &o);
+        set_hidden(&o, 1, 7, bad[i]);
+        capture_start(&ranks.capture);
+        CHECK(sq_forward_agree(o.forward, &ranks.comm, sq_forward_to_group(o.forward, 0)) == SQ_ERR_NUMERIC);
+        CHECK(is_error_of(0, capture_stop(&ranks.capture), "block 1/2: the input of self_attn.q_proj of sample 1 is"));
+        close_forward(&o);
+    }
+    ranks_end_test();
+}
+
+/* 3e38 squared: finite weights and states, an infinite product. */
+static void test_overflow_in_a_block_is_refused(void **state)
+{
+    (void)state;
+    struct opened o;
+    open_forward("opt", &o);
+    CHECK(sq_forward_to_group(o.forward, 0) == SQ_OK);
+    for (int member = 0; member < 3; member++) {
+        struct sq_matrix weight = sq_forward_linear_weight(o.forward, member);
+        for (int64_t i = 0; i < weight.rows * weight.cols; i++)
+            ((float *)weight.data)[i] = 3e38f;
+    }
+    capture_start(&ranks.capture);
+    CHECK(sq_forward_agree(o.forward, &ranks.comm, sq_forward_to_group(o.forward, 1)) == SQ_ERR_NUMERIC);
+    CHECK(is_error_of(0, capture_stop(&ranks.capture), "block 1/2: the input of self_attn.out_proj of sample 0 is"));
+    close_forward(&o);
+    ranks_end_test();
+}
+
+/* The last rank alone has a bad sample; the others hear of it, and its number is the one among all samples. */
+static void test_sample_is_named_by_its_place_in_the_job(void **state)
+{
+    (void)state;
+    struct opened o;
+    open_forward("opt", &o);
+    int last = ranks.comm.size - 1;
+    CHECK(sq_forward_to_group(o.forward, 0) == SQ_OK);
+    if (ranks.comm.rank == last) set_hidden(&o, 1, 0, NAN);
+    char text[128];
+    snprintf(text, sizeof text, "block 1/2: the residual stream after its last step of sample %lld is",
+             (long long)(last * o.golden.n_samples + 1));
+    capture_start(&ranks.capture);
+    CHECK(sq_forward_agree(o.forward, &ranks.comm, sq_forward_finish_block(o.forward)) == SQ_ERR_NUMERIC);
+    CHECK(is_error_of(last, capture_stop(&ranks.capture), text));
+    close_forward(&o);
+    ranks_end_test();
+}
+
+static void test_failure_in_the_final_norm(void **state)
+{
+    (void)state;
+    struct opened o;
+    open_forward("opt", &o);
+    CHECK(sq_forward_load_block(o.forward, &ranks.comm, sq_model_n_blocks(o.model)) == SQ_OK);
+    set_hidden(&o, 0, 0, INFINITY);
+    capture_start(&ranks.capture);
+    CHECK(sq_forward_agree(o.forward, &ranks.comm, sq_forward_to_group(o.forward, 0)) == SQ_ERR_NUMERIC);
+    CHECK(is_error_of(0, capture_stop(&ranks.capture), "after the last block: the final norm of sample 0 is"));
+    close_forward(&o);
+    ranks_end_test();
+}
+
+/* Another status passes through: who met it has said so already. */
+static void test_agreement_says_nothing_of_other_failures(void **state)
+{
+    (void)state;
+    struct opened o;
+    open_forward("opt", &o);
+    enum sq_status mine = ranks.comm.rank == ranks.comm.size - 1 ? SQ_ERR_MEMORY : SQ_OK;
+    capture_start(&ranks.capture);
+    CHECK(sq_forward_agree(o.forward, &ranks.comm, SQ_OK) == SQ_OK);
+    CHECK(sq_forward_agree(o.forward, &ranks.comm, mine) == SQ_ERR_MEMORY);
+    CHECK(*capture_stop(&ranks.capture) == '\0');
+    close_forward(&o);
+    ranks_end_test();
+}
+
+static void test_too_long_samples_are_refused(void **state)
+{
+    (void)state;
+    struct opened o;
+    open_forward("opt", &o);
+    struct sq_forward *forward = NULL;
+    struct sq_forward_options options = {.compute = SQ_F32, .length = sq_model_max_length(o.model) + 1};
+    capture_start(&ranks.capture);
+    CHECK(sq_forward_create(o.backend, o.model, &options, &forward) == SQ_ERR_INPUT && !forward);
+    CHECK(capture_is_one_error(capture_stop(&ranks.capture), (const char *const[4]){"64", "65"}));
+    close_forward(&o);
+    ranks_end_test();
+}
+
+static void test_spill_folder_that_is_not_there(void **state)
+{
+    (void)state;
+    struct opened o;
+    open_forward("opt", &o);
+    struct sq_forward *forward = NULL;
+    struct sq_forward_options options = {
+        .compute = SQ_F32, .n_samples = 1, .length = 8, .spill_folder = "/nonexistent/folder"};
+    capture_start(&ranks.capture);
+    CHECK(sq_forward_create(o.backend, o.model, &options, &forward) == SQ_ERR_IO && !forward);
+    CHECK(capture_is_one_error(capture_stop(&ranks.capture), (const char *const[4]){"/nonexistent/folder"}));
+    close_forward(&o);
+    ranks_end_test();
+}
+
+/* Creation with the n-th allocation failing, for n = 1, 2, 3 ... until it passes: an error each time, nothing leaked
+ * (the sanitizers look). */
+static void test_running_out_of_memory(void **state)
+{
+    (void)state;
+    struct opened o;
+    open_forward("llama", &o);
+    struct sq_forward_options options = {.compute = SQ_F32, .n_samples = 1, .length = 8};
+    enum sq_status status = SQ_ERR_MEMORY;
+    capture_start(&ranks.capture);
+    int n = 0;
+    while (status == SQ_ERR_MEMORY && n < 100) {
+        struct sq_forward *forward = NULL;
+        sq_memory_fail_at(++n);
+        status = sq_forward_create(o.backend, o.model, &options, &forward);
+        sq_memory_fail_at(0);
+        sq_forward_destroy(forward);
+    }
+    capture_stop(&ranks.capture);
+    CHECK(status == SQ_OK && n > 5);
+    close_forward(&o);
+    ranks_end_test();
+}
+
+static int run(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_no_number_is_refused_where_it_appears),
+        cmocka_unit_test(test_overflow_in_a_block_is_refused),
+        cmocka_unit_test(test_sample_is_named_by_its_place_in_the_job),
+        cmocka_unit_test(test_failure_in_the_final_norm),
+        cmocka_unit_test(test_agreement_says_nothing_of_other_failures),
+        cmocka_unit_test(test_too_long_samples_are_refused),
+        cmocka_unit_test(test_spill_folder_that_is_not_there),
+        cmocka_unit_test(test_running_out_of_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
+
+int main(int argc, char **argv)
+{
+    return ranks_main(&argc, &argv, run);
+}

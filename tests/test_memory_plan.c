@@ -1,0 +1,100 @@
+/* What the plan of a rank's memory counts. */
+#define _GNU_SOURCE
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "golden.h"
+#include "gptq/plan.h"
+
+struct planned {
+    struct sq_checkpoint *checkpoint;
+    struct sq_model *model;
+    struct sq_config config;
+    struct sq_layers layers;
+    struct sq_memory_request request;
+};
+
+static int set_up(void **state)
+{
+    static struct planned p;
+    char path[1024];
+    golden_path("llama", NULL, path);
+    assert_int_equal(sq_checkpoint_open(path, &p.checkpoint), SQ_OK);
+    assert_int_equal(sq_model_open(p.checkpoint, &p.model), SQ_OK);
+    assert_int_equal(sq_config_set_defaults(&p.config), SQ_OK);
+    assert_int_equal(sq_layers_resolve(p.model, &p.config, &p.layers), SQ_OK);
+    struct sq_backend *backend;
+    assert_int_equal(sq_backend_create_cpu(1, &backend), SQ_OK);
+    p.request = (struct sq_memory_request){.sizes = backend->sizes,
+                                           .model = p.model,
+                                           .layers = &p.layers,
+                                           .config = &p.config,
+                                           .compute = SQ_F32,
+                                           .n_samples = 10,
+                                           .length = 1000,
+                                           .n_job_samples = 10,
+                                           .n_workers = 3};
+    backend->ops->destroy(backend);
+    *state = &p;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct planned *p = *state;
+    sq_layers_release(&p->layers);
+    sq_config_release(&p->config);
+    sq_model_close(p->model);
+    sq_checkpoint_close(p->checkpoint);
+    return 0;
+}
+
+static struct sq_memory_plan plan_for(const struct sq_memory_request *request)
+{
+    struct sq_memory_plan plan;
+    assert_int_equal(sq_memory_plan_make(request, &plan), SQ_OK);
+    assert_int_equal(plan.resident,
+                     plan.activations + plan.workers + plan.weights + plan.hessian + plan.rows + plan.tokens);
+    return plan;
+}
+
+/* Every rank has the ids of all samples, but the activations of its own only. */
+static void test_tokens_of_all_ranks(void **state)
+{
+    struct planned *p = *state;
+    struct sq_plan plan;
+    const struct sq_plan_rates rates = {1e9, 1e9};
+    struct sq_memory_plan alone = plan_for(&p->request);
+    p->request.n_job_samples = 40;
+    assert_int_equal(plan_for(&p->request).resident - alone.resident, 30 * 1000 * 4);
+    p->request.n_samples = 40;
+    assert_int_equal(sq_plan_make(&p->request, 4, &rates, &plan), SQ_OK);
+    assert_int_equal(plan.memory.tokens, 40 * 1000 * 4);
+    assert_true(plan.memory.activations < 40 * alone.activations / 10);
+    p->request.n_samples = p->request.n_job_samples = 10;
+}
+
+/* OBQ: two n x n matrices in f64 and one in f32, for each worker. */
+static void test_obq_workspace(void **state)
+{
+    struct planned *p = *state;
+    struct sq_memory_plan gptq = plan_for(&p->request);
+    int64_t n = sq_memory_widest_input(p->model, &p->layers), workspace = 3 * 20 * n * n;
+    p->config.solver = SQ_SOLVER_OBQ;
+    int64_t more = plan_for(&p->request).resident - gptq.resident;
+    p->config.solver = SQ_SOLVER_GPTQ;
+    assert_true(more > workspace && more < workspace + 3 * 500 * n);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_tokens_of_all_ranks),
+        cmocka_unit_test(test_obq_workspace),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
