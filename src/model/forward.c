@@ -51,7 +51,7 @@ static int64_t rope_length(const struct sq_model *model, int64_t length)
 struct sq_forward_bytes sq_forward_predict_bytes(const struct sq_model *model, enum sq_dtype compute, int64_t length)
 {
     struct sq_slot_map map;
-    sq_slot_map_make(model->architecture, &model->dims, compute, &map);
+    sq_slot_map_make(model->block.steps, model->block.n_steps, &model->dims, compute, &map);
     int64_t attention = ATTENTION_ROWS * (ATTENTION_COLS + model->dims.head_dim) * (int64_t)sizeof(float);
     return (struct sq_forward_bytes){
         .per_sample = length * sq_slot_map_persistent_bytes(&map),
@@ -130,7 +130,7 @@ enum sq_status sq_forward_create(struct sq_backend *backend, const struct sq_mod
     forward->model = model;
     forward->options = *options;
     forward->options.spill_folder = NULL; /* the caller's string; used here only */
-    sq_slot_map_make(model->architecture, &model->dims, options->compute, &forward->map);
+    sq_slot_map_make(model->block.steps, model->block.n_steps, &model->dims, options->compute, &forward->map);
     enum sq_status status = take_memory(forward, options->spill_folder);
     if (status != SQ_OK) {
         sq_forward_destroy(forward);
@@ -193,7 +193,7 @@ enum sq_status sq_forward_set_hidden(void *forward_p, int64_t sample, void *valu
 struct sq_matrix sq_forward_group_input(const struct sq_forward *forward)
 {
     const struct sq_section *section = forward->section;
-    return sq_forward_slot(forward, section->program->steps[section->group_steps[forward->group]].in[0]);
+    return sq_forward_slot(forward, section->steps[section->group_steps[forward->group]].in[0]);
 }
 
 struct sq_matrix sq_forward_weight_of(const struct sq_forward *forward, int group, int member)
@@ -230,7 +230,7 @@ enum sq_status sq_forward_to_group(struct sq_forward *forward, int group)
 
 enum sq_status sq_forward_finish_block(struct sq_forward *forward)
 {
-    return sq_forward_run_steps(forward, forward->section->program->n_steps);
+    return sq_forward_run_steps(forward, forward->section->n_steps);
 }
 
 /* --- what went wrong ---------------------------------------------------------------------------------------------- */
@@ -246,12 +246,12 @@ static int64_t first_failed(const struct sq_forward *forward)
 /* The steps stopped before next_step, so that its input is what holds no number. */
 static void report_failed(const struct sq_forward *forward, int64_t sample)
 {
-    const struct sq_program *program = forward->section->program;
+    const struct sq_section *section = forward->section;
     if (forward->section == &forward->model->head)
         sq_error("after the last block: the final norm of sample %lld is NaN or infinite", (long long)sample);
-    else if (forward->next_step < program->n_steps)
+    else if (forward->next_step < section->n_steps)
         sq_error("block %lld/%lld: the input of %s of sample %lld is NaN or infinite", (long long)forward->block + 1,
-                 (long long)forward->model->dims.n_blocks, program->steps[forward->next_step].tensors[0],
+                 (long long)forward->model->dims.n_blocks, section->steps[forward->next_step].out[0].tensor,
                  (long long)sample);
     else
         sq_error("block %lld/%lld: the residual stream after its last step of sample %lld is NaN or infinite",

@@ -36,7 +36,7 @@ static enum sq_status run_norm(const struct sample *sample, int index, const str
     return forward->backend->ops->norm(forward->backend, forward->model->architecture->norm,
                                        slot_of(sample, step->in[0]), parameter_of(forward, index, 0, false),
                                        parameter_of(forward, index, 0, true), (float)forward->model->dims.epsilon,
-                                       slot_of(sample, step->out[0]));
+                                       slot_of(sample, step->out[0].slot));
 }
 
 static enum sq_status run_head_norm(const struct sample *sample, int index, const struct sq_step *step)
@@ -69,7 +69,7 @@ static enum sq_status run_linear(const struct sample *sample, int index, const s
     for (int member = 0; member < step->n_out; member++)
         SQ_TRY(forward->backend->ops->linear(forward->backend, x, sq_forward_weight_of(forward, group, member),
                                              parameter_of(forward, index, member, true),
-                                             slot_of(sample, step->out[member])));
+                                             slot_of(sample, step->out[member].slot)));
     return SQ_OK;
 }
 
@@ -85,13 +85,13 @@ static enum sq_status run_attention(const struct sample *sample, const struct sq
     char *scratch = sample->scratch + forward->options.length * sq_slot_map_scratch_bytes(&forward->map);
     return forward->backend->ops->attention(forward->backend, &shape, slot_of(sample, step->in[0]),
                                             slot_of(sample, step->in[1]), slot_of(sample, step->in[2]), scratch,
-                                            slot_of(sample, step->out[0]));
+                                            slot_of(sample, step->out[0].slot));
 }
 
 static enum sq_status run_step(const struct sample *sample, int index)
 {
     const struct sq_forward *forward = sample->forward;
-    const struct sq_step *step = &forward->section->program->steps[index];
+    const struct sq_step *step = &forward->section->steps[index];
     const struct sq_dimensions *dims = &forward->model->dims;
     struct sq_backend *backend = forward->backend;
     switch (step->kind) {
@@ -109,7 +109,7 @@ static enum sq_status run_step(const struct sample *sample, int index)
     case SQ_STEP_ACTIVATE:
         return backend->ops->activate(backend, dims->activation, slot_of(sample, step->in[0]),
                                       step->n_in > 1 ? slot_of(sample, step->in[1]) : (struct sq_matrix){0},
-                                      slot_of(sample, step->out[0]));
+                                      slot_of(sample, step->out[0].slot));
     case SQ_STEP_ADD:
         break;
     }
@@ -139,8 +139,8 @@ static enum sq_status run_sample(void *context, int64_t index, int worker)
 
 enum sq_status sq_forward_run_steps(struct sq_forward *forward, int end)
 {
-    const struct sq_program *program = forward->section->program;
-    struct segment segment = {forward, forward->next_step, end, end < program->n_steps ? program->steps[end].in[0] : 0};
+    const struct sq_section *section = forward->section;
+    struct segment segment = {forward, forward->next_step, end, end < section->n_steps ? section->steps[end].in[0] : 0};
     forward->next_step = end;
     return forward->backend->ops->parallel(forward->backend, forward->options.n_samples, run_sample, &segment);
 }

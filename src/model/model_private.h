@@ -6,19 +6,21 @@
 #include "model/model.h"
 #include "model/rope.h"
 
+#define SQ_MAX_STEPS 32
 #define SQ_MAX_GROUPS 8      /* LINEAR steps of a block */
 #define SQ_MAX_PARAMETERS 32 /* small tensors of a block */
 
 /* A small tensor of a block: weight or bias of a norm, bias of a linear. */
 struct sq_parameter {
-    int step, member; /* of the program */
+    int step, member; /* of the section */
     bool is_bias;
     int64_t length, offset; /* place in the block's parameters, in floats */
 };
 
-/* A program and what it needs. */
+/* The steps of a program that this model has, and what they need. */
 struct sq_section {
-    const struct sq_program *program;
+    struct sq_step steps[SQ_MAX_STEPS];
+    int n_steps;
     struct sq_parameter parameters[SQ_MAX_PARAMETERS];
     int n_parameters;
     int64_t parameters_length;      /* floats */
@@ -50,8 +52,7 @@ static inline const struct sq_section *sq_model_section(const struct sq_model *m
 const struct sq_parameter *sq_section_parameter(const struct sq_section *section, int step, int member, bool is_bias);
 
 /* Fills a section from its program. Local. */
-void sq_section_fill(const struct sq_architecture *architecture, const struct sq_dimensions *dims,
-                     const struct sq_program *program, struct sq_section *section);
+void sq_section_fill(const struct sq_dimensions *dims, const struct sq_program *program, struct sq_section *section);
 
 /* Name of a small tensor of a block, such as "model.layers.3.input_layernorm.weight"; released with sq_free(). */
 enum sq_status sq_model_parameter_name(const struct sq_model *model, int64_t block,

@@ -30,12 +30,12 @@ static void read_config(const json_t *json)
     const struct sq_architecture *architecture;
     struct sq_dimensions dims;
     if (sq_architecture_find(json, "folder", &architecture) != SQ_OK) return;
-    if (sq_dimensions_read(architecture, json, "folder", &dims) != SQ_OK) return;
+    if (sq_dimensions_read(&architecture->config, json, "folder", &dims) != SQ_OK) return;
     assert(dims.n_blocks > 0 && dims.hidden > 0 && dims.vocab > 0 && dims.n_heads > 0 && dims.n_kv_heads > 0);
     read_rope(json, &dims);
     if (dims.n_blocks > MAX_BLOCKS) return;
     int64_t *windows = calloc((size_t)dims.n_blocks, sizeof *windows);
-    enum sq_status status = sq_windows_read(architecture, json, "folder", &dims, windows);
+    enum sq_status status = sq_windows_read(&architecture->config, json, "folder", &dims, windows);
     for (int64_t i = 0; i < dims.n_blocks && status == SQ_OK; i++)
         assert(windows[i] >= 0);
     free(windows);

@@ -1,0 +1,88 @@
+/* What config.json says of a model, by a table of keys. */
+#ifndef SQ_MODEL_DIMENSIONS_H
+#define SQ_MODEL_DIMENSIONS_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "tensor/backend.h"
+
+/* Tensors that have a bias together. */
+enum sq_bias {
+    SQ_BIAS_NEVER,
+    SQ_BIAS_ALWAYS,
+    SQ_BIAS_LINEAR, /* all linears of a block */
+    SQ_BIAS_QKV,
+    SQ_BIAS_ATTENTION_OUT,
+    SQ_BIAS_MLP,
+    SQ_N_BIASES
+};
+
+/* What decides which steps a block has. */
+enum sq_variant {
+    SQ_VARIANT_NONE,
+    SQ_VARIANT_QK_NORM, /* norms of queries and keys */
+    SQ_N_VARIANTS
+};
+
+struct sq_dimensions {
+    int64_t hidden, ffn, n_blocks, n_heads, n_kv_heads, head_dim, vocab;
+    int64_t max_length;           /* positions the model knows; 0: no bound */
+    int64_t window, first_window; /* sliding window (0: none) of the blocks from first_window on */
+    bool use_window;              /* false: window is ignored */
+    bool tied, bias[SQ_N_BIASES], variant[SQ_N_VARIANTS];
+    double epsilon;
+    enum sq_activation activation;
+    int64_t embedding_dim; /* width of the embedding where it can differ from hidden; 0: not given */
+};
+
+enum sq_key_kind { SQ_KEY_INT, SQ_KEY_FLOAT, SQ_KEY_BOOL, SQ_KEY_ACTIVATION };
+
+/* One key of config.json; null counts as absent. A required whole number is at least 1, another one at least 0. */
+struct sq_config_key {
+    const char *name;
+    enum sq_key_kind kind;
+    size_t offset; /* in struct sq_dimensions */
+    bool required;
+    const char *fallback; /* JSON text of the value when absent and not required */
+};
+
+#define SQ_KEY_REQUIRED(name, kind, field)                                                                             \
+    {                                                                                                                  \
+        name, kind, offsetof(struct sq_dimensions, field), true, NULL                                                  \
+    }
+#define SQ_KEY_DEFAULT(name, kind, field, fallback)                                                                    \
+    {                                                                                                                  \
+        name, kind, offsetof(struct sq_dimensions, field), false, fallback                                             \
+    }
+
+/* A key whose other values change the computation in a way that is not supported. */
+struct sq_config_fixed {
+    const char *name;
+    const char *only; /* JSON text of the one value; NULL: the key may not be there (null is fine) */
+};
+
+/* Which keys an architecture reads. */
+struct sq_config_table {
+    const struct sq_config_key *keys;
+    int n_keys;
+    const struct sq_config_fixed *fixed;
+    int n_fixed;
+    bool has_layer_types;                         /* `layer_types` says which blocks have the window */
+    void (*complete)(struct sq_dimensions *dims); /* what follows from other keys; may be NULL */
+};
+
+#define SQ_COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
+
+/* Dimensions by the table; each missing, wrong or unsupported value is SQ_ERR_INPUT naming the key. Local. */
+enum sq_status sq_dimensions_read(const struct sq_config_table *table, const json_t *config, const char *folder,
+                                  struct sq_dimensions *dims_p) SQ_MUST_CHECK;
+
+/* windows[n_blocks]: sliding window of every block, 0 for none, by `layer_types` where the key is there. Local. */
+enum sq_status sq_windows_read(const struct sq_config_table *table, const json_t *config, const char *folder,
+                               const struct sq_dimensions *dims, int64_t *windows) SQ_MUST_CHECK;
+
+#endif
