@@ -25,8 +25,9 @@ struct sq_architecture {
 #define SQ_ARCHITECTURES(X)                                                                                            \
     X(llama)                                                                                                           \
     X(mistral)                                                                                                         \
-    X(qwen2) X(qwen3) /* arch_llama.c */                                                                               \
-        X(opt)        /* arch_opt.c */
+    X(qwen2)                                                                                                           \
+    X(qwen3)   /* arch_llama.c */                                                                                      \
+        X(opt) /* arch_opt.c */
 
 #define X(name) extern const struct sq_architecture sq_arch_##name;
 SQ_ARCHITECTURES(X)

@@ -102,8 +102,8 @@ static enum sq_status run_step(const struct sample *sample, int index)
     case SQ_STEP_HEAD_NORM:
         return run_head_norm(sample, index, step);
     case SQ_STEP_ROPE:
-        return backend->ops->rope(backend, slot_of(sample, step->in[0]), dims->head_dim, dims->head_dim / 2,
-                                  forward->cosine, forward->sine);
+        return backend->ops->rope(backend, SQ_ROPE_HALVES, slot_of(sample, step->in[0]), dims->head_dim,
+                                  dims->head_dim / 2, forward->cosine, forward->sine);
     case SQ_STEP_ATTENTION:
         return run_attention(sample, step);
     case SQ_STEP_ACTIVATE:
