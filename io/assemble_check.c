@@ -45,8 +45,9 @@ static enum sq_status check_tile(const struct checker *checker, int l, int64_t t
                        tile->weights);
     if (assembly->options->dequantized)
         round_rows(assembly->plan.outputs[first_part].entry.dtype, rows, layer->in_features, tile->weights, found);
-    SQ_TRY(sq_checkpoint_read_linear(checker->written, layer->name, layer->out_features, layer->in_features, row, rows,
-                                     found));
+    struct sq_checkpoint_linear in_folder = {layer->name, layer->out_features, layer->in_features,
+                                             layer->is_transposed};
+    SQ_TRY(sq_checkpoint_read_linear(checker->written, &in_folder, row, rows, found));
     return compare_rows(checker, layer, row, rows, tile->weights, found);
 }
 

@@ -75,8 +75,9 @@ static enum sq_status measure_tile(void *context, int64_t index, int worker)
     int64_t rows = linear->out_features - row < v->tile_rows ? linear->out_features - row : v->tile_rows;
     struct tile_room room = room_of(v, worker);
     double *figures = v->figures + 2 * row;
-    SQ_TRY(sq_checkpoint_read_linear(v->original, linear->name, linear->out_features, n, row, rows, room.weights));
-    SQ_TRY(sq_checkpoint_read_linear(v->quantized, linear->name, linear->out_features, n, row, rows, room.errors));
+    struct sq_checkpoint_linear in_folder = sq_linear_in_folder(linear);
+    SQ_TRY(sq_checkpoint_read_linear(v->original, &in_folder, row, rows, room.weights));
+    SQ_TRY(sq_checkpoint_read_linear(v->quantized, &in_folder, row, rows, room.errors));
     for (int64_t i = 0; i < rows * n; i++)
         room.errors[i] = room.weights[i] - room.errors[i];
     SQ_TRY(quadratic(v, &room, room.errors, rows, n, figures));

@@ -15,6 +15,7 @@ struct sq_architecture {
     struct sq_program head; /* a norm, then lm_head: residual -> input -> logits */
     enum sq_norm_kind norm;
     bool has_rope;
+    bool is_transposed;                    /* the weights of a block's linears are stored [in_features, out_features] */
     const char *prefixes[SQ_MAX_PREFIXES]; /* of every tensor but lm_head, tried in this order */
     const char *embedding, *blocks;        /* after the prefix: "embed_tokens", "layers" */
     const char *positions;                 /* learned positions, or NULL */
@@ -26,8 +27,8 @@ struct sq_architecture {
     X(llama)                                                                                                           \
     X(mistral)                                                                                                         \
     X(qwen2)                                                                                                           \
-    X(qwen3)   /* arch_llama.c */                                                                                      \
-        X(opt) /* arch_opt.c */
+    X(qwen3) /* arch_llama.c */                                                                                        \
+    X(opt)   /* arch_opt.c */
 
 #define X(name) extern const struct sq_architecture sq_arch_##name;
 SQ_ARCHITECTURES(X)

@@ -108,6 +108,7 @@ static enum sq_status list_block(struct sq_model *model, int64_t block)
                                     (long long)block, step->out[member].tensor));
             linear->out_features = sq_slot_width(&model->dims, step->out[member].slot);
             linear->in_features = sq_slot_width(&model->dims, step->in[0]);
+            linear->is_transposed = model->architecture->is_transposed;
             linear->has_bias = model->dims.bias[step->out[member].bias];
             linear->block = (int)block;
             linear->group = group;

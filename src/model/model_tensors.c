@@ -33,7 +33,8 @@ static enum sq_status check_parameters(struct sq_model *model, int64_t block)
 
 static enum sq_status check_linear(struct sq_model *model, const struct sq_linear *linear)
 {
-    SQ_TRY(sq_checkpoint_check_linear(model->checkpoint, linear->name, linear->out_features, linear->in_features));
+    struct sq_checkpoint_linear in_folder = sq_linear_in_folder(linear);
+    SQ_TRY(sq_checkpoint_check_linear(model->checkpoint, &in_folder));
     model->n_parameters += linear->out_features * linear->in_features;
     return SQ_OK;
 }
