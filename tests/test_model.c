@@ -211,7 +211,7 @@ static void test_options_that_are_not_supported_are_named(void **state)
     check_refused("llama3_parameters", "\"factor\": 8.0", "\"factor\": 8.0, \"partial_rotary_factor\": 0.5",
                   "'partial_rotary_factor'", NULL);
     check_refused("llama3_parameters", "\"mlp_bias\"",
-                  "\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2}, \"mlp_bias\"", "'dynamic'",
+                  "\"rope_scaling\": {\"type\": \"ntk\", \"factor\": 2}, \"mlp_bias\"", "'ntk'",
                   "rope_scaling");
     check_refused("mistral", "\"sliding_window\"", "\"layer_types\": [], \"sliding_window\"", "'layer_types'", NULL);
 }

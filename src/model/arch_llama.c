@@ -92,7 +92,7 @@ static void complete_qwen3(struct sq_dimensions *dims)
 }
 
 #define LLAMA_LIKE                                                                                                     \
-    .block = SQ_PROGRAM(block), .head = SQ_PROGRAM(head), .norm = SQ_NORM_RMS, .has_rope = true,                       \
+    .block = SQ_PROGRAM(block), .head = SQ_PROGRAM(head), .norm = SQ_NORM_RMS, .rope = {.use = SQ_ROPE_EVERYWHERE},    \
     .prefixes = {"model.", ""}, .embedding = "embed_tokens", .blocks = "layers"
 
 const struct sq_architecture sq_arch_llama = {

@@ -3,7 +3,7 @@
 #ifndef SQ_MODEL_ARCHITECTURE_H
 #define SQ_MODEL_ARCHITECTURE_H
 
-#include "model/dimensions.h"
+#include "model/rope.h"
 #include "model/steps.h"
 
 #define SQ_MAX_PREFIXES 3
@@ -14,7 +14,7 @@ struct sq_architecture {
     struct sq_program block;
     struct sq_program head; /* a norm, then lm_head: residual -> input -> logits */
     enum sq_norm_kind norm;
-    bool has_rope;
+    struct sq_rope_form rope;
     bool is_transposed;                    /* the weights of a block's linears are stored [in_features, out_features] */
     const char *prefixes[SQ_MAX_PREFIXES]; /* of every tensor but lm_head, tried in this order */
     const char *embedding, *blocks;        /* after the prefix: "embed_tokens", "layers" */

@@ -30,6 +30,7 @@ enum sq_variant {
 
 struct sq_dimensions {
     int64_t hidden, ffn, n_blocks, n_heads, n_kv_heads, head_dim, vocab;
+    int64_t rotary_dim;           /* entries of a head that turn, where a key says it; 0: none does */
     int64_t max_length;           /* positions the model knows; 0: no bound */
     int64_t window, first_window; /* sliding window (0: none) of the blocks from first_window on */
     bool use_window;              /* false: window is ignored */

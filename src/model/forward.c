@@ -45,7 +45,7 @@ static int64_t parameters_length(const struct sq_model *model)
 
 static int64_t rope_length(const struct sq_model *model, int64_t length)
 {
-    return model->architecture->has_rope ? length * (model->dims.head_dim / 2) : 0;
+    return length * (model->ropes[0].n_frequencies + model->ropes[1].n_frequencies);
 }
 
 struct sq_forward_bytes sq_forward_predict_bytes(const struct sq_model *model, enum sq_dtype compute, int64_t length)
@@ -72,20 +72,20 @@ static enum sq_status take_backend(struct sq_forward *forward, const char *what,
     return forward->backend->ops->alloc(forward->backend, what, (size_t)bytes, (void **)memory_p);
 }
 
-static enum sq_status make_rope(struct sq_forward *forward)
+static enum sq_status make_angles(struct sq_forward *forward, int rope)
 {
     struct sq_backend *backend = forward->backend;
-    int64_t length = forward->options.length, count = rope_length(forward->model, length);
+    int64_t length = forward->options.length, count = length * forward->model->ropes[rope].n_frequencies;
     if (count == 0) return SQ_OK;
     size_t bytes = (size_t)count * sizeof(float);
     void *memory;
     SQ_TRY(sq_alloc("rotary angles", 2 * count, sizeof(float), &memory));
     float *cosine = memory, *sine = cosine + count;
-    sq_rope_fill(&forward->model->rope, length, forward->model->dims.head_dim / 2, cosine, sine);
-    enum sq_status status = take_backend(forward, "rotary angles", (int64_t)bytes, &forward->cosine);
-    if (status == SQ_OK) status = take_backend(forward, "rotary angles", (int64_t)bytes, &forward->sine);
-    if (status == SQ_OK) status = backend->ops->upload(backend, cosine, bytes, forward->cosine);
-    if (status == SQ_OK) status = backend->ops->upload(backend, sine, bytes, forward->sine);
+    sq_rope_fill(&forward->model->ropes[rope], length, cosine, sine);
+    enum sq_status status = take_backend(forward, "rotary angles", (int64_t)bytes, &forward->cosines[rope]);
+    if (status == SQ_OK) status = take_backend(forward, "rotary angles", (int64_t)bytes, &forward->sines[rope]);
+    if (status == SQ_OK) status = backend->ops->upload(backend, cosine, bytes, forward->cosines[rope]);
+    if (status == SQ_OK) status = backend->ops->upload(backend, sine, bytes, forward->sines[rope]);
     sq_free(memory);
     return status;
 }
@@ -110,7 +110,8 @@ static enum sq_status take_memory(struct sq_forward *forward, const char *spill_
                                     (size_t)backend->n_workers * sq_weights_piece_bytes(model), &forward->pieces));
     SQ_TRY(sq_alloc("marks of samples", options->n_samples, sizeof(bool), &memory));
     forward->failed = memory;
-    SQ_TRY(make_rope(forward));
+    for (int rope = 0; rope < 2; rope++)
+        SQ_TRY(make_angles(forward, rope));
     return sq_activations_create(backend, &forward->map, options->n_samples * options->length, spill_folder,
                                  &forward->activations);
 }
@@ -145,7 +146,8 @@ void sq_forward_destroy(struct sq_forward *forward)
     if (!forward) return;
     struct sq_backend *backend = forward->backend;
     sq_activations_destroy(backend, &forward->activations);
-    void *of_backend[] = {forward->scratch, forward->weights, forward->parameters, forward->cosine, forward->sine};
+    void *of_backend[] = {forward->scratch,  forward->weights,    forward->parameters, forward->cosines[0],
+                          forward->sines[0], forward->cosines[1], forward->sines[1]};
     for (int i = 0; i < SQ_COUNT(of_backend); i++)
         backend->ops->free(backend, of_backend[i]);
     sq_free(forward->host_parameters);

@@ -73,6 +73,17 @@ static enum sq_status run_linear(const struct sample *sample, int index, const s
     return SQ_OK;
 }
 
+static enum sq_status run_rope(const struct sample *sample, const struct sq_step *step)
+{
+    const struct sq_forward *forward = sample->forward;
+    const struct sq_model *model = forward->model;
+    int rope = sq_model_rope(model, forward->block);
+    if (rope < 0) return SQ_OK;
+    return forward->backend->ops->rope(forward->backend, model->architecture->rope.pairs, slot_of(sample, step->in[0]),
+                                       model->dims.head_dim, model->ropes[rope].n_frequencies, forward->cosines[rope],
+                                       forward->sines[rope]);
+}
+
 static enum sq_status run_attention(const struct sample *sample, const struct sq_step *step)
 {
     const struct sq_forward *forward = sample->forward;
@@ -102,8 +113,7 @@ static enum sq_status run_step(const struct sample *sample, int index)
     case SQ_STEP_HEAD_NORM:
         return run_head_norm(sample, index, step);
     case SQ_STEP_ROPE:
-        return backend->ops->rope(backend, SQ_ROPE_HALVES, slot_of(sample, step->in[0]), dims->head_dim,
-                                  dims->head_dim / 2, forward->cosine, forward->sine);
+        return run_rope(sample, step);
     case SQ_STEP_ATTENTION:
         return run_attention(sample, step);
     case SQ_STEP_ACTIVATE:

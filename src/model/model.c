@@ -149,13 +149,28 @@ static enum sq_status read_config(struct sq_model *model)
     const char *folder = sq_checkpoint_folder(model->checkpoint);
     SQ_TRY(sq_architecture_find(config, folder, &model->architecture));
     SQ_TRY(sq_dimensions_read(&model->architecture->config, config, folder, &model->dims));
-    if (!model->architecture->has_rope) return SQ_OK;
-    if (model->dims.head_dim % 2) {
-        sq_error("%s/config.json: key 'head_dim' is %lld; the rotary embedding needs an even one", folder,
-                 (long long)model->dims.head_dim);
-        return SQ_ERR_INPUT;
+    const struct sq_rope_form *form = &model->architecture->rope;
+    if (form->use == SQ_ROPE_EVERYWHERE || form->use == SQ_ROPE_BY_WINDOW)
+        SQ_TRY(sq_rope_read(form, false, config, folder, &model->dims, &model->ropes[0]));
+    if (form->use == SQ_ROPE_IN_WINDOWS || form->use == SQ_ROPE_BY_WINDOW)
+        SQ_TRY(sq_rope_read(form, true, config, folder, &model->dims, &model->ropes[1]));
+    return SQ_OK;
+}
+
+int sq_model_rope(const struct sq_model *model, int64_t block)
+{
+    bool windowed = model->windows[block] > 0;
+    switch (model->architecture->rope.use) {
+    case SQ_ROPE_EVERYWHERE:
+        return 0;
+    case SQ_ROPE_BY_WINDOW:
+        return windowed ? 1 : 0;
+    case SQ_ROPE_IN_WINDOWS:
+        return windowed ? 1 : -1;
+    case SQ_ROPE_NEVER:
+        break;
     }
-    return sq_rope_read(config, folder, model->dims.max_length, &model->rope);
+    return -1;
 }
 
 static enum sq_status read_windows(struct sq_model *model)

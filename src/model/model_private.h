@@ -4,7 +4,6 @@
 
 #include "model/architecture.h"
 #include "model/model.h"
-#include "model/rope.h"
 
 #define SQ_MAX_STEPS 32
 #define SQ_MAX_GROUPS 8      /* LINEAR steps of a block */
@@ -33,9 +32,9 @@ struct sq_model {
     const struct sq_checkpoint *checkpoint;
     const struct sq_architecture *architecture;
     struct sq_dimensions dims;
-    struct sq_rope rope;
-    int64_t *windows;   /* [n_blocks] */
-    const char *prefix; /* of the tensors in this folder */
+    struct sq_rope ropes[2]; /* of blocks without a sliding window, and with one; see sq_model_rope() */
+    int64_t *windows;        /* [n_blocks] */
+    const char *prefix;      /* of the tensors in this folder */
     struct sq_section block, head;
     struct sq_linear *linears; /* [n_blocks * block.n_linears + 1] */
     int n_linears;
@@ -47,6 +46,9 @@ static inline const struct sq_section *sq_model_section(const struct sq_model *m
 {
     return block < model->dims.n_blocks ? &model->block : &model->head;
 }
+
+/* Which of the model's ropes the block has, -1: none. */
+int sq_model_rope(const struct sq_model *model, int64_t block);
 
 /* The weight or bias of a member of a step, NULL where it has none. */
 const struct sq_parameter *sq_section_parameter(const struct sq_section *section, int step, int member, bool is_bias);
