@@ -32,33 +32,49 @@ struct sq_dimensions {
     int64_t hidden, ffn, n_blocks, n_heads, n_kv_heads, head_dim, vocab;
     int64_t rotary_dim;           /* entries of a head that turn, where a key says it; 0: none does */
     int64_t max_length;           /* positions the model knows; 0: no bound */
+    int64_t embedding_dim;        /* width of the embedding where it can differ from hidden; 0: not given */
     int64_t window, first_window; /* sliding window (0: none) of the blocks from first_window on */
+    int64_t window_pattern;       /* every so-many-th block has no window; 0: all have it */
     bool use_window;              /* false: window is ignored */
     bool tied, bias[SQ_N_BIASES], variant[SQ_N_VARIANTS];
-    double epsilon;
     enum sq_activation activation;
-    int64_t embedding_dim; /* width of the embedding where it can differ from hidden; 0: not given */
+    double epsilon;
+    double embedding_scale, residual_scale, logit_scale; /* factors on the embedding, on what is added, on the logits */
+    double attention_scale;                              /* factor on q.k; 1 / sqrt(head_dim) where no key says it */
+    double attention_cap, logit_cap;                     /* scores, logits become cap tanh(x / cap); 0: they stay */
 };
 
-enum sq_key_kind { SQ_KEY_INT, SQ_KEY_FLOAT, SQ_KEY_BOOL, SQ_KEY_ACTIVATION };
+enum sq_key_kind {
+    SQ_KEY_INT,           /* at least 1 where it is required, else at least 0 */
+    SQ_KEY_INT_OR_NULL,   /* null: 0 */
+    SQ_KEY_FLOAT,         /* above zero */
+    SQ_KEY_FLOAT_OR_NULL, /* above zero; null: 0 */
+    SQ_KEY_INVERSE,       /* x above zero: the field is 1 / x */
+    SQ_KEY_INVERSE_ROOT,  /* x above zero: the field is 1 / sqrt(x) */
+    SQ_KEY_BOOL,
+    SQ_KEY_ACTIVATION
+};
 
-/* One key of config.json; null counts as absent. A required whole number is at least 1, another one at least 0. */
+/* One key of config.json; null counts as absent where its kind does not say otherwise. */
 struct sq_config_key {
     const char *name;
+    const char *alias; /* another name of the same, or NULL */
     enum sq_key_kind kind;
     size_t offset; /* in struct sq_dimensions */
     bool required;
     const char *fallback; /* JSON text of the value when absent and not required */
 };
 
-#define SQ_KEY_REQUIRED(name, kind, field)                                                                             \
+#define SQ_KEY_REQUIRED_OR(name, alias, kind, field)                                                                   \
     {                                                                                                                  \
-        name, kind, offsetof(struct sq_dimensions, field), true, NULL                                                  \
+        name, alias, kind, offsetof(struct sq_dimensions, field), true, NULL                                           \
     }
-#define SQ_KEY_DEFAULT(name, kind, field, fallback)                                                                    \
+#define SQ_KEY_DEFAULT_OR(name, alias, kind, field, fallback)                                                          \
     {                                                                                                                  \
-        name, kind, offsetof(struct sq_dimensions, field), false, fallback                                             \
+        name, alias, kind, offsetof(struct sq_dimensions, field), false, fallback                                      \
     }
+#define SQ_KEY_REQUIRED(name, kind, field) SQ_KEY_REQUIRED_OR(name, NULL, kind, field)
+#define SQ_KEY_DEFAULT(name, kind, field, fallback) SQ_KEY_DEFAULT_OR(name, NULL, kind, field, fallback)
 
 /* A key whose other values change the computation in a way that is not supported. */
 struct sq_config_fixed {

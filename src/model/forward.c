@@ -119,7 +119,7 @@ static enum sq_status take_memory(struct sq_forward *forward, const char *spill_
 enum sq_status sq_forward_create(struct sq_backend *backend, const struct sq_model *model,
                                  const struct sq_forward_options *options, struct sq_forward **forward_p)
 {
-    if (options->length < 1 || options->length > model->dims.max_length) {
+    if (options->length < 1 || (model->dims.max_length > 0 && options->length > model->dims.max_length)) {
         sq_error("samples have %lld tokens; the model knows positions up to %lld", (long long)options->length,
                  (long long)model->dims.max_length);
         return SQ_ERR_INPUT;

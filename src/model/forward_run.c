@@ -1,6 +1,4 @@
 /* The steps themselves, on one sample by one worker. */
-#include <math.h>
-
 #include "model/forward_private.h"
 
 /* One sample in a worker's hands. */
@@ -91,8 +89,9 @@ static enum sq_status run_attention(const struct sample *sample, const struct sq
     struct sq_attention shape = {.n_heads = dims->n_heads,
                                  .n_kv_heads = dims->n_kv_heads,
                                  .head_dim = dims->head_dim,
-                                 .scale = 1.0f / sqrtf((float)dims->head_dim),
-                                 .window = forward->model->windows[forward->block]};
+                                 .scale = (float)dims->attention_scale,
+                                 .window = forward->model->windows[forward->block],
+                                 .cap = (float)dims->attention_cap};
     char *scratch = sample->scratch + forward->options.length * sq_slot_map_scratch_bytes(&forward->map);
     return forward->backend->ops->attention(forward->backend, &shape, slot_of(sample, step->in[0]),
                                             slot_of(sample, step->in[1]), slot_of(sample, step->in[2]), scratch,
