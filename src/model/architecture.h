@@ -11,9 +11,12 @@
 struct sq_architecture {
     const char *name; /* in `architectures` of config.json */
     struct sq_config_table config;
+    struct sq_program stem; /* on the residual stream after the embedding; may be empty */
     struct sq_program block;
     struct sq_program head; /* a norm, then lm_head: residual -> input -> logits */
     enum sq_norm_kind norm;
+    bool norm_adds_one; /* norms multiply by 1 + weight */
+    bool has_alibi;     /* scores fall with the distance (Press et al., "Train short, test long") */
     struct sq_rope_form rope;
     bool is_transposed;                    /* the weights of a block's linears are stored [in_features, out_features] */
     const char *prefixes[SQ_MAX_PREFIXES]; /* of every tensor but lm_head, tried in this order */

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "model/alibi.h"
 #include "model/weights.h"
 
 /* What attention takes at most per worker, in floats beside head_dim (see cpu_attention.c); the plan has no backend to
@@ -39,8 +40,11 @@ static int64_t weight_bytes(const struct sq_model *model, enum sq_dtype compute)
 
 static int64_t parameters_length(const struct sq_model *model)
 {
-    int64_t block = model->block.parameters_length, head = model->head.parameters_length;
-    return block > head ? block : head;
+    const struct sq_section *const sections[] = {&model->stem, &model->block, &model->head};
+    int64_t most = 0;
+    for (int i = 0; i < 3; i++)
+        if (sections[i]->parameters_length > most) most = sections[i]->parameters_length;
+    return most;
 }
 
 static int64_t rope_length(const struct sq_model *model, int64_t length)
@@ -90,6 +94,21 @@ static enum sq_status make_angles(struct sq_forward *forward, int rope)
     return status;
 }
 
+static enum sq_status make_slopes(struct sq_forward *forward)
+{
+    struct sq_backend *backend = forward->backend;
+    int64_t n_heads = forward->model->dims.n_heads;
+    void *memory;
+    if (!forward->model->architecture->has_alibi) return SQ_OK;
+    SQ_TRY(sq_alloc("slopes of heads", n_heads, sizeof(float), &memory));
+    sq_alibi_fill(n_heads, memory);
+    size_t bytes = (size_t)n_heads * sizeof(float);
+    enum sq_status status = take_backend(forward, "slopes of heads", (int64_t)bytes, &forward->slopes);
+    if (status == SQ_OK) status = backend->ops->upload(backend, memory, bytes, forward->slopes);
+    sq_free(memory);
+    return status;
+}
+
 static enum sq_status take_memory(struct sq_forward *forward, const char *spill_folder)
 {
     struct sq_backend *backend = forward->backend;
@@ -112,6 +131,7 @@ static enum sq_status take_memory(struct sq_forward *forward, const char *spill_
     forward->failed = memory;
     for (int rope = 0; rope < 2; rope++)
         SQ_TRY(make_angles(forward, rope));
+    SQ_TRY(make_slopes(forward));
     return sq_activations_create(backend, &forward->map, options->n_samples * options->length, spill_folder,
                                  &forward->activations);
 }
@@ -146,8 +166,8 @@ void sq_forward_destroy(struct sq_forward *forward)
     if (!forward) return;
     struct sq_backend *backend = forward->backend;
     sq_activations_destroy(backend, &forward->activations);
-    void *of_backend[] = {forward->scratch,  forward->weights,    forward->parameters, forward->cosines[0],
-                          forward->sines[0], forward->cosines[1], forward->sines[1]};
+    void *of_backend[] = {forward->scratch,    forward->weights,  forward->parameters, forward->slopes,
+                          forward->cosines[0], forward->sines[0], forward->cosines[1], forward->sines[1]};
     for (int i = 0; i < SQ_COUNT(of_backend); i++)
         backend->ops->free(backend, of_backend[i]);
     sq_free(forward->host_parameters);
@@ -216,6 +236,14 @@ struct sq_matrix sq_forward_linear_weight(struct sq_forward *forward, int member
     return sq_forward_weight_of(forward, forward->group, member);
 }
 
+const float *sq_forward_head_bias(const struct sq_forward *forward)
+{
+    const struct sq_section *head = &forward->model->head;
+    assert(forward->section == head);
+    const struct sq_parameter *bias = sq_section_parameter(head, head->group_steps[0], 0, true);
+    return bias ? forward->parameters + bias->offset : NULL;
+}
+
 void sq_forward_forget(const struct sq_forward *forward, int64_t row, int64_t rows)
 {
     sq_activations_forget(&forward->activations, row, rows);
@@ -249,7 +277,10 @@ static int64_t first_failed(const struct sq_forward *forward)
 static void report_failed(const struct sq_forward *forward, int64_t sample)
 {
     const struct sq_section *section = forward->section;
-    if (forward->section == &forward->model->head)
+    if (forward->section == &forward->model->stem)
+        sq_error("before the first block: the norm of the embedding of sample %lld is NaN or infinite",
+                 (long long)sample);
+    else if (forward->section == &forward->model->head)
         sq_error("after the last block: the final norm of sample %lld is NaN or infinite", (long long)sample);
     else if (forward->next_step < section->n_steps)
         sq_error("block %lld/%lld: the input of %s of sample %lld is NaN or infinite", (long long)forward->block + 1,

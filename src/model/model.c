@@ -7,11 +7,13 @@
 
 /* --- sections ----------------------------------------------------------------------------------------------------- */
 
-static void add_parameter(struct sq_section *section, int step, int member, bool is_bias, int64_t length)
+/* Fills in where the parameter lies, and adds it. */
+static void add_parameter(struct sq_section *section, struct sq_parameter parameter)
 {
-    section->parameters[section->n_parameters++] = (struct sq_parameter){
-        .step = step, .member = member, .is_bias = is_bias, .length = length, .offset = section->parameters_length};
-    section->parameters_length += (length + 15) / 16 * 16; /* each starts a cache line */
+    parameter.length = parameter.n_tensors * parameter.shape[0] * (parameter.n_dims > 1 ? parameter.shape[1] : 1);
+    parameter.offset = section->parameters_length;
+    section->parameters[section->n_parameters++] = parameter;
+    section->parameters_length += (parameter.length + 15) / 16 * 16; /* each starts a cache line */
 }
 
 static void add_linear_step(const struct sq_dimensions *dims, int step, struct sq_section *section)
@@ -20,17 +22,28 @@ static void add_linear_step(const struct sq_dimensions *dims, int step, struct s
     section->group_steps[section->n_groups] = step;
     section->group_first[section->n_groups++] = section->n_linears;
     section->n_linears += s->n_out;
-    for (int member = 0; member < s->n_out; member++)
-        if (dims->bias[s->out[member].bias])
-            add_parameter(section, step, member, true, sq_slot_width(dims, s->out[member].slot));
+    for (int member = 0; member < s->n_out; member++) {
+        if (!dims->bias[s->out[member].bias]) continue;
+        int64_t width = sq_slot_width(dims, s->out[member].slot);
+        add_parameter(section, (struct sq_parameter){step, member, true, 1, 1, {width}, 0, 0});
+    }
 }
 
 static void add_norm_step(const struct sq_dimensions *dims, int step, struct sq_section *section)
 {
     const struct sq_step *s = &section->steps[step];
-    int64_t length = s->kind == SQ_STEP_HEAD_NORM ? dims->head_dim : sq_slot_width(dims, s->in[0]);
-    add_parameter(section, step, 0, false, length);
-    if (dims->bias[s->out[0].bias]) add_parameter(section, step, 0, true, length);
+    int64_t width = sq_slot_width(dims, s->in[0]), n_heads = width / dims->head_dim;
+    struct sq_parameter weight = {step, 0, false, 1, 1, {width}, 0, 0};
+    if (s->kind == SQ_STEP_HEAD_NORM) {
+        weight.shape[0] = s->heads == SQ_HEADS_ROWS ? n_heads : dims->head_dim;
+        weight.shape[1] = dims->head_dim;
+        weight.n_dims = s->heads == SQ_HEADS_ROWS ? 2 : 1;
+        weight.n_tensors = s->heads == SQ_HEADS_TENSORS ? n_heads : 1;
+    }
+    add_parameter(section, weight);
+    if (!dims->bias[s->out[0].bias]) return;
+    weight.is_bias = true;
+    add_parameter(section, weight);
 }
 
 static bool has_step(const struct sq_dimensions *dims, const struct sq_step *step)
@@ -64,15 +77,29 @@ const struct sq_parameter *sq_section_parameter(const struct sq_section *section
 
 /* --- names -------------------------------------------------------------------------------------------------------- */
 
+/* "norms.#" -> "norms.3" */
+static enum sq_status number_name(const char *name, int64_t index, char **name_p)
+{
+    const char *mark = strchr(name, '#');
+    if (!mark) return sq_string_copy(name, name_p);
+    return sq_string_format(name_p, "%.*s%lld%s", (int)(mark - name), name, (long long)index, mark + 1);
+}
+
 enum sq_status sq_model_parameter_name(const struct sq_model *model, int64_t block,
-                                       const struct sq_parameter *parameter, char **name_p)
+                                       const struct sq_parameter *parameter, int64_t index, char **name_p)
 {
     const struct sq_section *section = sq_model_section(model, block);
-    const char *tensor = section->steps[parameter->step].out[parameter->member].tensor;
-    const char *ending = parameter->is_bias ? "bias" : "weight";
-    if (section == &model->head) return sq_string_format(name_p, "%s%s.%s", model->prefix, tensor, ending);
-    return sq_string_format(name_p, "%s%s.%lld.%s.%s", model->prefix, model->architecture->blocks, (long long)block,
-                            tensor, ending);
+    const struct sq_step *step = &section->steps[parameter->step];
+    const char *ending = parameter->is_bias ? "bias" : "weight", *prefix = model->prefix;
+    char *tensor;
+    SQ_TRY(number_name(step->out[parameter->member].tensor, index, &tensor));
+    if (section != &model->block && step->kind == SQ_STEP_LINEAR) prefix = ""; /* lm_head stands beside the model */
+    enum sq_status status = section == &model->block
+                                ? sq_string_format(name_p, "%s%s.%lld.%s.%s", prefix, model->architecture->blocks,
+                                                   (long long)block, tensor, ending)
+                                : sq_string_format(name_p, "%s%s.%s", prefix, tensor, ending);
+    sq_free(tensor);
+    return status;
 }
 
 enum sq_status sq_model_tensor_name(const struct sq_model *model, const char *name, char **name_p)
@@ -133,7 +160,9 @@ static enum sq_status list_linears(struct sq_model *model)
     for (int64_t block = 0; block < n_blocks; block++)
         SQ_TRY(list_block(model, block));
     struct sq_linear *last = &model->linears[model->n_linears];
-    SQ_TRY(sq_string_copy(model->head.steps[model->head.group_steps[0]].out[0].tensor, &last->name));
+    const struct sq_step_out *logits = &model->head.steps[model->head.group_steps[0]].out[0];
+    SQ_TRY(sq_string_copy(logits->tensor, &last->name));
+    last->has_bias = model->dims.bias[logits->bias];
     last->out_features = model->dims.vocab;
     last->in_features = model->dims.hidden;
     last->block = (int)n_blocks;
@@ -186,6 +215,7 @@ static enum sq_status open_parts(struct sq_model *model)
 {
     SQ_TRY(read_config(model));
     SQ_TRY(find_prefix(model));
+    sq_section_fill(&model->dims, &model->architecture->stem, &model->stem);
     sq_section_fill(&model->dims, &model->architecture->block, &model->block);
     sq_section_fill(&model->dims, &model->architecture->head, &model->head);
     SQ_TRY(list_linears(model));

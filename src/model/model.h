@@ -11,7 +11,7 @@
 #include "io/checkpoint.h"
 #include "tensor/backend.h"
 
-#define SQ_STEP_MAX 4 /* linears of one group at most */
+#define SQ_STEP_MAX 5 /* linears of one group at most */
 
 /* One linear layer of the model, in the order of computation. */
 struct sq_linear {

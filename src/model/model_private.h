@@ -13,6 +13,9 @@
 struct sq_parameter {
     int step, member; /* of the section */
     bool is_bias;
+    int64_t n_tensors; /* it consists of so many */
+    int n_dims;        /* of each */
+    int64_t shape[2];
     int64_t length, offset; /* place in the block's parameters, in floats */
 };
 
@@ -35,15 +38,18 @@ struct sq_model {
     struct sq_rope ropes[2]; /* of blocks without a sliding window, and with one; see sq_model_rope() */
     int64_t *windows;        /* [n_blocks] */
     const char *prefix;      /* of the tensors in this folder */
-    struct sq_section block, head;
+    struct sq_section stem, block, head;
     struct sq_linear *linears; /* [n_blocks * block.n_linears + 1] */
     int n_linears;
     int64_t n_parameters;
 };
 
+#define SQ_BLOCK_STEM ((int64_t)-1) /* what comes before block 0 */
+
 /* The section that block (n_blocks: the head) runs. */
 static inline const struct sq_section *sq_model_section(const struct sq_model *model, int64_t block)
 {
+    if (block == SQ_BLOCK_STEM) return &model->stem;
     return block < model->dims.n_blocks ? &model->block : &model->head;
 }
 
@@ -56,9 +62,11 @@ const struct sq_parameter *sq_section_parameter(const struct sq_section *section
 /* Fills a section from its program. Local. */
 void sq_section_fill(const struct sq_dimensions *dims, const struct sq_program *program, struct sq_section *section);
 
-/* Name of a small tensor of a block, such as "model.layers.3.input_layernorm.weight"; released with sq_free(). */
+/* Name of one of a small parameter's tensors, such as "model.layers.3.input_layernorm.weight"; released with sq_free().
+ */
 enum sq_status sq_model_parameter_name(const struct sq_model *model, int64_t block,
-                                       const struct sq_parameter *parameter, char **name_p) SQ_MUST_CHECK;
+                                       const struct sq_parameter *parameter, int64_t index,
+                                       char **name_p) SQ_MUST_CHECK;
 
 /* prefix + name + ".weight"; released with sq_free(). */
 enum sq_status sq_model_tensor_name(const struct sq_model *model, const char *name, char **name_p) SQ_MUST_CHECK;
