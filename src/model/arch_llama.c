@@ -25,11 +25,7 @@ static const struct sq_step head[] = {
 };
 
 #define COMMON_KEYS                                                                                                    \
-    SQ_KEY_REQUIRED("hidden_size", SQ_KEY_INT, hidden), SQ_KEY_REQUIRED("intermediate_size", SQ_KEY_INT, ffn),         \
-        SQ_KEY_REQUIRED("num_hidden_layers", SQ_KEY_INT, n_blocks),                                                    \
-        SQ_KEY_REQUIRED("num_attention_heads", SQ_KEY_INT, n_heads), SQ_KEY_REQUIRED("vocab_size", SQ_KEY_INT, vocab), \
-        SQ_KEY_REQUIRED("max_position_embeddings", SQ_KEY_INT, max_length),                                            \
-        SQ_KEY_DEFAULT("hidden_act", SQ_KEY_ACTIVATION, activation, "\"silu\""),                                       \
+    SQ_KEYS_SHAPE, SQ_KEY_DEFAULT("hidden_act", SQ_KEY_ACTIVATION, activation, "\"silu\""),                            \
         SQ_KEY_DEFAULT("rms_norm_eps", SQ_KEY_FLOAT, epsilon, "1e-6"),                                                 \
         SQ_KEY_DEFAULT("tie_word_embeddings", SQ_KEY_BOOL, tied, "false")
 

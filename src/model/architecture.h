@@ -8,6 +8,22 @@
 
 #define SQ_MAX_PREFIXES 3
 
+/* Keys that many families have under the same names. */
+#define SQ_KEYS_SHAPE                                                                                                  \
+    SQ_KEY_REQUIRED("hidden_size", SQ_KEY_INT, hidden), SQ_KEY_REQUIRED("intermediate_size", SQ_KEY_INT, ffn),         \
+        SQ_KEY_REQUIRED("num_hidden_layers", SQ_KEY_INT, n_blocks),                                                    \
+        SQ_KEY_REQUIRED("num_attention_heads", SQ_KEY_INT, n_heads), SQ_KEY_REQUIRED("vocab_size", SQ_KEY_INT, vocab), \
+        SQ_KEY_REQUIRED("max_position_embeddings", SQ_KEY_INT, max_length)
+
+/* The same under the names that GPT-2 began with. */
+#define SQ_KEYS_GPT                                                                                                    \
+    SQ_KEY_REQUIRED_OR("n_embd", "hidden_size", SQ_KEY_INT, hidden), SQ_KEY_DEFAULT("n_inner", SQ_KEY_INT, ffn, "0"),  \
+        SQ_KEY_REQUIRED_OR("n_layer", "num_hidden_layers", SQ_KEY_INT, n_blocks),                                      \
+        SQ_KEY_REQUIRED_OR("n_head", "num_attention_heads", SQ_KEY_INT, n_heads),                                      \
+        SQ_KEY_REQUIRED("vocab_size", SQ_KEY_INT, vocab),                                                              \
+        SQ_KEY_REQUIRED_OR("n_positions", "max_position_embeddings", SQ_KEY_INT, max_length),                          \
+        SQ_KEY_DEFAULT("layer_norm_epsilon", SQ_KEY_FLOAT, epsilon, "1e-5")
+
 struct sq_architecture {
     const char *name; /* in `architectures` of config.json */
     struct sq_config_table config;
@@ -25,13 +41,18 @@ struct sq_architecture {
     int64_t position_offset;               /* row of position 0 */
 };
 
-/* One line per file. */
-#define SQ_ARCHITECTURES(X)                                                                                            \
-    X(llama)                                                                                                           \
-    X(mistral)                                                                                                         \
-    X(qwen2)                                                                                                           \
-    X(qwen3) /* arch_llama.c */                                                                                        \
-    X(opt)   /* arch_opt.c */
+/* clang-format off */
+#define SQ_ARCHITECTURES(X) /* one line per file arch_*.c */ \
+    X(llama) X(mistral) X(qwen2) X(qwen3) \
+    X(bloom) \
+    X(falcon) \
+    X(gpt2) X(gpt_bigcode) \
+    X(gpt_neox) \
+    X(gptj) \
+    X(opt) \
+    X(phi) \
+    X(phi3)
+/* clang-format on */
 
 #define X(name) extern const struct sq_architecture sq_arch_##name;
 SQ_ARCHITECTURES(X)

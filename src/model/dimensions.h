@@ -24,7 +24,12 @@ enum sq_bias {
 /* What decides which steps a block has. */
 enum sq_variant {
     SQ_VARIANT_NONE,
-    SQ_VARIANT_QK_NORM, /* norms of queries and keys */
+    SQ_VARIANT_QK_NORM,     /* norms of queries and keys */
+    SQ_VARIANT_PARALLEL,    /* attention and MLP from the same residual stream */
+    SQ_VARIANT_TWO_NORMS,   /* ... each with a norm of its own */
+    SQ_VARIANT_BY_HEAD,     /* fused queries, keys and values lie head by head */
+    SQ_VARIANT_MULTI_QUERY, /* one key head for all queries */
+    SQ_VARIANT_GROUPED,     /* groups of queries with a key head each */
     SQ_N_VARIANTS
 };
 
@@ -32,6 +37,7 @@ struct sq_dimensions {
     int64_t hidden, ffn, n_blocks, n_heads, n_kv_heads, head_dim, vocab;
     int64_t rotary_dim;           /* entries of a head that turn, where a key says it; 0: none does */
     int64_t max_length;           /* positions the model knows; 0: no bound */
+    int64_t n_parallel_norms;     /* norms before a parallel attention and MLP, where a key says it; 0: none does */
     int64_t embedding_dim;        /* width of the embedding where it can differ from hidden; 0: not given */
     int64_t window, first_window; /* sliding window (0: none) of the blocks from first_window on */
     int64_t window_pattern;       /* every so-many-th block has no window; 0: all have it */

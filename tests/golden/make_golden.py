@@ -33,6 +33,16 @@ LLAMA = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", **DECODER
 LLAMA3_ROPE = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                "original_max_position_embeddings": 64}
 
+# The other families, as small as they can be: two blocks, 32 wide.
+TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "max_position_embeddings": 64, "vocab_size": 104, **EXTRA}
+GPT = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "vocab_size": 104, "layer_norm_epsilon": 1e-5, **EXTRA}
+FALCON = {"architectures": ["FalconForCausalLM"], "model_type": "falcon", "hidden_size": 32, "num_hidden_layers": 2,
+          "num_attention_heads": 4, "vocab_size": 104, "alibi": False, "parallel_attn": True, "layer_norm_epsilon": 1e-5,
+          "hidden_dropout": 0.0, "attention_dropout": 0.0, **EXTRA}
+PHI3 = {"architectures": ["Phi3ForCausalLM"], "model_type": "phi3", **TINY, "hidden_act": "silu", "rms_norm_eps": 1e-5,
+        "tie_word_embeddings": False, "pad_token_id": 0}
+
 # name: (config.json, sample length, stored dtype, number of files)
 # Configurations use the keys that published checkpoints have (rope_theta, rope_scaling, torch_dtype); "llama3_parameters"
 # and "mistral" use those that transformers 5 writes (rope_parameters, dtype).
@@ -81,7 +91,50 @@ MODELS = {
         "config_groups": {"group_0": {"targets": ["Linear"], "weights": {
             "num_bits": 8, "type": "float", "symmetric": True, "strategy": "tensor", "dynamic": False}}},
         "ignore": ["lm_head"]}}, 24, "bfloat16", 1),
+    "bloom": ({"architectures": ["BloomForCausalLM"], "model_type": "bloom", "n_embed": 32, "n_layer": 2,
+               "num_attention_heads": 4, "vocab_size": 104, "layer_norm_epsilon": 1e-5, "pretraining_tp": 1,
+               "apply_residual_connection_post_layernorm": False, "pad_token_id": 3, **EXTRA}, 16, "float16", 1),
+    "gpt2": ({"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", **GPT, "activation_function": "gelu_new",
+              "n_inner": 64, "attn_pdrop": 0.1}, 16, "float16", 1),
+    "gpt_bigcode": ({"architectures": ["GPTBigCodeForCausalLM"], "model_type": "gpt_bigcode", **GPT, "n_inner": 64,
+                     "activation_function": "gelu_pytorch_tanh", "multi_query": True}, 16, "bfloat16", 1),
+    "gpt_bigcode_heads": ({"architectures": ["GPTBigCodeForCausalLM"], "model_type": "gpt_bigcode", **GPT,
+                           "n_inner": 64, "multi_query": False}, 16, "bfloat16", 1),
+    "gpt_neox": ({"architectures": ["GPTNeoXForCausalLM"], "model_type": "gpt_neox", **TINY, "num_attention_heads": 2,
+                  "hidden_act": "gelu", "rotary_pct": 0.25, "rotary_emb_base": 500, "use_parallel_residual": True,
+                  "tie_word_embeddings": False, "layer_norm_eps": 1e-5}, 16, "float16", 1),
+    "gpt_neox_sequential": ({"architectures": ["GPTNeoXForCausalLM"], "model_type": "gpt_neox", **TINY,
+                             "hidden_act": "gelu", "use_parallel_residual": False, "tie_word_embeddings": False,
+                             "attention_bias": False, "rope_parameters": {
+                                 "rope_type": "default", "rope_theta": 700.0, "partial_rotary_factor": 0.5}},
+                            16, "bfloat16", 1),
+    "gptj": ({"architectures": ["GPTJForCausalLM"], "model_type": "gptj", **GPT, "rotary_dim": 4,
+              "activation_function": "gelu_new", "n_inner": 64, "tie_word_embeddings": False}, 16, "float16", 1),
+    "phi": ({"architectures": ["PhiForCausalLM"], "model_type": "phi", **TINY, "hidden_act": "gelu_new",
+             "num_key_value_heads": None, "partial_rotary_factor": 0.5, "layer_norm_eps": 1e-5, "rope_theta": 10000.0,
+             "qk_layernorm": False, "tie_word_embeddings": False}, 16, "float16", 1),
+    "phi_norms": ({"architectures": ["PhiForCausalLM"], "model_type": "phi", **TINY, "num_key_value_heads": 2,
+                   "partial_rotary_factor": 0.25, "qk_layernorm": True, "tie_word_embeddings": False},
+                  16, "bfloat16", 1),
+    "falcon_7b": ({**FALCON, "multi_query": True, "bias": False, "new_decoder_architecture": False},
+                  16, "bfloat16", 1),
+    "falcon_40b": ({**FALCON, "num_kv_heads": 2, "bias": False, "new_decoder_architecture": True,
+                    "ffn_hidden_size": 64}, 16, "bfloat16", 1),
+    "falcon_11b": ({**FALCON, "num_kv_heads": 2, "bias": True, "new_decoder_architecture": True,
+                    "num_ln_in_parallel_attn": 1, "tie_word_embeddings": False, "ffn_hidden_size": 64,
+                    "rope_theta": 500042}, 16, "bfloat16", 1),
+    "phi3": ({**PHI3, "num_key_value_heads": 4, "original_max_position_embeddings": 64, "rope_scaling": None,
+              "rope_theta": 10000.0, "sliding_window": 7}, 16, "bfloat16", 1),
+    "phi3_long": ({**PHI3, "num_key_value_heads": 2, "original_max_position_embeddings": 12, "rope_theta": 10000.0,
+                   "partial_rotary_factor": 0.75, "num_attention_heads": 2, "sliding_window": None,
+                   "tie_word_embeddings": True, "rope_scaling": {
+                       "type": "longrope", "short_factor": [1.0, 1.1, 1.3, 1.5, 1.6, 2.0],
+                       "long_factor": [1.5, 2.0, 4.0, 5.5, 6.0, 9.0]}}, 16, "bfloat16", 1),
 }
+
+
+# (model type, name in transformers 5): name in the published checkpoints
+PUBLISHED = {("gpt_neox", "lm_head.weight"): "embed_out.weight"}
 
 
 def tokenizer():
@@ -105,20 +158,21 @@ def write_json(path, value):
 def draw(name, shape, generator):
     """float32 values of one parameter; norms around one, everything else around zero."""
     values = generator.standard_normal(shape).astype(np.float32)
-    if len(shape) == 1 and name.endswith("weight"):
+    if "norm" in name.split(".")[-2] and name.endswith("weight") or len(shape) == 1 and name.endswith("weight"):
         return 1.0 + 0.1 * values
     return (0.15 if len(shape) > 1 else 0.2) * values
 
 
 def parameter_shapes(folder):
-    """Names and shapes from transformers' own class, so that this script cannot get a name wrong."""
+    """Names and shapes from transformers' own class, so that this script cannot get a name wrong; PUBLISHED has those that
+    it changes when it loads a checkpoint."""
     config = transformers.AutoConfig.from_pretrained(folder)
     with torch.device("meta"):
         model = transformers.AutoModelForCausalLM.from_config(config)
     shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
     if config.tie_word_embeddings:
         shapes.pop("lm_head.weight", None)
-    return shapes
+    return {PUBLISHED.get((config.model_type, name), name): shape for name, shape in shapes.items()}
 
 
 def spread(scales, rows, columns, shape):
