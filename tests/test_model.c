@@ -222,6 +222,16 @@ static void test_options_that_are_not_supported_are_named(void **state)
     check_refused("falcon_7b", "\"alibi\": false", "\"alibi\": true", "'alibi' is true", NULL);
     check_refused("falcon_7b", "\"parallel_attn\": true", "\"parallel_attn\": false", "'parallel_attn' is false", NULL);
     check_refused("phi3_long", "\"longrope\"", "\"yarn\"", "'yarn'", "rope_scaling");
+    check_refused("gemma", "\"rms_norm_eps\"", "\"use_bidirectional_attention\": true, \"rms_norm_eps\"",
+                  "'use_bidirectional_attention' is true", NULL);
+    check_refused("gemma3", "\"rms_norm_eps\"", "\"attn_logit_softcapping\": 50.0, \"rms_norm_eps\"",
+                  "'attn_logit_softcapping' is 50.0", NULL);
+    check_refused("gemma2", "\"final_logit_softcapping\": 4.0", "\"final_logit_softcapping\": -1",
+                  "'final_logit_softcapping' is -1", "or null");
+    check_refused("cohere2", "\"sliding_window_pattern\": 2",
+                  "\"layer_types\": [\"linear_attention\", \"full_attention\"]", "'linear_attention'", "'layer_types'");
+    check_refused("stablelm", "\"partial_rotary_factor\": 0.25", "\"partial_rotary_factor\": 2", "at most 1", NULL);
+    check_refused("granite", "\"logits_scaling\": 1.7", "\"logits_scaling\": 0", "'logits_scaling' is 0", NULL);
     check_refused("phi3_long", "2.0\n  ]", "2.0, 3.0]", "'short_factor'", "6 numbers");
 }
 
@@ -266,6 +276,10 @@ static void test_tensors_that_do_not_fit_are_named(void **state)
     check_refused("falcon_40b", "\"num_kv_heads\": 2", "\"num_kv_heads\": 4", "query_key_value.weight", "[96, 32]");
     check_refused("gpt_bigcode", "\"multi_query\": true", "\"multi_query\": false", "c_attn.bias", "96");
     check_refused("gpt2", "\"n_inner\": 64", "\"n_inner\": 96", "c_fc", "96");
+    check_refused("internlm2", "\"num_key_value_heads\": 2", "\"num_key_value_heads\": 1", "wqkv", "48");
+    check_refused("cohere", "\"num_key_value_heads\": 2", "\"num_key_value_heads\": 4", "k_norm.weight", "[4, 8]");
+    check_refused("stablelm_parallel", "\"num_key_value_heads\": 2", "\"num_key_value_heads\": 4",
+                  "k_layernorm.norms.2.weight", NULL);
 }
 
 static void test_running_out_of_memory(void **state)

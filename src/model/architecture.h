@@ -45,13 +45,20 @@ struct sq_architecture {
 #define SQ_ARCHITECTURES(X) /* one line per file arch_*.c */ \
     X(llama) X(mistral) X(qwen2) X(qwen3) \
     X(bloom) \
+    X(cohere) X(cohere2) \
     X(falcon) \
+    X(gemma) X(gemma2) X(gemma3) \
+    X(glm) X(glm4) \
     X(gpt2) X(gpt_bigcode) \
     X(gpt_neox) \
     X(gptj) \
+    X(granite) \
+    X(internlm2) \
+    X(olmo2) \
     X(opt) \
     X(phi) \
-    X(phi3)
+    X(phi3) \
+    X(stablelm)
 /* clang-format on */
 
 #define X(name) extern const struct sq_architecture sq_arch_##name;

@@ -27,6 +27,7 @@ enum sq_variant {
     SQ_VARIANT_QK_NORM,     /* norms of queries and keys */
     SQ_VARIANT_PARALLEL,    /* attention and MLP from the same residual stream */
     SQ_VARIANT_TWO_NORMS,   /* ... each with a norm of its own */
+    SQ_VARIANT_POST_NORMS,  /* norms after attention and MLP as well */
     SQ_VARIANT_BY_HEAD,     /* fused queries, keys and values lie head by head */
     SQ_VARIANT_MULTI_QUERY, /* one key head for all queries */
     SQ_VARIANT_GROUPED,     /* groups of queries with a key head each */

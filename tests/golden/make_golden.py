@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""make_golden.py [FOLDER [NAME...]]: tiny seeded models of every family with the logits transformers computes from them in float32.
+"""make_golden.py [FOLDER [NAME...]]: tiny seeded models of every family with the logits transformers computes from them in
+float32 (InternLM2, which it does not have: internlm2.py).
 
 Writes FOLDER/NAME/ (default: beside this script) with config.json, model*.safetensors, tokenizer.json, tokens.i32
 [samples, length] and logits.f32 [samples, length, vocab] (raw, little endian), and FOLDER/manifest.txt with one line
-"name samples length vocab" per model; with names, only those and their lines. Needs torch, transformers and safetensors (tools/requirements-interop.txt).
+"name samples length vocab" per model; with names, only those and their lines. Needs torch, transformers and safetensors
+(tools/requirements-interop.txt).
 
 Weights and tokens come from numpy's PCG64, seeded by the model's name, so they are the same bytes everywhere. Logits
 are the same bytes with one instruction set; between processors their last bits differ.
@@ -22,6 +24,8 @@ import numpy as np
 import torch
 import transformers
 from safetensors.torch import save_file
+
+import internlm2
 
 SAMPLES = 2
 EXTRA = {"bos_token_id": 1, "eos_token_id": 2}
@@ -42,6 +46,15 @@ FALCON = {"architectures": ["FalconForCausalLM"], "model_type": "falcon", "hidde
           "hidden_dropout": 0.0, "attention_dropout": 0.0, **EXTRA}
 PHI3 = {"architectures": ["Phi3ForCausalLM"], "model_type": "phi3", **TINY, "hidden_act": "silu", "rms_norm_eps": 1e-5,
         "tie_word_embeddings": False, "pad_token_id": 0}
+
+GEMMA = {**TINY, "num_key_value_heads": 1, "head_dim": 16, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
+         "attention_bias": False, "pad_token_id": 0}
+COHERE = {**TINY, "num_key_value_heads": 2, "hidden_act": "silu", "layer_norm_eps": 1e-5, "rope_theta": 8000.0,
+          "attention_bias": False, "pad_token_id": 0}
+STABLELM = {"architectures": ["StableLmForCausalLM"], "model_type": "stablelm", **TINY, "num_key_value_heads": 2,
+            "hidden_act": "silu", "layer_norm_eps": 1e-5, "rope_theta": 10000, "tie_word_embeddings": False}
+GLM = {**TINY, "num_key_value_heads": 2, "head_dim": 16, "hidden_act": "silu", "rms_norm_eps": 1.5625e-07,
+       "partial_rotary_factor": 0.5, "attention_bias": True, "tie_word_embeddings": False, "pad_token_id": 0}
 
 # name: (config.json, sample length, stored dtype, number of files)
 # Configurations use the keys that published checkpoints have (rope_theta, rope_scaling, torch_dtype); "llama3_parameters"
@@ -130,6 +143,41 @@ MODELS = {
                    "tie_word_embeddings": True, "rope_scaling": {
                        "type": "longrope", "short_factor": [1.0, 1.1, 1.3, 1.5, 1.6, 2.0],
                        "long_factor": [1.5, 2.0, 4.0, 5.5, 6.0, 9.0]}}, 16, "bfloat16", 1),
+    "gemma": ({"architectures": ["GemmaForCausalLM"], "model_type": "gemma", **GEMMA, "hidden_act": "gelu",
+               "hidden_activation": None}, 16, "bfloat16", 1),
+    "gemma2": ({"architectures": ["Gemma2ForCausalLM"], "model_type": "gemma2", **GEMMA, "query_pre_attn_scalar": 9,
+                "hidden_activation": "gelu_pytorch_tanh", "sliding_window": 5, "attn_logit_softcapping": 1.5,
+                "final_logit_softcapping": 4.0}, 16, "bfloat16", 1),
+    "gemma3": ({"architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", **GEMMA, "rope_theta": 1000000,
+                "hidden_activation": "gelu_pytorch_tanh", "query_pre_attn_scalar": 16, "sliding_window": 5,
+                "sliding_window_pattern": 2, "rope_local_base_freq": 500, "rope_scaling": {
+                    "rope_type": "linear", "factor": 8.0}}, 16, "bfloat16", 1),
+    "gemma3_types": ({"architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text",
+                      **{k: v for k, v in GEMMA.items() if k != "rope_theta"}, "query_pre_attn_scalar": 16,
+                      "sliding_window": 5, "layer_types": ["full_attention", "sliding_attention"], "rope_parameters": {
+                          "full_attention": {"rope_type": "default", "rope_theta": 3000.0},
+                          "sliding_attention": {"rope_type": "default", "rope_theta": 200.0}}}, 16, "bfloat16", 1),
+    "cohere": ({"architectures": ["CohereForCausalLM"], "model_type": "cohere", **COHERE, "logit_scale": 0.3,
+                "use_qk_norm": True}, 16, "float16", 1),
+    "cohere2": ({"architectures": ["Cohere2ForCausalLM"], "model_type": "cohere2", **COHERE, "logit_scale": 0.25,
+                 "sliding_window": 5, "sliding_window_pattern": 2}, 16, "bfloat16", 1),
+    "stablelm": ({**STABLELM, "use_qkv_bias": True, "partial_rotary_factor": 0.25}, 16, "float16", 1),
+    "stablelm_parallel": ({**STABLELM, "use_parallel_residual": True, "qk_layernorm": True,
+                           "partial_rotary_factor": 0.5}, 16, "bfloat16", 1),
+    "internlm2": ({"architectures": ["InternLM2ForCausalLM"], "model_type": "internlm2", **TINY, "bias": True,
+                   "num_key_value_heads": 2, "hidden_act": "silu", "rms_norm_eps": 1e-5, "rope_theta": 1000000,
+                   "rope_scaling": {"type": "dynamic", "factor": 2.0}, "tie_word_embeddings": False},
+                  16, "bfloat16", 1),
+    "glm": ({"architectures": ["GlmForCausalLM"], "model_type": "glm", **GLM}, 16, "bfloat16", 1),
+    "glm4": ({"architectures": ["Glm4ForCausalLM"], "model_type": "glm4", **GLM, "num_attention_heads": 2}, 16,
+             "bfloat16", 1),
+    "olmo2": ({"architectures": ["Olmo2ForCausalLM"], "model_type": "olmo2", **TINY, "num_key_value_heads": 2,
+               "hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 500000, "attention_bias": False,
+               "tie_word_embeddings": False, "pad_token_id": 0}, 16, "float16", 1),
+    "granite": ({"architectures": ["GraniteForCausalLM"], "model_type": "granite", **TINY, "num_key_value_heads": 2,
+                 "hidden_act": "silu", "rms_norm_eps": 1e-5, "embedding_multiplier": 3.0, "attention_multiplier": 0.2,
+                 "residual_multiplier": 0.45, "logits_scaling": 1.7, "attention_bias": True, "mlp_bias": False,
+                 "tie_word_embeddings": True}, 16, "bfloat16", 1),
 }
 
 
@@ -155,17 +203,23 @@ def write_json(path, value):
         file.write("\n")
 
 
-def draw(name, shape, generator):
-    """float32 values of one parameter; norms around one, everything else around zero."""
+def draw(name, shape, centre, generator):
+    """float32 values of one parameter; the weights of norms around `centre`, everything else around zero."""
     values = generator.standard_normal(shape).astype(np.float32)
     if "norm" in name.split(".")[-2] and name.endswith("weight") or len(shape) == 1 and name.endswith("weight"):
-        return 1.0 + 0.1 * values
+        return centre + 0.1 * values
     return (0.15 if len(shape) > 1 else 0.2) * values
+
+
+def is_internlm2(folder):
+    return internlm2.read_config(folder)["model_type"] == "internlm2"
 
 
 def parameter_shapes(folder):
     """Names and shapes from transformers' own class, so that this script cannot get a name wrong; PUBLISHED has those that
     it changes when it loads a checkpoint."""
+    if is_internlm2(folder):
+        return internlm2.shapes(folder)
     config = transformers.AutoConfig.from_pretrained(folder)
     with torch.device("meta"):
         model = transformers.AutoModelForCausalLM.from_config(config)
@@ -207,7 +261,8 @@ def write_weights(folder, name, dtype, n_files):
     """Returns what 8-bit weights mean; None where there are none."""
     generator = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
     shapes = parameter_shapes(folder)
-    tensors = {key: torch.from_numpy(draw(key, shapes[key], generator)).to(getattr(torch, dtype))
+    centre = 0.0 if name.startswith("gemma") else 1.0  # its norms add one
+    tensors = {key: torch.from_numpy(draw(key, shapes[key], centre, generator)).to(getattr(torch, dtype))
                for key in sorted(shapes)}
     settings = MODELS[name][0].get("quantization_config")
     meaning = quantize_fp8(tensors, settings) if settings else None
@@ -237,6 +292,8 @@ def run_plain(folder, meaning, tokens):
 
 
 def run_model(folder, tokens):
+    if is_internlm2(folder):
+        return internlm2.logits(folder, tokens)
     model, info = transformers.AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True)
     wrong = {key: sorted(map(str, info[key])) for key in ("missing_keys", "unexpected_keys", "mismatched_keys")}
