@@ -90,6 +90,7 @@ static const struct sq_backend_ops cuda_ops = {
     .attention_scratch = sq_cuda_attention_scratch,
     .activate = sq_cuda_activate,
     .add = sq_cuda_add,
+    .rescale = sq_cuda_rescale,
     .convert = sq_cuda_convert,
     .all_finite = sq_cuda_all_finite,
     .softmax_fold = sq_cuda_softmax_fold,

@@ -88,11 +88,12 @@ enum sq_status sq_cuda_take_rows(struct sq_backend *, struct sq_matrix table, in
                                  struct sq_matrix out);
 enum sq_status sq_cuda_norm(struct sq_backend *, enum sq_norm_kind, struct sq_matrix x, const float *weight,
                             const float *bias, float epsilon, struct sq_matrix y);
-enum sq_status sq_cuda_rope(struct sq_backend *, struct sq_matrix x, int64_t head_dim, int64_t n_frequencies,
-                            const float *cosine, const float *sine);
+enum sq_status sq_cuda_rope(struct sq_backend *, enum sq_rope_pairs, struct sq_matrix x, int64_t head_dim,
+                            int64_t n_frequencies, const float *cosine, const float *sine);
 enum sq_status sq_cuda_activate(struct sq_backend *, enum sq_activation, struct sq_matrix x, struct sq_matrix gate,
                                 struct sq_matrix y);
 enum sq_status sq_cuda_add(struct sq_backend *, struct sq_matrix x, struct sq_matrix y);
+enum sq_status sq_cuda_rescale(struct sq_backend *, float scale, float cap, struct sq_matrix z);
 enum sq_status sq_cuda_convert(struct sq_backend *, struct sq_matrix x, struct sq_matrix y);
 enum sq_status sq_cuda_all_finite(struct sq_backend *, struct sq_matrix x, bool *finite_p);
 enum sq_status sq_cuda_softmax_fold(struct sq_backend *, struct sq_matrix z, struct sq_matrix other, int64_t first,

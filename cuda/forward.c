@@ -19,10 +19,11 @@ enum sq_status sq_cuda_norm(struct sq_backend *backend, enum sq_norm_kind kind, 
     return sq_cuda_checked(sq_kernel_norm(stream_of(backend), kind, x, weight, bias, epsilon, y), "a norm");
 }
 
-enum sq_status sq_cuda_rope(struct sq_backend *backend, struct sq_matrix x, int64_t head_dim, int64_t n_frequencies,
-                            const float *cosine, const float *sine)
+enum sq_status sq_cuda_rope(struct sq_backend *backend, enum sq_rope_pairs pairs, struct sq_matrix x, int64_t head_dim,
+                            int64_t n_frequencies, const float *cosine, const float *sine)
 {
-    return sq_cuda_checked(sq_kernel_rope(stream_of(backend), x, head_dim, n_frequencies, cosine, sine), "a rotation");
+    return sq_cuda_checked(sq_kernel_rope(stream_of(backend), pairs, x, head_dim, n_frequencies, cosine, sine),
+                           "a rotation");
 }
 
 enum sq_status sq_cuda_activate(struct sq_backend *backend, enum sq_activation kind, struct sq_matrix x,
@@ -34,6 +35,11 @@ enum sq_status sq_cuda_activate(struct sq_backend *backend, enum sq_activation k
 enum sq_status sq_cuda_add(struct sq_backend *backend, struct sq_matrix x, struct sq_matrix y)
 {
     return sq_cuda_checked(sq_kernel_add(stream_of(backend), x, y), "a sum");
+}
+
+enum sq_status sq_cuda_rescale(struct sq_backend *backend, float scale, float cap, struct sq_matrix z)
+{
+    return sq_cuda_checked(sq_kernel_rescale(stream_of(backend), scale, cap, z), "a scaling");
 }
 
 enum sq_status sq_cuda_convert(struct sq_backend *backend, struct sq_matrix x, struct sq_matrix y)

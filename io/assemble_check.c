@@ -45,8 +45,9 @@ static enum sq_status check_tile(const struct checker *checker, int l, int64_t t
                        tile->weights);
     if (assembly->options->dequantized)
         round_rows(assembly->plan.outputs[first_part].entry.dtype, rows, layer->in_features, tile->weights, found);
-    enum sq_status status = sq_checkpoint_read_linear(checker->written, layer->name, layer->out_features,
-                                                      layer->in_features, row, rows, found);
+    struct sq_checkpoint_linear in_folder = {layer->name, layer->out_features, layer->in_features,
+                                             layer->is_transposed};
+    enum sq_status status = sq_checkpoint_read_linear(checker->written, &in_folder, row, rows, found);
     if (status == SQ_ERR_NUMERIC) (void)sq_checkpoint_report_linear(checker->written, layer->name);
     SQ_TRY(status);
     return compare_rows(checker, layer, row, rows, tile->weights, found);

@@ -13,8 +13,9 @@ enum sq_dtype sq_assemble_kept_dtype(const struct sq_tensor *source)
 
 static bool has_layer_shape(const struct sq_tensor *tensor, const struct sq_store_layer *layer)
 {
-    return sq_dtype_is_floating(tensor->dtype) && tensor->n_dims == 2 && tensor->shape[0] == layer->out_features &&
-           tensor->shape[1] == layer->in_features;
+    int out = layer->is_transposed ? 1 : 0;
+    return sq_dtype_is_floating(tensor->dtype) && tensor->n_dims == 2 && tensor->shape[out] == layer->out_features &&
+           tensor->shape[1 - out] == layer->in_features;
 }
 
 const struct sq_tensor *sq_assemble_find_source(const struct sq_checkpoint *checkpoint,
@@ -45,8 +46,9 @@ static enum sq_status check_layer(const struct sq_checkpoint *checkpoint, const 
     const char *folder = sq_checkpoint_folder(checkpoint);
     const struct sq_tensor *source = sq_assemble_find_source(checkpoint, layer);
     if (!source) {
-        sq_error("%s: has no %s.weight [%lld, %lld], a layer of the store", folder, layer->name,
-                 (long long)layer->out_features, (long long)layer->in_features);
+        sq_error("%s: has no %s.weight [%lld, %lld]%s, a layer of the store", folder, layer->name,
+                 (long long)layer->out_features, (long long)layer->in_features,
+                 layer->is_transposed ? " transposed" : "");
         return SQ_ERR_INPUT;
     }
     SQ_TRY(sq_tensor_check_readable(source));

@@ -79,6 +79,11 @@ bool sq_tensor_is_finite(const struct sq_tensor *tensor, int64_t first, int64_t 
  * whether there is one. Local. */
 bool sq_tensor_report_not_finite(const struct sq_tensor *tensor);
 
+/* Columns [column, column + columns) of a tensor of two dimensions [rows, width] as float, turned: values [columns,
+ * rows]. Fails as sq_tensor_read_f32(); the pages are given back with the last column. Local. */
+enum sq_status sq_tensor_read_columns_f32(const struct sq_tensor *tensor, int64_t column, int64_t columns,
+                                          float *values) SQ_MUST_CHECK;
+
 /* Takes the tensor's pages out of the process after its data were used directly or in small reads; they come back on
  * the next access. Local. */
 void sq_tensor_give_back(const struct sq_tensor *tensor);
@@ -91,23 +96,30 @@ uint64_t sq_checkpoint_fingerprint(const struct sq_checkpoint *checkpoint);
 /* --- linear layers, plain or quantized (io/linear_read.c) ----------------------------------------------------------
  */
 
-/* Weight rows [row, row + rows) of linear layer `prefix` (such as "model.layers.0.mlp.up_proj") as float [rows,
- * in_features]: from prefix.weight, or dequantized from prefix.qweight, qzeros, scales, g_idx (gptq and gptq_v2), or
- * from prefix.weight_packed, weight_scale, weight_shape, weight_zero_point (compressed-tensors, pack-quantized), with
- * 2, 3, 4 or 8 bits. Rows that the layer does not have are SQ_ERR_INPUT; a weight or scale that is NaN or infinite is
- * SQ_ERR_NUMERIC without a message, which sq_checkpoint_report_linear() gives. Local. */
-enum sq_status sq_checkpoint_read_linear(const struct sq_checkpoint *checkpoint, const char *prefix,
-                                         int64_t out_features, int64_t in_features, int64_t row, int64_t rows,
+/* A linear layer y = x W' with W [out_features, in_features]. */
+struct sq_checkpoint_linear {
+    const char *name; /* "model.layers.0.mlp.up_proj" */
+    int64_t out_features, in_features;
+    bool is_transposed; /* NAME.weight holds W'; a quantized layer has one form only */
+};
+
+/* Rows [row, row + rows) of W as float [rows, in_features]: from NAME.weight, or dequantized from NAME.qweight, qzeros,
+ * scales, g_idx (gptq and gptq_v2), or from NAME.weight_packed, weight_scale, weight_shape, weight_zero_point
+ * (compressed-tensors, pack-quantized), with 2, 3, 4 or 8 bits. Rows that the layer does not have are SQ_ERR_INPUT; a
+ * weight or scale that is NaN or infinite is SQ_ERR_NUMERIC without a message, which sq_checkpoint_report_linear()
+ * gives. Local. */
+enum sq_status sq_checkpoint_read_linear(const struct sq_checkpoint *checkpoint,
+                                         const struct sq_checkpoint_linear *linear, int64_t row, int64_t rows,
                                          float *weights) SQ_MUST_CHECK;
 
 /* sq_tensor_report_not_finite() of the layer's weight or scales. Local. */
 bool sq_checkpoint_report_linear(const struct sq_checkpoint *checkpoint, const char *prefix);
 
 /* Checks that the layer is there, in any of the forms, with this shape. Local. */
-enum sq_status sq_checkpoint_check_linear(const struct sq_checkpoint *checkpoint, const char *prefix,
-                                          int64_t out_features, int64_t in_features) SQ_MUST_CHECK;
+enum sq_status sq_checkpoint_check_linear(const struct sq_checkpoint *checkpoint,
+                                          const struct sq_checkpoint_linear *linear) SQ_MUST_CHECK;
 
 /* Bytes of the layer's codes, scales and zero points; 0 when it is not quantized. Local. */
-int64_t sq_checkpoint_quantized_bytes(const struct sq_checkpoint *checkpoint, const char *prefix);
+int64_t sq_checkpoint_quantized_bytes(const struct sq_checkpoint *checkpoint, const char *name);
 
 #endif

@@ -3,13 +3,25 @@
 #include "io/describe.h"
 #include "tensor/dtype.h"
 
-/* --- plain weights, rounded: NAME.weight [out, in] in the source's type ------------------------------------------- */
+/* --- plain weights, rounded: NAME.weight [out, in], or [in, out], in the source's type ---------------------------- */
 
 static int list_plain(const struct sq_store_layer *layer, enum sq_dtype source, struct sq_safetensors_entry *parts)
 {
-    parts[0] = (struct sq_safetensors_entry){
-        .name = ".weight", .dtype = source, .n_dims = 2, .shape = {layer->out_features, layer->in_features}};
+    parts[0] = (struct sq_safetensors_entry){.name = ".weight", .dtype = source, .n_dims = 2};
+    parts[0].shape[layer->is_transposed ? 1 : 0] = layer->out_features;
+    parts[0].shape[layer->is_transposed ? 0 : 1] = layer->in_features;
     return 1;
+}
+
+/* Rows become columns. */
+static void pack_turned(const struct sq_packed_layer *packed, int64_t row, int64_t rows, const float *weights)
+{
+    int64_t in = packed->layer->in_features, out = packed->layer->out_features;
+    enum sq_dtype dtype = packed->parts[0].dtype;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t k = 0; k < in; k++)
+            sq_dtype_from_f32(&weights[r * in + k], 1, dtype,
+                              (char *)packed->data[0] + (k * out + row + r) * (int64_t)sq_dtype_size(dtype));
 }
 
 static void pack_plain(const struct sq_packed_layer *packed, int64_t row, int64_t rows,
@@ -18,7 +30,11 @@ static void pack_plain(const struct sq_packed_layer *packed, int64_t row, int64_
     int64_t in = packed->layer->in_features;
     enum sq_dtype dtype = packed->parts[0].dtype;
     sq_grid_dequantize(&packed->layer->grid, rows, in, tile->codes, tile->scales, tile->zeros, weights);
-    sq_dtype_from_f32(weights, rows * in, dtype, (char *)packed->data[0] + row * in * (int64_t)sq_dtype_size(dtype));
+    if (packed->layer->is_transposed)
+        pack_turned(packed, row, rows, weights);
+    else
+        sq_dtype_from_f32(weights, rows * in, dtype,
+                          (char *)packed->data[0] + row * in * (int64_t)sq_dtype_size(dtype));
 }
 
 static void finish_plain(const struct sq_packed_layer *packed)

@@ -14,6 +14,7 @@ struct sq_linear_place {
     const struct sq_checkpoint *checkpoint;
     const char *prefix;
     int64_t out_features, in_features;
+    bool is_transposed; /* where it is plain */
 };
 
 struct sq_linear_form {

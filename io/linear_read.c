@@ -9,7 +9,8 @@
 static enum sq_status find_plain(const struct sq_linear_place *place, const struct sq_tensor **weight_p)
 {
     const struct sq_tensor *weight = sq_checkpoint_find_part(place->checkpoint, place->prefix, "weight");
-    const int64_t shape[] = {place->out_features, place->in_features};
+    const int64_t shape[] = {place->is_transposed ? place->in_features : place->out_features,
+                             place->is_transposed ? place->out_features : place->in_features};
     return sq_checkpoint_require(place->checkpoint, weight->name, 2, shape, weight_p);
 }
 
@@ -23,7 +24,8 @@ static enum sq_status read_plain(const struct sq_linear_place *place, int64_t ro
 {
     const struct sq_tensor *weight;
     SQ_TRY(find_plain(place, &weight));
-    return sq_tensor_read_f32(weight, row, rows, weights);
+    return place->is_transposed ? sq_tensor_read_columns_f32(weight, row, rows, weights)
+                                : sq_tensor_read_f32(weight, row, rows, weights);
 }
 
 /* --- the table ---------------------------------------------------------------------------------------------------- */
@@ -44,37 +46,44 @@ static const struct sq_linear_form *find_form(const struct sq_linear_place *plac
     return NULL;
 }
 
-enum sq_status sq_checkpoint_check_linear(const struct sq_checkpoint *checkpoint, const char *prefix,
-                                          int64_t out_features, int64_t in_features)
+static struct sq_linear_place place_of(const struct sq_checkpoint *checkpoint,
+                                       const struct sq_checkpoint_linear *linear)
 {
-    const struct sq_linear_place place = {checkpoint, prefix, out_features, in_features};
+    return (struct sq_linear_place){checkpoint, linear->name, linear->out_features, linear->in_features,
+                                    linear->is_transposed};
+}
+
+enum sq_status sq_checkpoint_check_linear(const struct sq_checkpoint *checkpoint,
+                                          const struct sq_checkpoint_linear *linear)
+{
+    const struct sq_linear_place place = place_of(checkpoint, linear);
     const struct sq_linear_form *form = find_form(&place);
     return form ? form->check(&place) : SQ_ERR_INPUT;
 }
 
-enum sq_status sq_checkpoint_read_linear(const struct sq_checkpoint *checkpoint, const char *prefix,
-                                         int64_t out_features, int64_t in_features, int64_t row, int64_t rows,
+enum sq_status sq_checkpoint_read_linear(const struct sq_checkpoint *checkpoint,
+                                         const struct sq_checkpoint_linear *linear, int64_t row, int64_t rows,
                                          float *weights)
 {
-    const struct sq_linear_place place = {checkpoint, prefix, out_features, in_features};
-    if (row < 0 || rows < 0 || row > out_features - rows) {
+    const struct sq_linear_place place = place_of(checkpoint, linear);
+    if (row < 0 || rows < 0 || row > place.out_features - rows) {
         sq_error("%s: rows %lld ... %lld of %s are asked for, which has %lld", sq_checkpoint_folder(checkpoint),
-                 (long long)row, (long long)(row + rows - 1), prefix, (long long)out_features);
+                 (long long)row, (long long)(row + rows - 1), place.prefix, (long long)place.out_features);
         return SQ_ERR_INPUT;
     }
     const struct sq_linear_form *form = find_form(&place);
     return form ? form->read(&place, row, rows, weights) : SQ_ERR_INPUT;
 }
 
-int64_t sq_checkpoint_quantized_bytes(const struct sq_checkpoint *checkpoint, const char *prefix)
+int64_t sq_checkpoint_quantized_bytes(const struct sq_checkpoint *checkpoint, const char *name)
 {
     int64_t bytes = 0;
-    const struct sq_tensor *weight = sq_checkpoint_find_part(checkpoint, prefix, "weight");
+    const struct sq_tensor *weight = sq_checkpoint_find_part(checkpoint, name, "weight");
     if (weight && weight->scale) return (int64_t)(weight->bytes + weight->scale->bytes);
     for (int f = 1; f < N_FORMS; f++) {
-        if (!sq_checkpoint_find_part(checkpoint, prefix, forms[f].parts[0])) continue;
+        if (!sq_checkpoint_find_part(checkpoint, name, forms[f].parts[0])) continue;
         for (int p = 0; forms[f].parts[p]; p++) {
-            const struct sq_tensor *tensor = sq_checkpoint_find_part(checkpoint, prefix, forms[f].parts[p]);
+            const struct sq_tensor *tensor = sq_checkpoint_find_part(checkpoint, name, forms[f].parts[p]);
             bytes += tensor ? (int64_t)tensor->bytes : 0;
         }
     }

@@ -4,7 +4,7 @@
  *   /layers/NAME/codes      u8  [out_features, row_bytes]   each row a little-endian bit stream of `bits` bits per code
  *   /layers/NAME/scales     u16 [out_features, groups]      bit patterns of f16 or bf16
  *   /layers/NAME/zeros      u8  [out_features, groups]
- *   /layers/NAME            attributes: bits, group_size (resolved), symmetric, in_features, scale_dtype
+ *   /layers/NAME            attributes: bits, group_size (resolved), symmetric, in_features, scale_dtype, transposed
  *   /names                  u8                              names of the layers in their order, a zero byte after each
  *   /checksums              u64 [total row tiles]           XXH3 of each tile's codes, scales, zeros
  *   /reports                one record per layer (struct sq_layer_report), meaningful where progress is 1
@@ -32,6 +32,7 @@ struct sq_store_layer {
     char *name; /* "model.layers.0.self_attn.q_proj" */
     int64_t out_features, in_features;
     struct sq_grid grid;
+    bool is_transposed; /* the model has its weights as [in_features, out_features] */
 };
 
 /* Figures kept per layer; nothing in it depends on time or the number of ranks. */

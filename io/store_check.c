@@ -87,15 +87,17 @@ enum sq_status sq_store_check_fingerprint(const char *path, const char *stored, 
 
 static bool same_layer(const struct sq_store_layer *a, const struct sq_store_layer *b)
 {
-    return strcmp(a->name, b->name) == 0 && a->out_features == b->out_features && a->in_features == b->in_features &&
-           a->grid.bits == b->grid.bits && a->grid.symmetric == b->grid.symmetric &&
-           a->grid.group_size == b->grid.group_size && a->grid.scale_dtype == b->grid.scale_dtype;
+    return strcmp(a->name, b->name) == 0 && a->is_transposed == b->is_transposed &&
+           a->out_features == b->out_features && a->in_features == b->in_features && a->grid.bits == b->grid.bits &&
+           a->grid.symmetric == b->grid.symmetric && a->grid.group_size == b->grid.group_size &&
+           a->grid.scale_dtype == b->grid.scale_dtype;
 }
 
 static enum sq_status describe(const struct sq_store_layer *layer, char **text_p)
 {
-    return sq_string_format(text_p, "%s [%lld, %lld], %d bits, groups of %lld, %s, %s", layer->name,
-                            (long long)layer->out_features, (long long)layer->in_features, layer->grid.bits,
+    return sq_string_format(text_p, "%s [%lld, %lld]%s, %d bits, groups of %lld, %s, %s", layer->name,
+                            (long long)layer->out_features, (long long)layer->in_features,
+                            layer->is_transposed ? " transposed" : "", layer->grid.bits,
                             (long long)layer->grid.group_size, layer->grid.symmetric ? "symmetric" : "asymmetric",
                             sq_dtype_name(layer->grid.scale_dtype));
 }

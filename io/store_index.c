@@ -71,12 +71,13 @@ static enum sq_status check_shape(hid_t group, const char *name, hid_t type, int
 
 static enum sq_status read_grid(hid_t group, struct sq_store_layer *layer)
 {
-    int64_t bits, symmetric;
+    int64_t bits, symmetric, transposed;
     char *dtype;
     SQ_TRY(sq_h5_get_integer(group, "bits", &bits));
     SQ_TRY(sq_h5_get_integer(group, "group_size", &layer->grid.group_size));
     SQ_TRY(sq_h5_get_integer(group, "symmetric", &symmetric));
     SQ_TRY(sq_h5_get_integer(group, "in_features", &layer->in_features));
+    SQ_TRY(sq_h5_get_integer(group, "transposed", &transposed));
     SQ_TRY(sq_h5_get_text(group, "scale_dtype", &dtype));
     int scale_dtype = sq_dtype_parse(dtype);
     sq_free(dtype);
@@ -85,6 +86,7 @@ static enum sq_status read_grid(hid_t group, struct sq_store_layer *layer)
         sq_error("store: the attributes of layer %s are out of range", layer->name);
         return SQ_ERR_INPUT;
     }
+    layer->is_transposed = transposed != 0;
     layer->grid.bits = (int)bits;
     layer->grid.symmetric = symmetric != 0;
     layer->grid.scale_dtype = (enum sq_dtype)scale_dtype;

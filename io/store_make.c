@@ -48,6 +48,7 @@ static enum sq_status write_layer_attributes(hid_t group, const struct sq_store_
     SQ_TRY(sq_h5_set_integer(group, "group_size", layer->grid.group_size));
     SQ_TRY(sq_h5_set_integer(group, "symmetric", layer->grid.symmetric));
     SQ_TRY(sq_h5_set_integer(group, "in_features", layer->in_features));
+    SQ_TRY(sq_h5_set_integer(group, "transposed", layer->is_transposed));
     return sq_h5_set_text(group, "scale_dtype", sq_dtype_name(layer->grid.scale_dtype));
 }
 

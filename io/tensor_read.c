@@ -150,6 +150,25 @@ enum sq_status sq_tensor_read_f32(const struct sq_tensor *tensor, int64_t row, i
     return status;
 }
 
+enum sq_status sq_tensor_read_columns_f32(const struct sq_tensor *tensor, int64_t column, int64_t columns,
+                                          float *values)
+{
+    enum { PIECE = 256 };
+    float piece[PIECE];
+    SQ_TRY(sq_tensor_check_readable(tensor));
+    int64_t rows = tensor->shape[0], width = row_elements(tensor);
+    assert(tensor->n_dims == 2 && column >= 0 && columns >= 0 && column + columns <= width);
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t first = 0, n; first < columns; first += n) {
+            n = columns - first < PIECE ? columns - first : PIECE;
+            SQ_TRY(sq_tensor_read_elements_f32(tensor, row * width + column + first, n, piece));
+            for (int64_t i = 0; i < n; i++)
+                values[(first + i) * rows + row] = piece[i];
+        }
+    if (column + columns == width) sq_tensor_give_back(tensor);
+    return SQ_OK;
+}
+
 void sq_tensor_give_back(const struct sq_tensor *tensor)
 {
     if (tensor->is_mapped) sq_map_give_back(tensor->data, tensor->bytes);

@@ -28,12 +28,12 @@ static void close_folder(struct opened *opened)
     sq_checkpoint_close(opened->checkpoint);
 }
 
-/* Positions that both models know. */
+/* Positions that both models know; 0: no bound. */
 static int64_t common_length(const struct opened *model, const struct opened *against)
 {
     int64_t length = sq_model_max_length(model->model);
-    if (against->model && sq_model_max_length(against->model) < length) length = sq_model_max_length(against->model);
-    return length;
+    int64_t other = against->model ? sq_model_max_length(against->model) : 0;
+    return length == 0 || (other > 0 && other < length) ? other : length;
 }
 
 static void show(const struct sq_config *config, const struct sq_evaluation *e, enum sq_dtype compute, double seconds)

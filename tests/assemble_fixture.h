@@ -21,21 +21,27 @@
 #define Q1 "model.layers.1.self_attn.q_proj"
 #define SKIPPED "model.layers.1.mlp.down-proj"
 
-/* One group of columns that is shorter, outputs that do not fill a word, one group per row, an output layer. */
-static struct sq_store_layer v1_layers[N_LAYERS] = {{Q0, 64, 64, {4, true, 32, SQ_F16}},
-                                                    {DOWN0, 70, 172, {4, true, 32, SQ_F16}},
-                                                    {Q1, 64, 64, {8, true, 64, SQ_BF16}},
-                                                    {HEAD, 96, 64, {4, true, 32, SQ_F16}}};
-static struct sq_store_layer v2_layers[N_LAYERS] = {{Q0, 64, 64, {3, false, 32, SQ_F16}},
-                                                    {DOWN0, 70, 172, {3, false, 172, SQ_F16}},
-                                                    {Q1, 64, 64, {2, false, 64, SQ_BF16}},
-                                                    {HEAD, 96, 64, {8, false, 16, SQ_F16}}};
+/* One group of columns that is shorter, outputs that do not fill a word, one group per row, an output layer; two layers
+ * whose weights the model has transposed, one of them square. */
+static struct sq_store_layer v1_layers[N_LAYERS] = {{Q0, 64, 64, {4, true, 32, SQ_F16}, false},
+                                                    {DOWN0, 70, 172, {4, true, 32, SQ_F16}, true},
+                                                    {Q1, 64, 64, {8, true, 64, SQ_BF16}, true},
+                                                    {HEAD, 96, 64, {4, true, 32, SQ_F16}, false}};
+static struct sq_store_layer v2_layers[N_LAYERS] = {{Q0, 64, 64, {3, false, 32, SQ_F16}, false},
+                                                    {DOWN0, 70, 172, {3, false, 172, SQ_F16}, true},
+                                                    {Q1, 64, 64, {2, false, 64, SQ_BF16}, true},
+                                                    {HEAD, 96, 64, {8, false, 16, SQ_F16}, false}};
+
+static inline struct sq_checkpoint_linear in_folder(const struct sq_store_layer *layer)
+{
+    return (struct sq_checkpoint_linear){layer->name, layer->out_features, layer->in_features, layer->is_transposed};
+}
 
 /* Whole groups; rows that do not fill a word. */
-static struct sq_store_layer ct_layers[N_LAYERS] = {{Q0, 64, 64, {4, false, 32, SQ_F16}},
-                                                    {DOWN0, 70, 172, {4, false, 43, SQ_BF16}},
-                                                    {Q1, 64, 64, {8, false, 64, SQ_F16}},
-                                                    {HEAD, 96, 64, {2, false, 16, SQ_F16}}};
+static struct sq_store_layer ct_layers[N_LAYERS] = {{Q0, 64, 64, {4, false, 32, SQ_F16}, false},
+                                                    {DOWN0, 70, 172, {4, false, 43, SQ_BF16}, true},
+                                                    {Q1, 64, 64, {8, false, 64, SQ_F16}, true},
+                                                    {HEAD, 96, 64, {2, false, 16, SQ_F16}, false}};
 static inline uint32_t fixture_hash(uint32_t x)
 {
     x = (x ^ x >> 16) * 0x7feb352du;
@@ -113,7 +119,7 @@ static const struct fixture_tensor fixture_tensors[] = {
     {Q0 ".weight", "BF16", "[64,64]", 64 * 64 * 2},
     {Q0 ".bias", "BF16", "[64]", 64 * 2},
     {"odd", "U8", "[3]", 3},
-    {DOWN0 ".weight", "F16", "[70,172]", 70 * 172 * 2},
+    {DOWN0 ".weight", "F16", "[172,70]", 172 * 70 * 2},
     {Q1 ".weight", "F32", "[64,64]", 64 * 64 * 4},
     {SKIPPED ".weight", "F8_E4M3", "[64,172]", 64 * 172},
     {SKIPPED ".weight_scale", "F32", "[1]", 4},

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define GOLDEN_MAX 32
+#define GOLDEN_MAX 64
 
 struct golden {
     char name[64], folder[1024];

@@ -23,7 +23,7 @@ static inline void fixture_layers(struct sq_store_layer layers[N_LAYERS])
     for (int l = 0; l < N_LAYERS; l++) {
         snprintf(names[l], sizeof names[l], "model.layers.%d.up_proj", l);
         layers[l] = (struct sq_store_layer){
-            names[l], out[l], in[l], {bits[l], l % 2 == 0, group[l], l % 3 == 0 ? SQ_BF16 : SQ_F16}};
+            names[l], out[l], in[l], {bits[l], l % 2 == 0, group[l], l % 3 == 0 ? SQ_BF16 : SQ_F16}, l == 3};
     }
 }
 

@@ -73,8 +73,9 @@ static bool layer_is_right(const struct sq_checkpoint *written, const struct sq_
 {
     static float rows[96 * MAX_IN];
     int64_t out = layer->out_features, in = layer->in_features;
-    if (sq_checkpoint_check_linear(written, layer->name, out, in) != SQ_OK) return false;
-    if (sq_checkpoint_read_linear(written, layer->name, out, in, 0, out, rows) != SQ_OK) return false;
+    struct sq_checkpoint_linear linear = in_folder(layer);
+    if (sq_checkpoint_check_linear(written, &linear) != SQ_OK) return false;
+    if (sq_checkpoint_read_linear(written, &linear, 0, out, rows) != SQ_OK) return false;
     for (int64_t n = 0; n < out; n++) {
         struct fixture_row row;
         fixture_row(layer, n, &row);
@@ -261,10 +262,10 @@ static void test_packed(void **state)
 }
 
 /* Two settings, one of them of a kind as a whole. */
-static struct sq_store_layer ct_symmetric_layers[N_LAYERS] = {{Q0, 64, 64, {4, true, 32, SQ_F16}},
-                                                              {DOWN0, 70, 172, {4, true, 172, SQ_BF16}},
-                                                              {Q1, 64, 64, {4, true, 32, SQ_F16}},
-                                                              {HEAD, 96, 64, {4, true, 32, SQ_F16}}};
+static struct sq_store_layer ct_symmetric_layers[N_LAYERS] = {{Q0, 64, 64, {4, true, 32, SQ_F16}, false},
+                                                              {DOWN0, 70, 172, {4, true, 172, SQ_BF16}, true},
+                                                              {Q1, 64, 64, {4, true, 32, SQ_F16}, true},
+                                                              {HEAD, 96, 64, {4, true, 32, SQ_F16}, false}};
 
 static void test_packed_symmetric(void **state)
 {
@@ -287,28 +288,38 @@ static void test_packed_symmetric(void **state)
     ranks_end_test();
 }
 
+/* Element [n, k] of a plain tensor of a layer. */
+static const char *plain_weight(const struct sq_tensor *tensor, const struct sq_store_layer *layer, int64_t n,
+                                int64_t k)
+{
+    int64_t index = layer->is_transposed ? k * layer->out_features + n : n * layer->in_features + k;
+    return (const char *)tensor->data + (size_t)index * sq_dtype_size(tensor->dtype);
+}
+
 static void test_dequantized(void **state)
 {
     (void)state;
     char path[1024];
-    static uint16_t rounded[MAX_IN];
+    static float rounded[MAX_IN];
+    static const enum sq_dtype dtypes[N_LAYERS] = {SQ_BF16, SQ_F16, SQ_F32, SQ_BF16}; /* the last had 8 bits */
     struct sq_assemble_options options = options_for("plain", true, path);
     options.dequantized = true;
     struct sq_checkpoint *written = assemble_and_open(v2_store, &options);
     CHECK(!json_object_get(sq_checkpoint_config(written), "quantization_config"));
-    for (int l = 0; l < 2; l++) { /* a layer of the source in BF16, one in F16 */
-        const struct sq_tensor *weight = find_part(written, v2_layers[l].name, "weight");
-        CHECK(weight && weight->dtype == (l == 0 ? SQ_BF16 : SQ_F16));
-        for (int64_t n = 0; weight && n < v2_layers[l].out_features; n++) {
+    for (int l = 0; l < N_LAYERS; l++) {
+        const struct sq_store_layer *layer = &v2_layers[l];
+        const struct sq_tensor *weight = find_part(written, layer->name, "weight");
+        if (!CHECK(weight && weight->dtype == dtypes[l])) continue;
+        CHECK(weight->shape[layer->is_transposed ? 1 : 0] == layer->out_features);
+        for (int64_t n = 0; n < layer->out_features; n++) {
             struct fixture_row row;
-            fixture_row(&v2_layers[l], n, &row);
-            sq_dtype_from_f32(row.weights, v2_layers[l].in_features, weight->dtype, rounded);
-            size_t bytes = (size_t)v2_layers[l].in_features * 2;
-            CHECK(!memcmp((const char *)weight->data + (size_t)n * bytes, rounded, bytes));
+            fixture_row(layer, n, &row);
+            sq_dtype_from_f32(row.weights, layer->in_features, weight->dtype, rounded);
+            size_t size = sq_dtype_size(weight->dtype);
+            for (int64_t k = 0; k < layer->in_features; k++)
+                CHECK(!memcmp(plain_weight(weight, layer, n, k), (char *)rounded + (size_t)k * size, size));
         }
     }
-    CHECK(find_part(written, Q1, "weight")->dtype == SQ_F32);
-    CHECK(find_part(written, HEAD, "weight")->dtype == SQ_BF16); /* it had 8 bits */
     CHECK(!find_part(written, HEAD, "weight_scale"));
     sq_checkpoint_close(written);
     ranks_end_test();
@@ -321,17 +332,18 @@ static void test_rows_outside(void **state)
     (void)state;
     char path[1024];
     float rows[5 * 64] = {0};
+    struct sq_checkpoint_linear q0 = in_folder(&v1_layers[0]);
     struct sq_checkpoint *written = NULL;
     CHECK(sq_checkpoint_open(ranks_file("v1", path), &written) == SQ_OK);
     static const int64_t bad[][2] = {{60, 5}, {65, 0}, {-1, 1}, {0, -1}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct capture capture;
         capture_start(&capture);
-        CHECK(sq_checkpoint_read_linear(written, Q0, 64, 64, bad[i][0], bad[i][1], rows) == SQ_ERR_INPUT);
-        CHECK(sq_checkpoint_read_linear(source, Q0, 64, 64, bad[i][0], bad[i][1], rows) == SQ_ERR_INPUT);
+        CHECK(sq_checkpoint_read_linear(written, &q0, bad[i][0], bad[i][1], rows) == SQ_ERR_INPUT);
+        CHECK(sq_checkpoint_read_linear(source, &q0, bad[i][0], bad[i][1], rows) == SQ_ERR_INPUT);
         capture_stop(&capture);
     }
-    CHECK(sq_checkpoint_read_linear(written, Q0, 64, 64, 59, 5, rows) == SQ_OK);
+    CHECK(sq_checkpoint_read_linear(written, &q0, 59, 5, rows) == SQ_OK);
     sq_checkpoint_close(written);
     ranks_end_test();
 }

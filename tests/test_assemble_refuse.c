@@ -121,7 +121,7 @@ static void test_other_model(void **state)
     struct sq_store *store = fixture_store("other.h5", "bits: 4\n", layers, N_LAYERS);
     ranks_listen();
     CHECK(sq_assemble(&ranks.comm, source, store, &options, &bytes) == SQ_ERR_INPUT);
-    EXPECT_ERROR(0, DOWN0 ".weight [71, 172]");
+    EXPECT_ERROR(0, DOWN0 ".weight [71, 172] transposed");
     CHECK(!exists_with(path, "") && !exists_with(path, ".tmp"));
     sq_store_close(store);
     ranks_end_test();

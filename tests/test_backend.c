@@ -400,10 +400,10 @@ static void test_norm(void **state)
     check_norm(SQ_NORM_LAYER, SQ_F32, SQ_BF16, true);
 }
 
-static void test_rope(void **state)
+static void check_rope(enum sq_rope_pairs pairs)
 {
-    (void)state;
     enum { LENGTH = 6, HEAD = 10, PAIRS = 4 };
+    int64_t apart = pairs == SQ_ROPE_HALVES ? PAIRS : 1;
     for (int type = 0; type < 2; type++) {
         struct sq_matrix x = make(in_types[type], LENGTH, 3 * HEAD, 1),
                          before = make(in_types[type], LENGTH, 3 * HEAD, 1);
@@ -414,21 +414,30 @@ static void test_rope(void **state)
         }
         struct sq_matrix turned = give(x);
         const float *c = give_array(cosine, sizeof cosine), *s = give_array(sine, sizeof sine);
-        assert_int_equal(ops->rope(backend, turned, HEAD, PAIRS, c, s), SQ_OK);
+        assert_int_equal(ops->rope(backend, pairs, turned, HEAD, PAIRS, c, s), SQ_OK);
         take(turned, x);
         free_given();
         for (int64_t t = 0; t < LENGTH; t++)
             for (int64_t j = 0; j < 3 * HEAD; j++) {
-                int64_t d = j % HEAD, pair = d % PAIRS;
+                int64_t d = j % HEAD, pair = pairs == SQ_ROPE_HALVES ? d % PAIRS : d / 2 % PAIRS;
+                bool is_second = pairs == SQ_ROPE_HALVES ? d >= PAIRS : d % 2;
                 double expected = at(before, t, j);
                 double cos_t = (double)cosine[t * PAIRS + pair], sin_t = (double)sine[t * PAIRS + pair];
-                if (d < PAIRS) expected = at(before, t, j) * cos_t - at(before, t, j + PAIRS) * sin_t;
-                if (d >= PAIRS && d < 2 * PAIRS) expected = at(before, t, j) * cos_t + at(before, t, j - PAIRS) * sin_t;
+                if (d < 2 * PAIRS)
+                    expected = is_second ? expected * cos_t + at(before, t, j - apart) * sin_t
+                                         : expected * cos_t - at(before, t, j + apart) * sin_t;
                 check_near(x, t, j, expected, 2, 4);
             }
         free(x.data);
         free(before.data);
     }
+}
+
+static void test_rope(void **state)
+{
+    (void)state;
+    check_rope(SQ_ROPE_HALVES);
+    check_rope(SQ_ROPE_NEIGHBOURS);
 }
 
 static double plain_attention(const struct sq_attention *shape, struct sq_matrix q, struct sq_matrix k,
@@ -441,22 +450,36 @@ static double plain_attention(const struct sq_attention *shape, struct sq_matrix
         double score = 0;
         for (int64_t d = 0; d < shape->head_dim; d++)
             score += at(q, t, head * shape->head_dim + d) * at(k, u, kv * shape->head_dim + d);
-        double weight = exp(score * (double)shape->scale);
+        score *= (double)shape->scale;
+        if (shape->cap > 0) score = (double)shape->cap * tanh(score / (double)shape->cap);
+        if (shape->slopes) score += (double)shape->slopes[head] * (double)(u - t);
+        double weight = exp(score);
         sum += weight;
         value += weight * at(v, u, kv * shape->head_dim + column % shape->head_dim);
     }
     return value / sum;
 }
 
-static void check_attention(enum sq_dtype dtype, int64_t length, int64_t window)
+/* The shapes that are checked: what may be done to scores, alone and together. */
+static const float slopes[] = {0.5f, 0.25f, 0.02f, 0.0f};
+static const struct sq_attention shapes[] = {
+    {.n_heads = 4, .n_kv_heads = 2, .head_dim = 10, .scale = 0.7f},
+    {.n_heads = 4, .n_kv_heads = 2, .head_dim = 10, .scale = 0.7f, .cap = 0.8f},
+    {.n_heads = 4, .n_kv_heads = 2, .head_dim = 10, .scale = 0.7f, .slopes = slopes},
+    {.n_heads = 4, .n_kv_heads = 2, .head_dim = 10, .scale = 1.3f, .cap = 1.1f, .slopes = slopes},
+};
+
+static void check_attention(struct sq_attention shape, enum sq_dtype dtype, int64_t length, int64_t window)
 {
-    struct sq_attention shape = {.n_heads = 4, .n_kv_heads = 2, .head_dim = 10, .scale = 0.7f, .window = window};
+    shape.window = window;
     struct sq_matrix q = make(dtype, length, 40, 1), k = make(dtype, length, 20, 2), v = make(dtype, length, 20, 3);
     struct sq_matrix out = make(dtype, length, 40, 4);
     struct sq_matrix result = give(out);
+    struct sq_attention asked = shape;
+    if (shape.slopes) asked.slopes = give_array(slopes, sizeof slopes);
     void *scratch;
     assert_int_equal(ops->alloc(backend, "scratch", ops->attention_scratch(backend, &shape, length), &scratch), SQ_OK);
-    assert_int_equal(ops->attention(backend, &shape, give(q), give(k), give(v), scratch, result), SQ_OK);
+    assert_int_equal(ops->attention(backend, &asked, give(q), give(k), give(v), scratch, result), SQ_OK);
     take(result, out);
     backend_free(backend, scratch);
     free_given();
@@ -479,11 +502,34 @@ static void test_attention(void **state)
 {
     (void)state;
     for (int type = 0; type < (backend->has_bf16 ? 2 : 1); type++) {
-        check_attention(in_types[type], 1, 0);
-        check_attention(in_types[type], 37, 0);
-        check_attention(in_types[type], 37, 8);
-        check_attention(in_types[type], 150, 0);
-        check_attention(in_types[type], 150, 70);
+        for (int s = 0; s < 4; s++) {
+            check_attention(shapes[s], in_types[type], 1, 0);
+            check_attention(shapes[s], in_types[type], 37, 0);
+            check_attention(shapes[s], in_types[type], 37, 8);
+            if (s % 3 == 0) check_attention(shapes[s], in_types[type], 150, 0);
+            if (s % 3 == 0) check_attention(shapes[s], in_types[type], 150, 70);
+        }
+    }
+}
+
+static void test_rescale(void **state)
+{
+    (void)state;
+    static const float scales[] = {3.0f, 1.0f, 40.0f}, caps[] = {0.0f, 0.5f, 30.0f};
+    for (int i = 0; i < 3; i++) {
+        struct sq_matrix z = make(SQ_F32, 5, 71, 1), before = make(SQ_F32, 5, 71, 1);
+        struct sq_matrix scaled = give(z);
+        assert_int_equal(ops->rescale(backend, scales[i], caps[i], scaled), SQ_OK);
+        take(scaled, z);
+        free_given();
+        for (int64_t t = 0; t < 5; t++)
+            for (int64_t j = 0; j < 71; j++) {
+                double expected = at(before, t, j) * (double)scales[i], cap = (double)caps[i];
+                if (cap > 0) expected = cap * tanh(expected / cap);
+                check_near(z, t, j, expected, fabs(expected), 8);
+            }
+        free(z.data);
+        free(before.data);
     }
 }
 
@@ -612,6 +658,7 @@ int main(void)
         cmocka_unit_test(test_norm),
         cmocka_unit_test(test_rope),
         cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_rescale),
         cmocka_unit_test(test_activate),
         cmocka_unit_test(test_add_and_convert),
         cmocka_unit_test(test_mirror),

@@ -141,8 +141,9 @@ static void test_bits_do_not_depend_on_ranks_threads_or_memory(void **state)
     struct sq_comm self;
     if (sq_comm_split(&ranks.comm, ranks.comm.rank, &self) != SQ_OK) abort();
     bool bf16 = has_bf16();
-    static const char *const names[] = {"llama3", "mistral", "qwen3", "opt"};
-    for (int i = 0; i < 4; i++) {
+    static const char *const names[] = {"llama3", "mistral",    "qwen3",  "opt",     "bloom",
+                                        "gptj",   "falcon_40b", "gemma3", "cohere2", "olmo2"};
+    for (int i = 0; i < 10; i++) {
         check_promises(names[i], SQ_F32, &self);
         if (bf16) check_promises(names[i], SQ_BF16, &self);
     }

@@ -20,6 +20,8 @@
 #define COLUMNS 70
 #define MAX_SCALES (ROWS * 2)
 
+static const struct sq_checkpoint_linear linear = {"layer", ROWS, COLUMNS, false};
+
 /* The number by its definition; the format has no infinity. */
 static float value_of(int code)
 {
@@ -107,7 +109,7 @@ static void check_read(const struct writing *w)
     check_rows(checkpoint, w, 0, ROWS);
     check_rows(checkpoint, w, 15, 2);
     check_rows(checkpoint, w, 49, 1);
-    assert_int_equal(sq_checkpoint_check_linear(checkpoint, "layer", ROWS, COLUMNS), SQ_OK);
+    assert_int_equal(sq_checkpoint_check_linear(checkpoint, &linear), SQ_OK);
     assert_true(sq_checkpoint_quantized_bytes(checkpoint, "layer") > ROWS * COLUMNS);
     assert_false(sq_fp8_is_auxiliary(checkpoint, sq_checkpoint_find(checkpoint, "layer.weight")));
     assert_true(sq_fp8_is_auxiliary(checkpoint, sq_checkpoint_find(checkpoint, w->scale_name)));
@@ -188,7 +190,7 @@ static void test_unreadable(void **state)
     w.scale_name = "layer.weight_scales"; /* nobody's name for it */
     struct sq_checkpoint *checkpoint = write_and_open(&folder, &w, SQ_OK);
     capture_start(&capture);
-    assert_int_equal(sq_checkpoint_check_linear(checkpoint, "layer", ROWS, COLUMNS), SQ_ERR_INPUT);
+    assert_int_equal(sq_checkpoint_check_linear(checkpoint, &linear), SQ_ERR_INPUT);
     const char *text = capture_stop(&capture);
     REFUSED(text, "layer.weight has dtype F8_E4M3", "neither layer.weight_scale_inv nor layer.weight_scale");
     sq_checkpoint_close(checkpoint);

@@ -102,11 +102,13 @@ static void write_layer(const struct folder *folder, const struct layer *layer)
     folder_write_text(folder, "config.json", layer->config);
 }
 
+static const struct sq_checkpoint_linear linear = {"layer", OUT, IN, false};
+
 static void check_rows(const struct sq_checkpoint *checkpoint, const struct layer *layer, int64_t row, int64_t rows)
 {
     static float weights[OUT * IN + 1];
     weights[rows * IN] = 12345;
-    assert_int_equal(sq_checkpoint_read_linear(checkpoint, "layer", OUT, IN, row, rows, weights), SQ_OK);
+    assert_int_equal(sq_checkpoint_read_linear(checkpoint, &linear, row, rows, weights), SQ_OK);
     for (int64_t n = row; n < row + rows; n++)
         for (int k = 0; k < IN; k++) {
             int g = layer->with_g_idx ? layer->g_idx[k] : k / (IN / GROUPS);
@@ -124,7 +126,7 @@ static void check_layer(const struct layer *layer)
     folder_create(&folder);
     write_layer(&folder, layer);
     assert_int_equal(sq_checkpoint_open(folder.path, &checkpoint), SQ_OK);
-    assert_int_equal(sq_checkpoint_check_linear(checkpoint, "layer", OUT, IN), SQ_OK);
+    assert_int_equal(sq_checkpoint_check_linear(checkpoint, &linear), SQ_OK);
     check_rows(checkpoint, layer, 0, OUT);
     check_rows(checkpoint, layer, 5, 40);
     check_rows(checkpoint, layer, 33, 1);
@@ -193,7 +195,8 @@ static void check_refused(const struct layer *layer, const char *prefix, int64_t
     write_layer(&folder, layer);
     assert_int_equal(sq_checkpoint_open(folder.path, &checkpoint), SQ_OK);
     capture_start(&capture);
-    enum sq_status status = sq_checkpoint_read_linear(checkpoint, prefix, OUT, in_features, 0, OUT, weights);
+    const struct sq_checkpoint_linear asked = {prefix, OUT, in_features, false};
+    enum sq_status status = sq_checkpoint_read_linear(checkpoint, &asked, 0, OUT, weights);
     const char *text = capture_stop(&capture);
     if (!capture_is_one_error(text, parts)) fail_msg("wanted one line with '%s', got: %s", parts[0], text);
     assert_int_equal(status, SQ_ERR_INPUT);
@@ -241,8 +244,8 @@ static void test_not_finite(void **state)
     write_layer(&folder, &layer);
     assert_int_equal(sq_checkpoint_open(folder.path, &checkpoint), SQ_OK);
     capture_start(&capture);
-    assert_int_equal(sq_checkpoint_read_linear(checkpoint, "layer", OUT, IN, 0, 69, weights), SQ_OK);
-    assert_int_equal(sq_checkpoint_read_linear(checkpoint, "layer", OUT, IN, 0, OUT, weights), SQ_ERR_NUMERIC);
+    assert_int_equal(sq_checkpoint_read_linear(checkpoint, &linear, 0, 69, weights), SQ_OK);
+    assert_int_equal(sq_checkpoint_read_linear(checkpoint, &linear, 0, OUT, weights), SQ_ERR_NUMERIC);
     assert_true(sq_checkpoint_report_linear(checkpoint, "layer"));
     const char *text = capture_stop(&capture);
     assert_true(capture_is_one_error(

@@ -16,10 +16,7 @@
 #define B1 "model.layers.1."
 #define LAYER(name, bits, group)                                                                                       \
     {                                                                                                                  \
-        name, 64, 64,                                                                                                  \
-        {                                                                                                              \
-            bits, true, group, SQ_F16                                                                                  \
-        }                                                                                                              \
+        name, 64, 64, {bits, true, group, SQ_F16}, false                                                               \
     }
 
 /* A kept tensor. */

@@ -112,11 +112,13 @@ static void write_layer(const struct folder *folder, const struct layer *layer)
     folder_write_text(folder, "config.json", layer->config);
 }
 
+static const struct sq_checkpoint_linear linear = {"layer", OUT, IN, false};
+
 static void check_rows(const struct sq_checkpoint *checkpoint, const struct layer *layer, int64_t row, int64_t rows)
 {
     static float weights[OUT * IN + 1];
     weights[rows * IN] = 12345;
-    assert_int_equal(sq_checkpoint_read_linear(checkpoint, "layer", OUT, IN, row, rows, weights), SQ_OK);
+    assert_int_equal(sq_checkpoint_read_linear(checkpoint, &linear, row, rows, weights), SQ_OK);
     for (int64_t n = row; n < row + rows; n++)
         for (int k = 0; k < IN; k++) {
             int g = k / (IN / layer->groups);
@@ -134,7 +136,7 @@ static void check_layer(const struct layer *layer)
     folder_create(&folder);
     write_layer(&folder, layer);
     assert_int_equal(sq_checkpoint_open(folder.path, &checkpoint), SQ_OK);
-    assert_int_equal(sq_checkpoint_check_linear(checkpoint, "layer", OUT, IN), SQ_OK);
+    assert_int_equal(sq_checkpoint_check_linear(checkpoint, &linear), SQ_OK);
     int64_t scale_bytes = OUT * layer->groups * (!strcmp(layer->scale_dtype, "BF16") ? 2 : 4);
     int64_t zero_bytes = layer->asymmetric ? 4 * words_of(OUT, layer->bits) * layer->groups : 0;
     assert_int_equal(sq_checkpoint_quantized_bytes(checkpoint, "layer"),
@@ -174,7 +176,8 @@ static void check_refused(const struct layer *layer, int64_t in_features, const 
     write_layer(&folder, layer);
     assert_int_equal(sq_checkpoint_open(folder.path, &checkpoint), SQ_OK);
     capture_start(&capture);
-    enum sq_status status = sq_checkpoint_read_linear(checkpoint, "layer", OUT, in_features, 0, OUT, weights);
+    const struct sq_checkpoint_linear asked = {"layer", OUT, in_features, false};
+    enum sq_status status = sq_checkpoint_read_linear(checkpoint, &asked, 0, OUT, weights);
     const char *text = capture_stop(&capture);
     if (!capture_is_one_error(text, parts)) fail_msg("wanted one line with '%s', got: %s", parts[0], text);
     assert_int_equal(status, SQ_ERR_INPUT);

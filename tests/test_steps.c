@@ -97,6 +97,27 @@ static void test_activations(void **state)
     }
 }
 
+/* In relative terms: a cap is there to bend large scores and leave small ones alone. */
+static void test_cap(void **state)
+{
+    (void)state;
+    for (int v = 0; v < n_variants; v++) {
+        float x[N], y[N];
+        fill(x, N, -3.0f, 3.0f);
+        for (int i = 0; i < N; i++)
+            x[i] *= x[i] * x[i] * 5.0f; /* dense around zero, up to 135 */
+        memcpy(y, x, sizeof x);
+        variants[v]->cap(0.5f, 7.0f, N, y);
+        for (int i = 0; i < N; i++) {
+            double expected = 7 * tanh(0.5 * (double)x[i] / 7);
+            assert_true(fabs((double)y[i] - expected) <= 6e-7 * fabs(expected));
+        }
+        float odd[3] = {NAN, INFINITY, -INFINITY};
+        variants[v]->cap(1.0f, 7.0f, 3, odd);
+        assert_true(isnan(odd[0]) && odd[1] == 7.0f && odd[2] == -7.0f);
+    }
+}
+
 static void test_max_at_every_length(void **state)
 {
     (void)state;
@@ -166,7 +187,10 @@ static void plain_row(const struct sq_attention *shape, struct sq_matrix q, stru
         double score = 0;
         for (int64_t i = 0; i < d; i++)
             score += value_at(q, row, head * d + i) * value_at(k, key, kv * d + i);
-        double weight = exp(score * (double)shape->scale);
+        score *= (double)shape->scale;
+        if (shape->cap > 0) score = (double)shape->cap * tanh(score / (double)shape->cap);
+        if (shape->slopes) score += (double)shape->slopes[head] * (double)(key - row);
+        double weight = exp(score);
         total += weight;
         for (int64_t i = 0; i < d; i++)
             out[i] += weight * value_at(v, key, kv * d + i);
@@ -175,9 +199,12 @@ static void plain_row(const struct sq_attention *shape, struct sq_matrix q, stru
         out[i] /= total;
 }
 
-static void check_attention(enum sq_dtype dtype, int64_t length, int64_t window)
+static void check_attention(enum sq_dtype dtype, int64_t length, int64_t window, bool adjusted)
 {
+    static const float slopes[] = {0.5f, 0.1f, 0.01f, 0.001f};
     struct sq_attention shape = {.n_heads = 4, .n_kv_heads = 2, .head_dim = 16, .scale = 0.25f, .window = window};
+    if (adjusted) shape.cap = 3.0f;
+    if (adjusted) shape.slopes = slopes;
     struct sq_matrix q = random_matrix(dtype, length, 64), k = random_matrix(dtype, length, 32);
     struct sq_matrix v = random_matrix(dtype, length, 32), out = random_matrix(dtype, length, 64);
     size_t bytes = backend->ops->attention_scratch(backend, &shape, length);
@@ -203,8 +230,9 @@ static void test_attention_over_tiles(void **state)
     static const int64_t windows[] = {0, 1, 100, 700};
     for (int l = 0; l < 6; l++)
         for (int w = 0; w < 4; w++) {
-            check_attention(SQ_F32, lengths[l], windows[w]);
-            if (backend->has_bf16) check_attention(SQ_BF16, lengths[l], windows[w]);
+            check_attention(SQ_F32, lengths[l], windows[w], false);
+            check_attention(SQ_F32, lengths[l], windows[w], true);
+            if (backend->has_bf16) check_attention(SQ_BF16, lengths[l], windows[w], false);
         }
 }
 
@@ -250,6 +278,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_exp),
         cmocka_unit_test(test_activations),
+        cmocka_unit_test(test_cap),
         cmocka_unit_test(test_max_at_every_length),
         cmocka_unit_test(test_finite),
         cmocka_unit_test(test_attention_over_tiles),

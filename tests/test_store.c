@@ -54,6 +54,7 @@ static void test_round_trip(void **state)
         for (int l = 0; l < N_LAYERS; l++) {
             CHECK(strcmp(found[l].name, layers[l].name) == 0);
             CHECK(found[l].out_features == layers[l].out_features && found[l].in_features == layers[l].in_features);
+            CHECK(found[l].is_transposed == layers[l].is_transposed);
             CHECK(memcmp(&found[l].grid, &layers[l].grid, sizeof layers[l].grid) == 0);
             CHECK(sq_store_is_done(store, l));
             CHECK(fixture_holds(store, layers, l));
@@ -148,6 +149,11 @@ static void test_other_run(void **state)
     ranks_listen();
     CHECK(sq_store_open(&ranks.comm, path, true, others, N_LAYERS, FINGERPRINT, &store) == SQ_ERR_INPUT);
     EXPECT_ERROR(0, "layer 4", "4 bits", "2 bits");
+    others[4] = layers[4];
+    others[3].is_transposed = false;
+    ranks_listen();
+    CHECK(sq_store_open(&ranks.comm, path, true, others, N_LAYERS, FINGERPRINT, &store) == SQ_ERR_INPUT);
+    EXPECT_ERROR(0, "layer 3", "transposed");
     ranks_listen();
     CHECK(sq_store_open(&ranks.comm, path, true, layers, N_LAYERS - 1, FINGERPRINT, &store) == SQ_ERR_INPUT);
     EXPECT_ERROR(0, path, "6 layers", "5");

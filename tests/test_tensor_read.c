@@ -95,6 +95,32 @@ static bool is_reported(const struct sq_tensor *tensor, const char *value, const
            capture_is_one_error(text, (const char *const[4]){"model.safetensors", "tensor layer.w", value, place});
 }
 
+/* Any run of columns, turned; a number of them that takes several pieces. */
+static void test_columns(void **state)
+{
+    (void)state;
+    enum { ROWS = 7, COLUMNS = 600 };
+    static const int runs[][2] = {{0, COLUMNS}, {0, 1}, {599, 1}, {5, 300}, {88, 512}, {600, 0}};
+    static uint16_t data[ROWS * COLUMNS];
+    static float values[ROWS * COLUMNS + 1];
+    struct folder folder;
+    for (int i = 0; i < ROWS * COLUMNS; i++)
+        data[i] = (uint16_t)(i * 11 & 0xbfff);
+    static const char header[] = "{\"w\":" T("BF16", "[7,600]", "[0,8400]") "}";
+    struct sq_checkpoint *checkpoint = open_one(&folder, header, data, sizeof data);
+    const struct sq_tensor *tensor = sq_checkpoint_find(checkpoint, "w");
+    for (size_t r = 0; r < sizeof runs / sizeof *runs; r++) {
+        values[runs[r][1] * ROWS] = 12345;
+        assert_int_equal(sq_tensor_read_columns_f32(tensor, runs[r][0], runs[r][1], values), SQ_OK);
+        for (int n = 0; n < runs[r][1]; n++)
+            for (int k = 0; k < ROWS; k++)
+                assert_true(values[n * ROWS + k] == sq_bf16_to_f32(data[k * COLUMNS + runs[r][0] + n]));
+        assert_true(values[runs[r][1] * ROWS] == 12345);
+    }
+    sq_checkpoint_close(checkpoint);
+    folder_remove(&folder);
+}
+
 /* Reading says nothing; the report names the first place. */
 static void test_not_finite(void **state)
 {
@@ -118,6 +144,7 @@ static void test_not_finite(void **state)
         capture_start(&capture);
         assert_int_equal(sq_tensor_read_f32(tensor, 2, 18, values), SQ_ERR_NUMERIC);
         assert_int_equal(sq_tensor_read_f32(tensor, 18, 2, values), SQ_ERR_NUMERIC);
+        assert_int_equal(sq_tensor_read_columns_f32(tensor, 900, 100, values), SQ_ERR_NUMERIC);
         assert_string_equal(capture_stop(&capture), "");
         assert_true(is_reported(tensor, cases[i].text, "row 17, column 999"));
         sq_checkpoint_close(checkpoint);
@@ -166,6 +193,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_read),
+        cmocka_unit_test(test_columns),
         cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_every_type),
     };

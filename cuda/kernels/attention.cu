@@ -29,6 +29,14 @@ static __global__ void start(struct sq_score_tile tile)
     }
 }
 
+/* A score that is more than scaled: for a key `distance` positions after the query. */
+static __device__ float adjust(const struct sq_score_tile &tile, float slope, float score, float distance)
+{
+    float scaled = score * tile.scale;
+    if (tile.cap > 0.0f) scaled = tile.cap * tanhf(scaled / tile.cap);
+    return fmaf(slope, distance, scaled);
+}
+
 template <class T> static __global__ void weigh(struct sq_score_tile tile)
 {
     const int64_t query = this_query();
@@ -38,16 +46,21 @@ template <class T> static __global__ void weigh(struct sq_score_tile tile)
     const int64_t end = causal < tile.keys ? causal : tile.keys, begin = tile.window && past > 0 ? past : 0;
     const float *scores = tile.scores + row * tile.key_stride;
     T *weights = (T *)tile.weights + row * tile.key_stride;
-    const float before = tile.largest[row];
+    const float before = tile.largest[row], slope = tile.slopes ? tile.slopes[query / tile.queries] : 0.0f;
+    const float distance = (float)(tile.first_key - position); /* of key 0 */
+    const bool plain = tile.cap == 0.0f && !tile.slopes;
     float top = before;
     for (int64_t i = begin + threadIdx.x; i < end; i += 32)
-        top = fmaxf(top, scores[i] * tile.scale);
+        top = fmaxf(top, plain ? scores[i] * tile.scale : adjust(tile, slope, scores[i], distance + (float)i));
     for (int distance = 16; distance > 0; distance /= 2)
         top = fmaxf(top, __shfl_xor_sync(SQ_ALL_LANES, top, distance));
     float sum = 0.0f;
     for (int64_t i = threadIdx.x; i < tile.keys; i += 32) {
         const bool seen = i >= begin && i < end;
-        const float weight = seen ? expf(fmaf(scores[i], tile.scale, -top)) : 0.0f;
+        const float over = !seen   ? 0.0f
+                           : plain ? fmaf(scores[i], tile.scale, -top)
+                                   : adjust(tile, slope, scores[i], distance + (float)i) - top;
+        const float weight = seen ? expf(over) : 0.0f;
         sum += weight;
         sq_put(weight, weights, i);
     }

@@ -154,19 +154,37 @@ cudaError_t sq_kernel_activate(cudaStream_t stream, enum sq_activation kind, str
                              : run_activate<uint16_t>(stream, kind, x, gate, y);
 }
 
+/* --- scaling and capping ------------------------------------------------------------------------------------------ */
+
+static __global__ void rescale(float scale, float cap, float *z, int64_t stride, int64_t rows, int64_t cols)
+{
+    const int64_t col = THIS_COLUMN;
+    if (col >= cols) return;
+    for (int64_t row = blockIdx.y; row < rows; row += gridDim.y) {
+        const float scaled = z[row * stride + col] * scale;
+        z[row * stride + col] = cap > 0.0f ? cap * tanhf(scaled / cap) : scaled;
+    }
+}
+
+cudaError_t sq_kernel_rescale(cudaStream_t stream, float scale, float cap, struct sq_matrix z)
+{
+    return sq_launch(rescale, sq_element_grid(z.rows, z.cols), SQ_ELEMENT_THREADS, stream, scale, cap, (float *)z.data,
+                     z.stride, z.rows, z.cols);
+}
+
 /* --- rotary embedding --------------------------------------------------------------------------------------------- */
 
-/* Thread: one pair (i, i + n_frequencies) of one head. */
+/* Thread: one pair of one head; its entries are `apart` from each other, the pairs `step`. */
 template <class T>
 static __global__ void rope(T *x, int64_t stride, int64_t rows, int64_t pairs, int64_t head_dim, int64_t n_frequencies,
-                            const float *cosine, const float *sine)
+                            int64_t step, int64_t apart, const float *cosine, const float *sine)
 {
     const int64_t pair = THIS_COLUMN;
     if (pair >= pairs) return;
-    const int64_t frequency = pair % n_frequencies, col = pair / n_frequencies * head_dim + frequency;
+    const int64_t frequency = pair % n_frequencies, col = pair / n_frequencies * head_dim + frequency * step;
     for (int64_t row = blockIdx.y; row < rows; row += gridDim.y) {
         const float c = cosine[row * n_frequencies + frequency], s = sine[row * n_frequencies + frequency];
-        const int64_t low = row * stride + col, high = low + n_frequencies;
+        const int64_t low = row * stride + col, high = low + apart;
         const float a = sq_get(x, low), b = sq_get(x, high);
         sq_put(a * c - b * s, x, low);
         sq_put(b * c + a * s, x, high);
@@ -174,19 +192,21 @@ static __global__ void rope(T *x, int64_t stride, int64_t rows, int64_t pairs, i
 }
 
 template <class T>
-static cudaError_t run_rope(cudaStream_t stream, struct sq_matrix x, int64_t head_dim, int64_t n_frequencies,
-                            const float *cosine, const float *sine)
+static cudaError_t run_rope(cudaStream_t stream, enum sq_rope_pairs kind, struct sq_matrix x, int64_t head_dim,
+                            int64_t n_frequencies, const float *cosine, const float *sine)
 {
     const int64_t pairs = x.cols / head_dim * n_frequencies;
+    const bool halves = kind == SQ_ROPE_HALVES;
     return sq_launch(rope<T>, sq_element_grid(x.rows, pairs), SQ_ELEMENT_THREADS, stream, (T *)x.data, x.stride, x.rows,
-                     pairs, head_dim, n_frequencies, cosine, sine);
+                     pairs, head_dim, n_frequencies, (int64_t)(halves ? 1 : 2), halves ? n_frequencies : (int64_t)1,
+                     cosine, sine);
 }
 
-cudaError_t sq_kernel_rope(cudaStream_t stream, struct sq_matrix x, int64_t head_dim, int64_t n_frequencies,
-                           const float *cosine, const float *sine)
+cudaError_t sq_kernel_rope(cudaStream_t stream, enum sq_rope_pairs pairs, struct sq_matrix x, int64_t head_dim,
+                           int64_t n_frequencies, const float *cosine, const float *sine)
 {
-    return x.dtype == SQ_F32 ? run_rope<float>(stream, x, head_dim, n_frequencies, cosine, sine)
-                             : run_rope<uint16_t>(stream, x, head_dim, n_frequencies, cosine, sine);
+    return x.dtype == SQ_F32 ? run_rope<float>(stream, pairs, x, head_dim, n_frequencies, cosine, sine)
+                             : run_rope<uint16_t>(stream, pairs, x, head_dim, n_frequencies, cosine, sine);
 }
 
 /* --- looking for what is no number -------------------------------------------------------------------------------- */

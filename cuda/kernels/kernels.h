@@ -18,8 +18,9 @@ cudaError_t sq_kernel_add(cudaStream_t stream, struct sq_matrix x, struct sq_mat
 cudaError_t sq_kernel_add_bias(cudaStream_t stream, struct sq_matrix x, const float *bias, struct sq_matrix y);
 cudaError_t sq_kernel_activate(cudaStream_t stream, enum sq_activation kind, struct sq_matrix x, struct sq_matrix gate,
                                struct sq_matrix y);
-cudaError_t sq_kernel_rope(cudaStream_t stream, struct sq_matrix x, int64_t head_dim, int64_t n_frequencies,
-                           const float *cosine, const float *sine);
+cudaError_t sq_kernel_rope(cudaStream_t stream, enum sq_rope_pairs pairs, struct sq_matrix x, int64_t head_dim,
+                           int64_t n_frequencies, const float *cosine, const float *sine);
+cudaError_t sq_kernel_rescale(cudaStream_t stream, float scale, float cap, struct sq_matrix z);
 /* *bad becomes 1 where an element is NaN or infinite; else it stays */
 cudaError_t sq_kernel_find_bad(cudaStream_t stream, struct sq_matrix x, int *bad);
 cudaError_t sq_kernel_take_rows(cudaStream_t stream, struct sq_matrix table, int64_t first, const int32_t *ids,
@@ -42,12 +43,14 @@ struct sq_score_tile {
     int64_t query_stride, key_stride; /* [heads, query_stride, key_stride]: room for full tiles */
     int64_t first_query, first_key;   /* their positions */
     int64_t window, head_dim;
-    float scale;
+    float scale, cap;    /* cap > 0: scaled scores become cap tanh(score / cap) */
+    const float *slopes; /* [heads]: then slope * (key - query) is added; or NULL */
     enum sq_dtype dtype; /* of weights */
 };
 /* sums = total = 0, largest = -infinity */
 cudaError_t sq_kernel_attention_start(cudaStream_t stream, const struct sq_score_tile *tile);
-/* weights = exp(scale * scores - largest) or 0 where the mask is, with largest raised first; sums and total follow it
+/* weights = exp(scale * scores (capped, sloped) - largest) or 0 where the mask is, with largest raised first; sums and
+ * total follow it
  */
 cudaError_t sq_kernel_attention_weigh(cudaStream_t stream, const struct sq_score_tile *tile);
 /* out [queries, heads * head_dim] = sums / total */

@@ -63,12 +63,12 @@ static enum sq_status read_rows(const struct sq_job *job, const struct sq_linear
 {
     float *room = job->staging ? job->staging + (int64_t)worker * sq_job_staging_elements(job) : NULL;
     int64_t most = job->backend->is_host ? weights.rows : SQ_JOB_STAGING_ROWS;
+    struct sq_checkpoint_linear in_folder = sq_linear_in_folder(linear);
     for (int64_t r = 0; r < weights.rows; r += most) {
         int64_t rows = weights.rows - r < most ? weights.rows - r : most;
         float *target = (float *)weights.data + r * weights.stride;
         float *values = sq_backend_draft(job->backend, target, room);
-        SQ_TRY(sq_checkpoint_read_linear(job->checkpoint, linear->name, linear->out_features, linear->in_features,
-                                         row + r, rows, values));
+        SQ_TRY(sq_checkpoint_read_linear(job->checkpoint, &in_folder, row + r, rows, values));
         SQ_TRY(job->backend->ops->upload(job->backend, values, (size_t)(rows * weights.cols) * sizeof *values, target));
     }
     return SQ_OK;

@@ -76,6 +76,7 @@ static enum sq_status make_layer(const struct resolving *r, int i, int64_t job_g
     *layer = (struct sq_store_layer){.name = linear->name,
                                      .out_features = linear->out_features,
                                      .in_features = linear->in_features,
+                                     .is_transposed = linear->is_transposed,
                                      .grid = {.bits = rule && rule->bits ? rule->bits : r->config->bits,
                                               .symmetric = r->config->symmetric,
                                               .group_size = group,

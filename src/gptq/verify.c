@@ -108,8 +108,9 @@ static enum sq_status measure_tile(void *context, int64_t index, int worker)
     struct tile_room room = room_of(v, worker);
     float *weights = room.x, *errors = weights + rows * n;
     double values[2 * SQ_SOLVE_ROWS_MAX], *figures = v->figures + 2 * row;
-    SQ_TRY(sq_checkpoint_read_linear(v->original, linear->name, linear->out_features, n, row, rows, weights));
-    SQ_TRY(sq_checkpoint_read_linear(v->quantized, linear->name, linear->out_features, n, row, rows, errors));
+    struct sq_checkpoint_linear in_folder = sq_linear_in_folder(linear);
+    SQ_TRY(sq_checkpoint_read_linear(v->original, &in_folder, row, rows, weights));
+    SQ_TRY(sq_checkpoint_read_linear(v->quantized, &in_folder, row, rows, errors));
     for (int64_t i = 0; i < rows * n; i++)
         errors[i] = weights[i] - errors[i];
     SQ_TRY(quadratic(v, &room, sq_matrix_view(weights, SQ_F32, 2 * rows, n), values));

@@ -55,7 +55,7 @@ enum sq_status sq_activations_create(struct sq_backend *backend, const struct sq
                                      const char *folder, struct sq_activations *activations_p)
 {
     struct sq_activations a = {.n_areas = map->n_persistent, .bytes = PAGE};
-    size_t starts[SQ_MAX_SLOTS];
+    size_t starts[SQ_N_SLOTS];
     for (int i = 0; i < a.n_areas; i++) {
         a.strides[i] = map->persistent_stride[i];
         starts[i] = a.bytes - PAGE;

@@ -12,8 +12,8 @@
 #include "tensor/backend.h"
 
 struct sq_activations {
-    char *areas[SQ_MAX_SLOTS];
-    int64_t strides[SQ_MAX_SLOTS];
+    char *areas[SQ_N_SLOTS];
+    int64_t strides[SQ_N_SLOTS];
     int n_areas;
     char *memory; /* of all areas */
     size_t bytes;

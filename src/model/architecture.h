@@ -1,136 +1,72 @@
-/* What an architecture file says: two tables (config keys, steps with tensor names) and a few names.
- * To add one: a new arch_*.c with a const struct sq_architecture, and its line in the list of architecture.c. */
+/* What an architecture file says: a table of config keys, a table of steps with tensor names, and a few names.
+ * To add one: a new arch_*.c with a const struct sq_architecture, and its line in SQ_ARCHITECTURES below. */
 #ifndef SQ_MODEL_ARCHITECTURE_H
 #define SQ_MODEL_ARCHITECTURE_H
 
-#include <jansson.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include "base/status.h"
-#include "model/model.h"
-#include "tensor/backend.h"
-
-/* --- dimensions, from config.json --------------------------------------------------------------------------------- */
-
-/* Linears that have a bias together. */
-enum sq_bias { SQ_BIAS_NEVER, SQ_BIAS_QKV, SQ_BIAS_ATTENTION_OUT, SQ_BIAS_MLP, SQ_N_BIASES };
-
-struct sq_dimensions {
-    int64_t hidden, ffn, n_blocks, n_heads, n_kv_heads, head_dim, vocab;
-    int64_t max_length;           /* positions the model knows */
-    int64_t window, first_window; /* sliding window (0: none) of the blocks from first_window on */
-    bool use_window;              /* false: window is ignored */
-    bool tied, bias[SQ_N_BIASES];
-    double epsilon;
-    enum sq_activation activation;
-    int64_t embedding_dim; /* width of the embedding where it can differ from hidden; 0: not given */
-};
-
-enum sq_key_kind { SQ_KEY_INT, SQ_KEY_FLOAT, SQ_KEY_BOOL, SQ_KEY_ACTIVATION };
-
-/* One key of config.json; null counts as absent. A required whole number is at least 1, another one at least 0. */
-struct sq_config_key {
-    const char *name;
-    enum sq_key_kind kind;
-    size_t offset; /* in struct sq_dimensions */
-    bool required;
-    const char *fallback; /* JSON text of the value when absent and not required */
-};
-
-#define SQ_KEY_REQUIRED(name, kind, field)                                                                             \
-    {                                                                                                                  \
-        name, kind, offsetof(struct sq_dimensions, field), true, NULL                                                  \
-    }
-#define SQ_KEY_DEFAULT(name, kind, field, fallback)                                                                    \
-    {                                                                                                                  \
-        name, kind, offsetof(struct sq_dimensions, field), false, fallback                                             \
-    }
-
-/* A key whose other values change the computation in a way that is not supported. */
-struct sq_config_fixed {
-    const char *name;
-    const char *only; /* JSON text of the one value; NULL: the key may not be there (null is fine) */
-};
-
-/* --- the block as a program --------------------------------------------------------------------------------------- */
-
-/* What a step does. Buffers of a sample ("slots") are numbered by the architecture; slot 0 is the residual stream. */
-enum sq_step_kind {
-    SQ_STEP_NORM,      /* out = norm(in) with tensor.weight [and .bias] */
-    SQ_STEP_LINEAR,    /* out[i] = in tensor[i]' + bias, for every i: a group of linears with one input */
-    SQ_STEP_HEAD_NORM, /* norm over every head of in, in place (q/k norm) */
-    SQ_STEP_ROPE,      /* in place on every head of in */
-    SQ_STEP_ATTENTION, /* out = attention(in[0], in[1], in[2]) */
-    SQ_STEP_ACTIVATE,  /* out = act(in[0]) * in[1], or act(in[0]) when there is one input */
-    SQ_STEP_ADD        /* slot 0 += in */
-};
-
-#define SQ_MAX_SLOTS 32
-#define SQ_MAX_STEPS 32
-
-struct sq_step {
-    enum sq_step_kind kind;
-    int n_in, in[SQ_STEP_MAX], n_out, out[SQ_STEP_MAX]; /* slots; SQ_STEP_MAX holds for linears and slots */
-    const char *tensors[SQ_STEP_MAX];                   /* names inside the block: "self_attn.q_proj" */
-    enum sq_bias bias;
-};
-
-enum sq_width { SQ_WIDTH_HIDDEN, SQ_WIDTH_HEADS, SQ_WIDTH_KV, SQ_WIDTH_FFN };
-
-struct sq_slot {
-    enum sq_width width;
-    bool is_f32; /* else of the compute dtype */
-};
-
-struct sq_program {
-    const struct sq_step *steps;
-    int n_steps;
-};
-
-/* --- the architecture --------------------------------------------------------------------------------------------- */
+#include "model/rope.h"
+#include "model/steps.h"
 
 #define SQ_MAX_PREFIXES 3
 
+/* Keys that many families have under the same names. */
+#define SQ_KEYS_SHAPE                                                                                                  \
+    SQ_KEY_REQUIRED("hidden_size", SQ_KEY_INT, hidden), SQ_KEY_REQUIRED("intermediate_size", SQ_KEY_INT, ffn),         \
+        SQ_KEY_REQUIRED("num_hidden_layers", SQ_KEY_INT, n_blocks),                                                    \
+        SQ_KEY_REQUIRED("num_attention_heads", SQ_KEY_INT, n_heads), SQ_KEY_REQUIRED("vocab_size", SQ_KEY_INT, vocab), \
+        SQ_KEY_REQUIRED("max_position_embeddings", SQ_KEY_INT, max_length)
+
+/* The same under the names that GPT-2 began with. */
+#define SQ_KEYS_GPT                                                                                                    \
+    SQ_KEY_REQUIRED_OR("n_embd", "hidden_size", SQ_KEY_INT, hidden), SQ_KEY_DEFAULT("n_inner", SQ_KEY_INT, ffn, "0"),  \
+        SQ_KEY_REQUIRED_OR("n_layer", "num_hidden_layers", SQ_KEY_INT, n_blocks),                                      \
+        SQ_KEY_REQUIRED_OR("n_head", "num_attention_heads", SQ_KEY_INT, n_heads),                                      \
+        SQ_KEY_REQUIRED("vocab_size", SQ_KEY_INT, vocab),                                                              \
+        SQ_KEY_REQUIRED_OR("n_positions", "max_position_embeddings", SQ_KEY_INT, max_length),                          \
+        SQ_KEY_DEFAULT("layer_norm_epsilon", SQ_KEY_FLOAT, epsilon, "1e-5")
+
 struct sq_architecture {
     const char *name; /* in `architectures` of config.json */
-    const struct sq_config_key *keys;
-    int n_keys;
-    const struct sq_config_fixed *fixed;
-    int n_fixed;
-    const struct sq_slot *slots;
-    int n_slots;
+    struct sq_config_table config;
+    struct sq_program stem; /* on the residual stream after the embedding; may be empty */
     struct sq_program block;
-    struct sq_program head; /* NORM and LINEAR (lm_head): slot 0 -> final norm -> logits */
+    struct sq_program head; /* a norm, then lm_head: residual -> input -> logits */
     enum sq_norm_kind norm;
-    bool has_rope, has_layer_types;
-    const char *prefixes[SQ_MAX_PREFIXES];        /* of every tensor but lm_head, tried in this order */
-    const char *embedding, *blocks;               /* after the prefix: "embed_tokens", "layers" */
-    const char *positions;                        /* learned positions, or NULL */
-    int64_t position_offset;                      /* row of position 0 */
-    void (*complete)(struct sq_dimensions *dims); /* what follows from other keys */
+    bool norm_adds_one; /* norms multiply by 1 + weight */
+    bool has_alibi;     /* scores fall with the distance (Press et al., "Train short, test long") */
+    struct sq_rope_form rope;
+    bool is_transposed;                    /* the weights of a block's linears are stored [in_features, out_features] */
+    const char *prefixes[SQ_MAX_PREFIXES]; /* of every tensor but lm_head, tried in this order */
+    const char *embedding, *blocks;        /* after the prefix: "embed_tokens", "layers" */
+    const char *positions;                 /* learned positions, or NULL */
+    int64_t position_offset;               /* row of position 0 */
 };
 
-#define SQ_COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
+/* clang-format off */
+#define SQ_ARCHITECTURES(X) /* one line per file arch_*.c */ \
+    X(llama) X(mistral) X(qwen2) X(qwen3) \
+    X(bloom) \
+    X(cohere) X(cohere2) \
+    X(falcon) \
+    X(gemma) X(gemma2) X(gemma3) \
+    X(glm) X(glm4) \
+    X(gpt2) X(gpt_bigcode) \
+    X(gpt_neox) \
+    X(gptj) \
+    X(granite) \
+    X(internlm2) \
+    X(olmo2) \
+    X(opt) \
+    X(phi) \
+    X(phi3) \
+    X(stablelm)
+/* clang-format on */
 
-extern const struct sq_architecture sq_arch_llama, sq_arch_mistral, sq_arch_qwen2, sq_arch_qwen3; /* arch_llama.c */
-extern const struct sq_architecture sq_arch_opt;                                                  /* arch_opt.c */
+#define X(name) extern const struct sq_architecture sq_arch_##name;
+SQ_ARCHITECTURES(X)
+#undef X
 
 /* The architecture that config.json names. SQ_ERR_INPUT names it and lists those known. Local. */
 enum sq_status sq_architecture_find(const json_t *config, const char *folder,
                                     const struct sq_architecture **architecture_p) SQ_MUST_CHECK;
-
-/* Dimensions by the architecture's keys; each missing, wrong or unsupported value is SQ_ERR_INPUT naming the key.
- * Local. */
-enum sq_status sq_dimensions_read(const struct sq_architecture *architecture, const json_t *config, const char *folder,
-                                  struct sq_dimensions *dims_p) SQ_MUST_CHECK;
-
-/* windows[n_blocks]: sliding window of every block, 0 for none, by `layer_types` where the key is there. Local. */
-enum sq_status sq_windows_read(const struct sq_architecture *architecture, const json_t *config, const char *folder,
-                               const struct sq_dimensions *dims, int64_t *windows) SQ_MUST_CHECK;
-
-/* Entries of a row of that width. */
-int64_t sq_width_value(const struct sq_dimensions *dims, enum sq_width width);
 
 #endif

@@ -39,10 +39,8 @@ static enum sq_status fold_positions(const struct scoring *scoring, int64_t samp
     int64_t row = sample * scoring->tokens->length + position;
     struct sq_matrix logits[2] = {0};
     for (int m = 0; m < scoring->n_models; m++) {
-        struct sq_matrix states = scoring->finals[m].states;
         logits[m] = sq_matrix_view(memory + m * TOKENS * SQ_HEAD_ROWS, SQ_F32, count, scoring->finals[m].weight.rows);
-        SQ_TRY(backend->ops->linear(backend, sq_matrix_part(states, row, count, 0, states.cols),
-                                    scoring->finals[m].weight, NULL, logits[m]));
+        SQ_TRY(sq_final_piece_logits(&scoring->finals[m], row, logits[m]));
     }
     SQ_TRY(backend->ops->pick(backend, logits[0], scoring->first, scoring->ids + row + 1, scoring->targets + row));
     const struct sq_matrix none = {0};

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "model/model_private.h"
 #include "model/weights.h"
 
 static enum sq_status take_memory(struct sq_final *final, const struct sq_forward_options *options)
@@ -35,6 +36,17 @@ static enum sq_status copy_sample(void *context, int64_t index, int worker)
                                           sq_matrix_part(copying->to, row, copying->length, 0, copying->to.cols));
 }
 
+static enum sq_status copy_bias(struct sq_final *final, const struct sq_forward *forward)
+{
+    struct sq_backend *backend = final->backend;
+    float *bias = (float *)(uintptr_t)sq_forward_head_bias(forward); /* a matrix may be written to; this one is not */
+    int64_t vocab = sq_model_vocab_size(final->model);
+    if (!bias) return SQ_OK;
+    SQ_TRY(backend->ops->alloc(backend, "the bias of lm_head", (size_t)vocab * sizeof(float), (void **)&final->bias));
+    return backend->ops->convert(backend, sq_matrix_view(bias, SQ_F32, 1, vocab),
+                                 sq_matrix_view(final->bias, SQ_F32, 1, vocab));
+}
+
 static enum sq_status run_model(struct sq_final *final, const struct sq_comm *comm, struct sq_forward *forward,
                                 const struct sq_forward_options *options, const int32_t *ids)
 {
@@ -43,6 +55,7 @@ static enum sq_status run_model(struct sq_final *final, const struct sq_comm *co
     SQ_TRY(sq_forward_load_block(forward, comm, sq_model_n_blocks(final->model)));
     SQ_TRY(sq_forward_agree(forward, comm, sq_forward_to_group(forward, 0)));
     struct copying copying = {final->backend, sq_forward_group_input(forward), final->states, options->length};
+    SQ_TRY(sq_comm_agree(comm, copy_bias(final, forward)));
     return sq_comm_agree(comm,
                          final->backend->ops->parallel(final->backend, options->n_samples, copy_sample, &copying));
 }
@@ -70,6 +83,7 @@ void sq_final_release(struct sq_final *final)
     if (!final->backend) return;
     final->backend->ops->free(final->backend, final->states.data);
     final->backend->ops->free(final->backend, final->weight.data);
+    final->backend->ops->free(final->backend, final->bias);
     final->backend->ops->free_host(final->backend, final->pieces);
     memset(final, 0, sizeof *final);
 }
@@ -78,7 +92,18 @@ enum sq_status sq_final_load_head(struct sq_final *final, const struct sq_comm *
 {
     const struct sq_linear *head = sq_model_linear(final->model, sq_model_n_linears(final->model) - 1);
     final->weight.rows = rows;
+    final->first = first;
     return sq_weights_load(final->backend, comm, final->model, head, first, final->pieces, final->weight);
+}
+
+enum sq_status sq_final_piece_logits(const struct sq_final *final, int64_t row, struct sq_matrix logits)
+{
+    struct sq_backend *backend = final->backend;
+    const struct sq_dimensions *dims = &final->model->dims;
+    SQ_TRY(backend->ops->linear(backend, sq_matrix_part(final->states, row, logits.rows, 0, final->states.cols),
+                                final->weight, final->bias ? final->bias + final->first : NULL, logits));
+    if (dims->logit_scale == 1 && dims->logit_cap == 0) return SQ_OK;
+    return backend->ops->rescale(backend, (float)dims->logit_scale, (float)dims->logit_cap, logits);
 }
 
 /* Columns [first, first + rows of the weight) of the logits, by way of a piece in backend memory. */
@@ -86,7 +111,7 @@ static enum sq_status piece_of_logits(const struct sq_final *final, void *memory
 {
     const struct sq_backend_ops *ops = final->backend->ops;
     struct sq_matrix piece = sq_matrix_view(memory, SQ_F32, all.rows, final->weight.rows);
-    SQ_TRY(ops->linear(final->backend, final->states, final->weight, NULL, piece));
+    SQ_TRY(sq_final_piece_logits(final, 0, piece));
     for (int64_t row = 0; row < all.rows; row++)
         SQ_TRY(ops->download(final->backend, sq_matrix_part(piece, row, 1, 0, piece.cols).data,
                              (size_t)piece.cols * sizeof(float), sq_matrix_part(all, row, 1, first, piece.cols).data));

@@ -15,6 +15,8 @@ struct sq_final {
     const struct sq_model *model;
     struct sq_matrix states;
     struct sq_matrix weight; /* [SQ_HEAD_ROWS, hidden]: the piece of lm_head that was loaded last */
+    int64_t first;           /* vocabulary entry of its first row */
+    float *bias;             /* backend memory [vocab], NULL where lm_head has none */
     void *pieces;
 };
 
@@ -29,6 +31,10 @@ void sq_final_release(struct sq_final *final);
 /* Weights of vocabulary entries [first, first + rows), rows <= SQ_HEAD_ROWS. Collective. */
 enum sq_status sq_final_load_head(struct sq_final *final, const struct sq_comm *comm, int64_t first,
                                   int64_t rows) SQ_MUST_CHECK;
+
+/* logits F32 [rows, weight.rows] of the loaded piece for positions [row, row + rows), scaled and capped as the model
+ * does. Local, one worker. */
+enum sq_status sq_final_piece_logits(const struct sq_final *final, int64_t row, struct sq_matrix logits) SQ_MUST_CHECK;
 
 /* Logits of all positions of this rank's samples, f32 [n_samples * length, vocab], host memory. Collective. */
 enum sq_status sq_final_logits(struct sq_final *final, const struct sq_comm *comm, float *logits) SQ_MUST_CHECK;

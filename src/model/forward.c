@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "model/alibi.h"
 #include "model/weights.h"
 
 /* What attention takes at most per worker, in floats beside head_dim (see cpu_attention.c); the plan has no backend to
@@ -39,19 +40,22 @@ static int64_t weight_bytes(const struct sq_model *model, enum sq_dtype compute)
 
 static int64_t parameters_length(const struct sq_model *model)
 {
-    int64_t block = model->block.parameters_length, head = model->head.parameters_length;
-    return block > head ? block : head;
+    const struct sq_section *const sections[] = {&model->stem, &model->block, &model->head};
+    int64_t most = 0;
+    for (int i = 0; i < 3; i++)
+        if (sections[i]->parameters_length > most) most = sections[i]->parameters_length;
+    return most;
 }
 
 static int64_t rope_length(const struct sq_model *model, int64_t length)
 {
-    return model->architecture->has_rope ? length * (model->dims.head_dim / 2) : 0;
+    return length * (model->ropes[0].n_frequencies + model->ropes[1].n_frequencies);
 }
 
 struct sq_forward_bytes sq_forward_predict_bytes(const struct sq_model *model, enum sq_dtype compute, int64_t length)
 {
     struct sq_slot_map map;
-    sq_slot_map_make(model->architecture, &model->dims, compute, &map);
+    sq_slot_map_make(model->block.steps, model->block.n_steps, &model->dims, compute, &map);
     int64_t attention = ATTENTION_ROWS * (ATTENTION_COLS + model->dims.head_dim) * (int64_t)sizeof(float);
     return (struct sq_forward_bytes){
         .per_sample = length * sq_slot_map_persistent_bytes(&map),
@@ -72,20 +76,35 @@ static enum sq_status take_backend(struct sq_forward *forward, const char *what,
     return forward->backend->ops->alloc(forward->backend, what, (size_t)bytes, (void **)memory_p);
 }
 
-static enum sq_status make_rope(struct sq_forward *forward)
+static enum sq_status make_angles(struct sq_forward *forward, int rope)
 {
     struct sq_backend *backend = forward->backend;
-    int64_t length = forward->options.length, count = rope_length(forward->model, length);
+    int64_t length = forward->options.length, count = length * forward->model->ropes[rope].n_frequencies;
     if (count == 0) return SQ_OK;
     size_t bytes = (size_t)count * sizeof(float);
     void *memory;
     SQ_TRY(sq_alloc("rotary angles", 2 * count, sizeof(float), &memory));
     float *cosine = memory, *sine = cosine + count;
-    sq_rope_fill(&forward->model->rope, length, forward->model->dims.head_dim / 2, cosine, sine);
-    enum sq_status status = take_backend(forward, "rotary angles", (int64_t)bytes, &forward->cosine);
-    if (status == SQ_OK) status = take_backend(forward, "rotary angles", (int64_t)bytes, &forward->sine);
-    if (status == SQ_OK) status = backend->ops->upload(backend, cosine, bytes, forward->cosine);
-    if (status == SQ_OK) status = backend->ops->upload(backend, sine, bytes, forward->sine);
+    sq_rope_fill(&forward->model->ropes[rope], length, cosine, sine);
+    enum sq_status status = take_backend(forward, "rotary angles", (int64_t)bytes, &forward->cosines[rope]);
+    if (status == SQ_OK) status = take_backend(forward, "rotary angles", (int64_t)bytes, &forward->sines[rope]);
+    if (status == SQ_OK) status = backend->ops->upload(backend, cosine, bytes, forward->cosines[rope]);
+    if (status == SQ_OK) status = backend->ops->upload(backend, sine, bytes, forward->sines[rope]);
+    sq_free(memory);
+    return status;
+}
+
+static enum sq_status make_slopes(struct sq_forward *forward)
+{
+    struct sq_backend *backend = forward->backend;
+    int64_t n_heads = forward->model->dims.n_heads;
+    void *memory;
+    if (!forward->model->architecture->has_alibi) return SQ_OK;
+    SQ_TRY(sq_alloc("slopes of heads", n_heads, sizeof(float), &memory));
+    sq_alibi_fill(n_heads, memory);
+    size_t bytes = (size_t)n_heads * sizeof(float);
+    enum sq_status status = take_backend(forward, "slopes of heads", (int64_t)bytes, &forward->slopes);
+    if (status == SQ_OK) status = backend->ops->upload(backend, memory, bytes, forward->slopes);
     sq_free(memory);
     return status;
 }
@@ -110,7 +129,9 @@ static enum sq_status take_memory(struct sq_forward *forward, const char *spill_
                                     (size_t)backend->n_workers * sq_weights_piece_bytes(model), &forward->pieces));
     SQ_TRY(sq_alloc("marks of samples", options->n_samples, sizeof(bool), &memory));
     forward->failed = memory;
-    SQ_TRY(make_rope(forward));
+    for (int rope = 0; rope < 2; rope++)
+        SQ_TRY(make_angles(forward, rope));
+    SQ_TRY(make_slopes(forward));
     return sq_activations_create(backend, &forward->map, options->n_samples * options->length, spill_folder,
                                  &forward->activations);
 }
@@ -118,7 +139,7 @@ static enum sq_status take_memory(struct sq_forward *forward, const char *spill_
 enum sq_status sq_forward_create(struct sq_backend *backend, const struct sq_model *model,
                                  const struct sq_forward_options *options, struct sq_forward **forward_p)
 {
-    if (options->length < 1 || options->length > model->dims.max_length) {
+    if (options->length < 1 || (model->dims.max_length > 0 && options->length > model->dims.max_length)) {
         sq_error("samples have %lld tokens; the model knows positions up to %lld", (long long)options->length,
                  (long long)model->dims.max_length);
         return SQ_ERR_INPUT;
@@ -130,7 +151,7 @@ enum sq_status sq_forward_create(struct sq_backend *backend, const struct sq_mod
     forward->model = model;
     forward->options = *options;
     forward->options.spill_folder = NULL; /* the caller's string; used here only */
-    sq_slot_map_make(model->architecture, &model->dims, options->compute, &forward->map);
+    sq_slot_map_make(model->block.steps, model->block.n_steps, &model->dims, options->compute, &forward->map);
     enum sq_status status = take_memory(forward, options->spill_folder);
     if (status != SQ_OK) {
         sq_forward_destroy(forward);
@@ -145,7 +166,8 @@ void sq_forward_destroy(struct sq_forward *forward)
     if (!forward) return;
     struct sq_backend *backend = forward->backend;
     sq_activations_destroy(backend, &forward->activations);
-    void *of_backend[] = {forward->scratch, forward->weights, forward->parameters, forward->cosine, forward->sine};
+    void *of_backend[] = {forward->scratch,    forward->weights,  forward->parameters, forward->slopes,
+                          forward->cosines[0], forward->sines[0], forward->cosines[1], forward->sines[1]};
     for (int i = 0; i < SQ_COUNT(of_backend); i++)
         backend->ops->free(backend, of_backend[i]);
     sq_free(forward->host_parameters);
@@ -193,7 +215,7 @@ enum sq_status sq_forward_set_hidden(void *forward_p, int64_t sample, void *valu
 struct sq_matrix sq_forward_group_input(const struct sq_forward *forward)
 {
     const struct sq_section *section = forward->section;
-    return sq_forward_slot(forward, section->program->steps[section->group_steps[forward->group]].in[0]);
+    return sq_forward_slot(forward, section->steps[section->group_steps[forward->group]].in[0]);
 }
 
 struct sq_matrix sq_forward_weight_of(const struct sq_forward *forward, int group, int member)
@@ -214,6 +236,14 @@ struct sq_matrix sq_forward_linear_weight(struct sq_forward *forward, int member
     return sq_forward_weight_of(forward, forward->group, member);
 }
 
+const float *sq_forward_head_bias(const struct sq_forward *forward)
+{
+    const struct sq_section *head = &forward->model->head;
+    assert(forward->section == head);
+    const struct sq_parameter *bias = sq_section_parameter(head, head->group_steps[0], 0, true);
+    return bias ? forward->parameters + bias->offset : NULL;
+}
+
 void sq_forward_forget(const struct sq_forward *forward, int64_t row, int64_t rows)
 {
     sq_activations_forget(&forward->activations, row, rows);
@@ -230,7 +260,7 @@ enum sq_status sq_forward_to_group(struct sq_forward *forward, int group)
 
 enum sq_status sq_forward_finish_block(struct sq_forward *forward)
 {
-    return sq_forward_run_steps(forward, forward->section->program->n_steps);
+    return sq_forward_run_steps(forward, forward->section->n_steps);
 }
 
 /* --- what went wrong ---------------------------------------------------------------------------------------------- */
@@ -246,12 +276,15 @@ static int64_t first_failed(const struct sq_forward *forward)
 /* The steps stopped before next_step, so that its input is what holds no number. */
 static void report_failed(const struct sq_forward *forward, int64_t sample)
 {
-    const struct sq_program *program = forward->section->program;
-    if (forward->section == &forward->model->head)
+    const struct sq_section *section = forward->section;
+    if (forward->section == &forward->model->stem)
+        sq_error("before the first block: the norm of the embedding of sample %lld is NaN or infinite",
+                 (long long)sample);
+    else if (forward->section == &forward->model->head)
         sq_error("after the last block: the final norm of sample %lld is NaN or infinite", (long long)sample);
-    else if (forward->next_step < program->n_steps)
+    else if (forward->next_step < section->n_steps)
         sq_error("block %lld/%lld: the input of %s of sample %lld is NaN or infinite", (long long)forward->block + 1,
-                 (long long)forward->model->dims.n_blocks, program->steps[forward->next_step].tensors[0],
+                 (long long)forward->model->dims.n_blocks, section->steps[forward->next_step].out[0].tensor,
                  (long long)sample);
     else
         sq_error("block %lld/%lld: the residual stream after its last step of sample %lld is NaN or infinite",

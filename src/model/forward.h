@@ -1,7 +1,7 @@
 /* The forward pass of this rank's samples through a model, one block at a time, stopping at every LINEAR group.
  *
  *      sq_forward_create            memory for the samples and one block's weights
- *      sq_forward_embed             tokens -> residual stream
+ *      sq_forward_embed             tokens -> residual stream, with what stands before block 0
  *      for each block:
  *          sq_forward_load_block    small tensors (norms, biases)
  *          for each LINEAR group g:
@@ -87,6 +87,10 @@ enum sq_status sq_forward_finish_block(struct sq_forward *forward) SQ_MUST_CHECK
  * Collective. */
 enum sq_status sq_forward_agree(const struct sq_forward *forward, const struct sq_comm *comm,
                                 enum sq_status mine) SQ_MUST_CHECK;
+
+/* The bias of lm_head, after sq_forward_load_block(n_blocks) and until the next: F32 [vocab] in backend memory, NULL
+ * where it has none. */
+const float *sq_forward_head_bias(const struct sq_forward *forward);
 
 /* All blocks from `block` on with the checkpoint's own weights (for eval). Collective. */
 enum sq_status sq_forward_run_blocks(struct sq_forward *forward, const struct sq_comm *comm,

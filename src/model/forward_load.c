@@ -42,12 +42,14 @@ struct embedding {
     int64_t first;              /* row of the table's first */
 };
 
-/* Rows of the table prefix + name into backend memory. Collective. */
+/* Rows of the table prefix + name, times scale, into backend memory. Collective. */
 static enum sq_status load_table(const struct embedding *e, const struct sq_comm *comm, const char *name, int64_t row,
-                                 struct sq_matrix table)
+                                 float scale, struct sq_matrix table)
 {
     struct sq_backend *backend = e->forward->backend;
     SQ_TRY(read_table(e->forward->model, comm, name, row, table.rows, e->host));
+    for (int64_t i = 0; scale != 1.0f && i < table.rows * table.cols; i++)
+        e->host[i] *= scale;
     size_t bytes = (size_t)(table.rows * table.cols) * sizeof(float);
     return sq_comm_agree(comm, backend->ops->upload(backend, e->host, bytes, table.data));
 }
@@ -84,15 +86,24 @@ static enum sq_status embed(struct embedding *e, const struct sq_comm *comm)
     int64_t n_samples = forward->options.n_samples, most = e->table.rows;
     for (e->first = 0; e->first < model->dims.vocab; e->first += e->table.rows) {
         e->table.rows = model->dims.vocab - e->first < most ? model->dims.vocab - e->first : most;
-        SQ_TRY(load_table(e, comm, model->architecture->embedding, e->first, e->table));
+        SQ_TRY(load_table(e, comm, model->architecture->embedding, e->first, (float)model->dims.embedding_scale,
+                          e->table));
         SQ_TRY(sq_comm_agree(comm, ops->parallel(forward->backend, n_samples, embed_sample, e)));
     }
     if (e->positions.data) {
-        SQ_TRY(load_table(e, comm, model->architecture->positions, model->architecture->position_offset, e->positions));
+        SQ_TRY(load_table(e, comm, model->architecture->positions, model->architecture->position_offset, 1.0f,
+                          e->positions));
         SQ_TRY(sq_comm_agree(comm, ops->parallel(forward->backend, n_samples, place_sample, e)));
     }
     sq_forward_forget(forward, 0, n_samples * forward->options.length);
     return SQ_OK;
+}
+
+static enum sq_status run_stem(struct sq_forward *forward, const struct sq_comm *comm)
+{
+    if (forward->model->stem.n_steps == 0) return SQ_OK;
+    SQ_TRY(sq_forward_load_block(forward, comm, SQ_BLOCK_STEM));
+    return sq_forward_agree(forward, comm, sq_forward_finish_block(forward));
 }
 
 enum sq_status sq_forward_embed(struct sq_forward *forward, const struct sq_comm *comm, const int32_t *ids)
@@ -120,21 +131,32 @@ enum sq_status sq_forward_embed(struct sq_forward *forward, const struct sq_comm
     if (status == SQ_OK) status = embed(&e, comm);
     ops->free(backend, memory);
     ops->free_host(backend, host);
-    return status;
+    return status == SQ_OK ? run_stem(forward, comm) : status;
 }
 
 /* --- norms and biases --------------------------------------------------------------------------------------------- */
 
-static enum sq_status read_parameters(struct sq_forward *forward)
+static enum sq_status read_parameter(struct sq_forward *forward, const struct sq_parameter *parameter)
 {
-    for (int i = 0; i < forward->section->n_parameters; i++) {
-        const struct sq_parameter *parameter = &forward->section->parameters[i];
+    float *values = forward->host_parameters + parameter->offset;
+    int64_t length = parameter->length / parameter->n_tensors;
+    for (int64_t i = 0; i < parameter->n_tensors; i++) {
         char *name;
-        SQ_TRY(sq_model_parameter_name(forward->model, forward->block, parameter, &name));
+        SQ_TRY(sq_model_parameter_name(forward->model, forward->block, parameter, i, &name));
         const struct sq_tensor *tensor = sq_checkpoint_find(forward->model->checkpoint, name);
         sq_free(name);
-        SQ_TRY(read_rows(tensor, 0, parameter->length, forward->host_parameters + parameter->offset));
+        SQ_TRY(read_rows(tensor, 0, parameter->shape[0], values + i * length));
     }
+    bool is_factor = !parameter->is_bias; /* only norms have weights here */
+    for (int64_t i = 0; is_factor && forward->model->architecture->norm_adds_one && i < parameter->length; i++)
+        values[i] += 1.0f;
+    return SQ_OK;
+}
+
+static enum sq_status read_parameters(struct sq_forward *forward)
+{
+    for (int i = 0; i < forward->section->n_parameters; i++)
+        SQ_TRY(read_parameter(forward, &forward->section->parameters[i]));
     return SQ_OK;
 }
 

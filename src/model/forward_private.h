@@ -17,7 +17,8 @@ struct sq_forward {
     size_t scratch_bytes;
     float *parameters, *host_parameters; /* of the block: norms and biases */
     char *weights;                       /* backend memory: the linears of one group */
-    float *cosine, *sine;                /* backend memory [length, head_dim / 2]; NULL without rope */
+    float *cosines[2], *sines[2];        /* by rope: backend memory [length, n_frequencies]; NULL where it has none */
+    float *slopes;                       /* backend memory [n_heads]: of ALiBi; NULL without */
     void *pieces;                        /* host [n_workers, sq_weights_piece_bytes()] */
     bool *failed;                        /* by sample: a NaN or infinity was found */
     /* where it stands */

@@ -1,6 +1,4 @@
 /* The steps themselves, on one sample by one worker. */
-#include <math.h>
-
 #include "model/forward_private.h"
 
 /* One sample in a worker's hands. */
@@ -36,7 +34,7 @@ static enum sq_status run_norm(const struct sample *sample, int index, const str
     return forward->backend->ops->norm(forward->backend, forward->model->architecture->norm,
                                        slot_of(sample, step->in[0]), parameter_of(forward, index, 0, false),
                                        parameter_of(forward, index, 0, true), (float)forward->model->dims.epsilon,
-                                       slot_of(sample, step->out[0]));
+                                       slot_of(sample, step->out[0].slot));
 }
 
 static enum sq_status run_head_norm(const struct sample *sample, int index, const struct sq_step *step)
@@ -44,11 +42,12 @@ static enum sq_status run_head_norm(const struct sample *sample, int index, cons
     const struct sq_forward *forward = sample->forward;
     struct sq_matrix x = slot_of(sample, step->in[0]);
     int64_t head_dim = forward->model->dims.head_dim;
+    const float *weight = parameter_of(forward, index, 0, false), *bias = parameter_of(forward, index, 0, true);
     for (int64_t col = 0; col < x.cols; col += head_dim) {
         struct sq_matrix head = sq_matrix_part(x, 0, x.rows, col, head_dim);
-        SQ_TRY(forward->backend->ops->norm(
-            forward->backend, forward->model->architecture->norm, head, parameter_of(forward, index, 0, false),
-            parameter_of(forward, index, 0, true), (float)forward->model->dims.epsilon, head));
+        int64_t first = step->heads == SQ_HEADS_SHARE ? 0 : col;
+        SQ_TRY(forward->backend->ops->norm(forward->backend, forward->model->architecture->norm, head, weight + first,
+                                           bias ? bias + first : NULL, (float)forward->model->dims.epsilon, head));
     }
     return SQ_OK;
 }
@@ -69,8 +68,19 @@ static enum sq_status run_linear(const struct sample *sample, int index, const s
     for (int member = 0; member < step->n_out; member++)
         SQ_TRY(forward->backend->ops->linear(forward->backend, x, sq_forward_weight_of(forward, group, member),
                                              parameter_of(forward, index, member, true),
-                                             slot_of(sample, step->out[member])));
+                                             slot_of(sample, step->out[member].slot)));
     return SQ_OK;
+}
+
+static enum sq_status run_rope(const struct sample *sample, const struct sq_step *step)
+{
+    const struct sq_forward *forward = sample->forward;
+    const struct sq_model *model = forward->model;
+    int rope = sq_model_rope(model, forward->block);
+    if (rope < 0) return SQ_OK;
+    return forward->backend->ops->rope(forward->backend, model->architecture->rope.pairs, slot_of(sample, step->in[0]),
+                                       model->dims.head_dim, model->ropes[rope].n_frequencies, forward->cosines[rope],
+                                       forward->sines[rope]);
 }
 
 static enum sq_status run_attention(const struct sample *sample, const struct sq_step *step)
@@ -80,18 +90,54 @@ static enum sq_status run_attention(const struct sample *sample, const struct sq
     struct sq_attention shape = {.n_heads = dims->n_heads,
                                  .n_kv_heads = dims->n_kv_heads,
                                  .head_dim = dims->head_dim,
-                                 .scale = 1.0f / sqrtf((float)dims->head_dim),
-                                 .window = forward->model->windows[forward->block]};
+                                 .scale = (float)dims->attention_scale,
+                                 .window = forward->model->windows[forward->block],
+                                 .cap = (float)dims->attention_cap,
+                                 .slopes = forward->slopes};
     char *scratch = sample->scratch + forward->options.length * sq_slot_map_scratch_bytes(&forward->map);
     return forward->backend->ops->attention(forward->backend, &shape, slot_of(sample, step->in[0]),
                                             slot_of(sample, step->in[1]), slot_of(sample, step->in[2]), scratch,
-                                            slot_of(sample, step->out[0]));
+                                            slot_of(sample, step->out[0].slot));
+}
+
+/* Columns [col, col + n) of the one input, columns [to, to + n) of an output. */
+static enum sq_status copy_columns(const struct sample *sample, const struct sq_step *step, int64_t col, int member,
+                                   int64_t to, int64_t n)
+{
+    struct sq_matrix in = slot_of(sample, step->in[0]), out = slot_of(sample, step->out[member].slot);
+    struct sq_backend *backend = sample->forward->backend;
+    return backend->ops->convert(backend, sq_matrix_part(in, 0, in.rows, col, n),
+                                 sq_matrix_part(out, 0, out.rows, to, n));
+}
+
+static enum sq_status run_split(const struct sample *sample, const struct sq_step *step)
+{
+    int64_t col = 0;
+    for (int member = 0; member < step->n_out; member++) {
+        int64_t n = sample->forward->map.places[step->out[member].slot].width;
+        SQ_TRY(copy_columns(sample, step, col, member, 0, n));
+        col += n;
+    }
+    return SQ_OK;
+}
+
+static enum sq_status run_split_heads(const struct sample *sample, const struct sq_step *step)
+{
+    const struct sq_dimensions *dims = &sample->forward->model->dims;
+    int64_t n_queries = dims->n_heads / dims->n_kv_heads, col = 0;
+    for (int64_t head = 0; head < dims->n_kv_heads; head++)
+        for (int member = 0; member < step->n_out; member++) {
+            int64_t n = (member == 0 ? n_queries : 1) * dims->head_dim;
+            SQ_TRY(copy_columns(sample, step, col, member, head * n, n));
+            col += n;
+        }
+    return SQ_OK;
 }
 
 static enum sq_status run_step(const struct sample *sample, int index)
 {
     const struct sq_forward *forward = sample->forward;
-    const struct sq_step *step = &forward->section->program->steps[index];
+    const struct sq_step *step = &forward->section->steps[index];
     const struct sq_dimensions *dims = &forward->model->dims;
     struct sq_backend *backend = forward->backend;
     switch (step->kind) {
@@ -102,18 +148,25 @@ static enum sq_status run_step(const struct sample *sample, int index)
     case SQ_STEP_HEAD_NORM:
         return run_head_norm(sample, index, step);
     case SQ_STEP_ROPE:
-        return backend->ops->rope(backend, slot_of(sample, step->in[0]), dims->head_dim, dims->head_dim / 2,
-                                  forward->cosine, forward->sine);
+        return run_rope(sample, step);
     case SQ_STEP_ATTENTION:
         return run_attention(sample, step);
     case SQ_STEP_ACTIVATE:
         return backend->ops->activate(backend, dims->activation, slot_of(sample, step->in[0]),
                                       step->n_in > 1 ? slot_of(sample, step->in[1]) : (struct sq_matrix){0},
-                                      slot_of(sample, step->out[0]));
+                                      slot_of(sample, step->out[0].slot));
     case SQ_STEP_ADD:
+        return backend->ops->add(backend, slot_of(sample, step->in[0]), slot_of(sample, SQ_SLOT_RESIDUAL));
+    case SQ_STEP_SCALE:
+        return backend->ops->rescale(backend, (float)dims->residual_scale, 0, slot_of(sample, step->in[0]));
+    case SQ_STEP_SPLIT:
+        return run_split(sample, step);
+    case SQ_STEP_SPLIT_HEADS:
+        return run_split_heads(sample, step);
+    case SQ_STEP_COPY:
         break;
     }
-    return backend->ops->add(backend, slot_of(sample, step->in[0]), slot_of(sample, 0));
+    return backend->ops->convert(backend, slot_of(sample, step->in[0]), slot_of(sample, step->out[0].slot));
 }
 
 /* Steps [first, end) of all samples, as the parallel items see it. */
@@ -139,8 +192,8 @@ static enum sq_status run_sample(void *context, int64_t index, int worker)
 
 enum sq_status sq_forward_run_steps(struct sq_forward *forward, int end)
 {
-    const struct sq_program *program = forward->section->program;
-    struct segment segment = {forward, forward->next_step, end, end < program->n_steps ? program->steps[end].in[0] : 0};
+    const struct sq_section *section = forward->section;
+    struct segment segment = {forward, forward->next_step, end, end < section->n_steps ? section->steps[end].in[0] : 0};
     forward->next_step = end;
     return forward->backend->ops->parallel(forward->backend, forward->options.n_samples, run_sample, &segment);
 }

@@ -7,38 +7,62 @@
 
 /* --- sections ----------------------------------------------------------------------------------------------------- */
 
-static void add_parameter(struct sq_section *section, int step, int member, bool is_bias, int64_t length)
+/* Fills in where the parameter lies, and adds it. */
+static void add_parameter(struct sq_section *section, struct sq_parameter parameter)
 {
-    section->parameters[section->n_parameters++] = (struct sq_parameter){
-        .step = step, .member = member, .is_bias = is_bias, .length = length, .offset = section->parameters_length};
-    section->parameters_length += (length + 15) / 16 * 16; /* each starts a cache line */
+    parameter.length = parameter.n_tensors * parameter.shape[0] * (parameter.n_dims > 1 ? parameter.shape[1] : 1);
+    parameter.offset = section->parameters_length;
+    section->parameters[section->n_parameters++] = parameter;
+    section->parameters_length += (parameter.length + 15) / 16 * 16; /* each starts a cache line */
 }
 
-static void add_linear_step(const struct sq_architecture *architecture, const struct sq_dimensions *dims, int step,
-                            struct sq_section *section)
+static void add_linear_step(const struct sq_dimensions *dims, int step, struct sq_section *section)
 {
-    const struct sq_step *s = &section->program->steps[step];
+    const struct sq_step *s = &section->steps[step];
     section->group_steps[section->n_groups] = step;
     section->group_first[section->n_groups++] = section->n_linears;
-    for (int member = 0; member < SQ_STEP_MAX && s->tensors[member]; member++) {
-        section->n_linears++;
-        if (dims->bias[s->bias])
-            add_parameter(section, step, member, true, sq_width_value(dims, architecture->slots[s->out[member]].width));
+    section->n_linears += s->n_out;
+    for (int member = 0; member < s->n_out; member++) {
+        if (!dims->bias[s->out[member].bias]) continue;
+        int64_t width = sq_slot_width(dims, s->out[member].slot);
+        add_parameter(section, (struct sq_parameter){step, member, true, 1, 1, {width}, 0, 0});
     }
 }
 
-void sq_section_fill(const struct sq_architecture *architecture, const struct sq_dimensions *dims,
-                     const struct sq_program *program, struct sq_section *section)
+static void add_norm_step(const struct sq_dimensions *dims, int step, struct sq_section *section)
 {
-    *section = (struct sq_section){.program = program};
+    const struct sq_step *s = &section->steps[step];
+    int64_t width = sq_slot_width(dims, s->in[0]), n_heads = width / dims->head_dim;
+    struct sq_parameter weight = {step, 0, false, 1, 1, {width}, 0, 0};
+    if (s->kind == SQ_STEP_HEAD_NORM) {
+        weight.shape[0] = s->heads == SQ_HEADS_ROWS ? n_heads : dims->head_dim;
+        weight.shape[1] = dims->head_dim;
+        weight.n_dims = s->heads == SQ_HEADS_ROWS ? 2 : 1;
+        weight.n_tensors = s->heads == SQ_HEADS_TENSORS ? n_heads : 1;
+    }
+    add_parameter(section, weight);
+    if (!dims->bias[s->out[0].bias]) return;
+    weight.is_bias = true;
+    add_parameter(section, weight);
+}
+
+static bool has_step(const struct sq_dimensions *dims, const struct sq_step *step)
+{
+    if (step->when != SQ_VARIANT_NONE && !dims->variant[step->when]) return false;
+    return step->unless == SQ_VARIANT_NONE || !dims->variant[step->unless];
+}
+
+void sq_section_fill(const struct sq_dimensions *dims, const struct sq_program *program, struct sq_section *section)
+{
+    *section = (struct sq_section){.n_steps = 0};
     for (int i = 0; i < program->n_steps; i++) {
         const struct sq_step *step = &program->steps[i];
-        if (step->kind == SQ_STEP_LINEAR) add_linear_step(architecture, dims, i, section);
-        if (step->kind != SQ_STEP_NORM && step->kind != SQ_STEP_HEAD_NORM) continue;
-        int64_t length = step->kind == SQ_STEP_HEAD_NORM ? dims->head_dim
-                                                         : sq_width_value(dims, architecture->slots[step->in[0]].width);
-        add_parameter(section, i, 0, false, length);
-        if (architecture->norm == SQ_NORM_LAYER) add_parameter(section, i, 0, true, length);
+        if (!has_step(dims, step)) continue;
+        section->steps[section->n_steps] = *step;
+        if (step->kind == SQ_STEP_LINEAR) add_linear_step(dims, section->n_steps, section);
+        if (step->kind == SQ_STEP_NORM || step->kind == SQ_STEP_HEAD_NORM)
+            add_norm_step(dims, section->n_steps, section);
+        section->n_steps++;
     }
 }
 
@@ -53,15 +77,29 @@ const struct sq_parameter *sq_section_parameter(const struct sq_section *section
 
 /* --- names -------------------------------------------------------------------------------------------------------- */
 
+/* "norms.#" -> "norms.3" */
+static enum sq_status number_name(const char *name, int64_t index, char **name_p)
+{
+    const char *mark = strchr(name, '#');
+    if (!mark) return sq_string_copy(name, name_p);
+    return sq_string_format(name_p, "%.*s%lld%s", (int)(mark - name), name, (long long)index, mark + 1);
+}
+
 enum sq_status sq_model_parameter_name(const struct sq_model *model, int64_t block,
-                                       const struct sq_parameter *parameter, char **name_p)
+                                       const struct sq_parameter *parameter, int64_t index, char **name_p)
 {
     const struct sq_section *section = sq_model_section(model, block);
-    const char *tensor = section->program->steps[parameter->step].tensors[parameter->member];
-    const char *ending = parameter->is_bias ? "bias" : "weight";
-    if (section == &model->head) return sq_string_format(name_p, "%s%s.%s", model->prefix, tensor, ending);
-    return sq_string_format(name_p, "%s%s.%lld.%s.%s", model->prefix, model->architecture->blocks, (long long)block,
-                            tensor, ending);
+    const struct sq_step *step = &section->steps[parameter->step];
+    const char *ending = parameter->is_bias ? "bias" : "weight", *prefix = model->prefix;
+    char *tensor;
+    SQ_TRY(number_name(step->out[parameter->member].tensor, index, &tensor));
+    if (section != &model->block && step->kind == SQ_STEP_LINEAR) prefix = ""; /* lm_head stands beside the model */
+    enum sq_status status = section == &model->block
+                                ? sq_string_format(name_p, "%s%s.%lld.%s.%s", prefix, model->architecture->blocks,
+                                                   (long long)block, tensor, ending)
+                                : sq_string_format(name_p, "%s%s.%s", prefix, tensor, ending);
+    sq_free(tensor);
+    return status;
 }
 
 enum sq_status sq_model_tensor_name(const struct sq_model *model, const char *name, char **name_p)
@@ -89,16 +127,16 @@ static enum sq_status find_prefix(struct sq_model *model)
 
 static enum sq_status list_block(struct sq_model *model, int64_t block)
 {
-    const struct sq_slot *slots = model->architecture->slots;
     for (int group = 0; group < model->block.n_groups; group++) {
-        const struct sq_step *step = &model->block.program->steps[model->block.group_steps[group]];
-        for (int member = 0; member < SQ_STEP_MAX && step->tensors[member]; member++) {
+        const struct sq_step *step = &model->block.steps[model->block.group_steps[group]];
+        for (int member = 0; member < step->n_out; member++) {
             struct sq_linear *linear = &model->linears[model->n_linears];
             SQ_TRY(sq_string_format(&linear->name, "%s%s.%lld.%s", model->prefix, model->architecture->blocks,
-                                    (long long)block, step->tensors[member]));
-            linear->out_features = sq_width_value(&model->dims, slots[step->out[member]].width);
-            linear->in_features = sq_width_value(&model->dims, slots[step->in[0]].width);
-            linear->has_bias = model->dims.bias[step->bias];
+                                    (long long)block, step->out[member].tensor));
+            linear->out_features = sq_slot_width(&model->dims, step->out[member].slot);
+            linear->in_features = sq_slot_width(&model->dims, step->in[0]);
+            linear->is_transposed = model->architecture->is_transposed;
+            linear->has_bias = model->dims.bias[step->out[member].bias];
             linear->block = (int)block;
             linear->group = group;
             linear->member = member;
@@ -122,7 +160,9 @@ static enum sq_status list_linears(struct sq_model *model)
     for (int64_t block = 0; block < n_blocks; block++)
         SQ_TRY(list_block(model, block));
     struct sq_linear *last = &model->linears[model->n_linears];
-    SQ_TRY(sq_string_copy(model->head.program->steps[model->head.group_steps[0]].tensors[0], &last->name));
+    const struct sq_step_out *logits = &model->head.steps[model->head.group_steps[0]].out[0];
+    SQ_TRY(sq_string_copy(logits->tensor, &last->name));
+    last->has_bias = model->dims.bias[logits->bias];
     last->out_features = model->dims.vocab;
     last->in_features = model->dims.hidden;
     last->block = (int)n_blocks;
@@ -137,14 +177,29 @@ static enum sq_status read_config(struct sq_model *model)
     const json_t *config = sq_checkpoint_config(model->checkpoint);
     const char *folder = sq_checkpoint_folder(model->checkpoint);
     SQ_TRY(sq_architecture_find(config, folder, &model->architecture));
-    SQ_TRY(sq_dimensions_read(model->architecture, config, folder, &model->dims));
-    if (!model->architecture->has_rope) return SQ_OK;
-    if (model->dims.head_dim % 2) {
-        sq_error("%s/config.json: key 'head_dim' is %lld; the rotary embedding needs an even one", folder,
-                 (long long)model->dims.head_dim);
-        return SQ_ERR_INPUT;
+    SQ_TRY(sq_dimensions_read(&model->architecture->config, config, folder, &model->dims));
+    const struct sq_rope_form *form = &model->architecture->rope;
+    if (form->use == SQ_ROPE_EVERYWHERE || form->use == SQ_ROPE_BY_WINDOW)
+        SQ_TRY(sq_rope_read(form, false, config, folder, &model->dims, &model->ropes[0]));
+    if (form->use == SQ_ROPE_IN_WINDOWS || form->use == SQ_ROPE_BY_WINDOW)
+        SQ_TRY(sq_rope_read(form, true, config, folder, &model->dims, &model->ropes[1]));
+    return SQ_OK;
+}
+
+int sq_model_rope(const struct sq_model *model, int64_t block)
+{
+    bool windowed = model->windows[block] > 0;
+    switch (model->architecture->rope.use) {
+    case SQ_ROPE_EVERYWHERE:
+        return 0;
+    case SQ_ROPE_BY_WINDOW:
+        return windowed ? 1 : 0;
+    case SQ_ROPE_IN_WINDOWS:
+        return windowed ? 1 : -1;
+    case SQ_ROPE_NEVER:
+        break;
     }
-    return sq_rope_read(config, folder, model->dims.max_length, &model->rope);
+    return -1;
 }
 
 static enum sq_status read_windows(struct sq_model *model)
@@ -152,7 +207,7 @@ static enum sq_status read_windows(struct sq_model *model)
     void *memory;
     SQ_TRY(sq_alloc("attention windows", model->dims.n_blocks, sizeof *model->windows, &memory));
     model->windows = memory;
-    return sq_windows_read(model->architecture, sq_checkpoint_config(model->checkpoint),
+    return sq_windows_read(&model->architecture->config, sq_checkpoint_config(model->checkpoint),
                            sq_checkpoint_folder(model->checkpoint), &model->dims, model->windows);
 }
 
@@ -160,8 +215,9 @@ static enum sq_status open_parts(struct sq_model *model)
 {
     SQ_TRY(read_config(model));
     SQ_TRY(find_prefix(model));
-    sq_section_fill(model->architecture, &model->dims, &model->architecture->block, &model->block);
-    sq_section_fill(model->architecture, &model->dims, &model->architecture->head, &model->head);
+    sq_section_fill(&model->dims, &model->architecture->stem, &model->stem);
+    sq_section_fill(&model->dims, &model->architecture->block, &model->block);
+    sq_section_fill(&model->dims, &model->architecture->head, &model->head);
     SQ_TRY(list_linears(model));
     SQ_TRY(read_windows(model));
     return sq_model_check_tensors(model);

@@ -11,17 +11,25 @@
 #include "io/checkpoint.h"
 #include "tensor/backend.h"
 
-#define SQ_STEP_MAX 4 /* linears of one group at most */
+#define SQ_STEP_MAX 5 /* linears of one group at most */
 
 /* One linear layer of the model, in the order of computation. */
 struct sq_linear {
     char *name; /* "model.layers.3.self_attn.q_proj", without ".weight"; owned by the model */
     int64_t out_features, in_features;
     bool has_bias;
-    int block;  /* n_blocks for lm_head */
-    int group;  /* index of its LINEAR step among the block's LINEAR steps */
-    int member; /* position in that group */
+    bool is_transposed; /* its plain tensor is [in_features, out_features] */
+    int block;          /* n_blocks for lm_head */
+    int group;          /* index of its LINEAR step among the block's LINEAR steps */
+    int member;         /* position in that group */
 };
+
+/* The layer as a folder has it; the name is borrowed. */
+static inline struct sq_checkpoint_linear sq_linear_in_folder(const struct sq_linear *linear)
+{
+    return (struct sq_checkpoint_linear){linear->name, linear->out_features, linear->in_features,
+                                         linear->is_transposed};
+}
 
 struct sq_model; /* fields in model/model_private.h; read through the functions below */
 

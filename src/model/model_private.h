@@ -4,21 +4,25 @@
 
 #include "model/architecture.h"
 #include "model/model.h"
-#include "model/rope.h"
 
+#define SQ_MAX_STEPS 32
 #define SQ_MAX_GROUPS 8      /* LINEAR steps of a block */
 #define SQ_MAX_PARAMETERS 32 /* small tensors of a block */
 
 /* A small tensor of a block: weight or bias of a norm, bias of a linear. */
 struct sq_parameter {
-    int step, member; /* of the program */
+    int step, member; /* of the section */
     bool is_bias;
+    int64_t n_tensors; /* it consists of so many */
+    int n_dims;        /* of each */
+    int64_t shape[2];
     int64_t length, offset; /* place in the block's parameters, in floats */
 };
 
-/* A program and what it needs. */
+/* The steps of a program that this model has, and what they need. */
 struct sq_section {
-    const struct sq_program *program;
+    struct sq_step steps[SQ_MAX_STEPS];
+    int n_steps;
     struct sq_parameter parameters[SQ_MAX_PARAMETERS];
     int n_parameters;
     int64_t parameters_length;      /* floats */
@@ -31,31 +35,38 @@ struct sq_model {
     const struct sq_checkpoint *checkpoint;
     const struct sq_architecture *architecture;
     struct sq_dimensions dims;
-    struct sq_rope rope;
-    int64_t *windows;   /* [n_blocks] */
-    const char *prefix; /* of the tensors in this folder */
-    struct sq_section block, head;
+    struct sq_rope ropes[2]; /* of blocks without a sliding window, and with one; see sq_model_rope() */
+    int64_t *windows;        /* [n_blocks] */
+    const char *prefix;      /* of the tensors in this folder */
+    struct sq_section stem, block, head;
     struct sq_linear *linears; /* [n_blocks * block.n_linears + 1] */
     int n_linears;
     int64_t n_parameters;
 };
 
+#define SQ_BLOCK_STEM ((int64_t)-1) /* what comes before block 0 */
+
 /* The section that block (n_blocks: the head) runs. */
 static inline const struct sq_section *sq_model_section(const struct sq_model *model, int64_t block)
 {
+    if (block == SQ_BLOCK_STEM) return &model->stem;
     return block < model->dims.n_blocks ? &model->block : &model->head;
 }
+
+/* Which of the model's ropes the block has, -1: none. */
+int sq_model_rope(const struct sq_model *model, int64_t block);
 
 /* The weight or bias of a member of a step, NULL where it has none. */
 const struct sq_parameter *sq_section_parameter(const struct sq_section *section, int step, int member, bool is_bias);
 
 /* Fills a section from its program. Local. */
-void sq_section_fill(const struct sq_architecture *architecture, const struct sq_dimensions *dims,
-                     const struct sq_program *program, struct sq_section *section);
+void sq_section_fill(const struct sq_dimensions *dims, const struct sq_program *program, struct sq_section *section);
 
-/* Name of a small tensor of a block, such as "model.layers.3.input_layernorm.weight"; released with sq_free(). */
+/* Name of one of a small parameter's tensors, such as "model.layers.3.input_layernorm.weight"; released with sq_free().
+ */
 enum sq_status sq_model_parameter_name(const struct sq_model *model, int64_t block,
-                                       const struct sq_parameter *parameter, char **name_p) SQ_MUST_CHECK;
+                                       const struct sq_parameter *parameter, int64_t index,
+                                       char **name_p) SQ_MUST_CHECK;
 
 /* prefix + name + ".weight"; released with sq_free(). */
 enum sq_status sq_model_tensor_name(const struct sq_model *model, const char *name, char **name_p) SQ_MUST_CHECK;

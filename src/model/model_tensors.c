@@ -15,25 +15,33 @@ static enum sq_status check_table(struct sq_model *model, const char *name, int6
     return status;
 }
 
+static enum sq_status check_parameter(struct sq_model *model, int64_t block, const struct sq_parameter *parameter)
+{
+    for (int64_t i = 0; i < parameter->n_tensors; i++) {
+        const struct sq_tensor *tensor;
+        char *name;
+        SQ_TRY(sq_model_parameter_name(model, block, parameter, i, &name));
+        enum sq_status status =
+            sq_checkpoint_require(model->checkpoint, name, parameter->n_dims, parameter->shape, &tensor);
+        sq_free(name);
+        if (status != SQ_OK) return status;
+    }
+    model->n_parameters += parameter->length;
+    return SQ_OK;
+}
+
 static enum sq_status check_parameters(struct sq_model *model, int64_t block)
 {
     const struct sq_section *section = sq_model_section(model, block);
-    for (int i = 0; i < section->n_parameters; i++) {
-        const struct sq_tensor *tensor;
-        char *name;
-        SQ_TRY(sq_model_parameter_name(model, block, &section->parameters[i], &name));
-        enum sq_status status =
-            sq_checkpoint_require(model->checkpoint, name, 1, &section->parameters[i].length, &tensor);
-        sq_free(name);
-        if (status != SQ_OK) return status;
-        model->n_parameters += section->parameters[i].length;
-    }
+    for (int i = 0; i < section->n_parameters; i++)
+        SQ_TRY(check_parameter(model, block, &section->parameters[i]));
     return SQ_OK;
 }
 
 static enum sq_status check_linear(struct sq_model *model, const struct sq_linear *linear)
 {
-    SQ_TRY(sq_checkpoint_check_linear(model->checkpoint, linear->name, linear->out_features, linear->in_features));
+    struct sq_checkpoint_linear in_folder = sq_linear_in_folder(linear);
+    SQ_TRY(sq_checkpoint_check_linear(model->checkpoint, &in_folder));
     model->n_parameters += linear->out_features * linear->in_features;
     return SQ_OK;
 }
@@ -46,7 +54,7 @@ enum sq_status sq_model_check_tensors(struct sq_model *model)
     if (architecture->positions)
         SQ_TRY(check_table(model, architecture->positions, dims->max_length + architecture->position_offset,
                            dims->hidden));
-    for (int64_t block = 0; block <= dims->n_blocks; block++)
+    for (int64_t block = SQ_BLOCK_STEM; block <= dims->n_blocks; block++)
         SQ_TRY(check_parameters(model, block));
     for (int i = 0; i < model->n_linears - (dims->tied ? 1 : 0); i++)
         SQ_TRY(check_linear(model, &model->linears[i]));

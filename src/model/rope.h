@@ -1,27 +1,46 @@
-/* Rotary position embedding: angles by position, from config.json. */
+/* Rotary position embedding: how much of a head turns, and by which angles, from config.json. */
 #ifndef SQ_MODEL_ROPE_H
 #define SQ_MODEL_ROPE_H
 
-#include <jansson.h>
-#include <stdint.h>
+#include "model/dimensions.h"
 
-#include "base/status.h"
+/* Which blocks have it. */
+enum sq_rope_use {
+    SQ_ROPE_NEVER,
+    SQ_ROPE_EVERYWHERE,
+    SQ_ROPE_BY_WINDOW, /* everywhere, but blocks with a sliding window have parameters of their own */
+    SQ_ROPE_IN_WINDOWS /* only blocks with a sliding window */
+};
 
-enum sq_rope_kind { SQ_ROPE_PLAIN, SQ_ROPE_LINEAR, SQ_ROPE_LLAMA3 };
+/* What an architecture says of it; what is left out is the usual. */
+struct sq_rope_form {
+    enum sq_rope_use use;
+    enum sq_rope_pairs pairs;
+    const char *theta_key;        /* NULL: rope_theta */
+    const char *window_theta_key; /* BY_WINDOW: of the blocks with a window */
+    const char *part_key;         /* NULL: partial_rotary_factor */
+    double theta;                 /* when no key says it; 0: 10000 */
+    double part;                  /* of a head that turns, when no key says it; 0: all of it, and no key may say less */
+};
+
+enum sq_rope_kind { SQ_ROPE_PLAIN, SQ_ROPE_LINEAR, SQ_ROPE_LLAMA3, SQ_ROPE_LONG };
 
 struct sq_rope {
     enum sq_rope_kind kind;
+    int64_t n_frequencies; /* pairs of a head that turn */
     double theta;
     double factor, low_factor, high_factor, original_length; /* by kind */
+    double scale;                                            /* of cosines and sines; 1 but for LONG */
+    const json_t *short_factors, *long_factors; /* LONG: [n_frequencies], of the config, which outlives it */
 };
 
-/* From `rope_parameters`, or `rope_theta` and `rope_scaling`. max_length: original length where the config does not
- * say. Any other kind of scaling: SQ_ERR_INPUT naming it. Local. */
-enum sq_status sq_rope_read(const json_t *config, const char *folder, int64_t max_length,
-                            struct sq_rope *rope_p) SQ_MUST_CHECK;
+/* From `rope_parameters`, or `rope_theta` and `rope_scaling`; windowed: of the blocks with a sliding window. Any kind
+ * of scaling that is not supported: SQ_ERR_INPUT naming it. Local. */
+enum sq_status sq_rope_read(const struct sq_rope_form *form, bool windowed, const json_t *config, const char *folder,
+                            const struct sq_dimensions *dims, struct sq_rope *rope_p) SQ_MUST_CHECK;
 
 /* cosine, sine [length, n_frequencies]: angle of position t and pair i is t * f_i, f_i = theta^(-i / n_frequencies) as
  * scaled by `kind`. Frequencies and angles are rounded to f32, as the model was trained with. Local. */
-void sq_rope_fill(const struct sq_rope *rope, int64_t length, int64_t n_frequencies, float *cosine, float *sine);
+void sq_rope_fill(const struct sq_rope *rope, int64_t length, float *cosine, float *sine);
 
 #endif

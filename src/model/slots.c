@@ -15,18 +15,19 @@ static slot_set written_by(const struct sq_step *step)
 {
     slot_set set = 0;
     for (int i = 0; i < step->n_out; i++)
-        set |= (slot_set)1 << step->out[i];
+        set |= (slot_set)1 << step->out[i].slot;
     return set;
 }
 
 struct liveness {
-    slot_set persistent;            /* alive at some LINEAR step */
-    slot_set clashes[SQ_MAX_SLOTS]; /* by slot: those that may not share memory with it */
+    slot_set used;
+    slot_set persistent;          /* alive at some LINEAR step */
+    slot_set clashes[SQ_N_SLOTS]; /* by slot: those that may not share memory with it */
 };
 
 static void add_clashes(struct liveness *live, slot_set these, slot_set those)
 {
-    for (int i = 0; i < SQ_MAX_SLOTS; i++) {
+    for (int i = 0; i < SQ_N_SLOTS; i++) {
         if (these >> i & 1u) live->clashes[i] |= those;
         if (those >> i & 1u) live->clashes[i] |= these;
     }
@@ -34,12 +35,13 @@ static void add_clashes(struct liveness *live, slot_set these, slot_set those)
 
 /* Backwards over the block: a slot is alive from where it is written to where it is last read; the residual stream
  * always. */
-static struct liveness find_liveness(const struct sq_program *block)
+static struct liveness find_liveness(const struct sq_step *steps, int n_steps)
 {
-    struct liveness live = {.persistent = 1u};
+    struct liveness live = {.used = 1u, .persistent = 1u};
     slot_set alive = 1u;
-    for (int i = block->n_steps - 1; i >= 0; i--) {
-        const struct sq_step *step = &block->steps[i];
+    for (int i = n_steps - 1; i >= 0; i--) {
+        const struct sq_step *step = &steps[i];
+        live.used |= written_by(step) | read_by(step);
         add_clashes(&live, written_by(step), written_by(step) | read_by(step) | alive);
         alive = (alive & ~written_by(step)) | read_by(step) | 1u;
         if (step->kind == SQ_STEP_LINEAR) live.persistent |= alive;
@@ -76,15 +78,15 @@ static void put(struct sq_slot_map *map, int slot, slot_set clashes)
     place->area = area;
 }
 
-void sq_slot_map_make(const struct sq_architecture *architecture, const struct sq_dimensions *dims,
-                      enum sq_dtype compute, struct sq_slot_map *map)
+void sq_slot_map_make(const struct sq_step *steps, int n_steps, const struct sq_dimensions *dims, enum sq_dtype compute,
+                      struct sq_slot_map *map)
 {
-    struct liveness live = find_liveness(&architecture->block);
-    *map = (struct sq_slot_map){.n_slots = architecture->n_slots};
-    for (int i = 0; i < map->n_slots; i++) {
-        const struct sq_slot *slot = &architecture->slots[i];
-        enum sq_dtype dtype = slot->is_f32 ? SQ_F32 : compute;
-        int64_t width = sq_width_value(dims, slot->width);
+    struct liveness live = find_liveness(steps, n_steps);
+    *map = (struct sq_slot_map){.n_persistent = 0};
+    for (enum sq_slot i = 0; i < SQ_N_SLOTS; i++) {
+        if (!(live.used >> i & 1u)) continue;
+        enum sq_dtype dtype = sq_slot_is_f32(i) ? SQ_F32 : compute;
+        int64_t width = sq_slot_width(dims, i);
         map->places[i] = (struct sq_slot_place){.is_persistent = live.persistent >> i & 1u,
                                                 .width = width,
                                                 .stride = row_bytes(width, dtype),

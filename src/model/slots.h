@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "model/architecture.h"
+#include "model/steps.h"
 
 struct sq_slot_place {
     bool is_persistent; /* one row per token of every sample; else one row per token of one sample */
@@ -17,17 +17,16 @@ struct sq_slot_place {
 };
 
 struct sq_slot_map {
-    struct sq_slot_place places[SQ_MAX_SLOTS];
-    int n_slots;
+    struct sq_slot_place places[SQ_N_SLOTS];
     /* Bytes per token of every area: the widest slot's stride. All slots of a persistent area have this stride, so that
      * samples at different steps do not overlap. Persistent area 0 is the residual stream. */
-    int64_t persistent_stride[SQ_MAX_SLOTS], scratch_stride[SQ_MAX_SLOTS];
+    int64_t persistent_stride[SQ_N_SLOTS], scratch_stride[SQ_N_SLOTS];
     int n_persistent, n_scratch;
 };
 
 /* From the steps of the block (the head uses no slot that the block does not keep). Local. */
-void sq_slot_map_make(const struct sq_architecture *architecture, const struct sq_dimensions *dims,
-                      enum sq_dtype compute, struct sq_slot_map *map);
+void sq_slot_map_make(const struct sq_step *steps, int n_steps, const struct sq_dimensions *dims, enum sq_dtype compute,
+                      struct sq_slot_map *map);
 
 /* Bytes per token: of what stays, and of a worker's scratch memory. */
 int64_t sq_slot_map_persistent_bytes(const struct sq_slot_map *map);

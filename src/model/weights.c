@@ -37,10 +37,9 @@ struct loading {
 
 static enum sq_status read_rows(const struct loading *loading, int64_t row, int64_t rows, float *values)
 {
-    const struct sq_linear *linear = loading->linear;
+    struct sq_checkpoint_linear linear = sq_linear_in_folder(loading->linear);
     if (loading->table) return sq_tensor_read_f32(loading->table, row, rows, values);
-    return sq_checkpoint_read_linear(loading->model->checkpoint, linear->name, linear->out_features,
-                                     linear->in_features, row, rows, values);
+    return sq_checkpoint_read_linear(loading->model->checkpoint, &linear, row, rows, values);
 }
 
 static enum sq_status load_piece(void *context, int64_t index, int worker)

@@ -41,6 +41,9 @@ struct sq_attention {
     int64_t n_heads, n_kv_heads, head_dim;
     float scale;    /* factor on q.k, usually 1/sqrt(head_dim) */
     int64_t window; /* sliding window: position i sees (i - window, i]; 0: all earlier positions */
+    float cap;      /* scaled scores become cap tanh(score / cap); 0: they stay */
+    const float
+        *slopes; /* backend memory [n_heads]: score of key j for query i += slope (j - i) (ALiBi); may be NULL */
 };
 
 /* A softmax over a vocabulary that arrives in pieces; starts as {0, 0, -INFINITY, -1}. */
@@ -52,6 +55,7 @@ struct sq_softmax {
 };
 
 enum sq_norm_kind { SQ_NORM_RMS, SQ_NORM_LAYER };
+enum sq_rope_pairs { SQ_ROPE_HALVES, SQ_ROPE_NEIGHBOURS }; /* entries i, i + n_frequencies; or 2 i, 2 i + 1 */
 enum sq_activation { SQ_ACT_SILU, SQ_ACT_RELU, SQ_ACT_GELU, SQ_ACT_GELU_TANH };
 
 struct sq_grid; /* gptq's description of a quantization grid: tensor/grid.h */
@@ -120,11 +124,10 @@ struct sq_backend_ops {
      * Sums in f32 (RMS) or f32 two-pass (LAYER). y may be x. */
     enum sq_status (*norm)(struct sq_backend *backend, enum sq_norm_kind kind, struct sq_matrix x, const float *weight,
                            const float *bias, float epsilon, struct sq_matrix y);
-    /* Rotates the first 2 * n_frequencies entries of every head of x [m, n_heads * head_dim], halves apart (entries i
-     * and i + n_frequencies form a pair); angle of row t and pair i: cosine[t * n_frequencies + i], sine likewise. In
-     * place. */
-    enum sq_status (*rope)(struct sq_backend *backend, struct sq_matrix x, int64_t head_dim, int64_t n_frequencies,
-                           const float *cosine, const float *sine);
+    /* Rotates the first 2 * n_frequencies entries of every head of x [m, n_heads * head_dim], by pairs; (a, b) becomes
+     * (a c - b s, b c + a s), c = cosine[t * n_frequencies + i] for row t and pair i, s likewise. In place. */
+    enum sq_status (*rope)(struct sq_backend *backend, enum sq_rope_pairs pairs, struct sq_matrix x, int64_t head_dim,
+                           int64_t n_frequencies, const float *cosine, const float *sine);
     /* out [length, n_heads * head_dim] = causal attention; q, k, v, out of one dtype; softmax in f32. scratch: F32,
      * attention_scratch(length, head_dim) bytes, this worker's own. */
     enum sq_status (*attention)(struct sq_backend *backend, const struct sq_attention *shape, struct sq_matrix q,
@@ -135,6 +138,8 @@ struct sq_backend_ops {
                                struct sq_matrix gate, struct sq_matrix y);
     /* y += x; y F32, x F32 or BF16. */
     enum sq_status (*add)(struct sq_backend *backend, struct sq_matrix x, struct sq_matrix y);
+    /* z = scale z, then, where cap > 0, z = cap tanh(z / cap); F32, in place. */
+    enum sq_status (*rescale)(struct sq_backend *backend, float scale, float cap, struct sq_matrix z);
     /* y = x, between F32 and BF16 either way. */
     enum sq_status (*convert)(struct sq_backend *backend, struct sq_matrix x, struct sq_matrix y);
     /* *finite_p: no element of x (F32 or BF16) is NaN or infinite. */

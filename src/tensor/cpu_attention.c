@@ -16,7 +16,8 @@
 struct block {
     struct sq_cpu *cpu;
     const struct sq_attention *shape;
-    struct sq_matrix q, k, v, out;      /* of this head; q and out: only the block's rows */
+    struct sq_matrix q, k, v, out; /* of this head; q and out: only the block's rows */
+    int64_t head;
     int64_t first_query;                /* position of the block's first row */
     float *scores;                      /* [QUERIES, SCORE_STRIDE] */
     void *weights;                      /* the same in v's dtype */
@@ -41,12 +42,30 @@ static int64_t at_most(int64_t value, int64_t bound)
     return value > bound ? bound : value;
 }
 
-/* weights = exp(scale score - max), n of them; returns their sum. */
-static float weigh(const struct block *block, float *scores, int64_t n, float max, void *weights)
+/* What is done to n scores beside scaling, the first of them `distance` positions after the query; returns the scale
+ * that is left to apply. */
+static float adjust_scores(const struct block *block, float distance, int64_t n, float *scores)
 {
     const struct sq_forward_kernels *kernels = block->cpu->forward;
-    if (block->v.dtype == SQ_BF16) return kernels->exp_sum_bf16(scores, n, block->shape->scale, max, weights);
-    return kernels->exp_sum(scores, n, block->shape->scale, max); /* in place: weights are the scores' memory */
+    const struct sq_attention *shape = block->shape;
+    float scale = shape->scale;
+    if (shape->cap > 0) {
+        kernels->cap(scale, shape->cap, n, scores);
+        scale = 1.0f;
+    }
+    if (shape->slopes) {
+        kernels->ramp(scale, shape->slopes[block->head], distance, n, scores);
+        scale = 1.0f;
+    }
+    return scale;
+}
+
+/* weights = exp(scale score - max), n of them; returns their sum. */
+static float weigh(const struct block *block, float *scores, int64_t n, float scale, float max, void *weights)
+{
+    const struct sq_forward_kernels *kernels = block->cpu->forward;
+    if (block->v.dtype == SQ_BF16) return kernels->exp_sum_bf16(scores, n, scale, max, weights);
+    return kernels->exp_sum(scores, n, scale, max); /* in place: weights are the scores' memory */
 }
 
 /* Row i of the scores of keys [first_key, first_key + n) becomes weights exp(score - max), zero where the mask is. */
@@ -61,14 +80,15 @@ static void weigh_row(struct block *block, int64_t i, int64_t first_key, int64_t
     int64_t end = at_most(position + 1 - first_key, n);
     int64_t begin = shape->window ? at_least(position - shape->window + 1 - first_key, 0) : 0;
     if (begin < end) {
-        float top = kernels->max(scores + begin, end - begin) * shape->scale;
+        float scale = adjust_scores(block, (float)(first_key + begin - position), end - begin, scores + begin);
+        float top = kernels->max(scores + begin, end - begin) * scale;
         if (top > block->max[i]) {
             float factor = expf(block->max[i] - top);
             kernels->scale(factor, block->v.cols, block->sums + i * block->v.cols);
             block->total[i] *= factor;
             block->max[i] = top;
         }
-        block->total[i] += weigh(block, scores + begin, end - begin, block->max[i], weights + begin * size);
+        block->total[i] += weigh(block, scores + begin, end - begin, scale, block->max[i], weights + begin * size);
     }
     begin = at_most(begin, n);
     end = at_least(end, begin);
@@ -117,6 +137,7 @@ enum sq_status sq_cpu_attention(struct sq_backend *backend, const struct sq_atte
     block.sums = second + QUERIES * SCORE_STRIDE;
     for (int64_t head = 0; head < shape->n_heads; head++) {
         int64_t col = head * head_dim, kv_col = head / sharing * head_dim;
+        block.head = head;
         block.k = sq_matrix_part(k, 0, length, kv_col, head_dim);
         block.v = sq_matrix_part(v, 0, length, kv_col, head_dim);
         for (int64_t row = 0; row < length; row += QUERIES) {

@@ -102,6 +102,7 @@ static const struct sq_backend_ops cpu_ops = {
     .attention_scratch = sq_cpu_attention_scratch,
     .activate = sq_cpu_activate,
     .add = sq_cpu_add,
+    .rescale = sq_cpu_rescale,
     .convert = sq_cpu_convert,
     .all_finite = sq_cpu_all_finite,
     .softmax_fold = sq_cpu_softmax_fold,

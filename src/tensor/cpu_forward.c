@@ -93,11 +93,14 @@ enum sq_status sq_cpu_norm(struct sq_backend *backend, enum sq_norm_kind kind, s
     return SQ_OK;
 }
 
-enum sq_status sq_cpu_rope(struct sq_backend *backend, struct sq_matrix x, int64_t head_dim, int64_t n_frequencies,
-                           const float *cosine, const float *sine)
+enum sq_status sq_cpu_rope(struct sq_backend *backend, enum sq_rope_pairs pairs, struct sq_matrix x, int64_t head_dim,
+                           int64_t n_frequencies, const float *cosine, const float *sine)
 {
     const struct sq_forward_kernels *kernels = kernels_of(backend);
-    sq_rotate_fn *rotate = x.dtype == SQ_F32 ? kernels->rotate_f32 : kernels->rotate_bf16;
+    sq_rotate_fn *const rotations[2][2] = {
+        [SQ_ROPE_HALVES] = {kernels->rotate_halves_f32, kernels->rotate_halves_bf16},
+        [SQ_ROPE_NEIGHBOURS] = {kernels->rotate_neighbours_f32, kernels->rotate_neighbours_bf16}};
+    sq_rotate_fn *rotate = rotations[pairs][x.dtype == SQ_BF16];
     for (int64_t row = 0; row < x.rows; row++)
         rotate(element(x, row, 0), x.cols / head_dim, head_dim, n_frequencies, cosine + row * n_frequencies,
                sine + row * n_frequencies);
@@ -147,6 +150,18 @@ enum sq_status sq_cpu_add(struct sq_backend *backend, struct sq_matrix x, struct
             n = chunk_at(col, x.cols);
             kernels->add(load(kernels, x, row, col, n, in), n, element(y, row, col));
         }
+    }
+    return SQ_OK;
+}
+
+enum sq_status sq_cpu_rescale(struct sq_backend *backend, float scale, float cap, struct sq_matrix z)
+{
+    const struct sq_forward_kernels *kernels = kernels_of(backend);
+    for (int64_t row = 0; row < z.rows; row++) {
+        if (cap > 0)
+            kernels->cap(scale, cap, z.cols, element(z, row, 0));
+        else
+            kernels->scale(scale, z.cols, element(z, row, 0));
     }
     return SQ_OK;
 }

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""make_golden.py [FOLDER [NAME...]]: tiny seeded models of every family with the logits transformers computes from them in float32.
+"""make_golden.py [FOLDER [NAME...]]: tiny seeded models of every family with the logits transformers computes from them in
+float32 (InternLM2, which it does not have: internlm2.py).
 
 Writes FOLDER/NAME/ (default: beside this script) with config.json, model*.safetensors, tokenizer.json, tokens.i32
 [samples, length] and logits.f32 [samples, length, vocab] (raw, little endian), and FOLDER/manifest.txt with one line
-"name samples length vocab" per model; with names, only those and their lines. Needs torch, transformers and safetensors (tools/requirements-interop.txt).
+"name samples length vocab" per model; with names, only those and their lines. Needs torch, transformers and safetensors
+(tools/requirements-interop.txt).
 
 Weights and tokens come from numpy's PCG64, seeded by the model's name, so they are the same bytes everywhere. Logits
 are the same bytes with one instruction set; between processors their last bits differ.
@@ -23,6 +25,8 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
+import internlm2
+
 SAMPLES = 2
 EXTRA = {"bos_token_id": 1, "eos_token_id": 2}
 DECODER = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -32,6 +36,25 @@ LLAMA = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", **DECODER
          "attention_bias": False, "mlp_bias": False}
 LLAMA3_ROPE = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                "original_max_position_embeddings": 64}
+
+# The other families, as small as they can be: two blocks, 32 wide.
+TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "max_position_embeddings": 64, "vocab_size": 104, **EXTRA}
+GPT = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "vocab_size": 104, "layer_norm_epsilon": 1e-5, **EXTRA}
+FALCON = {"architectures": ["FalconForCausalLM"], "model_type": "falcon", "hidden_size": 32, "num_hidden_layers": 2,
+          "num_attention_heads": 4, "vocab_size": 104, "alibi": False, "parallel_attn": True, "layer_norm_epsilon": 1e-5,
+          "hidden_dropout": 0.0, "attention_dropout": 0.0, **EXTRA}
+PHI3 = {"architectures": ["Phi3ForCausalLM"], "model_type": "phi3", **TINY, "hidden_act": "silu", "rms_norm_eps": 1e-5,
+        "tie_word_embeddings": False, "pad_token_id": 0}
+
+GEMMA = {**TINY, "num_key_value_heads": 1, "head_dim": 16, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
+         "attention_bias": False, "pad_token_id": 0}
+COHERE = {**TINY, "num_key_value_heads": 2, "hidden_act": "silu", "layer_norm_eps": 1e-5, "rope_theta": 8000.0,
+          "attention_bias": False, "pad_token_id": 0}
+STABLELM = {"architectures": ["StableLmForCausalLM"], "model_type": "stablelm", **TINY, "num_key_value_heads": 2,
+            "hidden_act": "silu", "layer_norm_eps": 1e-5, "rope_theta": 10000, "tie_word_embeddings": False}
+GLM = {**TINY, "num_key_value_heads": 2, "head_dim": 16, "hidden_act": "silu", "rms_norm_eps": 1.5625e-07,
+       "partial_rotary_factor": 0.5, "attention_bias": True, "tie_word_embeddings": False, "pad_token_id": 0}
 
 # name: (config.json, sample length, stored dtype, number of files)
 # Configurations use the keys that published checkpoints have (rope_theta, rope_scaling, torch_dtype); "llama3_parameters"
@@ -81,7 +104,85 @@ MODELS = {
         "config_groups": {"group_0": {"targets": ["Linear"], "weights": {
             "num_bits": 8, "type": "float", "symmetric": True, "strategy": "tensor", "dynamic": False}}},
         "ignore": ["lm_head"]}}, 24, "bfloat16", 1),
+    "bloom": ({"architectures": ["BloomForCausalLM"], "model_type": "bloom", "n_embed": 32, "n_layer": 2,
+               "num_attention_heads": 4, "vocab_size": 104, "layer_norm_epsilon": 1e-5, "pretraining_tp": 1,
+               "apply_residual_connection_post_layernorm": False, "pad_token_id": 3, **EXTRA}, 16, "float16", 1),
+    "gpt2": ({"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", **GPT, "activation_function": "gelu_new",
+              "n_inner": 64, "attn_pdrop": 0.1}, 16, "float16", 1),
+    "gpt_bigcode": ({"architectures": ["GPTBigCodeForCausalLM"], "model_type": "gpt_bigcode", **GPT, "n_inner": 64,
+                     "activation_function": "gelu_pytorch_tanh", "multi_query": True}, 16, "bfloat16", 1),
+    "gpt_bigcode_heads": ({"architectures": ["GPTBigCodeForCausalLM"], "model_type": "gpt_bigcode", **GPT,
+                           "n_inner": 64, "multi_query": False}, 16, "bfloat16", 1),
+    "gpt_neox": ({"architectures": ["GPTNeoXForCausalLM"], "model_type": "gpt_neox", **TINY, "num_attention_heads": 2,
+                  "hidden_act": "gelu", "rotary_pct": 0.25, "rotary_emb_base": 500, "use_parallel_residual": True,
+                  "tie_word_embeddings": False, "layer_norm_eps": 1e-5}, 16, "float16", 1),
+    "gpt_neox_sequential": ({"architectures": ["GPTNeoXForCausalLM"], "model_type": "gpt_neox", **TINY,
+                             "hidden_act": "gelu", "use_parallel_residual": False, "tie_word_embeddings": False,
+                             "attention_bias": False, "rope_parameters": {
+                                 "rope_type": "default", "rope_theta": 700.0, "partial_rotary_factor": 0.5}},
+                            16, "bfloat16", 1),
+    "gptj": ({"architectures": ["GPTJForCausalLM"], "model_type": "gptj", **GPT, "rotary_dim": 4,
+              "activation_function": "gelu_new", "n_inner": 64, "tie_word_embeddings": False}, 16, "float16", 1),
+    "phi": ({"architectures": ["PhiForCausalLM"], "model_type": "phi", **TINY, "hidden_act": "gelu_new",
+             "num_key_value_heads": None, "partial_rotary_factor": 0.5, "layer_norm_eps": 1e-5, "rope_theta": 10000.0,
+             "qk_layernorm": False, "tie_word_embeddings": False}, 16, "float16", 1),
+    "phi_norms": ({"architectures": ["PhiForCausalLM"], "model_type": "phi", **TINY, "num_key_value_heads": 2,
+                   "partial_rotary_factor": 0.25, "qk_layernorm": True, "tie_word_embeddings": False},
+                  16, "bfloat16", 1),
+    "falcon_7b": ({**FALCON, "multi_query": True, "bias": False, "new_decoder_architecture": False},
+                  16, "bfloat16", 1),
+    "falcon_40b": ({**FALCON, "num_kv_heads": 2, "bias": False, "new_decoder_architecture": True,
+                    "ffn_hidden_size": 64}, 16, "bfloat16", 1),
+    "falcon_11b": ({**FALCON, "num_kv_heads": 2, "bias": True, "new_decoder_architecture": True,
+                    "num_ln_in_parallel_attn": 1, "tie_word_embeddings": False, "ffn_hidden_size": 64,
+                    "rope_theta": 500042}, 16, "bfloat16", 1),
+    "phi3": ({**PHI3, "num_key_value_heads": 4, "original_max_position_embeddings": 64, "rope_scaling": None,
+              "rope_theta": 10000.0, "sliding_window": 7}, 16, "bfloat16", 1),
+    "phi3_long": ({**PHI3, "num_key_value_heads": 2, "original_max_position_embeddings": 12, "rope_theta": 10000.0,
+                   "partial_rotary_factor": 0.75, "num_attention_heads": 2, "sliding_window": None,
+                   "tie_word_embeddings": True, "rope_scaling": {
+                       "type": "longrope", "short_factor": [1.0, 1.1, 1.3, 1.5, 1.6, 2.0],
+                       "long_factor": [1.5, 2.0, 4.0, 5.5, 6.0, 9.0]}}, 16, "bfloat16", 1),
+    "gemma": ({"architectures": ["GemmaForCausalLM"], "model_type": "gemma", **GEMMA, "hidden_act": "gelu",
+               "hidden_activation": None}, 16, "bfloat16", 1),
+    "gemma2": ({"architectures": ["Gemma2ForCausalLM"], "model_type": "gemma2", **GEMMA, "query_pre_attn_scalar": 9,
+                "hidden_activation": "gelu_pytorch_tanh", "sliding_window": 5, "attn_logit_softcapping": 1.5,
+                "final_logit_softcapping": 4.0}, 16, "bfloat16", 1),
+    "gemma3": ({"architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", **GEMMA, "rope_theta": 1000000,
+                "hidden_activation": "gelu_pytorch_tanh", "query_pre_attn_scalar": 16, "sliding_window": 5,
+                "sliding_window_pattern": 2, "rope_local_base_freq": 500, "rope_scaling": {
+                    "rope_type": "linear", "factor": 8.0}}, 16, "bfloat16", 1),
+    "gemma3_types": ({"architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text",
+                      **{k: v for k, v in GEMMA.items() if k != "rope_theta"}, "query_pre_attn_scalar": 16,
+                      "sliding_window": 5, "layer_types": ["full_attention", "sliding_attention"], "rope_parameters": {
+                          "full_attention": {"rope_type": "default", "rope_theta": 3000.0},
+                          "sliding_attention": {"rope_type": "default", "rope_theta": 200.0}}}, 16, "bfloat16", 1),
+    "cohere": ({"architectures": ["CohereForCausalLM"], "model_type": "cohere", **COHERE, "logit_scale": 0.3,
+                "use_qk_norm": True}, 16, "float16", 1),
+    "cohere2": ({"architectures": ["Cohere2ForCausalLM"], "model_type": "cohere2", **COHERE, "logit_scale": 0.25,
+                 "sliding_window": 5, "sliding_window_pattern": 2}, 16, "bfloat16", 1),
+    "stablelm": ({**STABLELM, "use_qkv_bias": True, "partial_rotary_factor": 0.25}, 16, "float16", 1),
+    "stablelm_parallel": ({**STABLELM, "use_parallel_residual": True, "qk_layernorm": True,
+                           "partial_rotary_factor": 0.5}, 16, "bfloat16", 1),
+    "internlm2": ({"architectures": ["InternLM2ForCausalLM"], "model_type": "internlm2", **TINY, "bias": True,
+                   "num_key_value_heads": 2, "hidden_act": "silu", "rms_norm_eps": 1e-5, "rope_theta": 1000000,
+                   "rope_scaling": {"type": "dynamic", "factor": 2.0}, "tie_word_embeddings": False},
+                  16, "bfloat16", 1),
+    "glm": ({"architectures": ["GlmForCausalLM"], "model_type": "glm", **GLM}, 16, "bfloat16", 1),
+    "glm4": ({"architectures": ["Glm4ForCausalLM"], "model_type": "glm4", **GLM, "num_attention_heads": 2}, 16,
+             "bfloat16", 1),
+    "olmo2": ({"architectures": ["Olmo2ForCausalLM"], "model_type": "olmo2", **TINY, "num_key_value_heads": 2,
+               "hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 500000, "attention_bias": False,
+               "tie_word_embeddings": False, "pad_token_id": 0}, 16, "float16", 1),
+    "granite": ({"architectures": ["GraniteForCausalLM"], "model_type": "granite", **TINY, "num_key_value_heads": 2,
+                 "hidden_act": "silu", "rms_norm_eps": 1e-5, "embedding_multiplier": 3.0, "attention_multiplier": 0.2,
+                 "residual_multiplier": 0.45, "logits_scaling": 1.7, "attention_bias": True, "mlp_bias": False,
+                 "tie_word_embeddings": True}, 16, "bfloat16", 1),
 }
+
+
+# (model type, name in transformers 5): name in the published checkpoints
+PUBLISHED = {("gpt_neox", "lm_head.weight"): "embed_out.weight"}
 
 
 def tokenizer():
@@ -102,23 +203,30 @@ def write_json(path, value):
         file.write("\n")
 
 
-def draw(name, shape, generator):
-    """float32 values of one parameter; norms around one, everything else around zero."""
+def draw(name, shape, centre, generator):
+    """float32 values of one parameter; the weights of norms around `centre`, everything else around zero."""
     values = generator.standard_normal(shape).astype(np.float32)
-    if len(shape) == 1 and name.endswith("weight"):
-        return 1.0 + 0.1 * values
+    if "norm" in name.split(".")[-2] and name.endswith("weight") or len(shape) == 1 and name.endswith("weight"):
+        return centre + 0.1 * values
     return (0.15 if len(shape) > 1 else 0.2) * values
 
 
+def is_internlm2(folder):
+    return internlm2.read_config(folder)["model_type"] == "internlm2"
+
+
 def parameter_shapes(folder):
-    """Names and shapes from transformers' own class, so that this script cannot get a name wrong."""
+    """Names and shapes from transformers' own class, so that this script cannot get a name wrong; PUBLISHED has those that
+    it changes when it loads a checkpoint."""
+    if is_internlm2(folder):
+        return internlm2.shapes(folder)
     config = transformers.AutoConfig.from_pretrained(folder)
     with torch.device("meta"):
         model = transformers.AutoModelForCausalLM.from_config(config)
     shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
     if config.tie_word_embeddings:
         shapes.pop("lm_head.weight", None)
-    return shapes
+    return {PUBLISHED.get((config.model_type, name), name): shape for name, shape in shapes.items()}
 
 
 def spread(scales, rows, columns, shape):
@@ -153,7 +261,8 @@ def write_weights(folder, name, dtype, n_files):
     """Returns what 8-bit weights mean; None where there are none."""
     generator = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
     shapes = parameter_shapes(folder)
-    tensors = {key: torch.from_numpy(draw(key, shapes[key], generator)).to(getattr(torch, dtype))
+    centre = 0.0 if name.startswith("gemma") else 1.0  # its norms add one
+    tensors = {key: torch.from_numpy(draw(key, shapes[key], centre, generator)).to(getattr(torch, dtype))
                for key in sorted(shapes)}
     settings = MODELS[name][0].get("quantization_config")
     meaning = quantize_fp8(tensors, settings) if settings else None
@@ -183,6 +292,8 @@ def run_plain(folder, meaning, tokens):
 
 
 def run_model(folder, tokens):
+    if is_internlm2(folder):
+        return internlm2.logits(folder, tokens)
     model, info = transformers.AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True)
     wrong = {key: sorted(map(str, info[key])) for key in ("missing_keys", "unexpected_keys", "mismatched_keys")}

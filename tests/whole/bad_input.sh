@@ -49,8 +49,8 @@ nan='\0000\0000\0300\0177' inf='\0000\0000\0200\0377' huge='\0377\0377\0177\0177
 tokens "$work/good" 8 24 128 1
 tokens "$work/single" 1 24 128 1
 quantize 1 "$work/absent" "$work/absent" "$work/good"
-broken architecture config.json s/LlamaForCausalLM/FalconForCausalLM/
-quantize 1 "'FalconForCausalLM' is not supported; known: LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM" \
+broken architecture config.json s/LlamaForCausalLM/MambaForCausalLM/
+quantize 1 "'MambaForCausalLM' is not supported; known: LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM" \
   "$work/architecture" "$work/good"
 broken json config.json 's/"hidden_size"/hidden_size/'
 quantize 1 "json/config.json" "$work/json" "$work/good"

@@ -78,6 +78,32 @@ static void scale(float factor, int64_t n, float *y)
         y[i] *= factor;
 }
 
+/* tanh u by u + u^3 P(u^2) up to 0.625 (Cephes, S. Moshier: 2e-8 relative), by exp beyond. NaN stays NaN. */
+static inline float tanh_one(float u)
+{
+    float size = u < 0.0f ? -u : u, z = u * u;
+    float p = MADD(z, -5.70498872745e-3f, 2.06390887954e-2f);
+    p = MADD(p, z, -5.37397155531e-2f);
+    p = MADD(p, z, 1.33314422036e-1f);
+    p = MADD(p, z, -3.33332819422e-1f);
+    float small = MADD(p * z, u, u);
+    float e = exp_one(-2.0f * size), large = (1.0f - e) / (1.0f + e);
+    return size < 0.625f ? small : u < 0.0f ? -large : large;
+}
+
+static void cap(float factor, float bound, int64_t n, float *y)
+{
+    float inner = factor / bound;
+    for (int64_t i = 0; i < n; i++)
+        y[i] = bound * tanh_one(y[i] * inner);
+}
+
+static void ramp(float factor, float slope, float first, int64_t n, float *y)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = MADD(slope, first + (float)i, y[i] * factor);
+}
+
 /* x sigmoid(u), by exp of what is not positive: 1 / (1 + e) or e / (1 + e), e = exp(-|u|) */
 static inline float times_sigmoid(float x, float u)
 {
@@ -170,16 +196,49 @@ static inline void rotate_head_bf16(uint16_t *restrict low, uint16_t *restrict h
     }
 }
 
-static void rotate_f32(void *row, int64_t n_heads, int64_t head_dim, int64_t n_frequencies, const float *cosine,
-                       const float *sine)
+/* (x[2 i], x[2 i + 1]) turned by the angle. */
+static inline void rotate_neighbours(float *x, int64_t n, const float *restrict cosine, const float *restrict sine)
+{
+    for (int64_t i = 0; i < n; i++) {
+        float a = x[2 * i], b = x[2 * i + 1];
+        x[2 * i] = a * cosine[i] - b * sine[i];
+        x[2 * i + 1] = b * cosine[i] + a * sine[i];
+    }
+}
+
+static void rotate_neighbours_f32(void *row, int64_t n_heads, int64_t head_dim, int64_t n_frequencies,
+                                  const float *cosine, const float *sine)
+{
+    float *head = row;
+    for (int64_t h = 0; h < n_heads; h++, head += head_dim)
+        rotate_neighbours(head, n_frequencies, cosine, sine);
+}
+
+static void rotate_neighbours_bf16(void *row, int64_t n_heads, int64_t head_dim, int64_t n_frequencies,
+                                   const float *cosine, const float *sine)
+{
+    enum { PAIRS = 64 };
+    uint16_t *head = row;
+    float values[2 * PAIRS];
+    for (int64_t h = 0; h < n_heads; h++, head += head_dim)
+        for (int64_t first = 0, n; first < n_frequencies; first += n) {
+            n = n_frequencies - first < PAIRS ? n_frequencies - first : PAIRS;
+            widen(head + 2 * first, 2 * n, values);
+            rotate_neighbours(values, n, cosine + first, sine + first);
+            narrow(values, 2 * n, head + 2 * first);
+        }
+}
+
+static void rotate_halves_f32(void *row, int64_t n_heads, int64_t head_dim, int64_t n_frequencies, const float *cosine,
+                              const float *sine)
 {
     float *head = row;
     for (int64_t h = 0; h < n_heads; h++, head += head_dim)
         rotate_head_f32(head, head + n_frequencies, n_frequencies, cosine, sine);
 }
 
-static void rotate_bf16(void *row, int64_t n_heads, int64_t head_dim, int64_t n_frequencies, const float *cosine,
-                        const float *sine)
+static void rotate_halves_bf16(void *row, int64_t n_heads, int64_t head_dim, int64_t n_frequencies, const float *cosine,
+                               const float *sine)
 {
     uint16_t *head = row;
     for (int64_t h = 0; h < n_heads; h++, head += head_dim)
@@ -274,6 +333,8 @@ const struct sq_forward_kernels SQ_KERNEL(sq_forward_kernels) = {
     .add = add,
     .multiply = multiply,
     .scale = scale,
+    .cap = cap,
+    .ramp = ramp,
     .silu = silu,
     .relu = relu,
     .gelu = gelu,
@@ -281,8 +342,10 @@ const struct sq_forward_kernels SQ_KERNEL(sq_forward_kernels) = {
     .sum = sum,
     .sum_squares = sum_squares,
     .normalize = normalize,
-    .rotate_f32 = rotate_f32,
-    .rotate_bf16 = rotate_bf16,
+    .rotate_halves_f32 = rotate_halves_f32,
+    .rotate_halves_bf16 = rotate_halves_bf16,
+    .rotate_neighbours_f32 = rotate_neighbours_f32,
+    .rotate_neighbours_bf16 = rotate_neighbours_bf16,
     .max = max,
     .exp_sum = exp_sum,
     .exp_sum_bf16 = exp_sum_bf16,

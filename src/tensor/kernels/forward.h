@@ -17,9 +17,12 @@ struct sq_forward_kernels {
     bool (*finite_bf16)(const uint16_t *x, int64_t n);
 
     /* --- elementwise; y may be x --------------------------------------------------------------------------------- */
-    void (*add)(const float *x, int64_t n, float *y);      /* y += x */
-    void (*multiply)(const float *x, int64_t n, float *y); /* y *= x */
-    void (*scale)(float factor, int64_t n, float *y);      /* y *= factor */
+    void (*add)(const float *x, int64_t n, float *y);          /* y += x */
+    void (*multiply)(const float *x, int64_t n, float *y);     /* y *= x */
+    void (*scale)(float factor, int64_t n, float *y);          /* y *= factor */
+    void (*cap)(float factor, float cap, int64_t n, float *y); /* y = cap tanh(factor y / cap) */
+    void (*ramp)(float factor, float slope, float first, int64_t n,
+                 float *y); /* y[i] = factor y[i] + slope (first + i) */
     sq_activation_fn *silu, *relu, *gelu, *gelu_tanh;
 
     /* --- norms ---------------------------------------------------------------------------------------------------- */
@@ -30,7 +33,7 @@ struct sq_forward_kernels {
                       float *y);
 
     /* --- one row of all heads; cosine and sine are this position's [n_frequencies] ------------------------------- */
-    sq_rotate_fn *rotate_f32, *rotate_bf16;
+    sq_rotate_fn *rotate_halves_f32, *rotate_halves_bf16, *rotate_neighbours_f32, *rotate_neighbours_bf16;
 
     /* --- softmax -------------------------------------------------------------------------------------------------- */
     float (*max)(const float *x, int64_t n);                         /* -INFINITY for n = 0 */

@@ -1,0 +1,50 @@
+#include "model/steps.h"
+
+/* What a slot holds per token. */
+enum width { HIDDEN, HEADS, KV, QKV, FFN, TWO_FFN, VOCAB };
+
+static const struct {
+    enum width width;
+    bool is_f32;
+} slots[SQ_N_SLOTS] = {
+    [SQ_SLOT_RESIDUAL] = {HIDDEN, true},
+    [SQ_SLOT_INPUT] = {HIDDEN, false},
+    [SQ_SLOT_MLP_INPUT] = {HIDDEN, false},
+    [SQ_SLOT_QKV] = {QKV, false},
+    [SQ_SLOT_Q] = {HEADS, false},
+    [SQ_SLOT_K] = {KV, false},
+    [SQ_SLOT_V] = {KV, false},
+    [SQ_SLOT_ATTENDED] = {HEADS, false},
+    [SQ_SLOT_OUTPUT] = {HIDDEN, true},
+    [SQ_SLOT_GATE_UP] = {TWO_FFN, false},
+    [SQ_SLOT_GATE] = {FFN, false},
+    [SQ_SLOT_UP] = {FFN, false},
+    [SQ_SLOT_ACTIVE] = {FFN, false},
+    [SQ_SLOT_LOGITS] = {VOCAB, true},
+};
+
+bool sq_slot_is_f32(enum sq_slot slot)
+{
+    return slots[slot].is_f32;
+}
+
+int64_t sq_slot_width(const struct sq_dimensions *dims, enum sq_slot slot)
+{
+    switch (slots[slot].width) {
+    case HEADS:
+        return dims->n_heads * dims->head_dim;
+    case KV:
+        return dims->n_kv_heads * dims->head_dim;
+    case QKV:
+        return (dims->n_heads + 2 * dims->n_kv_heads) * dims->head_dim;
+    case FFN:
+        return dims->ffn;
+    case TWO_FFN:
+        return 2 * dims->ffn;
+    case VOCAB:
+        return dims->vocab;
+    case HIDDEN:
+        break;
+    }
+    return dims->hidden;
+}

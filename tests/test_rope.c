@@ -1,0 +1,151 @@
+/* Rotary embeddings as configurations describe them: which keys count, how much of a head turns, and the angles. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <math.h>
+
+#include "capture.h"
+#include "model/rope.h"
+
+static const struct sq_dimensions dims = {.head_dim = 8, .max_length = 64};
+static const struct sq_rope_form whole = {.use = SQ_ROPE_EVERYWHERE};
+static const struct sq_rope_form partial = {
+    .use = SQ_ROPE_EVERYWHERE, .theta_key = "base", .part_key = "part", .theta = 100, .part = 0.5};
+static const struct sq_rope_form by_window = {
+    .use = SQ_ROPE_BY_WINDOW, .theta = 1e6, .window_theta_key = "rope_local_base_freq"};
+
+static enum sq_status read_rope(const struct sq_rope_form *form, bool windowed, const char *text, json_t **config_p,
+                                struct sq_rope *rope_p)
+{
+    *config_p = json_loads(text, 0, NULL);
+    assert_non_null(*config_p);
+    return sq_rope_read(form, windowed, *config_p, "folder", &dims, rope_p);
+}
+
+static void check(const struct sq_rope_form *form, bool windowed, const char *text, int64_t n_frequencies, double theta)
+{
+    json_t *config;
+    struct sq_rope rope;
+    float cosine[3 * 4], sine[3 * 4];
+    assert_int_equal(read_rope(form, windowed, text, &config, &rope), SQ_OK);
+    assert_int_equal(rope.n_frequencies, n_frequencies);
+    sq_rope_fill(&rope, 3, cosine, sine);
+    for (int64_t t = 0; t < 3; t++)
+        for (int64_t i = 0; i < n_frequencies; i++) {
+            double angle = (double)t * pow(theta, -(double)i / (double)n_frequencies);
+            assert_true(fabs((double)cosine[t * n_frequencies + i] - cos(angle)) < 1e-6);
+            assert_true(fabs((double)sine[t * n_frequencies + i] - sin(angle)) < 1e-6);
+        }
+    json_decref(config);
+}
+
+static void test_keys(void **state)
+{
+    (void)state;
+    check(&whole, false, "{}", 4, 1e4);
+    check(&whole, false, "{\"rope_theta\": 50}", 4, 50);
+    check(&whole, false, "{\"rope_theta\": 50, \"rope_parameters\": {\"rope_theta\": 60}}", 4, 60);
+    check(&whole, false, "{\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2}}", 4, 1e4);
+    check(&partial, false, "{}", 2, 100);
+    check(&partial, false, "{\"base\": 50, \"part\": 0.25}", 1, 50);
+    check(&partial, false, "{\"rope_parameters\": {\"partial_rotary_factor\": 1.0, \"rope_theta\": 60}}", 4, 60);
+}
+
+static void test_sets_by_window(void **state)
+{
+    (void)state;
+    static const char old[] = "{\"rope_theta\": 500, \"rope_local_base_freq\": 50}",
+                      nested[] = "{\"rope_parameters\": {\"full_attention\": {\"rope_theta\": 500},"
+                                 " \"sliding_attention\": {\"rope_theta\": 50, \"rope_type\": \"default\"}}}";
+    check(&by_window, false, "{}", 4, 1e6);
+    check(&by_window, true, "{}", 4, 1e4);
+    check(&by_window, false, old, 4, 500);
+    check(&by_window, true, old, 4, 50);
+    check(&by_window, false, nested, 4, 500);
+    check(&by_window, true, nested, 4, 50);
+    /* rope_scaling is about the blocks without a window */
+    check(&by_window, true, "{\"rope_scaling\": {\"rope_type\": \"linear\", \"factor\": 8}}", 4, 1e4);
+    json_t *config;
+    struct sq_rope rope;
+    assert_int_equal(
+        read_rope(&by_window, false, "{\"rope_scaling\": {\"rope_type\": \"linear\", \"factor\": 8}}", &config, &rope),
+        SQ_OK);
+    assert_true(rope.kind == SQ_ROPE_LINEAR && rope.factor == 8);
+    json_decref(config);
+}
+
+static void check_long(const char *text, int64_t length, const double factors[2], double scale)
+{
+    static float cosine[40 * 2], sine[40 * 2];
+    json_t *config;
+    struct sq_rope rope;
+    assert_int_equal(read_rope(&partial, false, text, &config, &rope), SQ_OK);
+    sq_rope_fill(&rope, length, cosine, sine);
+    for (int64_t t = 0; t < length; t++)
+        for (int64_t i = 0; i < 2; i++) {
+            double angle = (double)t * pow(100, -(double)i / 2) / factors[i];
+            assert_true(fabs((double)cosine[t * 2 + i] - scale * cos(angle)) < 1e-5);
+            assert_true(fabs((double)sine[t * 2 + i] - scale * sin(angle)) < 1e-5);
+        }
+    json_decref(config);
+}
+
+static void test_longrope(void **state)
+{
+    (void)state;
+    static const char plain[] = "{\"original_max_position_embeddings\": 16, \"rope_scaling\": {\"type\": \"su\","
+                                " \"short_factor\": [1.5, 2], \"long_factor\": [3, 5.5]}}",
+                      stated[] = "{\"rope_parameters\": {\"rope_type\": \"longrope\", \"factor\": 0.5,"
+                                 " \"original_max_position_embeddings\": 16,"
+                                 " \"short_factor\": [1.5, 2], \"long_factor\": [3, 5.5]}}";
+    static const double near[] = {1.5, 2}, far[] = {3, 5.5};
+    double scale = sqrt(1 + log(64.0 / 16) / log(16)); /* 64: max_length */
+    check_long(plain, 16, near, scale);
+    check_long(plain, 17, far, scale);
+    check_long(stated, 40, far, 1);
+}
+
+static void refuse(const struct sq_rope_form *form, const char *text, const char *part)
+{
+    json_t *config;
+    struct sq_rope rope;
+    struct capture capture;
+    capture_start(&capture);
+    enum sq_status status = read_rope(form, false, text, &config, &rope);
+    const char *line = capture_stop(&capture);
+    assert_int_equal(status, SQ_ERR_INPUT);
+    if (!capture_is_one_error(line, (const char *const[4]){part})) fail_msg("no '%s' in: %s", part, line);
+    json_decref(config);
+}
+
+static void test_refused(void **state)
+{
+    (void)state;
+    refuse(&whole, "{\"partial_rotary_factor\": 0.5}", "'partial_rotary_factor' is 0.5");
+    refuse(&partial, "{\"part\": 1.5}", "'part' is 1.5");
+    refuse(&partial, "{\"part\": 0.4}", "3 of the 8 entries");
+    refuse(&partial, "{\"part\": 0.1}", "0 of the 8 entries");
+    refuse(&whole, "{\"rope_theta\": 1e-300}", "not finite");
+    refuse(&whole, "{\"rope_scaling\": {\"type\": \"longrope\"}}", "'short_factor'");
+    refuse(&partial, "{\"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [1, 2], \"long_factor\": [1]}}",
+           "'long_factor' of the rotary embedding must list 2 numbers");
+    refuse(&partial, "{\"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [1, 0], \"long_factor\": [1, 1]}}",
+           "'short_factor'");
+    refuse(&partial,
+           "{\"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [1, 1e-60], \"long_factor\": [1, 1]}}",
+           "frequency 1");
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_sets_by_window),
+        cmocka_unit_test(test_longrope),
+        cmocka_unit_test(test_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
