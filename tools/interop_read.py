@@ -53,7 +53,7 @@ def load_plain(folder):
 
 
 def fits_fast_kernel(folder, settings):
-    """transformers' 4-bit CPU kernel takes groups of 32, 64, 128 and 256 and multiples of 16 outputs."""
+    """transformers' 4-bit CPU kernels take groups of 32, 64, 128 and 256 and multiples of 32 outputs."""
     from safetensors import safe_open
 
     if settings["bits"] != 4 or settings["group_size"] not in (32, 64, 128, 256):
@@ -62,7 +62,7 @@ def fits_fast_kernel(folder, settings):
         if name.endswith(".safetensors"):
             with safe_open(os.path.join(folder, name), "numpy") as file:
                 shapes = [file.get_slice(key).get_shape() for key in file.keys() if key.endswith(".qweight")]
-                if any(shape[1] % 16 for shape in shapes):
+                if any(shape[1] % 32 for shape in shapes):
                     return False
     return True
 
