@@ -42,10 +42,14 @@ char *stack_pool::bottom(int index) const
     return memory + (size_t)index * (bytes + page) + page;
 }
 
+bool stack_pool::holds(const void *address) const
+{
+    return (uintptr_t)address - (uintptr_t)memory < (bytes + page) * max_block_threads;
+}
+
 bool stack_pool::is_guard(const void *address) const
 {
-    const size_t offset = (size_t)((const char *)address - memory), each = bytes + page;
-    return (const char *)address >= memory && offset < each * max_block_threads && offset % each < page;
+    return holds(address) && ((uintptr_t)address - (uintptr_t)memory) % (bytes + page) < page;
 }
 
 bool in_stack_guard(const void *address)

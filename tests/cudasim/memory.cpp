@@ -147,6 +147,7 @@ cudaError_t release(const char *what, void *memory, bool pinned)
     if (mmap(a.pages, a.page_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) !=
         a.pages)
         die("mmap of %zu bytes failed", a.page_bytes);
+    access_forget(a.data, a.bytes);
     state().used[a.device] -= a.bytes;
     state().live.erase((uintptr_t)a.pages);
     state().freed[(uintptr_t)a.pages] = a;
@@ -207,6 +208,15 @@ bool device_pages(const void *pointer, int device, char **start_p, size_t *bytes
     if (!a || a->device != device) return false;
     *start_p = a->pages;
     *bytes_p = a->page_bytes;
+    return true;
+}
+
+bool memory_bounds(const void *pointer, void **data_p, size_t *bytes_p)
+{
+    const allocation *a = find_live(pointer);
+    if (!a || (const char *)pointer < a->data || (const char *)pointer >= a->data + a->bytes) return false;
+    *data_p = a->data;
+    *bytes_p = a->bytes;
     return true;
 }
 

@@ -124,6 +124,13 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, in
     return failed(cudaErrorInvalidValue);
 }
 
+cudaError_t cudaDeviceGetPCIBusId(char *id, int length, int device)
+{
+    if (device < 0 || device >= get_settings().devices) return failed(cudaErrorInvalidDevice);
+    snprintf(id, (size_t)length, "0000:%02x:00.0", device);
+    return cudaSuccess;
+}
+
 cudaError_t cudaRuntimeGetVersion(int *version)
 {
     *version = CUDART_VERSION;

@@ -30,6 +30,7 @@ struct settings {
     bool early;
     uint64_t seed; // 0: late or early
     double nccl_timeout;
+    bool check; // what kernels read and write
 };
 const settings &get_settings();
 // Counts one call of this kind; true if it was told to fail.
@@ -63,6 +64,8 @@ bool is_ours(const void *pointer);
 // The pages of the live allocation on this device that holds the address; false: none does.
 bool device_pages(const void *pointer, int device, char **start_p, size_t *bytes_p);
 int current_device();
+// The data of the live allocation on any device, or pinned, that holds the address; false: none does.
+bool memory_bounds(const void *pointer, void **data_p, size_t *bytes_p);
 
 // --- faults
 // ----------------------------------------------------------------------------------------------------------- Makes
@@ -106,6 +109,8 @@ void run_until(cudaStream_t stream, uint64_t ticket);
 // ---------------------------------------------------------------------------------------------------------- "kernel f,
 // block (0, 0, 0), thread (1, 0, 0)" while one runs on this thread, else what the device does.
 std::string where_running();
+// This memory is no more: forget who touched it.
+void access_forget(const void *data, size_t bytes);
 bool in_stack_guard(const void *address);
 
 // --- leaks
