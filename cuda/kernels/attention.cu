@@ -55,6 +55,7 @@ template <class T> static __global__ void weigh(struct sq_score_tile tile)
     const float factor = top > before ? expf(before - top) : 1.0f;
     for (int64_t i = threadIdx.x; factor != 1.0f && i < tile.head_dim; i += 32)
         tile.sums[row * tile.head_dim + i] *= factor;
+    __syncwarp(); /* all lanes have read `before` */
     if (threadIdx.x == 0) {
         tile.largest[row] = top;
         tile.total[row] = tile.total[row] * factor + sum;
