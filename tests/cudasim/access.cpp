@@ -30,6 +30,10 @@ struct region {
     cell *cells;
 };
 
+// While this thread runs a kernel, if the settings want checks; other threads may be in host code of .cu files
+// meanwhile.
+thread_local bool is_on = false;
+
 struct access_state {
     uint32_t epoch = 1, launch_start = 1, block_start = 1;
     uintptr_t arguments = 0, arguments_end = 0;
@@ -187,7 +191,7 @@ void visit(const region &r, uintptr_t word, unsigned bytes, bool is_write)
 void check(const void *pointer, size_t bytes, bool is_write)
 {
     const uintptr_t address = (uintptr_t)pointer, end = address + bytes;
-    if (!running || !get_settings().check || is_own(address, bytes, is_write)) return;
+    if (is_own(address, bytes, is_write)) return;
     const region &r = find_region(address);
     if (r.kind == region_kind::none || end > r.end || (r.kind == region_kind::constant && is_write))
         refuse(is_write, address, bytes);
@@ -206,11 +210,17 @@ void check(const void *pointer, size_t bytes, bool is_write)
 void access_begin_launch(const thread_work &work)
 {
     access_state &s = state();
+    is_on = get_settings().check;
     s.launch_start = ++s.epoch;
     s.arguments = (uintptr_t)work.call;
     s.arguments_end = s.arguments + work.bytes;
     for (region &r : s.recent)
         r = {0, 0, region_kind::none, nullptr}; // memory may have come and gone
+}
+
+void access_end_launch()
+{
+    is_on = false;
 }
 
 void access_begin_block()
@@ -239,7 +249,7 @@ void access_forget(const void *data, size_t bytes)
     extern "C" void __tsan_##name(void *address);                                                                      \
     extern "C" void __tsan_##name(void *address)                                                                       \
     {                                                                                                                  \
-        cudasim::check(address, bytes, is_write);                                                                      \
+        if (cudasim::is_on) cudasim::check(address, bytes, is_write);                                                  \
     }
 #define ON_SIZE(bytes)                                                                                                 \
     ON_ACCESS(read##bytes, bytes, false)                                                                               \
@@ -263,11 +273,11 @@ ON_UNALIGNED(16)
     extern "C" void __tsan_##name(__VA_ARGS__)
 ON_CALL(read_range, void *address, size_t bytes)
 {
-    cudasim::check(address, bytes, false);
+    if (cudasim::is_on) cudasim::check(address, bytes, false);
 }
 ON_CALL(write_range, void *address, size_t bytes)
 {
-    cudasim::check(address, bytes, true);
+    if (cudasim::is_on) cudasim::check(address, bytes, true);
 }
 ON_CALL(init, void)
 {

@@ -11,6 +11,7 @@
 namespace cudasim
 {
 void access_begin_launch(const thread_work &work);
+void access_end_launch();
 void access_begin_block();
 void access_barrier(); // the block passes a __syncthreads
 } // namespace cudasim

@@ -51,6 +51,7 @@ void run_grid(const std::string &name, dim3 grid, dim3 size, const thread_work &
         for (b.index.y = 0; b.index.y < grid.y; b.index.y++)
             for (b.index.x = 0; b.index.x < grid.x; b.index.x++)
                 b.run();
+    access_end_launch();
     running = nullptr;
 }
 } // namespace

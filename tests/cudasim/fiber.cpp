@@ -63,7 +63,9 @@ void fiber::start(int index, void (*entry_)(void *), void *argument_)
     entry = entry_;
     argument = argument_;
     fake_stack = nullptr;
-    self = detail::make_fcontext((void *)(stack + stack_pool::bytes), stack_pool::bytes, main);
+    const size_t shift =
+        (size_t)index % 32 * 128; // tops at the same place of their pages would share few lines of the cache
+    self = detail::make_fcontext((void *)(stack + stack_pool::bytes - shift), stack_pool::bytes - shift, main);
 }
 
 NOT_SANITIZED void fiber::main(detail::transfer_t from)

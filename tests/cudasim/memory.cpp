@@ -87,13 +87,19 @@ void fill_fences(const allocation &a)
     ASAN_POISON_MEMORY_REGION(a.data + a.bytes, (size_t)(a.pages + a.page_bytes - (a.data + a.bytes)));
 }
 
+void check_fence(const allocation &a, const char *start, const char *end)
+{
+    for (const char *p = start; p < end; p++)
+        if ((unsigned char)*p != fence)
+            die("something was written at byte %td of %zu bytes of %s memory", p - a.data, a.bytes,
+                a.device < 0 ? "pinned" : "device");
+}
+
 void check_fences(const allocation &a)
 {
     ASAN_UNPOISON_MEMORY_REGION(a.pages, a.page_bytes);
-    for (const char *p = a.pages; p < a.pages + a.page_bytes; p = p + 1 == a.data ? a.data + a.bytes : p + 1)
-        if ((p < a.data || p >= a.data + a.bytes) && (unsigned char)*p != fence)
-            die("something was written at byte %td of %zu bytes of %s memory", p - a.data, a.bytes,
-                a.device < 0 ? "pinned" : "device");
+    check_fence(a, a.pages, a.data);
+    check_fence(a, a.data + a.bytes, a.pages + a.page_bytes);
 }
 
 bool map_pages(size_t bytes, int device, allocation *a_p)
