@@ -59,6 +59,18 @@ __global__ void with_warp_barriers(int *data)
     data[blockIdx.x * 64 + i] = i % 32 < 16 ? shared[neighbour] : 0;
 }
 
+// All lanes read a word; after the barrier one reads it again and writes it.
+__global__ void readers_then_writer(int *data)
+{
+    __shared__ int shared[64];
+    const int i = threadIdx.x, first = i / 32 * 32;
+    shared[i] = i;
+    __syncwarp();
+    data[blockIdx.x * 64 + i] = shared[first];
+    __syncwarp();
+    if (i == first + 1) shared[first] = shared[first] + 1;
+}
+
 __global__ void bytes_of_words(int *data)
 {
     __shared__ unsigned char shared[64];
@@ -88,6 +100,7 @@ void silent(void **)
 {
     run(with_barriers);
     run(with_warp_barriers);
+    run(readers_then_writer);
     run(bytes_of_words);
     run(halves_of_words);
     run(locals);

@@ -153,7 +153,8 @@ void note_write(cell &c, unsigned bytes)
     c.write_syncs = (uint16_t)running->syncs;
 }
 
-// Of several readers, the bytes that all of them read are kept; those of the last, if there are none.
+// A reader that comes after the ones before it stands for them too. Of several that do not, the bytes that all of them
+// read are kept; those of the last, if there are none.
 void note_read(cell &c, unsigned bytes)
 {
     const access_state &s = state();
@@ -161,7 +162,7 @@ void note_read(cell &c, unsigned bytes)
     unsigned flags = c.reader & (more_lanes | more_warps), all = bytes;
     if (c.read_epoch == s.epoch && before == me && !flags)
         all |= c.reader >> 12;
-    else if (c.read_epoch == s.epoch && both) {
+    else if (c.read_epoch == s.epoch && both && !is_ordered(c.read_epoch, c.reader, c.read_syncs)) {
         flags |= before / 32 != me / 32 ? more_warps : before != me ? more_lanes : 0;
         all = both;
     } else
