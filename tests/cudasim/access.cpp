@@ -269,16 +269,17 @@ ON_UNALIGNED(4)
 ON_UNALIGNED(8)
 ON_UNALIGNED(16)
 
+// The types are those that the compiler knows.
 #define ON_CALL(name, ...)                                                                                             \
     extern "C" void __tsan_##name(__VA_ARGS__);                                                                        \
     extern "C" void __tsan_##name(__VA_ARGS__)
-ON_CALL(read_range, void *address, size_t bytes)
+ON_CALL(read_range, void *address, long bytes)
 {
-    if (cudasim::is_on) cudasim::check(address, bytes, false);
+    if (cudasim::is_on) cudasim::check(address, (size_t)bytes, false);
 }
-ON_CALL(write_range, void *address, size_t bytes)
+ON_CALL(write_range, void *address, long bytes)
 {
-    if (cudasim::is_on) cudasim::check(address, bytes, true);
+    if (cudasim::is_on) cudasim::check(address, (size_t)bytes, true);
 }
 ON_CALL(init, void)
 {
@@ -286,9 +287,9 @@ ON_CALL(init, void)
 ON_CALL(func_entry, void *)
 {
 }
-ON_CALL(func_exit, void)
+ON_CALL(func_exit, void *)
 {
 }
-ON_CALL(vptr_update, void **, void *)
+ON_CALL(vptr_update, void *, void *)
 {
 }
