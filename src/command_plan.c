@@ -45,6 +45,7 @@ static enum sq_status open_model(struct planning *p)
                                             .length = config->length,
                                             .n_workers = p->backend->n_workers,
                                             .sizes = p->backend->sizes,
+                                            .is_host = p->backend->is_host,
                                             .limit = config->memory_bytes};
     return sq_plan_measure_rates(p->backend, compute, &p->rates);
 }

@@ -86,6 +86,7 @@ static enum sq_status plan_memory(struct sq_job *job, struct sq_memory_request *
                                           .length = job->tokens.length,
                                           .n_workers = (int)largest[1],
                                           .sizes = job->backend->sizes,
+                                          .is_host = job->backend->is_host,
                                           .limit = -largest[2]};
     bool is_first = job->world->rank == 0;
     SQ_TRY(sq_comm_agree(job->world, is_first ? sq_memory_plan_make(request, &job->memory) : SQ_OK));

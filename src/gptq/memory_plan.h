@@ -19,6 +19,7 @@ struct sq_memory_request {
     int64_t n_samples, length; /* samples of this rank (the largest share) */
     int n_workers;
     struct sq_sizes sizes; /* of the backend */
+    bool is_host;          /* likewise: only then can activations go to a file */
     int64_t limit;         /* bytes this rank may take; 0: no limit */
 };
 
