@@ -30,8 +30,7 @@ template <class... P> void run(void (*kernel)(int *, P...), P... arguments)
     cudaStreamDestroy(stream);
 }
 
-// --- all is well
-// ------------------------------------------------------------------------------------------------------
+// --- all is well ---------------------------------------------------------------------------------------------------
 
 const int table[4] = {1, 2, 3, 4};
 
@@ -88,6 +87,11 @@ __global__ void halves_of_words(int *data)
     *mine = (unsigned short)(*mine + 1);
 }
 
+__global__ void atomics(int *data)
+{
+    if (threadIdx.x % 2) atomicOr(data, 1 << threadIdx.x % 32);
+}
+
 __global__ void locals(int *data)
 {
     int many[16];
@@ -103,11 +107,11 @@ void silent(void **)
     run(readers_then_writer);
     run(bytes_of_words);
     run(halves_of_words);
+    run(atomics);
     run(locals);
 }
 
-// --- races
-// ------------------------------------------------------------------------------------------------------------
+// --- races ---------------------------------------------------------------------------------------------------------
 
 __global__ void write_then_read(int *data)
 {
@@ -178,8 +182,7 @@ void races(void **)
                            "of 512 bytes of device memory, which another block has written"));
 }
 
-// --- memory that is none of a kernel's business
-// -----------------------------------------------------------------------
+// --- memory that is none of a kernel's business --------------------------------------------------------------------
 
 __global__ void read_unwritten(int *data)
 {
@@ -214,6 +217,11 @@ __global__ void read_beyond(int *data, int index)
     data[0] = data[index];
 }
 
+__global__ void atomic_beyond(int *data)
+{
+    atomicOr(data + 128, 1);
+}
+
 void strangers(void **)
 {
     assert_true(child_dies([] { run(read_unwritten); }, "thread (40, 0, 0) reads shared memory that nobody"));
@@ -225,6 +233,7 @@ void strangers(void **)
     assert_true(child_dies(heap, "thread (0, 0, 0) reads 4 bytes: host memory at"));
     assert_true(child_dies(stack, "thread (0, 0, 0) writes 4 bytes: host memory at"));
     assert_true(child_dies([] { run(read_other_stack); }, "reads 4 bytes: the stack of another thread"));
+    assert_true(child_dies([] { run(atomic_beyond); }, "writes 4 bytes: byte 512 of 512 bytes of device memory"));
     assert_true(child_dies([] { run(read_beyond, 128); }, "reads 4 bytes: byte 512 of 512 bytes of device memory"));
     assert_true(child_dies([] { run(read_beyond, -1); }, "reads 4 bytes: byte -4 of 512 bytes of device memory"));
 }

@@ -55,8 +55,7 @@ access_state &state()
     die("%s %s %zu bytes: %s", where_running().c_str(), is_write ? "writes" : "reads", bytes, what.c_str());
 }
 
-// --- regions
-// ----------------------------------------------------------------------------------------------------------
+// --- regions -------------------------------------------------------------------------------------------------------
 
 cell *new_cells(size_t bytes)
 {
@@ -104,8 +103,7 @@ bool is_own(uintptr_t address, size_t bytes, bool is_write)
     return !is_write && address >= s.arguments && address + bytes <= s.arguments_end;
 }
 
-// --- order
-// ------------------------------------------------------------------------------------------------------------
+// --- order ---------------------------------------------------------------------------------------------------------
 
 // Whether an access of this launch, in `epoch` by `who`, which had taken part in `syncs`, comes before what this thread
 // does now.
@@ -189,13 +187,20 @@ void visit(const region &r, uintptr_t word, unsigned bytes, bool is_write)
         note_read(c, bytes);
 }
 
+// The region that holds all of it; any other ends the process.
+const region &checked_region(uintptr_t address, size_t bytes, bool is_write)
+{
+    const region &r = find_region(address);
+    if (r.kind == region_kind::none || address + bytes > r.end || (r.kind == region_kind::constant && is_write))
+        refuse(is_write, address, bytes);
+    return r;
+}
+
 void check(const void *pointer, size_t bytes, bool is_write)
 {
     const uintptr_t address = (uintptr_t)pointer, end = address + bytes;
     if (is_own(address, bytes, is_write)) return;
-    const region &r = find_region(address);
-    if (r.kind == region_kind::none || end > r.end || (r.kind == region_kind::constant && is_write))
-        refuse(is_write, address, bytes);
+    const region &r = checked_region(address, bytes, is_write);
     if (r.kind == region_kind::constant) return;
     for (uintptr_t word = address / 4; word * 4 < end; word++) {
         const unsigned from = word * 4 < address ? (unsigned)(address - word * 4) : 0;
@@ -205,8 +210,7 @@ void check(const void *pointer, size_t bytes, bool is_write)
 }
 } // namespace
 
-// --- called by the block
-// ----------------------------------------------------------------------------------------------
+// --- called by the block -------------------------------------------------------------------------------------------
 
 void access_begin_launch(const thread_work &work)
 {
@@ -234,6 +238,16 @@ void access_barrier()
     state().epoch++;
 }
 
+// Atomic operations do not race with each other; with plain accesses they might, which goes unseen.
+int atomic_or(int *address, int value)
+{
+    if (is_on && !is_own((uintptr_t)address, sizeof *address, true))
+        checked_region((uintptr_t)address, sizeof *address, true);
+    const int before = *address;
+    *address |= value;
+    return before;
+}
+
 void access_forget(const void *data, size_t bytes)
 {
     auto known = state().regions.find((uintptr_t)data);
@@ -243,8 +257,7 @@ void access_forget(const void *data, size_t bytes)
 }
 } // namespace cudasim
 
-// --- called by the compiler
-// -------------------------------------------------------------------------------------------
+// --- called by the compiler ----------------------------------------------------------------------------------------
 
 #define ON_ACCESS(name, bytes, is_write)                                                                               \
     extern "C" void __tsan_##name(void *address);                                                                      \

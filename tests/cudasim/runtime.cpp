@@ -92,8 +92,7 @@ cudaError_t failed(cudaError_t error)
 
 using namespace cudasim;
 
-// --- devices
-// ----------------------------------------------------------------------------------------------------------
+// --- devices -------------------------------------------------------------------------------------------------------
 
 cudaError_t cudaGetDeviceCount(int *count)
 {
@@ -137,8 +136,7 @@ cudaError_t cudaRuntimeGetVersion(int *version)
     return cudaSuccess;
 }
 
-// --- errors
-// -----------------------------------------------------------------------------------------------------------
+// --- errors --------------------------------------------------------------------------------------------------------
 
 cudaError_t cudaGetLastError(void)
 {
@@ -162,8 +160,7 @@ const char *cudaGetErrorString(cudaError_t error)
     return row_of(error).text;
 }
 
-// --- copies
-// -----------------------------------------------------------------------------------------------------------
+// --- copies --------------------------------------------------------------------------------------------------------
 
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind direction,
                             cudaStream_t stream)

@@ -38,6 +38,7 @@ dim3 grid_size() __attribute__((const));
 enum class warp_op { sync, shfl, shfl_xor, shfl_down, shfl_up, any, all, ballot };
 
 void barrier(const char *file, int line);
+int atomic_or(int *address, int value);
 uint64_t warp(warp_op op, unsigned mask, uint64_t value, int operand, const char *file, int line);
 
 template <class T> T exchange(warp_op op, unsigned mask, T value, int operand, const char *file, int line)
@@ -105,6 +106,11 @@ inline unsigned __ballot_sync(unsigned mask, int predicate, CUDASIM_HERE)
 }
 
 #undef CUDASIM_HERE
+
+inline int atomicOr(int *address, int value)
+{
+    return cudasim::atomic_or(address, value);
+}
 
 inline unsigned __float_as_uint(float value)
 {
