@@ -44,6 +44,7 @@ template <class T> static __global__ void weigh(struct sq_score_tile tile)
         top = fmaxf(top, scores[i] * tile.scale);
     for (int distance = 16; distance > 0; distance /= 2)
         top = fmaxf(top, __shfl_xor_sync(SQ_ALL_LANES, top, distance));
+    __syncwarp(); /* weights may be written over the scores, which other lanes have read */
     float sum = 0.0f;
     for (int64_t i = threadIdx.x; i < tile.keys; i += 32) {
         const bool seen = i >= begin && i < end;
