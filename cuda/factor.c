@@ -83,6 +83,5 @@ enum sq_status sq_cuda_arrange(struct sq_backend *backend, struct sq_matrix hess
 enum sq_status sq_cuda_unit_form(struct sq_backend *backend, const float *pivots, int64_t row, int64_t rows,
                                  struct sq_matrix m)
 {
-    if (2 * row >= m.rows) return SQ_OK; /* these rows are images of earlier ones */
     return sq_cuda_checked(sq_kernel_unit_form(stream_of(backend), pivots, row, rows, m), "the factor's unit form");
 }

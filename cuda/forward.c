@@ -51,10 +51,9 @@ enum sq_status sq_cuda_all_finite(struct sq_backend *backend, struct sq_matrix x
 {
     struct sq_cuda_worker *worker = sq_cuda_worker(backend);
     int bad = 0;
-    SQ_TRY(sq_cuda_checked(cudaMemsetAsync(worker->room, 0, sizeof bad, worker->stream), "clearing a flag"));
     SQ_TRY(sq_cuda_checked(sq_kernel_find_bad(worker->stream, x, worker->room), "looking for what is no number"));
     SQ_TRY(sq_cuda_fetch(worker, worker->room, &bad));
-    *finite_p = !bad;
+    *finite_p = bad == 0;
     return SQ_OK;
 }
 

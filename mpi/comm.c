@@ -71,14 +71,21 @@ void sq_comm_free(struct sq_comm *comm)
     MPI_Comm_free(&handle);
 }
 
-enum sq_status sq_comm_ranks_on_node(const struct sq_comm *comm, int *count_p)
+enum sq_status sq_comm_split_node(const struct sq_comm *comm, struct sq_comm *node_p)
 {
     MPI_Comm node;
     SQ_TRY(checked(MPI_Comm_split_type(comm_handle(comm), MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &node),
                    "MPI_Comm_split_type"));
-    enum sq_status status = checked(MPI_Comm_size(node, count_p), "MPI_Comm_size");
-    MPI_Comm_free(&node);
-    return status;
+    return describe(node, node_p);
+}
+
+enum sq_status sq_comm_ranks_on_node(const struct sq_comm *comm, int *count_p)
+{
+    struct sq_comm node;
+    SQ_TRY(sq_comm_split_node(comm, &node));
+    *count_p = node.size;
+    sq_comm_free(&node);
+    return SQ_OK;
 }
 
 enum sq_status sq_comm_agree(const struct sq_comm *comm, enum sq_status mine)

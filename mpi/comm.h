@@ -32,7 +32,9 @@ _Noreturn void sq_comm_abort(int exit_code);
 enum sq_status sq_comm_split(const struct sq_comm *comm, int color, struct sq_comm *part_p) SQ_MUST_CHECK;
 void sq_comm_free(struct sq_comm *comm);
 
-/* How many ranks of comm run on this node. */
+/* The ranks of comm that run on this node, in the order of their rank; and how many they are. Freed with
+ * sq_comm_free(). */
+enum sq_status sq_comm_split_node(const struct sq_comm *comm, struct sq_comm *node_p) SQ_MUST_CHECK;
 enum sq_status sq_comm_ranks_on_node(const struct sq_comm *comm, int *count_p) SQ_MUST_CHECK;
 
 /* The worst status over ranks. Every stage ends in it, so that one failed rank ends the job with one clear message (the

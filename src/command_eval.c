@@ -7,6 +7,7 @@
 #include "command.h"
 #include "config/options.h"
 #include "gptq/compute.h"
+#include "gptq/place.h"
 #include "model/evaluate.h"
 
 struct opened {
@@ -71,12 +72,12 @@ static enum sq_status evaluate(const struct sq_config *config, const struct sq_c
 static enum sq_status run(const struct sq_config *config, const struct sq_comm *world)
 {
     struct opened model = {.folder = config->model}, against = {.folder = config->against};
-    struct sq_backend *backend = NULL;
+    struct sq_place place = {0};
     enum sq_status status = sq_comm_first_rank_first(world, open_folder, &model);
     if (status == SQ_OK && config->against) status = sq_comm_first_rank_first(world, open_folder, &against);
-    if (status == SQ_OK) status = sq_comm_agree(world, sq_backend_create_cpu(config->threads, &backend));
-    if (status == SQ_OK) status = evaluate(config, world, &model, &against, backend);
-    if (backend) backend->ops->destroy(backend);
+    if (status == SQ_OK) status = sq_place_open(config, world, &place);
+    if (status == SQ_OK) status = evaluate(config, &place.comm, &model, &against, place.backend);
+    sq_place_close(&place);
     close_folder(&against);
     close_folder(&model);
     return status;

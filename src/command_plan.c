@@ -7,11 +7,13 @@
 #include "command.h"
 #include "config/options.h"
 #include "gptq/compute.h"
+#include "gptq/place.h"
 #include "gptq/plan.h"
 
 struct planning {
     const struct sq_config *config;
-    struct sq_backend *backend;
+    struct sq_place place;
+    struct sq_backend *backend; /* the place's */
     struct sq_checkpoint *checkpoint;
     struct sq_model *model;
     struct sq_layers layers;
@@ -24,7 +26,8 @@ static enum sq_status open_model(struct planning *p)
     const struct sq_config *config = p->config;
     struct sq_comm alone = {.size = 1};
     enum sq_dtype compute;
-    SQ_TRY(sq_backend_create_cpu(config->threads, &p->backend));
+    SQ_TRY(sq_place_open(config, &alone, &p->place));
+    p->backend = p->place.backend;
     SQ_TRY(sq_compute_choose(&alone, p->backend, config->compute, &compute));
     SQ_TRY(sq_checkpoint_open(config->model, &p->checkpoint));
     SQ_TRY(sq_model_open(p->checkpoint, &p->model));
@@ -42,6 +45,7 @@ static enum sq_status open_model(struct planning *p)
                                             .length = config->length,
                                             .n_workers = p->backend->n_workers,
                                             .sizes = p->backend->sizes,
+                                            .is_host = p->backend->is_host,
                                             .limit = config->memory_bytes};
     return sq_plan_measure_rates(p->backend, compute, &p->rates);
 }
@@ -113,7 +117,7 @@ static enum sq_status run(const struct sq_config *config, const struct sq_comm *
     sq_layers_release(&p.layers);
     sq_model_close(p.model);
     sq_checkpoint_close(p.checkpoint);
-    if (p.backend) p.backend->ops->destroy(p.backend);
+    sq_place_close(&p.place);
     return status;
 }
 

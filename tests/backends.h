@@ -20,8 +20,7 @@ static inline enum sq_status backend_create(int n_threads, struct sq_backend **b
     if (!name || !strcmp(name, "cpu")) return sq_backend_create_cpu(n_threads, backend_p);
 #ifdef SQ_HAS_CUDA
     const char *why;
-    if (!strcmp(name, "cuda") && sq_cuda_device_count(&why) > 0)
-        return sq_backend_create_cuda(0, n_threads, backend_p);
+    if (!strcmp(name, "cuda") && sq_cuda_device_count(&why) > 0) return sq_backend_create_cuda(0, n_threads, backend_p);
     if (!strcmp(name, "cuda")) {
         fprintf(stderr, "skipped: %s\n", why);
         exit(NO_DEVICE);
@@ -31,11 +30,18 @@ static inline enum sq_status backend_create(int n_threads, struct sq_backend **b
     abort();
 }
 
+/* Only then can activations go to a file, and are all allocations those of base/memory.h. */
+static inline bool backend_in_host_memory(void)
+{
+    const char *name = getenv("SHARDQ_TEST_BACKEND");
+    return !name || !strcmp(name, "cpu");
+}
+
 /* A copy of host memory in the backend's; freed by backend_free(). */
 static inline void *backend_give(struct sq_backend *backend, const void *host, size_t bytes)
 {
-    void *memory;
-    if (backend->ops->alloc(backend, "test data", bytes, &memory) != SQ_OK) abort();
+    void *memory = backend->is_host ? aligned_alloc(64, (bytes + 63) / 64 * 64) : NULL; /* whatever allocations fail */
+    if (!memory && backend->ops->alloc(backend, "test data", bytes, &memory) != SQ_OK) abort();
     if (backend->ops->upload(backend, host, bytes, memory) != SQ_OK) abort();
     return memory;
 }
@@ -46,9 +52,21 @@ static inline void backend_take(struct sq_backend *backend, const void *memory, 
     if (backend->ops->download(backend, memory, bytes, host) != SQ_OK) abort();
 }
 
+/* A dense matrix of the backend's as a host array; freed with free(). */
+static inline void *backend_read(struct sq_backend *backend, struct sq_matrix m)
+{
+    size_t bytes = (size_t)(m.rows * m.cols) * sq_dtype_size(m.dtype);
+    void *host = malloc(bytes + 1);
+    backend_take(backend, m.data, bytes, host);
+    return host;
+}
+
 static inline void backend_free(struct sq_backend *backend, void *memory)
 {
-    backend->ops->free(backend, memory);
+    if (backend->is_host)
+        free(memory);
+    else
+        backend->ops->free(backend, memory);
 }
 
 #endif

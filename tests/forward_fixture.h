@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 
+#include "backends.h"
 #include "golden.h"
 #include "model/forward.h"
 #include "ranks.h"
@@ -24,7 +25,7 @@ static inline void open_forward(const char *name, struct opened *o)
                                          .n_samples = o->golden.n_samples,
                                          .length = o->golden.length,
                                          .first_sample = ranks.comm.rank * o->golden.n_samples};
-    if (sq_backend_create_cpu(1, &o->backend) != SQ_OK) abort();
+    if (backend_create(1, &o->backend) != SQ_OK) abort();
     if (sq_checkpoint_open(o->golden.folder, &o->checkpoint) != SQ_OK) abort();
     if (sq_model_open(o->checkpoint, &o->model) != SQ_OK) abort();
     if (sq_forward_create(o->backend, o->model, &options, &o->forward) != SQ_OK) abort();

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends.h"
 #include "base/memory.h"
 #include "gptq/factor.h"
 #include "oracle.h"
@@ -110,17 +111,22 @@ static inline enum sq_status fixture_tile(void *context, int64_t index, int work
 {
     (void)worker;
     const struct fixture_run *run = context;
-    int64_t row = index * SQ_SOLVE_ROWS, n = run->layer->n, groups = run->solved->groups;
-    int64_t rows = run->layer->rows - row < SQ_SOLVE_ROWS ? run->layer->rows - row : SQ_SOLVE_ROWS;
+    int64_t most = run->backend->sizes.solve_rows;
+    int64_t row = index * most, n = run->layer->n, groups = run->solved->groups;
+    int64_t rows = run->layer->rows - row < most ? run->layer->rows - row : most;
     size_t scratch_bytes = (sq_solve_scratch_bytes(&run->backend->sizes, run->options, n) + 63) / 64 * 64;
-    void *scratch = aligned_alloc(64, scratch_bytes);
-    memset(scratch, 0xff, scratch_bytes); /* all NaN: nothing may be read before it is written */
+    void *nan = malloc(scratch_bytes);
+    memset(nan, 0xff, scratch_bytes); /* all NaN: nothing may be read before it is written */
+    void *scratch = backend_give(run->backend, nan, scratch_bytes);
+    void *weight_rows = backend_give(run->backend, run->layer->weights + row * n, (size_t)(rows * n) * sizeof(float));
+    free(nan);
     const struct sq_solve_result *all = &run->solved->result;
     struct sq_solve_result result = {all->codes + row * n, all->scales + row * groups, all->zeros + row * groups,
                                      all->error + row,     all->error_rtn + row,       all->norm + row};
-    struct sq_matrix weights = sq_matrix_view(run->layer->weights + row * n, SQ_F32, rows, n);
+    struct sq_matrix weights = sq_matrix_view(weight_rows, SQ_F32, rows, n);
     enum sq_status status = sq_solve_tile(run->backend, run->factor, run->options, weights, scratch, &result);
-    free(scratch);
+    backend_free(run->backend, weight_rows);
+    backend_free(run->backend, scratch);
     return status;
 }
 
@@ -136,6 +142,13 @@ static inline void fixture_allocate(const struct layer *layer, int64_t groups, s
                                               malloc(rows * sizeof(double))};
 }
 
+static inline void fixture_set_hessian(struct sq_backend *backend, const struct layer *layer, struct sq_factor *factor)
+{
+    assert_int_equal(backend->ops->upload(backend, layer->hessian, (size_t)(layer->n * layer->n) * sizeof(float),
+                                          factor->hessian.data),
+                     SQ_OK);
+}
+
 /* Factor and all tiles, on n_threads workers. */
 static inline enum sq_status fixture_solve(const struct layer *layer, const struct sq_solve_options *options,
                                            double damping, int n_threads, struct solved *solved)
@@ -143,13 +156,14 @@ static inline enum sq_status fixture_solve(const struct layer *layer, const stru
     struct sq_backend *backend;
     struct sq_factor factor;
     fixture_allocate(layer, sq_grid_n_groups(&options->grid, layer->n), solved);
-    assert_int_equal(sq_backend_create_cpu(n_threads, &backend), SQ_OK);
+    assert_int_equal(backend_create(n_threads, &backend), SQ_OK);
     assert_int_equal(sq_factor_create(backend, layer->n, &factor), SQ_OK);
-    memcpy(factor.hessian.data, layer->hessian, (size_t)(layer->n * layer->n) * sizeof(float));
+    fixture_set_hessian(backend, layer, &factor);
     struct fixture_run run = {backend, &factor, options, layer, solved};
     enum sq_status status = sq_factor_make(backend, layer->n, options->order, damping, &factor);
     if (status == SQ_OK)
-        status = backend->ops->parallel(backend, (layer->rows + SQ_SOLVE_ROWS - 1) / SQ_SOLVE_ROWS, fixture_tile, &run);
+        status = backend->ops->parallel(
+            backend, (layer->rows + backend->sizes.solve_rows - 1) / backend->sizes.solve_rows, fixture_tile, &run);
     solved->damping = factor.damping;
     solved->ridge = factor.ridge;
     solved->n_rungs = factor.n_rungs;

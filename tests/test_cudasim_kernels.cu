@@ -41,8 +41,7 @@ struct device {
     }
 };
 
-// --- indices
-// ----------------------------------------------------------------------------------------------------------
+// --- indices -------------------------------------------------------------------------------------------------------
 
 __global__ void write_index(int *out)
 {
@@ -63,8 +62,7 @@ void indices(void **)
             assert_int_equal(got[b * 70 + t], b * 1000 + t);
 }
 
-// --- barriers
-// ---------------------------------------------------------------------------------------------------------
+// --- barriers ------------------------------------------------------------------------------------------------------
 
 // Every thread hands its value to the next one, round and round.
 template <int steps, int threads> __global__ void rotate(int *out)
@@ -97,8 +95,7 @@ void barriers(void **)
     check_rotation<2, 1024>();
 }
 
-// --- shuffles and votes
-// -----------------------------------------------------------------------------------------------
+// --- shuffles and votes --------------------------------------------------------------------------------------------
 
 __global__ void shuffle(int *out, double *sums)
 {
@@ -172,8 +169,27 @@ void warps_apart(void **)
         assert_int_equal(got[i], expected[i % 4]);
 }
 
-// --- divergence
-// -------------------------------------------------------------------------------------------------------
+// --- atomics -------------------------------------------------------------------------------------------------------
+
+__global__ void set_bits(int *out)
+{
+    out[1 + threadIdx.x + blockIdx.x * 4] = atomicOr(out, 1 << (threadIdx.x + blockIdx.x * 4)); // what was there before
+}
+
+void atomics(void **)
+{
+    device d(13);
+    cudaMemsetAsync(d.data, 0, sizeof(int), d.stream);
+    assert_int_equal(sq_launch(set_bits, 3, 4, d.stream, d.data), cudaSuccess);
+    const std::vector<int> got = d.get();
+    int all = 0, seen = 0;
+    for (int i = 0; i < 12; i++)
+        all |= 1 << i, seen |= got[1 + i];
+    assert_int_equal(got[0], all);
+    assert_int_equal(__builtin_popcount((unsigned)seen), 11); // nobody saw the last one's bit
+}
+
+// --- divergence ----------------------------------------------------------------------------------------------------
 
 __global__ void leaves_early(int n)
 {
@@ -243,8 +259,7 @@ void divergence(void **)
     assert_true(child_dies([] { run(64, barrier_or_shuffle); }, "divergence in kernel kernel, block (0, 0, 0)"));
 }
 
-// --- memory
-// -----------------------------------------------------------------------------------------------------------
+// --- memory --------------------------------------------------------------------------------------------------------
 
 __global__ void write_at(int *out, long index)
 {
@@ -265,23 +280,39 @@ void write_beyond(long index)
     cudaStreamSynchronize(d.stream);
 }
 
+struct hidden {
+    int *pointer; // the launch does not see it
+};
+
+__global__ void write_hidden(hidden h)
+{
+    *h.pointer = 1;
+}
+
+void write_through(int *pointer)
+{
+    device d(1);
+    sq_launch(write_hidden, 1, 1, d.stream, hidden{pointer});
+    cudaStreamSynchronize(d.stream);
+}
+
 void write_freed()
 {
     int *data = nullptr;
     cudaMalloc((void **)&data, 4);
     cudaFree(data);
-    static int **const hidden = new int *(data); // as inside a struct: the launch does not see it
-    device d(1);
-    cudasim::launch("write_freed", 1, 1, d.stream, [] { **hidden = 1; });
-    cudaStreamSynchronize(d.stream);
+    write_through(data);
 }
 
 void memory(void **)
 {
-    assert_true(child_dies([] { write_beyond(4096); }, "kernel write_at, block (0, 0, 0), thread (0, 0, 0) touched"));
-    assert_true(child_dies([] { write_beyond(64); }, "byte 256 of 256 bytes of device memory"));
+    assert_true(
+        child_fails([] { write_beyond(4096); }, "byte 16384 of 256 bytes of device memory", "byte 16384 of 256"));
+    assert_true(
+        child_fails([] { write_beyond(4096); }, "kernel write_at, block (0, 0, 0), thread (0, 0, 0)", "kernel"));
+    assert_true(child_fails([] { write_beyond(64); }, "byte 256 of 256 bytes of device memory", "byte 256 of 256"));
     assert_true(child_fails([] { write_beyond(-1); }, "byte -4 of 256 bytes of device memory", "poison"));
-    assert_true(child_dies(write_freed, "touched byte 0 of 4 bytes of freed memory"));
+    assert_true(child_dies(write_freed, "byte 0 of 4 bytes of freed memory"));
     auto deep = [] {
         device d(1);
         sq_launch(overflow_stack, 1, 1, d.stream, d.data);
@@ -307,9 +338,9 @@ void refused_launches(void **)
 int main(void)
 {
     const CMUnitTest tests[] = {
-        cmocka_unit_test(indices),          cmocka_unit_test(barriers),   cmocka_unit_test(shuffles),
-        cmocka_unit_test(warps_apart),      cmocka_unit_test(divergence), cmocka_unit_test(memory),
-        cmocka_unit_test(refused_launches),
+        cmocka_unit_test(indices),     cmocka_unit_test(barriers),         cmocka_unit_test(shuffles),
+        cmocka_unit_test(warps_apart), cmocka_unit_test(atomics),          cmocka_unit_test(divergence),
+        cmocka_unit_test(memory),      cmocka_unit_test(refused_launches),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

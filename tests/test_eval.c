@@ -1,5 +1,6 @@
 /* Evaluation against the same figures computed plainly from golden logits. */
 #define _GNU_SOURCE /* mkdtemp */
+#include "backends.h"
 #include "ranks.h"
 
 #include <math.h>
@@ -38,7 +39,7 @@ static enum sq_status evaluate(const struct sq_comm *comm, const struct opened *
                                struct sq_evaluation *evaluation)
 {
     struct sq_backend *backend;
-    if (sq_backend_create_cpu(n_threads, &backend) != SQ_OK) abort();
+    if (backend_create(n_threads, &backend) != SQ_OK) abort();
     enum sq_status status = sq_evaluate(backend, comm, o->model, reference ? reference->model : NULL, tokens, compute,
                                         limit, ranks.folder.path, evaluation);
     backend->ops->destroy(backend);
@@ -138,7 +139,7 @@ static float *logits_of(const struct sq_comm *self, const struct opened *o, cons
     struct sq_final final;
     struct sq_forward_options options = {.compute = SQ_F32, .n_samples = tokens->n_samples, .length = tokens->length};
     float *logits = malloc((size_t)(tokens->n_samples * tokens->length * o->golden.vocab) * sizeof *logits);
-    if (sq_backend_create_cpu(1, &backend) != SQ_OK) abort();
+    if (backend_create(1, &backend) != SQ_OK) abort();
     if (sq_final_make(backend, self, o->model, &options, tokens->ids, &final) != SQ_OK) abort();
     if (sq_final_logits(&final, self, logits) != SQ_OK) abort();
     sq_final_release(&final);
@@ -166,8 +167,10 @@ static void test_distance_between_two_models(void **state)
     CHECK(fabs(e.kl - kl) <= 1e-5 * kl);
     CHECK(fabs(e.agreement - agreement) < 1e-12);
     CHECK(fabs(e.nll - plain_nll(&q.golden)) <= 1e-5 * e.nll);
-    CHECK(evaluate(&ranks.comm, &q, &p, &tokens, SQ_F32, 2, 1, &spilled) == SQ_OK);
-    CHECK(!memcmp(&e, &spilled, sizeof e));
+    if (backend_in_host_memory()) {
+        CHECK(evaluate(&ranks.comm, &q, &p, &tokens, SQ_F32, 2, 1, &spilled) == SQ_OK);
+        CHECK(!memcmp(&e, &spilled, sizeof e));
+    }
     free(reference.logits);
     close_model(&p);
     close_model(&q);

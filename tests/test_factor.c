@@ -5,10 +5,11 @@
 static enum sq_status make_factor(int64_t n, const float *h, enum sq_order order, double damping, int n_threads,
                                   struct sq_backend **backend_p, struct sq_factor *factor_p)
 {
-    assert_int_equal(sq_backend_create_cpu(n_threads, backend_p), SQ_OK);
+    assert_int_equal(backend_create(n_threads, backend_p), SQ_OK);
     assert_int_equal(sq_factor_create(*backend_p, n + 5, factor_p), SQ_OK); /* larger than needed, as in a job */
     factor_p->hessian = sq_matrix_view(factor_p->hessian.data, SQ_F32, n, n);
-    memcpy(factor_p->hessian.data, h, (size_t)(n * n) * sizeof(float));
+    assert_int_equal((*backend_p)->ops->upload(*backend_p, h, (size_t)(n * n) * sizeof(float), factor_p->hessian.data),
+                     SQ_OK);
     return sq_factor_make(*backend_p, n, order, damping, factor_p);
 }
 
@@ -20,10 +21,10 @@ static void drop_factor(struct sq_backend *backend, struct sq_factor *factor)
 
 /* H_perm + ridge I = M D M', M upper with ones, both from the factor; relative to sqrt(H_ii H_jj), which bounds |H_ij|.
  */
-static void check_product(const struct layer *layer, const struct sq_factor *factor)
+static void check_product(struct sq_backend *backend, const struct layer *layer, const struct sq_factor *factor)
 {
     int64_t n = layer->n;
-    const float *unit = factor->unit.data, *variance = factor->diagonal.data;
+    float *unit = backend_read(backend, factor->unit), *variance = backend_read(backend, factor->diagonal);
     double *h = fixture_exact_hessian(layer), worst = 0;
     for (int64_t i = 0; i < n; i++) {
         assert_true(unit[i * n + i] == 1.0f);
@@ -38,6 +39,8 @@ static void check_product(const struct layer *layer, const struct sq_factor *fac
         }
     }
     free(h);
+    free(unit);
+    free(variance);
     assert_true(worst < 2e-5); /* f32 backward error, about n * 2^-24 at the worst, and n is 600 at most */
 }
 
@@ -54,7 +57,7 @@ static void test_product(void **state)
                              SQ_OK);
             assert_int_equal(factor.n_dead, sizes[s] > 20 ? 1 : 0);
             assert_int_equal(factor.n_rungs, 0);
-            check_product(&layer, &factor);
+            check_product(backend, &layer, &factor);
             drop_factor(backend, &factor);
             layer_free(&layer);
         }
@@ -75,7 +78,9 @@ static void test_order(void **state)
     assert_memory_equal(factor.order, expected, sizeof expected);
     assert_int_equal(factor.n_dead, 1);
     assert_int_equal(factor.dead[3], 1);
-    assert_true(((float *)factor.hessian.data)[3 * 6 + 3] == 1.0f);
+    float *hessian = backend_read(backend, factor.hessian);
+    assert_true(hessian[3 * 6 + 3] == 1.0f);
+    free(hessian);
     assert_true(fabs(factor.ridge - 0.1 * 22 / 5) < 1e-12); /* the mean is over live inputs */
     drop_factor(backend, &factor);
 }
@@ -95,12 +100,14 @@ static void check_rung(double c, double damping, double expected, int n_rungs, b
     assert_int_equal(factor.n_rungs, n_rungs);
     assert_int_equal(factor.diagonal_only, diagonal_only);
     assert_true(fabs(factor.damping - expected) < 1e-12);
-    const float *unit = factor.unit.data;
+    float *unit = backend_read(backend, factor.unit), *hessian = backend_read(backend, factor.hessian);
     if (diagonal_only)
         for (int64_t i = 0; i < N; i++)
             for (int64_t j = 0; j <= i; j++)
                 assert_true(unit[i * N + j] == (i == j ? 1.0f : 0.0f));
-    assert_memory_equal(factor.hessian.data, h, N * N * sizeof *h); /* stays undamped */
+    assert_memory_equal(hessian, h, N * N * sizeof *h); /* stays undamped */
+    free(hessian);
+    free(unit);
     drop_factor(backend, &factor);
     free(h);
 }
@@ -126,7 +133,7 @@ static void test_rank_deficient(void **state)
     struct sq_factor factor;
     assert_int_equal(make_factor(300, layer.hessian, SQ_ORDER_ACTIVATION, 0.01, 1, &backend, &factor), SQ_OK);
     assert_int_equal(factor.n_rungs, 0);
-    check_product(&layer, &factor);
+    check_product(backend, &layer, &factor);
     drop_factor(backend, &factor);
     layer_free(&layer);
 }
@@ -165,12 +172,19 @@ static void test_threads(void **state)
     for (int t = 0; t < 2; t++)
         assert_int_equal(make_factor(N, layer.hessian, SQ_ORDER_ACTIVATION, 0.01, t + 1, &backends[t], &factors[t]),
                          SQ_OK);
+    float *units[2], *variances[2];
+    for (int t = 0; t < 2; t++) {
+        units[t] = backend_read(backends[t], factors[t].unit);
+        variances[t] = backend_read(backends[t], factors[t].diagonal);
+    }
     for (int64_t i = 0; i < N; i++)
-        assert_memory_equal((float *)factors[0].unit.data + i * N, (float *)factors[1].unit.data + i * N,
-                            (size_t)(i + 1) * sizeof(float));
-    assert_memory_equal(factors[0].diagonal.data, factors[1].diagonal.data, N * sizeof(float));
-    for (int t = 0; t < 2; t++)
+        assert_memory_equal(units[0] + i * N, units[1] + i * N, (size_t)(i + 1) * sizeof(float));
+    assert_memory_equal(variances[0], variances[1], N * sizeof(float));
+    for (int t = 0; t < 2; t++) {
         drop_factor(backends[t], &factors[t]);
+        free(units[t]);
+        free(variances[t]);
+    }
     layer_free(&layer);
 }
 

@@ -34,7 +34,7 @@ static float *compute_logits(const struct run *run, struct sq_range *samples_p)
     struct sq_checkpoint *checkpoint;
     struct sq_model *model;
     struct sq_final final;
-    if (sq_backend_create_cpu(run->n_threads, &backend) != SQ_OK) abort();
+    if (backend_create(run->n_threads, &backend) != SQ_OK) abort();
     if (sq_checkpoint_open(golden->folder, &checkpoint) != SQ_OK) abort();
     if (sq_model_open(checkpoint, &model) != SQ_OK) abort();
     if (sq_final_make(backend, run->comm, model, &options, golden->ids + samples.first * golden->length, &final) !=
@@ -65,7 +65,7 @@ static double relative_error(const float *values, const float *expected, int64_t
 static bool has_bf16(void)
 {
     struct sq_backend *backend;
-    if (sq_backend_create_cpu(1, &backend) != SQ_OK) abort();
+    if (backend_create(1, &backend) != SQ_OK) abort();
     bool has = backend->has_bf16;
     backend->ops->destroy(backend);
     return has;
@@ -131,7 +131,7 @@ static void check_promises(const char *name, enum sq_dtype compute, const struct
     spilled.spill_folder = ranks.folder.path;
     check_same_bits(&base, &alone); /* this number of ranks, and one */
     check_same_bits(&base, &threads);
-    check_same_bits(&base, &spilled);
+    if (backend_in_host_memory()) check_same_bits(&base, &spilled);
     golden_release(&golden);
 }
 
@@ -161,7 +161,8 @@ static void test_first_group_input_is_the_norm_of_the_embedding(void **state)
     struct sq_matrix x = sq_forward_group_input(o.forward);
     int64_t hidden = sq_model_hidden_size(o.model);
     CHECK(x.rows == o.golden.n_samples * o.golden.length && x.cols == hidden && x.dtype == SQ_F32);
-    float embedding[4096], weight[4096];
+    float *values = malloc((size_t)(x.rows * x.stride) * sizeof *values), embedding[4096], weight[4096];
+    backend_take(o.backend, x.data, (size_t)(x.rows * x.stride) * sizeof *values, values);
     const struct sq_tensor *norm = sq_checkpoint_find(o.checkpoint, "model.layers.0.input_layernorm.weight");
     const struct sq_tensor *table = sq_checkpoint_find(o.checkpoint, "model.embed_tokens.weight");
     CHECK(sq_tensor_read_f32(norm, 0, hidden, weight) == SQ_OK);
@@ -173,10 +174,11 @@ static void test_first_group_input_is_the_norm_of_the_embedding(void **state)
         double factor = 1 / sqrt(square / (double)hidden + 1e-5);
         for (int64_t i = 0; i < hidden; i++) {
             double expected = (double)embedding[i] * factor * (double)weight[i];
-            worst = fmax(worst, fabs(expected - (double)((float *)x.data)[t * x.stride + i]));
+            worst = fmax(worst, fabs(expected - (double)values[t * x.stride + i]));
         }
         CHECK(worst < 1e-5);
     }
+    free(values);
     close_forward(&o);
     ranks_end_test();
 }
@@ -190,11 +192,14 @@ static void test_head_is_not_loaded(void **state)
     struct sq_matrix weight;
     CHECK(sq_forward_to_group(o.forward, 0) == SQ_OK);
     weight = sq_forward_linear_weight(o.forward, 0);
-    *(float *)weight.data = 42;
+    float value = 42;
+    CHECK(o.backend->ops->upload(o.backend, &value, sizeof value, weight.data) == SQ_OK);
     CHECK(sq_forward_load_block(o.forward, &ranks.comm, sq_model_n_blocks(o.model)) == SQ_OK);
     CHECK(sq_forward_to_group(o.forward, 0) == SQ_OK);
     CHECK(sq_forward_load_linear(o.forward, &ranks.comm, 0) == SQ_OK);
-    CHECK(*(float *)weight.data == 42);
+    value = 0;
+    backend_take(o.backend, weight.data, sizeof value, &value);
+    CHECK(value == 42);
     close_forward(&o);
     ranks_end_test();
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends.h"
 #include "base/half.h"
 #include "gptq/hessian.h"
 
@@ -39,11 +40,14 @@ static float *make_hessian(const struct sq_comm *comm, int root, int n_threads, 
     struct sq_shards shards = sq_shards_make(SAMPLES, SHARDS, comm->rank, comm->size);
     struct sq_matrix x = make_inputs(&shards, dtype);
     float *h = calloc(N * N, sizeof *h);
-    assert_int_equal(sq_backend_create_cpu(n_threads, &backend), SQ_OK);
+    assert_int_equal(backend_create(n_threads, &backend), SQ_OK);
     assert_int_equal(sq_hessian_create(backend, N + 30, &workspace), SQ_OK);
-    assert_int_equal(sq_hessian_make(backend, comm, root, "a layer", &shards, LENGTH, x, &workspace,
-                                     sq_matrix_view(h, SQ_F32, N, N)),
-                     SQ_OK);
+    struct sq_matrix given = x, out = sq_matrix_view(backend_give(backend, h, N * N * sizeof *h), SQ_F32, N, N);
+    given.data = backend_give(backend, x.data, (size_t)(x.rows * N) * sq_dtype_size(dtype));
+    assert_int_equal(sq_hessian_make(backend, comm, root, "a layer", &shards, LENGTH, given, &workspace, out), SQ_OK);
+    backend_take(backend, out.data, N * N * sizeof *h, h);
+    backend_free(backend, given.data);
+    backend_free(backend, out.data);
     sq_hessian_destroy(backend, &workspace);
     backend->ops->destroy(backend);
     free(x.data);
@@ -98,7 +102,7 @@ static void test_bf16_inputs(void **state)
 {
     (void)state;
     struct sq_backend *backend;
-    assert_int_equal(sq_backend_create_cpu(1, &backend), SQ_OK);
+    assert_int_equal(backend_create(1, &backend), SQ_OK);
     bool has_bf16 = backend->has_bf16;
     backend->ops->destroy(backend);
     if (!has_bf16) skip();

@@ -52,8 +52,9 @@ template <class T> static __global__ void weigh(struct sq_score_tile tile)
     float top = before;
     for (int64_t i = begin + threadIdx.x; i < end; i += 32)
         top = fmaxf(top, plain ? scores[i] * tile.scale : adjust(tile, slope, scores[i], distance + (float)i));
-    for (int distance = 16; distance > 0; distance /= 2)
-        top = fmaxf(top, __shfl_xor_sync(SQ_ALL_LANES, top, distance));
+    for (int lanes = 16; lanes > 0; lanes /= 2)
+        top = fmaxf(top, __shfl_xor_sync(SQ_ALL_LANES, top, lanes));
+    __syncwarp(); /* weights may be written over the scores, which other lanes have read */
     float sum = 0.0f;
     for (int64_t i = threadIdx.x; i < tile.keys; i += 32) {
         const bool seen = i >= begin && i < end;
@@ -68,6 +69,7 @@ template <class T> static __global__ void weigh(struct sq_score_tile tile)
     const float factor = top > before ? expf(before - top) : 1.0f;
     for (int64_t i = threadIdx.x; factor != 1.0f && i < tile.head_dim; i += 32)
         tile.sums[row * tile.head_dim + i] *= factor;
+    __syncwarp(); /* all lanes have read `before` */
     if (threadIdx.x == 0) {
         tile.largest[row] = top;
         tile.total[row] = tile.total[row] * factor + sum;

@@ -208,24 +208,3 @@ cudaError_t sq_kernel_rope(cudaStream_t stream, enum sq_rope_pairs pairs, struct
     return x.dtype == SQ_F32 ? run_rope<float>(stream, pairs, x, head_dim, n_frequencies, cosine, sine)
                              : run_rope<uint16_t>(stream, pairs, x, head_dim, n_frequencies, cosine, sine);
 }
-
-/* --- looking for what is no number -------------------------------------------------------------------------------- */
-
-/* Every thread that finds one writes the same. */
-template <class T> static __global__ void find_bad(const T *x, int64_t stride, int64_t rows, int64_t cols, int *bad)
-{
-    const int64_t col = THIS_COLUMN;
-    if (col >= cols) return;
-    for (int64_t row = blockIdx.y; row < rows; row += gridDim.y)
-        if ((sq_f32_bits(sq_get(x, row * stride + col)) & 0x7f800000u) == 0x7f800000u) *bad = 1;
-}
-
-cudaError_t sq_kernel_find_bad(cudaStream_t stream, struct sq_matrix x, int *bad)
-{
-    const dim3 grid = sq_element_grid(x.rows, x.cols);
-    if (x.dtype == SQ_F32)
-        return sq_launch(find_bad<float>, grid, SQ_ELEMENT_THREADS, stream, (const float *)x.data, x.stride, x.rows,
-                         x.cols, bad);
-    return sq_launch(find_bad<uint16_t>, grid, SQ_ELEMENT_THREADS, stream, (const uint16_t *)x.data, x.stride, x.rows,
-                     x.cols, bad);
-}

@@ -80,7 +80,7 @@ static __global__ void mirror(float *m, int64_t stride, int64_t column, int64_t 
     __shared__ float square[EDGE][EDGE + 1];
     const int64_t row0 = (int64_t)blockIdx.y * EDGE, col0 = column + (int64_t)blockIdx.x * EDGE;
     for (int64_t i = threadIdx.y; i < EDGE; i += ROWS)
-        if (row0 + i < end && col0 + threadIdx.x < end)
+        if (row0 + i < col0 + threadIdx.x && col0 + threadIdx.x < end) /* the rest is what others write */
             square[i][threadIdx.x] = m[(row0 + i) * stride + col0 + threadIdx.x];
     __syncthreads();
     for (int64_t j = threadIdx.y; j < EDGE; j += ROWS)

@@ -21,11 +21,13 @@ cudaError_t sq_kernel_activate(cudaStream_t stream, enum sq_activation kind, str
 cudaError_t sq_kernel_rope(cudaStream_t stream, enum sq_rope_pairs pairs, struct sq_matrix x, int64_t head_dim,
                            int64_t n_frequencies, const float *cosine, const float *sine);
 cudaError_t sq_kernel_rescale(cudaStream_t stream, float scale, float cap, struct sq_matrix z);
-/* *bad becomes 1 where an element is NaN or infinite; else it stays */
-cudaError_t sq_kernel_find_bad(cudaStream_t stream, struct sq_matrix x, int *bad);
 cudaError_t sq_kernel_take_rows(cudaStream_t stream, struct sq_matrix table, int64_t first, const int32_t *ids,
                                 struct sq_matrix out);
 cudaError_t sq_kernel_pick(cudaStream_t stream, struct sq_matrix z, int64_t first, const int32_t *ids, float *out);
+
+/* finite.cu: bad[0] > 0 where an element is NaN or infinite; the rest of bad [1 + SQ_FIND_BAD_BLOCKS] is scratch */
+#define SQ_FIND_BAD_BLOCKS 1024
+cudaError_t sq_kernel_find_bad(cudaStream_t stream, struct sq_matrix x, int *bad);
 
 /* norm.cu, softmax.cu */
 cudaError_t sq_kernel_norm(cudaStream_t stream, enum sq_norm_kind kind, struct sq_matrix x, const float *weight,

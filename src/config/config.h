@@ -31,6 +31,7 @@ enum sq_solver { SQ_SOLVER_GPTQ, SQ_SOLVER_RTN, SQ_SOLVER_OBQ };
 enum sq_grid_kind { SQ_GRID_SEARCH, SQ_GRID_REFERENCE, SQ_GRID_ABSMAX };
 enum sq_order { SQ_ORDER_ACTIVATION, SQ_ORDER_NATURAL };
 enum sq_propagation { SQ_PROPAGATION_QUANTIZED, SQ_PROPAGATION_ORIGINAL };
+enum sq_backend_choice { SQ_BACKEND_AUTO, SQ_BACKEND_CPU, SQ_BACKEND_CUDA };
 enum sq_compute { SQ_COMPUTE_AUTO, SQ_COMPUTE_FP32, SQ_COMPUTE_BF16 };
 enum sq_format {
     SQ_FORMAT_AUTO,
@@ -77,9 +78,11 @@ struct sq_config {
     struct sq_rule *rules; /* one {skip} per --skip, then `rules:` of the YAML file: flags win over the file */
     int n_rules;
     /* running */
+    enum sq_backend_choice backend;
+    bool share_device; /* ranks may have one device together */
     enum sq_compute compute;
     int threads;          /* 0: all this process may use */
-    int64_t memory_bytes; /* per rank; 0: three quarters of what the node may use, shared among its ranks */
+    int64_t memory_bytes; /* per rank; 0: as sq_place_memory() says */
     int shards;           /* sample shards; decides the arithmetic, never depends on ranks */
     int state_seconds;    /* how often activations are saved for a resume */
     bool resume, strict, assemble, json;

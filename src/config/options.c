@@ -24,6 +24,8 @@ static const struct sq_word solver_words[] = {
     {"gptq", SQ_SOLVER_GPTQ}, {"rtn", SQ_SOLVER_RTN}, {"obq", SQ_SOLVER_OBQ}, {NULL, 0}};
 static const struct sq_word propagation_words[] = {
     {"quantized", SQ_PROPAGATION_QUANTIZED}, {"original", SQ_PROPAGATION_ORIGINAL}, {NULL, 0}};
+static const struct sq_word backend_words[] = {
+    {"auto", SQ_BACKEND_AUTO}, {"cpu", SQ_BACKEND_CPU}, {"cuda", SQ_BACKEND_CUDA}, {NULL, 0}};
 static const struct sq_word compute_words[] = {
     {"auto", SQ_COMPUTE_AUTO}, {"fp32", SQ_COMPUTE_FP32}, {"bf16", SQ_COMPUTE_BF16}, {NULL, 0}};
 static const struct sq_word format_words[] = {{"auto", SQ_FORMAT_AUTO},
@@ -113,19 +115,28 @@ static const struct sq_option options[] = {
              "repeated, adds one that skips, before those of the file."},
 
     {.section = "Running",
-     .key = "compute", .flag = "--compute", .value_name = "TYPE", .type = SQ_OPTION_CHOICE, .offset = FIELD(compute),
+     .key = "backend", .flag = "--backend", .value_name = "NAME", .type = SQ_OPTION_CHOICE, .offset = FIELD(backend),
+     .default_text = "auto", .words = backend_words, .commands = QUANTIZE | EVAL | PLAN | VERIFY,
+     .keep = SQ_KEEP_COPY, /* likewise */
+     .help = "Where to compute; auto: on CUDA devices where the program was built for them and every rank has one, else "
+             "on the CPU."},
+    {.key = "share_device", .flag = "--share-device", .off_flag = "--no-share-device", .type = SQ_OPTION_BOOL,
+     .offset = FIELD(share_device), .default_text = "false", .commands = QUANTIZE | EVAL | VERIFY,
+     .help = "Lets several ranks of a node have one device together; what they exchange then goes through the host."},
+    {.key = "compute", .flag = "--compute", .value_name = "TYPE", .type = SQ_OPTION_CHOICE, .offset = FIELD(compute),
      .default_text = "auto", .words = compute_words, .commands = QUANTIZE | EVAL | PLAN | VERIFY,
      .keep = SQ_KEEP_COPY, /* the job's fingerprint has what auto came to */
      .help = "Arithmetic of the model's matrix products; auto: bf16 where the processor has it."},
     {.key = "threads", .flag = "--threads", .value_name = "N", .type = SQ_OPTION_INT, .offset = FIELD(threads),
      .default_text = "auto", .words = auto_words, .min = 1, .max = 4096,
      .commands = QUANTIZE | EVAL | PLAN | VERIFY,
-     .help = "Threads of each rank; auto: all that the process may use."},
+     .help = "Threads of each rank; auto: all that the process may use. With a device: its streams, each with a thread; "
+             "auto: 4."},
     {.key = "memory", .flag = "--memory", .value_name = "SIZE", .type = SQ_OPTION_SIZE, .offset = FIELD(memory_bytes),
      .default_text = "auto", .words = auto_words, .min = KIB * KIB, .max = 1024 * TIB,
      .commands = QUANTIZE | EVAL | PLAN,
      .help = "Memory of each rank, such as 800M or 64G; auto: three quarters of what the node has or its container allows, "
-             "shared among its ranks."},
+             "shared among its ranks; with a device nine tenths of what is free there."},
     {.key = "shards", .flag = "--shards", .value_name = "N", .type = SQ_OPTION_INT, .offset = FIELD(shards),
      .default_text = "16", .min = 1, .max = 65536, .commands = QUANTIZE | PLAN | VERIFY, .keep = SQ_KEEP_FINGERPRINT,
      .help = "Parts into which the samples are divided, whatever the number of ranks; more ranks than this are not all "

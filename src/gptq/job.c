@@ -7,7 +7,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/memory.h"
-#include "base/node.h"
 #include "base/text.h"
 #include "gptq/compute.h"
 
@@ -50,7 +49,8 @@ static enum sq_status make_team(struct sq_job *job)
         job->n_teams = job->world->size < n_blocks ? job->world->size : (int)n_blocks;
     }
     job->team_index = (int)((int64_t)job->world->rank * job->n_teams / job->world->size);
-    return sq_comm_split(job->world, job->team_index, &job->team);
+    SQ_TRY(sq_comm_split(job->world, job->team_index, &job->team));
+    return sq_comm_agree(job->world, sq_place_join(&job->place, &job->team));
 }
 
 /* The configuration as it is kept in the store: it is read from other folders, too. */
@@ -83,15 +83,6 @@ static enum sq_status make_fingerprint(struct sq_job *job)
     return status;
 }
 
-/* Bytes a rank may take by default: three quarters of what the node's processes may, shared among its ranks. */
-static enum sq_status memory_limit(const struct sq_job *job, int64_t *limit_p)
-{
-    int n_on_node = 1;
-    SQ_TRY(sq_comm_ranks_on_node(job->world, &n_on_node));
-    *limit_p = job->config->memory_bytes ? job->config->memory_bytes : sq_node_memory("") / 4 * 3 / n_on_node;
-    return SQ_OK;
-}
-
 struct planning {
     const struct sq_memory_request *request;
     struct sq_memory_plan *plan;
@@ -103,11 +94,13 @@ static enum sq_status make_plan(void *context)
     return sq_memory_plan_make(planning->request, planning->plan);
 }
 
-/* The same plan on every rank, for the largest share of the samples and the smallest limit. */
+/* The same plan on every rank, for the largest share of the samples and the smallest limit; rank 0 goes first, so that
+ * figures that do not fit are shown once. */
 static enum sq_status plan_memory(struct sq_job *job, struct sq_memory_request *request)
 {
     int64_t limit = 0;
-    SQ_TRY(memory_limit(job, &limit));
+    SQ_TRY(sq_comm_agree(job->world, sq_place_memory(&job->place, &limit)));
+    if (job->config->memory_bytes) limit = job->config->memory_bytes;
     int64_t largest[3] = {job->shards.samples.count, job->backend->n_workers, -limit};
     SQ_TRY(sq_comm_max_i64(job->world, largest, 3));
     *request = (struct sq_memory_request){.model = job->model,
@@ -119,6 +112,7 @@ static enum sq_status plan_memory(struct sq_job *job, struct sq_memory_request *
                                           .n_job_samples = job->tokens.n_samples,
                                           .n_workers = (int)largest[1],
                                           .sizes = job->backend->sizes,
+                                          .is_host = job->backend->is_host,
                                           .limit = -largest[2]};
     return sq_comm_first_rank_first(job->world, make_plan, &(struct planning){request, &job->memory});
 }
@@ -184,7 +178,9 @@ static enum sq_status open_all(struct sq_job *job)
 {
     struct sq_memory_request request;
     const struct sq_config *config = job->config;
-    SQ_TRY(sq_comm_agree(job->world, sq_backend_create_cpu(config->threads, &job->backend)));
+    SQ_TRY(sq_place_open(config, job->world, &job->place));
+    job->backend = job->place.backend;
+    job->world = &job->place.comm;
     SQ_TRY(sq_compute_choose(job->world, job->backend, config->compute, &job->compute));
     SQ_TRY(open_inputs(job));
     SQ_TRY(make_team(job));
@@ -265,7 +261,8 @@ void sq_job_close(struct sq_job *job, enum sq_status status)
     sq_free(job->fingerprint);
     sq_free(job->config_yaml);
     sq_free(job->store_path);
+    sq_place_leave(&job->team);
     if (job->team.size) sq_comm_free(&job->team);
-    if (job->backend) job->backend->ops->destroy(job->backend);
+    sq_place_close(&job->place);
     sq_free(job);
 }

@@ -9,6 +9,7 @@
 #include "gptq/hessian.h"
 #include "gptq/layers.h"
 #include "gptq/memory_plan.h"
+#include "gptq/place.h"
 #include "gptq/shards.h"
 #include "gptq/spread.h"
 #include "io/state.h"
@@ -36,7 +37,8 @@ struct sq_job {
     const struct sq_comm *world;
     struct sq_comm team; /* ranks that solve a block together: the world, or a part of it (propagation: original) */
     int n_teams, team_index;
-    struct sq_backend *backend;
+    struct sq_place place;
+    struct sq_backend *backend; /* the place's */
     struct sq_checkpoint *checkpoint;
     struct sq_model *model;
     struct sq_tokens tokens;

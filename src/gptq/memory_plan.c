@@ -122,7 +122,7 @@ enum sq_status sq_memory_plan_make(const struct sq_memory_request *request, stru
     if (request->config->propagation == SQ_PROPAGATION_ORIGINAL)
         plan.hessian += sq_memory_block_hessians(request->model);
     int64_t fixed = plan.workers + plan.weights + plan.hessian + plan.rows + plan.tokens;
-    plan.spill = request->limit > 0 && fixed + plan.activations > request->limit;
+    plan.spill = request->is_host && request->limit > 0 && fixed + plan.activations > request->limit;
     plan.resident = plan.spill ? fixed : fixed + plan.activations;
     if (request->limit > 0 && plan.resident > request->limit) {
         describe(&plan, request->limit);

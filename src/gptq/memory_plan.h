@@ -20,6 +20,7 @@ struct sq_memory_request {
     int64_t n_job_samples;     /* of all ranks: each has the token ids of the whole job */
     int n_workers;
     struct sq_sizes sizes; /* of the backend */
+    bool is_host;          /* likewise: only then can activations go to a file */
     int64_t limit;         /* bytes this rank may take; 0: no limit */
 };
 

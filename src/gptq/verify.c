@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "gptq/compute.h"
 #include "gptq/hessian.h"
+#include "gptq/place.h"
 #include "gptq/shards.h"
 #include "io/tokens.h"
 #include "model/forward.h"
@@ -15,7 +16,8 @@
 struct verification {
     const struct sq_config *config;
     const struct sq_comm *world;
-    struct sq_backend *backend;
+    struct sq_place place;
+    struct sq_backend *backend; /* the place's */
     struct sq_checkpoint *original, *quantized;
     struct sq_model *original_model, *model;
     struct sq_tokens tokens;
@@ -265,14 +267,16 @@ static void close_all(struct verification *v)
     sq_model_close(v->original_model);
     sq_checkpoint_close(v->quantized);
     sq_checkpoint_close(v->original);
-    if (v->backend) v->backend->ops->destroy(v->backend);
+    sq_place_close(&v->place);
 }
 
 static enum sq_status run(struct verification *v, sq_verify_fn *show, void *context)
 {
     const struct sq_config *config = v->config;
     enum sq_dtype compute;
-    SQ_TRY(sq_comm_agree(v->world, sq_backend_create_cpu(config->threads, &v->backend)));
+    SQ_TRY(sq_place_open(config, v->world, &v->place));
+    v->backend = v->place.backend;
+    v->world = &v->place.comm;
     SQ_TRY(sq_compute_choose(v->world, v->backend, config->compute, &compute));
     SQ_TRY(sq_comm_first_rank_first(v->world, open_models, v));
     SQ_TRY(sq_tokens_read(v->world, config->tokens, sq_model_vocab_size(v->model), sq_model_max_length(v->model),

@@ -61,6 +61,10 @@ enum sq_status sq_activations_create(struct sq_backend *backend, const struct sq
         starts[i] = a.bytes - PAGE;
         a.bytes += ((size_t)(rows * a.strides[i]) + PAGE - 1) / PAGE * PAGE;
     }
+    if (folder && !backend->is_host) {
+        sq_error("%zu bytes of activations do not fit, and a device cannot keep them in a file", a.bytes);
+        return SQ_ERR_MEMORY;
+    }
     a.is_mapped = folder != NULL;
     if (folder)
         SQ_TRY(map_file(folder, a.bytes, &a.memory));

@@ -89,8 +89,7 @@ cublasStatus_t start_gemm(cublasHandle_t handle, const char *what, const gemm &g
 
 using namespace cudasim;
 
-// --- handles
-// ----------------------------------------------------------------------------------------------------------
+// --- handles -------------------------------------------------------------------------------------------------------
 
 cublasStatus_t cublasCreate(cublasHandle_t *handle)
 {
@@ -155,8 +154,7 @@ const char *cublasGetStatusString(cublasStatus_t status)
     return "an unknown status";
 }
 
-// --- products
-// ---------------------------------------------------------------------------------------------------------
+// --- products ------------------------------------------------------------------------------------------------------
 
 cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, int m, int n,
                             int k, const void *alpha, const void *A, cudaDataType Atype, int lda, const void *B,
@@ -196,8 +194,7 @@ cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation
     return start_gemm(handle, batch == 1 ? "cublasGemmEx" : "cublasGemmStridedBatchedEx", g);
 }
 
-// --- triangular solves
-// ------------------------------------------------------------------------------------------------
+// --- triangular solves ---------------------------------------------------------------------------------------------
 
 cublasStatus_t cublasStrsm(cublasHandle_t handle, cublasSideMode_t side, cublasFillMode_t uplo, cublasOperation_t trans,
                            cublasDiagType_t diag, int m, int n, const float *alpha, const float *A, int lda, float *B,

@@ -1,7 +1,7 @@
 // Runs kernels: block after block, each thread of a block as a fiber. A thread runs until it waits or ends. A barrier
 // of the block waits for all threads of the block, an exchange for the lanes of its mask; when nobody can go on and
 // somebody still waits, the threads have diverged, and the report says who waits where.
-#include "block.hpp"
+#include "access.hpp"
 
 #include "sim.hpp"
 
@@ -10,26 +10,24 @@
 
 namespace cudasim
 {
-const thread_view *running = nullptr;
+lane *running = nullptr;
 
 namespace
 {
-block *current_block = nullptr;
-lane *current_lane = nullptr;
-
 std::string kernel_name(const char *text)
 {
     int depth = 0;
     size_t length = 0;
     for (; text[length] && (text[length] != ',' || depth > 0); length++)
         depth += text[length] == '<' || text[length] == '(' ? 1 : text[length] == '>' || text[length] == ')' ? -1 : 0;
-    return std::string(text, length);
+    return text[0] == '(' ? std::string(text + 1, length - 2) : std::string(text, length);
 }
 
 void run_lane(void *argument)
 {
     lane *me = (lane *)argument;
-    (*me->home->body)();
+    const thread_work &work = *me->home->work;
+    work.run(work.call);
     me->state = lane_state::ended;
 }
 
@@ -40,37 +38,39 @@ bool shape_is_valid(dim3 grid, dim3 b)
            threads > 0 && threads <= max_block_threads && b.x <= 1024 && b.y <= 1024 && b.z <= 64;
 }
 
-void run_grid(const std::string &name, dim3 grid, dim3 block_dim, const std::function<void()> &body)
+void run_grid(const std::string &name, dim3 grid, dim3 size, const thread_work &work)
 {
     static block *const shared = new block; // lanes are reused; one kernel runs at a time
     block &b = *shared;
     b.name = name.c_str();
-    b.body = &body;
-    current_block = &b;
-    for (unsigned z = 0; z < grid.z; z++)
-        for (unsigned y = 0; y < grid.y; y++)
-            for (unsigned x = 0; x < grid.x; x++) {
-                b.reversed = (x + y + z) % 2 == 1;
-                b.run({x, y, z}, block_dim, grid);
-            }
-    current_block = nullptr;
-    set_running(nullptr);
+    b.work = &work;
+    b.size = size;
+    b.grid = grid;
+    access_begin_launch(work);
+    for (b.index.z = 0; b.index.z < grid.z; b.index.z++)
+        for (b.index.y = 0; b.index.y < grid.y; b.index.y++)
+            for (b.index.x = 0; b.index.x < grid.x; b.index.x++)
+                b.run();
+    access_end_launch();
+    running = nullptr;
 }
 } // namespace
 
-// --- one block
-// --------------------------------------------------------------------------------------------------------
+// --- one block -----------------------------------------------------------------------------------------------------
 
-void block::run(uint3 index, dim3 block_dim, dim3 grid)
+void block::run()
 {
-    count = (int)(block_dim.x * block_dim.y * block_dim.z);
+    access_begin_block();
+    count = (int)(size.x * size.y * size.z);
+    reversed = (index.x + index.y + index.z) % 2 == 1;
     for (int i = 0; i < count; i++) {
         const unsigned t = (unsigned)i;
         lane &l = lanes[i];
-        l.view = {
-            {t % block_dim.x, t / block_dim.x % block_dim.y, t / (block_dim.x * block_dim.y)}, index, block_dim, grid};
+        l.thread = {t % size.x, t / size.x % size.y, t / (size.x * size.y)};
+        l.index = i;
         l.state = lane_state::ready;
         l.home = this;
+        l.syncs = 0;
         l.context.start(i, run_lane, &l);
     }
     bool moved = true;
@@ -94,7 +94,7 @@ bool block::run_warp(int warp)
         for (int i = first; i < end; i++) {
             lane &l = lanes[reversed ? end - 1 - (i - first) : i];
             if (l.state != lane_state::ready) continue;
-            set_running(&l);
+            running = &l;
             l.context.resume();
             moved = true;
         }
@@ -109,22 +109,21 @@ bool block::open_barrier()
         if (lanes[i].state != lane_state::at_barrier || !waits_alike(lanes[i], lanes[0])) return false;
     for (int i = 0; i < count; i++)
         lanes[i].state = lane_state::ready;
+    access_barrier();
     return true;
 }
 
-// --- divergence
-// -------------------------------------------------------------------------------------------------------
+// --- divergence ----------------------------------------------------------------------------------------------------
 
 static std::string lane_text(const lane &l)
 {
     const char *file = strrchr(l.file ? l.file : "", '/');
     char text[256];
     if (l.state == lane_state::ended)
-        snprintf(text, sizeof text, "thread (%u, %u, %u) has ended", l.view.thread.x, l.view.thread.y, l.view.thread.z);
+        snprintf(text, sizeof text, "thread (%u, %u, %u) has ended", l.thread.x, l.thread.y, l.thread.z);
     else
-        snprintf(text, sizeof text, "thread (%u, %u, %u) waits in %s at %s:%d", l.view.thread.x, l.view.thread.y,
-                 l.view.thread.z, l.state == lane_state::at_barrier ? "__syncthreads" : name_of(l.op),
-                 file ? file + 1 : l.file, l.line);
+        snprintf(text, sizeof text, "thread (%u, %u, %u) waits in %s at %s:%d", l.thread.x, l.thread.y, l.thread.z,
+                 l.state == lane_state::at_barrier ? "__syncthreads" : name_of(l.op), file ? file + 1 : l.file, l.line);
     return text;
 }
 
@@ -144,23 +143,11 @@ void block::report(int i)
         if (missing.empty() && j < count && l.state == lane_state::exchanging && lanes[j].mask != l.mask)
             missing = lane_text(lanes[j]) + " with another mask";
     }
-    die("divergence in kernel %s, block (%u, %u, %u): %s, but %s", name, l.view.block.x, l.view.block.y, l.view.block.z,
+    die("divergence in kernel %s, block (%u, %u, %u): %s, but %s", name, index.x, index.y, index.z,
         lane_text(l).c_str(), missing.c_str());
 }
 
-// --- called by kernels
-// ------------------------------------------------------------------------------------------------
-
-void set_running(lane *l)
-{
-    current_lane = l;
-    running = l ? &l->view : nullptr;
-}
-
-lane &this_lane()
-{
-    return *current_lane;
-}
+// --- called by kernels ---------------------------------------------------------------------------------------------
 
 void lane::wait(lane_state why, const char *file_, int line_)
 {
@@ -170,21 +157,40 @@ void lane::wait(lane_state why, const char *file_, int line_)
     context.pause();
 }
 
-void barrier(const char *file, int line)
+uint3 thread_index()
 {
-    this_lane().wait(lane_state::at_barrier, file, line);
+    return running->thread;
 }
 
-// --- launches
-// ---------------------------------------------------------------------------------------------------------
+uint3 block_index()
+{
+    return running->home->index;
+}
+
+dim3 block_size()
+{
+    return running->home->size;
+}
+
+dim3 grid_size()
+{
+    return running->home->grid;
+}
+
+void barrier(const char *file, int line)
+{
+    running->wait(lane_state::at_barrier, file, line);
+}
+
+// --- launches ------------------------------------------------------------------------------------------------------
 
 std::string where_running()
 {
     if (!running) return current_work() ? current_work() : "the host";
     char text[512];
-    const thread_view &v = *running;
-    snprintf(text, sizeof text, "kernel %s, block (%u, %u, %u), thread (%u, %u, %u)", current_block->name, v.block.x,
-             v.block.y, v.block.z, v.thread.x, v.thread.y, v.thread.z);
+    const block &b = *running->home;
+    snprintf(text, sizeof text, "kernel %s, block (%u, %u, %u), thread (%u, %u, %u)", b.name, b.index.x, b.index.y,
+             b.index.z, running->thread.x, running->thread.y, running->thread.z);
     return text;
 }
 
@@ -199,17 +205,18 @@ bool kernel_may_use(const char *text, const void *pointer)
     return is_device(what.c_str(), pointer, 0) || (failed(cudaErrorInvalidValue), false);
 }
 
-cudaError_t launch(const char *text, dim3 grid, dim3 block_dim, cudaStream_t stream, std::function<void()> body)
+cudaError_t launch(const char *text, dim3 grid, dim3 size, cudaStream_t stream, thread_work work)
 {
     call guard;
+    std::shared_ptr<const void> owner(work.call, work.destroy);
     if (should_fail(kind::launch)) return failed(cudaErrorLaunchFailure);
     const std::string name = kernel_name(text);
-    if (!shape_is_valid(grid, block_dim)) {
+    if (!shape_is_valid(grid, size)) {
         complain("kernel %s: grid (%u, %u, %u) of blocks (%u, %u, %u) is too large or empty", name.c_str(), grid.x,
-                 grid.y, grid.z, block_dim.x, block_dim.y, block_dim.z);
+                 grid.y, grid.z, size.x, size.y, size.z);
         return failed(cudaErrorInvalidConfiguration);
     }
-    auto run = [name, grid, block_dim, body] { run_grid(name, grid, block_dim, body); };
+    auto run = [name, grid, size, work, owner] { run_grid(name, grid, size, work); };
     return failed(enqueue(stream, {"kernel " + name, run, nullptr, nullptr}));
 }
 } // namespace cudasim

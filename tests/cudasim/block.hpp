@@ -4,8 +4,7 @@
 
 #include "fiber.hpp"
 
-#include <cuda_runtime.h>
-#include <functional>
+#include <cudasim_launch.h>
 
 namespace cudasim
 {
@@ -14,7 +13,8 @@ enum class lane_state { ready, at_barrier, exchanging, ended };
 struct block;
 
 struct lane {
-    thread_view view;
+    uint3 thread;
+    int index; // in its block
     lane_state state;
     fiber context;
     block *home;
@@ -25,18 +25,21 @@ struct lane {
     unsigned mask;
     uint64_t value, result;
     int operand;
+    uint32_t syncs; // the last __syncwarp it took part in; counted in its warp
 
     void wait(lane_state why, const char *file_, int line_);
 };
 
 struct block {
     const char *name; // of the kernel
-    const std::function<void()> *body;
+    const thread_work *work;
+    uint3 index;
+    dim3 size, grid;
     bool reversed; // last warp and lane first: half of the blocks, so that a missing barrier shows
     int count;
     lane lanes[max_block_threads];
 
-    void run(uint3 index, dim3 block_dim, dim3 grid);
+    void run();
 
   private:
     bool run_warp(int warp);
@@ -45,9 +48,7 @@ struct block {
     [[noreturn]] void report(int i);
 };
 
-// The lane that runs now; `running` is its view.
-void set_running(lane *l);
-lane &this_lane();
+extern lane *running; // the lane that runs now; NULL: no kernel does
 const char *name_of(warp_op op);
 
 // Both wait for the same thing at the same line.

@@ -45,14 +45,18 @@ void pack(const operand &x, bool by_columns, int first, int last, int k, int wid
                                                                 : x.get(first + i, p);
 }
 
+typedef float row_vector __attribute__((vector_size(tile_rows * sizeof(float))));
+
 // sums[j][i] = sum over p of a[p, i] b[p, j], p ascending.
 FAST void multiply_tile(int k, const float *a, const float *b, float *sums)
 {
-    float s[tile_cols][tile_rows] = {};
-    for (int p = 0; p < k; p++)
+    row_vector s[tile_cols] = {};
+    for (int p = 0; p < k; p++, a += tile_rows, b += tile_cols) {
+        row_vector column;
+        memcpy(&column, a, sizeof column);
         for (int j = 0; j < tile_cols; j++)
-            for (int i = 0; i < tile_rows; i++)
-                s[j][i] += a[(ptrdiff_t)p * tile_rows + i] * b[(ptrdiff_t)p * tile_cols + j];
+            s[j] += column * b[j];
+    }
     memcpy(sums, s, sizeof s);
 }
 

@@ -42,10 +42,14 @@ char *stack_pool::bottom(int index) const
     return memory + (size_t)index * (bytes + page) + page;
 }
 
+bool stack_pool::holds(const void *address) const
+{
+    return (uintptr_t)address - (uintptr_t)memory < (bytes + page) * max_block_threads;
+}
+
 bool stack_pool::is_guard(const void *address) const
 {
-    const size_t offset = (size_t)((const char *)address - memory), each = bytes + page;
-    return (const char *)address >= memory && offset < each * max_block_threads && offset % each < page;
+    return holds(address) && ((uintptr_t)address - (uintptr_t)memory) % (bytes + page) < page;
 }
 
 bool in_stack_guard(const void *address)
@@ -59,7 +63,9 @@ void fiber::start(int index, void (*entry_)(void *), void *argument_)
     entry = entry_;
     argument = argument_;
     fake_stack = nullptr;
-    self = detail::make_fcontext((void *)(stack + stack_pool::bytes), stack_pool::bytes, main);
+    const size_t shift =
+        (size_t)index % 32 * 128; // tops at the same place of their pages would share few lines of the cache
+    self = detail::make_fcontext((void *)(stack + stack_pool::bytes - shift), stack_pool::bytes - shift, main);
 }
 
 NOT_SANITIZED void fiber::main(detail::transfer_t from)

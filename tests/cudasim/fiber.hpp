@@ -15,7 +15,8 @@ class stack_pool
   public:
     static stack_pool &get();
     char *bottom(int index) const;
-    bool is_guard(const void *address) const;
+    bool holds(const void *address) const;    // some thread's stack, or what is below it
+    bool is_guard(const void *address) const; // what is below
     static constexpr size_t bytes = 64 << 10;
 
   private:

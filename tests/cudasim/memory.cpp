@@ -87,13 +87,19 @@ void fill_fences(const allocation &a)
     ASAN_POISON_MEMORY_REGION(a.data + a.bytes, (size_t)(a.pages + a.page_bytes - (a.data + a.bytes)));
 }
 
+void check_fence(const allocation &a, const char *start, const char *end)
+{
+    for (const char *p = start; p < end; p++)
+        if ((unsigned char)*p != fence)
+            die("something was written at byte %td of %zu bytes of %s memory", p - a.data, a.bytes,
+                a.device < 0 ? "pinned" : "device");
+}
+
 void check_fences(const allocation &a)
 {
     ASAN_UNPOISON_MEMORY_REGION(a.pages, a.page_bytes);
-    for (const char *p = a.pages; p < a.pages + a.page_bytes; p = p + 1 == a.data ? a.data + a.bytes : p + 1)
-        if ((p < a.data || p >= a.data + a.bytes) && (unsigned char)*p != fence)
-            die("something was written at byte %td of %zu bytes of %s memory", p - a.data, a.bytes,
-                a.device < 0 ? "pinned" : "device");
+    check_fence(a, a.pages, a.data);
+    check_fence(a, a.data + a.bytes, a.pages + a.page_bytes);
 }
 
 bool map_pages(size_t bytes, int device, allocation *a_p)
@@ -147,6 +153,7 @@ cudaError_t release(const char *what, void *memory, bool pinned)
     if (mmap(a.pages, a.page_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) !=
         a.pages)
         die("mmap of %zu bytes failed", a.page_bytes);
+    access_forget(a.data, a.bytes);
     state().used[a.device] -= a.bytes;
     state().live.erase((uintptr_t)a.pages);
     state().freed[(uintptr_t)a.pages] = a;
@@ -207,6 +214,15 @@ bool device_pages(const void *pointer, int device, char **start_p, size_t *bytes
     if (!a || a->device != device) return false;
     *start_p = a->pages;
     *bytes_p = a->page_bytes;
+    return true;
+}
+
+bool memory_bounds(const void *pointer, void **data_p, size_t *bytes_p)
+{
+    const allocation *a = find_live(pointer);
+    if (!a || (const char *)pointer < a->data || (const char *)pointer >= a->data + a->bytes) return false;
+    *data_p = a->data;
+    *bytes_p = a->bytes;
     return true;
 }
 

@@ -66,8 +66,7 @@ bool is_comm(ncclComm_t comm)
     return std::find(state().comms.begin(), state().comms.end(), comm) != state().comms.end();
 }
 
-// --- serving peers
-// ----------------------------------------------------------------------------------------------------
+// --- serving peers -------------------------------------------------------------------------------------------------
 
 // Peers have waited for this rank for a while: its host is busy elsewhere, and its device must go on by itself.
 bool must_serve(communicator &comm)
@@ -124,8 +123,7 @@ void remove_comm(ncclComm_t comm, bool aborted)
     count_object("NCCL communicators", -1);
 }
 
-// --- collectives
-// ------------------------------------------------------------------------------------------------------
+// --- collectives ---------------------------------------------------------------------------------------------------
 
 ncclResult_t start(const collective &c, const void *send, void *receive, ncclComm_t comm, cudaStream_t stream)
 {
@@ -182,8 +180,7 @@ bool all_come(const wire &line)
 
 using namespace cudasim;
 
-// --- communicators
-// ----------------------------------------------------------------------------------------------------
+// --- communicators -------------------------------------------------------------------------------------------------
 
 ncclResult_t ncclGetVersion(int *version)
 {
@@ -269,8 +266,7 @@ const char *ncclGetLastError(ncclComm_t)
     return last_words.c_str();
 }
 
-// --- collectives
-// ------------------------------------------------------------------------------------------------------
+// --- collectives ---------------------------------------------------------------------------------------------------
 
 ncclResult_t ncclAllReduce(const void *send, void *receive, size_t count, ncclDataType_t type, ncclRedOp_t op,
                            ncclComm_t comm, cudaStream_t stream)

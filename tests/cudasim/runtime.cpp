@@ -92,8 +92,7 @@ cudaError_t failed(cudaError_t error)
 
 using namespace cudasim;
 
-// --- devices
-// ----------------------------------------------------------------------------------------------------------
+// --- devices -------------------------------------------------------------------------------------------------------
 
 cudaError_t cudaGetDeviceCount(int *count)
 {
@@ -124,14 +123,20 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, in
     return failed(cudaErrorInvalidValue);
 }
 
+cudaError_t cudaDeviceGetPCIBusId(char *id, int length, int device)
+{
+    if (device < 0 || device >= get_settings().devices) return failed(cudaErrorInvalidDevice);
+    snprintf(id, (size_t)length, "0000:%02x:00.0", device);
+    return cudaSuccess;
+}
+
 cudaError_t cudaRuntimeGetVersion(int *version)
 {
     *version = CUDART_VERSION;
     return cudaSuccess;
 }
 
-// --- errors
-// -----------------------------------------------------------------------------------------------------------
+// --- errors --------------------------------------------------------------------------------------------------------
 
 cudaError_t cudaGetLastError(void)
 {
@@ -155,8 +160,7 @@ const char *cudaGetErrorString(cudaError_t error)
     return row_of(error).text;
 }
 
-// --- copies
-// -----------------------------------------------------------------------------------------------------------
+// --- copies --------------------------------------------------------------------------------------------------------
 
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind direction,
                             cudaStream_t stream)

@@ -79,6 +79,8 @@ settings read_settings()
     s.devices = (int)number("CUDASIM_DEVICES", 1);
     s.memory = number("CUDASIM_MEMORY", (size_t)2 << 30);
     s.nccl_timeout = (double)number("CUDASIM_NCCL_TIMEOUT", 60);
+    const char *check = getenv("CUDASIM_CHECK");
+    s.check = !check || strcmp(check, "off") != 0;
     const char *order = getenv("CUDASIM_ORDER");
     s.early = order && strcmp(order, "early") == 0;
     if (order && !s.early && strcmp(order, "late") != 0) s.seed = number("CUDASIM_ORDER", 0);

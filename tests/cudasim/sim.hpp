@@ -13,15 +13,14 @@
 
 namespace cudasim
 {
-// --- messages
+// --- messages ------------------------------------------------------------------------------------------------------
 // --------------------------------------------------------------------------------------------------------- A mistake
 // for which CUDA has no error code: says it and ends the process with SIGABRT.
 [[noreturn]] void die(const char *format, ...) __attribute__((format(printf, 1, 2)));
 // Says why a call is about to return an error.
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-// --- settings
-// ---------------------------------------------------------------------------------------------------------
+// --- settings ------------------------------------------------------------------------------------------------------
 enum class kind { malloc, create, launch, copy, sync, blas, solver, nccl, count };
 
 struct settings {
@@ -30,12 +29,13 @@ struct settings {
     bool early;
     uint64_t seed; // 0: late or early
     double nccl_timeout;
+    bool check; // what kernels read and write
 };
 const settings &get_settings();
 // Counts one call of this kind; true if it was told to fail.
 bool should_fail(kind which);
 
-// --- the lock
+// --- the lock ------------------------------------------------------------------------------------------------------
 // --------------------------------------------------------------------------------------------------------- Held during
 // every call of the API. Device pages that the work of the call opened are closed when it ends.
 class call
@@ -48,8 +48,7 @@ class call
 // Lets other threads in for a moment; device pages are closed meanwhile. Inside a call.
 void wait_a_little();
 
-// --- memory
-// -----------------------------------------------------------------------------------------------------------
+// --- memory --------------------------------------------------------------------------------------------------------
 enum class place { host, pinned, device };
 // Where [pointer, pointer + bytes) lies; false, with a complaint, when it begins inside an allocation and does not end
 // there or lies in freed memory.
@@ -63,8 +62,10 @@ bool is_ours(const void *pointer);
 // The pages of the live allocation on this device that holds the address; false: none does.
 bool device_pages(const void *pointer, int device, char **start_p, size_t *bytes_p);
 int current_device();
+// The data of the live allocation on any device, or pinned, that holds the address; false: none does.
+bool memory_bounds(const void *pointer, void **data_p, size_t *bytes_p);
 
-// --- faults
+// --- faults --------------------------------------------------------------------------------------------------------
 // ----------------------------------------------------------------------------------------------------------- Makes
 // this thread's faults come to us (a test framework may have taken the signal meanwhile).
 void catch_faults();
@@ -85,8 +86,7 @@ const char *current_work();
 // Closes what was opened.
 void close_pages();
 
-// --- streams
-// ----------------------------------------------------------------------------------------------------------
+// --- streams -------------------------------------------------------------------------------------------------------
 struct operation {
     std::string what;
     std::function<void()> run;
@@ -102,13 +102,15 @@ bool step_all();
 uint64_t last_ticket(cudaStream_t stream);
 void run_until(cudaStream_t stream, uint64_t ticket);
 
-// --- kernels
+// --- kernels -------------------------------------------------------------------------------------------------------
 // ---------------------------------------------------------------------------------------------------------- "kernel f,
 // block (0, 0, 0), thread (1, 0, 0)" while one runs on this thread, else what the device does.
 std::string where_running();
+// This memory is no more: forget who touched it.
+void access_forget(const void *data, size_t bytes);
 bool in_stack_guard(const void *address);
 
-// --- leaks
+// --- leaks ---------------------------------------------------------------------------------------------------------
 // ------------------------------------------------------------------------------------------------------------ Counts
 // objects that the program must destroy, by name; what is left at exit fails the process.
 void count_object(const char *name, int change);

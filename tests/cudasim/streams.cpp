@@ -174,8 +174,7 @@ void run_everything()
 
 using namespace cudasim;
 
-// --- streams
-// ----------------------------------------------------------------------------------------------------------
+// --- streams -------------------------------------------------------------------------------------------------------
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned int flags)
 {
@@ -241,8 +240,7 @@ cudaError_t cudaDeviceSynchronize(void)
     return cudaSuccess;
 }
 
-// --- events
-// -----------------------------------------------------------------------------------------------------------
+// --- events --------------------------------------------------------------------------------------------------------
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned int flags)
 {

@@ -4,6 +4,8 @@
 
 #include "sim.hpp"
 
+#include <algorithm>
+
 namespace cudasim
 {
 const char *name_of(warp_op op)
@@ -60,14 +62,19 @@ bool is_complete(const lane *warp, int lanes, const lane &l)
 
 void complete(lane *warp, unsigned mask)
 {
+    uint32_t syncs = 0;
+    for (int i = 0; i < 32; i++)
+        if (mask >> i & 1 && warp[i].op == warp_op::sync) syncs = std::max(syncs, warp[i].syncs + 1);
     for (int i = 0; i < 32; i++)
         if (mask >> i & 1) {
             lane &l = warp[i];
-            set_running(&l);
+            running = &l;
             if (l.op >= warp_op::any)
                 l.result = voted(warp, l);
             else if (l.op != warp_op::sync)
                 l.result = shuffled(warp, i);
+            else
+                l.syncs = syncs;
             l.state = lane_state::ready;
         }
 }
@@ -86,8 +93,8 @@ bool block::exchange(int first, int end)
 
 uint64_t warp(warp_op op, unsigned mask, uint64_t value, int operand, const char *file, int line)
 {
-    lane &l = this_lane();
-    const int self = (int)(&l - l.home->lanes) % 32;
+    lane &l = *running;
+    const int self = l.index % 32;
     if (!(mask >> self & 1))
         die("%s: %s with mask %08x, in which it is not itself", where_running().c_str(), name_of(op), mask);
     l.op = op;

@@ -25,8 +25,7 @@ struct wire::slot { // fresh memory is zero: free
     alignas(4096) char data[chunk_bytes];
 };
 
-// --- the memory
-// -------------------------------------------------------------------------------------------------------
+// --- the memory ----------------------------------------------------------------------------------------------------
 
 // The name is that of an open file without a name: /proc/PID/fd/N. Nothing is left behind, whoever dies when.
 bool wire::make_id(ncclUniqueId *id)
@@ -65,8 +64,7 @@ wire::~wire()
     munmap((void *)slots, sizeof(slot) * (size_t)ranks);
 }
 
-// --- coming and going
-// -------------------------------------------------------------------------------------------------
+// --- coming and going ----------------------------------------------------------------------------------------------
 
 bool wire::take_slot(int device)
 {
@@ -108,8 +106,7 @@ void wire::leave(bool aborted)
     slots[rank].state = aborted ? slot_aborted : slot_left;
 }
 
-// --- steps
-// ------------------------------------------------------------------------------------------------------------
+// --- steps ---------------------------------------------------------------------------------------------------------
 
 void wire::show(const collective &c)
 {
@@ -145,8 +142,7 @@ bool wire::is_waited_for() const
     return false;
 }
 
-// --- words
-// ------------------------------------------------------------------------------------------------------------
+// --- words ---------------------------------------------------------------------------------------------------------
 
 size_t bytes_of(ncclDataType_t type)
 {

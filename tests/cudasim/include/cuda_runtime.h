@@ -29,15 +29,16 @@ struct dim3 {
 
 namespace cudasim
 {
-struct thread_view {
-    uint3 thread, block;
-    dim3 block_dim, grid_dim;
-};
-extern const thread_view *running; /* the device thread that runs now */
+/* Of the device thread that runs now; the same during all of its kernel. */
+uint3 thread_index() __attribute__((const));
+uint3 block_index() __attribute__((const));
+dim3 block_size() __attribute__((const));
+dim3 grid_size() __attribute__((const));
 
 enum class warp_op { sync, shfl, shfl_xor, shfl_down, shfl_up, any, all, ballot };
 
 void barrier(const char *file, int line);
+int atomic_or(int *address, int value);
 uint64_t warp(warp_op op, unsigned mask, uint64_t value, int operand, const char *file, int line);
 
 template <class T> T exchange(warp_op op, unsigned mask, T value, int operand, const char *file, int line)
@@ -51,10 +52,10 @@ template <class T> T exchange(warp_op op, unsigned mask, T value, int operand, c
 }
 } // namespace cudasim
 
-#define threadIdx (cudasim::running->thread)
-#define blockIdx (cudasim::running->block)
-#define blockDim (cudasim::running->block_dim)
-#define gridDim (cudasim::running->grid_dim)
+#define threadIdx (cudasim::thread_index())
+#define blockIdx (cudasim::block_index())
+#define blockDim (cudasim::block_size())
+#define gridDim (cudasim::grid_size())
 
 /* Barriers and exchanges know the line they are called from: lanes that wait at different ones have diverged. */
 #define CUDASIM_HERE const char *file = __builtin_FILE(), int line = __builtin_LINE()
@@ -105,6 +106,11 @@ inline unsigned __ballot_sync(unsigned mask, int predicate, CUDASIM_HERE)
 }
 
 #undef CUDASIM_HERE
+
+inline int atomicOr(int *address, int value)
+{
+    return cudasim::atomic_or(address, value);
+}
 
 inline unsigned __float_as_uint(float value)
 {

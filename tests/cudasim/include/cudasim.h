@@ -2,8 +2,9 @@
  *
  * Checks. A mistake that a GPU would answer with wrong numbers, a hang or a dead context ends the process with one line
  * "cudasim: ..." and SIGABRT: the host touches device memory; a kernel touches host, freed or foreign memory; threads
- * of a block diverge at a barrier, lanes of a warp at a shuffle; something is not freed at exit. Calls that CUDA
- * refuses return CUDA's code, and the line says why. New device memory is filled with 0xFF (NaN).
+ * of a block diverge at a barrier, lanes of a warp at a shuffle, or race for memory (access.hpp); something is not
+ * freed at exit. Calls that CUDA refuses return CUDA's code, and the line says why. New device memory is filled with
+ * 0xFF (NaN).
  *
  * Time. Streams are lazy. CUDASIM_ORDER=late (default): nothing runs before somebody waits for it, and then only what
  * was waited for. early: all that can run does so at every call. A number: pieces of random streams run at every call.
@@ -12,6 +13,7 @@
  *   CUDASIM_DEVICES        number of devices; 0: cudaErrorNoDevice (default 1)
  *   CUDASIM_MEMORY         bytes of each device (default 2 GiB)
  *   CUDASIM_ORDER          late, early, or the seed of a random order
+ *   CUDASIM_CHECK          off: kernels' reads and writes are not checked one by one, which is some times faster
  *   CUDASIM_FAIL           KIND:N,...: the N-th call of a kind fails with CUDA's code; kinds below
  *   CUDASIM_NCCL_TIMEOUT   seconds that a collective waits for its peers before the process ends (default 60) */
 #ifndef CUDASIM_H

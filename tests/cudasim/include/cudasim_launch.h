@@ -6,14 +6,36 @@
 
 #include <cuda_runtime.h>
 
-#include <functional>
 #include <tuple>
 #include <type_traits>
-#include <utility>
 
 namespace cudasim
 {
-cudaError_t launch(const char *text, dim3 grid, dim3 block, cudaStream_t stream, std::function<void()> body);
+/* A kernel and its arguments, which every thread reads. */
+template <class... P> struct kernel_call {
+    void (*kernel)(P...);
+    std::tuple<P...> arguments;
+
+    static void run(const void *self)
+    {
+        const kernel_call &call = *(const kernel_call *)self;
+        std::apply(call.kernel, call.arguments);
+    }
+
+    static void destroy(const void *self)
+    {
+        delete (const kernel_call *)self;
+    }
+};
+
+/* What one thread does: run(call). The call's bytes are all it may read beside the device's memory. */
+struct thread_work {
+    void (*run)(const void *call), (*destroy)(const void *call);
+    const void *call; /* owned by the work */
+    size_t bytes;
+};
+
+cudaError_t launch(const char *text, dim3 grid, dim3 block, cudaStream_t stream, thread_work work);
 bool kernel_may_use(const char *text, const void *pointer);
 
 template <class T> bool argument_is_valid(const char *text, T value)
@@ -28,9 +50,11 @@ template <class... P, class... A>
 cudaError_t launch_kernel(const char *text, void (*kernel)(P...), dim3 grid, dim3 block, cudaStream_t stream, A... args)
 {
     static_assert(sizeof...(P) == sizeof...(A), "the kernel takes another number of arguments");
+    static_assert((std::is_trivially_copyable_v<P> && ...), "arguments travel as bytes");
     if (!(argument_is_valid<P>(text, args) && ...)) return cudaErrorInvalidValue;
-    std::tuple<P...> copies(static_cast<P>(args)...);
-    return launch(text, grid, block, stream, [kernel, copies] { std::apply(kernel, copies); });
+    typedef kernel_call<P...> call;
+    return launch(text, grid, block, stream,
+                  {call::run, call::destroy, new call{kernel, {static_cast<P>(args)...}}, sizeof(call)});
 }
 } // namespace cudasim
 

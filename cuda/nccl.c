@@ -1,0 +1,167 @@
+#define _POSIX_C_SOURCE 199309L /* nanosleep */
+#include "cuda/nccl.h"
+
+#include <nccl.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "cuda/cuda_private.h"
+#include "mpi/comm_memory.h"
+
+#define SILENCE_SECONDS 1800.0 /* ranks agree before they exchange, so none is ever this late */
+#define N_IMPATIENT 1000       /* questions to the stream before the thread begins to sleep between them */
+
+struct sq_nccl {
+    struct sq_comm_device base; /* first */
+    struct sq_backend *backend;
+    ncclComm_t comm;
+    int size;
+    bool is_broken; /* aborted: nothing works any more */
+};
+
+static enum sq_status checked(ncclResult_t code, ncclComm_t comm, const char *what)
+{
+    if (code == ncclSuccess) return SQ_OK;
+    const char *last = ncclGetLastError(comm);
+    sq_error("NCCL: %s: %s%s%s", what, ncclGetErrorString(code), last && *last ? ": " : "", last ? last : "");
+    return SQ_ERR_LIBRARY;
+}
+
+/* --- waiting ------------------------------------------------------------------------------------------------------ */
+
+static enum sq_status give_up(struct sq_nccl *nccl, enum sq_status status)
+{
+    if (!nccl->is_broken) (void)ncclCommAbort(nccl->comm);
+    nccl->is_broken = true;
+    return status;
+}
+
+/* One question: whether the stream is done, and whether some rank has failed. */
+static enum sq_status look(struct sq_nccl *nccl, cudaStream_t stream, const char *what, bool *done_p)
+{
+    cudaError_t code = cudaStreamQuery(stream);
+    ncclResult_t state = ncclSuccess;
+    *done_p = code == cudaSuccess;
+    if (code != cudaSuccess && code != cudaErrorNotReady) return sq_cuda_checked(code, what);
+    SQ_TRY(checked(ncclCommGetAsyncError(nccl->comm, &state), nccl->comm, what));
+    return state == ncclInProgress ? SQ_OK : checked(state, nccl->comm, what);
+}
+
+static enum sq_status wait(struct sq_nccl *nccl, const char *what)
+{
+    cudaStream_t stream = sq_cuda_worker(nccl->backend)->stream;
+    const struct timespec pause = {.tv_nsec = 50000};
+    double since = sq_seconds();
+    bool done = false;
+    for (int64_t asked = 0;; asked++) {
+        enum sq_status status = look(nccl, stream, what, &done);
+        if (status != SQ_OK) return give_up(nccl, status);
+        if (done) return SQ_OK;
+        if (asked < N_IMPATIENT) continue;
+        nanosleep(&pause, NULL);
+        if (sq_seconds() - since < SILENCE_SECONDS) continue;
+        sq_error("NCCL: %s: nothing was heard of the other ranks for %.0f s", what, SILENCE_SECONDS);
+        return give_up(nccl, SQ_ERR_LIBRARY);
+    }
+}
+
+/* After NCCL has taken the work: waits for it. */
+static enum sq_status finish(struct sq_nccl *nccl, ncclResult_t code, const char *what)
+{
+    enum sq_status status = checked(code, nccl->comm, what);
+    return status == SQ_OK ? wait(nccl, what) : give_up(nccl, status);
+}
+
+static enum sq_status check_whole(const struct sq_nccl *nccl, const char *what)
+{
+    if (!nccl->is_broken) return SQ_OK;
+    sq_error("NCCL: %s: the communicator was aborted", what);
+    return SQ_ERR_LIBRARY;
+}
+
+/* --- collectives -------------------------------------------------------------------------------------------------- */
+
+static enum sq_status sum_i64(struct sq_comm_device *device, int64_t *values, int64_t count)
+{
+    struct sq_nccl *nccl = (struct sq_nccl *)device;
+    cudaStream_t stream = sq_cuda_worker(nccl->backend)->stream;
+    SQ_TRY(check_whole(nccl, "a sum over ranks"));
+    return finish(nccl, ncclAllReduce(values, values, (size_t)count, ncclInt64, ncclSum, nccl->comm, stream),
+                  "a sum over ranks");
+}
+
+static enum sq_status reduce_sum_i64(struct sq_comm_device *device, int root, int64_t *values, int64_t count)
+{
+    struct sq_nccl *nccl = (struct sq_nccl *)device;
+    cudaStream_t stream = sq_cuda_worker(nccl->backend)->stream;
+    SQ_TRY(check_whole(nccl, "a sum on one rank"));
+    return finish(nccl, ncclReduce(values, values, (size_t)count, ncclInt64, ncclSum, root, nccl->comm, stream),
+                  "a sum on one rank");
+}
+
+static enum sq_status broadcast(struct sq_comm_device *device, int root, void *buffer, size_t bytes)
+{
+    struct sq_nccl *nccl = (struct sq_nccl *)device;
+    cudaStream_t stream = sq_cuda_worker(nccl->backend)->stream;
+    SQ_TRY(check_whole(nccl, "a broadcast"));
+    return finish(nccl, ncclBroadcast(buffer, buffer, bytes, ncclUint8, root, nccl->comm, stream), "a broadcast");
+}
+
+/* Parts of different sizes: one broadcast each, all together. */
+static enum sq_status all_gather(struct sq_comm_device *device, void *buffer, const size_t *offsets,
+                                 const size_t *bytes)
+{
+    struct sq_nccl *nccl = (struct sq_nccl *)device;
+    cudaStream_t stream = sq_cuda_worker(nccl->backend)->stream;
+    SQ_TRY(check_whole(nccl, "gathering"));
+    ncclResult_t code = ncclGroupStart();
+    for (int rank = 0; rank < nccl->size && code == ncclSuccess; rank++) {
+        char *part = (char *)buffer + offsets[rank];
+        if (bytes[rank] > 0) code = ncclBroadcast(part, part, bytes[rank], ncclUint8, rank, nccl->comm, stream);
+    }
+    ncclResult_t ended = ncclGroupEnd();
+    return finish(nccl, code == ncclSuccess ? ended : code, "gathering");
+}
+
+/* --- creation ----------------------------------------------------------------------------------------------------- */
+
+static void destroy(struct sq_comm_device *device)
+{
+    struct sq_nccl *nccl = (struct sq_nccl *)device;
+    if (!nccl->is_broken) (void)ncclCommDestroy(nccl->comm);
+    sq_free(nccl);
+}
+
+static enum sq_status connect(const struct sq_comm *comm, ncclComm_t *nccl_p)
+{
+    ncclUniqueId id;
+    enum sq_status status = SQ_OK;
+    if (comm->rank == 0) status = checked(ncclGetUniqueId(&id), NULL, "making a communicator's name");
+    SQ_TRY(sq_comm_agree(comm, status));
+    SQ_TRY(sq_comm_broadcast(comm, 0, &id, sizeof id));
+    return sq_comm_agree(comm,
+                         checked(ncclCommInitRank(nccl_p, comm->size, id, comm->rank), NULL, "joining a communicator"));
+}
+
+enum sq_status sq_nccl_attach(struct sq_comm *comm, struct sq_backend *backend)
+{
+    void *memory = NULL;
+    SQ_TRY(sq_comm_agree(comm, sq_alloc("a device communicator", 1, sizeof(struct sq_nccl), &memory)));
+    struct sq_nccl *nccl = memory;
+    *nccl = (struct sq_nccl){.base = {.sum_i64 = sum_i64,
+                                      .reduce_sum_i64 = reduce_sum_i64,
+                                      .broadcast = broadcast,
+                                      .all_gather = all_gather,
+                                      .destroy = destroy},
+                             .backend = backend,
+                             .size = comm->size};
+    enum sq_status status = connect(comm, &nccl->comm);
+    if (status != SQ_OK) {
+        sq_free(nccl);
+        return status;
+    }
+    comm->device = &nccl->base;
+    return SQ_OK;
+}

@@ -1,0 +1,103 @@
+#include "gptq/place.h"
+
+#include <string.h>
+
+#include "base/log.h"
+#include "base/node.h"
+#include "mpi/comm_memory.h"
+#ifdef SQ_HAS_CUDA
+#include "cuda/cuda_kind.h"
+#endif
+
+/* What the program was built with, best first. */
+static const struct sq_device_kind *const kinds[] = {
+#ifdef SQ_HAS_CUDA
+    &sq_cuda_kind,
+#endif
+    NULL};
+
+static const char *const kind_names[] = {
+    [SQ_BACKEND_AUTO] = "auto", [SQ_BACKEND_CPU] = "cpu", [SQ_BACKEND_CUDA] = "cuda"};
+
+/* Whether every rank has a device of the kind; *why_p: this rank's reason where it has none. Collective. */
+static enum sq_status find_devices(const struct sq_comm *comm, const struct sq_device_kind *kind, const char **why_p,
+                                   bool *found_p)
+{
+    int64_t lacks = kind->count(why_p) == 0;
+    if (!lacks) *why_p = "another rank has none";
+    SQ_TRY(sq_comm_max_i64(comm, &lacks, 1));
+    *found_p = !lacks;
+    return SQ_OK;
+}
+
+/* The first kind that was asked for, or NULL: the CPU. Collective. */
+static enum sq_status choose_kind(const struct sq_comm *comm, enum sq_backend_choice wanted,
+                                  const struct sq_device_kind **kind_p)
+{
+    bool found = false, must = wanted != SQ_BACKEND_AUTO && wanted != SQ_BACKEND_CPU;
+    const char *why = "this program was built without it";
+    *kind_p = NULL;
+    if (wanted == SQ_BACKEND_CPU) return SQ_OK;
+    for (int i = 0; kinds[i] && !found; i++) {
+        if (must && strcmp(kinds[i]->name, kind_names[wanted]) != 0) continue;
+        SQ_TRY(find_devices(comm, kinds[i], &why, &found));
+        if (found) *kind_p = kinds[i];
+    }
+    if (found || (!must && !kinds[0])) return SQ_OK;
+    if (comm->rank == 0 && must) sq_error("--backend %s: %s", kind_names[wanted], why);
+    if (comm->rank == 0 && !must) sq_info("no device, using cpu (%s)", why);
+    return must ? SQ_ERR_USAGE : SQ_OK;
+}
+
+static enum sq_status open_best(const struct sq_config *config, struct sq_place *place)
+{
+    SQ_TRY(choose_kind(&place->comm, config->backend, &place->kind));
+    if (!place->kind) return sq_comm_agree(&place->comm, sq_backend_create_cpu(config->threads, &place->backend));
+    SQ_TRY(place->kind->open(&place->comm, config->threads, config->share_device, &place->backend, &place->n_sharing));
+    return sq_place_join(place, &place->comm);
+}
+
+enum sq_status sq_place_open(const struct sq_config *config, const struct sq_comm *world, struct sq_place *place_p)
+{
+    struct sq_place place = {.comm = *world, .n_sharing = 1};
+    place.comm.device = NULL;
+    enum sq_status status = open_best(config, &place);
+    if (status != SQ_OK) {
+        sq_place_close(&place);
+        return status;
+    }
+    *place_p = place;
+    return SQ_OK;
+}
+
+void sq_place_close(struct sq_place *place)
+{
+    sq_place_leave(&place->comm);
+    if (place->backend) place->backend->ops->destroy(place->backend);
+    place->backend = NULL;
+}
+
+enum sq_status sq_place_join(const struct sq_place *place, struct sq_comm *part)
+{
+    if (!place->kind || place->n_sharing > 1 || part->size == 1) return SQ_OK;
+    return place->kind->join(part, place->backend);
+}
+
+void sq_place_leave(struct sq_comm *part)
+{
+    if (part->device) part->device->destroy(part->device);
+    part->device = NULL;
+}
+
+enum sq_status sq_place_memory(const struct sq_place *place, int64_t *bytes_p)
+{
+    int n_on_node = 1;
+    if (place->kind) {
+        SQ_TRY(place->kind->free_bytes(place->backend, bytes_p));
+        *bytes_p = *bytes_p / 10 * 9 / place->n_sharing;
+        return SQ_OK;
+    }
+    SQ_TRY(sq_comm_ranks_on_node(&place->comm, &n_on_node));
+    *bytes_p = sq_node_memory("") / 4 * 3 / n_on_node;
+    return SQ_OK;
+}

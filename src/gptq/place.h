@@ -1,0 +1,32 @@
+/* Where a job computes: the backend of its choice, and its ranks with collectives on that backend's memory. */
+#ifndef SQ_GPTQ_PLACE_H
+#define SQ_GPTQ_PLACE_H
+
+#include "base/status.h"
+#include "config/config.h"
+#include "mpi/device_kind.h"
+
+struct sq_place {
+    struct sq_backend *backend;
+    struct sq_comm comm;               /* the ranks of the world it was opened with */
+    const struct sq_device_kind *kind; /* NULL: the CPU */
+    int n_sharing; /* most ranks that have one device together; more than one: their collectives go through the host */
+};
+
+/* The backend that config->backend asks for. auto: the devices where every rank has one, else the CPU, and rank 0 says
+ * so. Device by the rank's number on its node; too few devices are SQ_ERR_USAGE unless config->share_device.
+ * Collective; a world of one rank needs no MPI. */
+enum sq_status sq_place_open(const struct sq_config *config, const struct sq_comm *world,
+                             struct sq_place *place_p) SQ_MUST_CHECK;
+void sq_place_close(struct sq_place *place);
+
+/* Gives a part of the place's ranks (from sq_comm_split) the same collectives, until sq_place_leave(). Collective on
+ * part. */
+enum sq_status sq_place_join(const struct sq_place *place, struct sq_comm *part) SQ_MUST_CHECK;
+void sq_place_leave(struct sq_comm *part);
+
+/* Bytes that one rank may take of the backend's memory by default: of the host's, three quarters shared among the ranks
+ * of the node; of a device's, nine tenths of what is free. Collective. */
+enum sq_status sq_place_memory(const struct sq_place *place, int64_t *bytes_p) SQ_MUST_CHECK;
+
+#endif
