@@ -39,6 +39,7 @@ enum sq_status sq_cuda_add(struct sq_backend *backend, struct sq_matrix x, struc
 
 enum sq_status sq_cuda_rescale(struct sq_backend *backend, float scale, float cap, struct sq_matrix z)
 {
+    if (z.rows == 0) return SQ_OK; /* a rank without samples */
     return sq_cuda_checked(sq_kernel_rescale(stream_of(backend), scale, cap, z), "a scaling");
 }
 

@@ -48,6 +48,13 @@ else
   count 1 "the build with sanitizers"
 fi
 
+# The CUDA backend on the stand-in: what has a backend to choose, and the stand-in's own tests.
+if build_preset cudasim; then
+  run_ctest cudasim build-cudasim -R '_cuda|cudasim'
+else
+  count 1 "the build with the stand-in for CUDA"
+fi
+
 if build_preset fuzz --target tests/fuzz/all; then
   run_ctest fuzz build-fuzz -R '^fuzz_'
 else
