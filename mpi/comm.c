@@ -82,6 +82,8 @@ enum sq_status sq_comm_split_node(const struct sq_comm *comm, struct sq_comm *no
 enum sq_status sq_comm_ranks_on_node(const struct sq_comm *comm, int *count_p)
 {
     struct sq_comm node;
+    *count_p = 1;
+    if (comm->size == 1) return SQ_OK;
     SQ_TRY(sq_comm_split_node(comm, &node));
     *count_p = node.size;
     sq_comm_free(&node);
@@ -91,6 +93,7 @@ enum sq_status sq_comm_ranks_on_node(const struct sq_comm *comm, int *count_p)
 enum sq_status sq_comm_agree(const struct sq_comm *comm, enum sq_status mine)
 {
     int worst = (int)mine;
+    if (comm->size == 1) return mine;
     enum sq_status status = checked(MPI_Allreduce(MPI_IN_PLACE, &worst, 1, MPI_INT, MPI_MAX, comm_handle(comm)),
                                     "agreement of the ranks on a status");
     return status == SQ_OK ? (enum sq_status)worst : status;
