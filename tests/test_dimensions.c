@@ -1,4 +1,5 @@
 /* Tables of config keys: other names, nulls, inverses, what follows from what, and which blocks have a window. */
+#define _GNU_SOURCE /* capture.h */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

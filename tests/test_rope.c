@@ -1,4 +1,5 @@
 /* Rotary embeddings as configurations describe them: which keys count, how much of a head turns, and the angles. */
+#define _GNU_SOURCE /* capture.h */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
