@@ -14,8 +14,8 @@
 #ifndef SQ_CUDA_SIZES
 #define SQ_CUDA_SIZES                                                                                                  \
     {                                                                                                                  \
-        .solve_rows = 1024, .factor_tile = 512, .hessian_panel = 1024, .hessian_rows = 4096,                           \
-        .hessian_slice = (int64_t)64 << 20                                                                             \
+        .solve_rows = 1024, .factor_tile = 512, .hessian_panel = 1024, .hessian_tokens = (int64_t)1 << 20,             \
+        .hessian_packed = 0, .hessian_slice = (int64_t)64 << 20                                                        \
     }
 #endif
 
@@ -75,9 +75,9 @@ static const struct sq_backend_ops cuda_ops = {
     .parallel = cuda_parallel,
     .linear = sq_cuda_linear,
     .matmul = sq_cuda_matmul,
-    .gram = sq_cuda_gram,
     .column_squares = sq_cuda_column_squares,
-    .fixed_add = sq_cuda_fixed_add,
+    .gram_pack = sq_cuda_gram_pack,
+    .gram_add = sq_cuda_gram_add,
     .fixed_get = sq_cuda_fixed_get,
     .mirror = sq_cuda_mirror,
     .potrf = sq_cuda_potrf,

@@ -61,17 +61,19 @@ enum sq_status sq_cuda_linear(struct sq_backend *, struct sq_matrix x, struct sq
                               struct sq_matrix y);
 enum sq_status sq_cuda_matmul(struct sq_backend *, struct sq_matrix a, struct sq_matrix b, bool accumulate,
                               struct sq_matrix c);
+/* c = x' y; x [t, m], y [t, n] of one dtype, c F32 [m, n] */
 enum sq_status sq_cuda_gram(struct sq_backend *, struct sq_matrix x, struct sq_matrix y, struct sq_matrix c);
 enum sq_status sq_cuda_update(struct sq_backend *, struct sq_matrix a, struct sq_matrix b, struct sq_matrix c);
 cudaDataType sq_cuda_type(enum sq_dtype dtype);
 
 /* hessian.c */
 enum sq_status sq_cuda_column_squares(struct sq_backend *, struct sq_matrix x, double *squares);
-enum sq_status sq_cuda_fixed_add(struct sq_backend *, struct sq_matrix c, const float *row_scale,
-                                 const float *col_scale, struct sq_matrix sums);
+enum sq_status sq_cuda_gram_pack(struct sq_backend *, struct sq_matrix x, int64_t col, int64_t cols, float *packed);
+enum sq_status sq_cuda_gram_add(struct sq_backend *, struct sq_matrix x, const float *packed, int64_t row,
+                                const float *scale, struct sq_matrix sums);
 enum sq_status sq_cuda_fixed_get(struct sq_backend *, struct sq_matrix sums, const double *row_scale,
                                  const double *col_scale, struct sq_matrix c);
-enum sq_status sq_cuda_mirror(struct sq_backend *, struct sq_matrix m, int64_t column, int64_t columns);
+enum sq_status sq_cuda_mirror(struct sq_backend *, struct sq_matrix m, int64_t row, int64_t rows);
 
 /* factor.c: tiles by cuSOLVER and cuBLAS, and the solver's operations on whole matrices */
 enum sq_status sq_cuda_potrf(struct sq_backend *, struct sq_matrix a);

@@ -72,24 +72,24 @@ cudaError_t sq_kernel_fixed_get(cudaStream_t stream, struct sq_matrix sums, cons
                      c);
 }
 
-/* --- the lower triangle ------------------------------------------------------------------------------------------- */
+/* --- the upper triangle ------------------------------------------------------------------------------------------- */
 
-/* Block: one square of the upper triangle, by way of shared memory, so that reads and writes both go along rows. */
-static __global__ void mirror(float *m, int64_t stride, int64_t column, int64_t end)
+/* Block: one square of the lower triangle, by way of shared memory, so that reads and writes both go along rows. */
+static __global__ void mirror(float *m, int64_t stride, int64_t row, int64_t end)
 {
     __shared__ float square[EDGE][EDGE + 1];
-    const int64_t row0 = (int64_t)blockIdx.y * EDGE, col0 = column + (int64_t)blockIdx.x * EDGE;
+    const int64_t row0 = row + (int64_t)blockIdx.y * EDGE, col0 = (int64_t)blockIdx.x * EDGE;
     for (int64_t i = threadIdx.y; i < EDGE; i += ROWS)
-        if (row0 + i < col0 + threadIdx.x && col0 + threadIdx.x < end) /* the rest is what others write */
+        if (row0 + i < end && col0 + threadIdx.x < row0 + i) /* the rest is what others write */
             square[i][threadIdx.x] = m[(row0 + i) * stride + col0 + threadIdx.x];
     __syncthreads();
     for (int64_t j = threadIdx.y; j < EDGE; j += ROWS)
-        if (col0 + j < end && row0 + threadIdx.x < col0 + j)
+        if (row0 + threadIdx.x < end && col0 + j < row0 + threadIdx.x)
             m[(col0 + j) * stride + row0 + threadIdx.x] = square[threadIdx.x][j];
 }
 
-cudaError_t sq_kernel_mirror(cudaStream_t stream, struct sq_matrix m, int64_t column, int64_t columns)
+cudaError_t sq_kernel_mirror(cudaStream_t stream, struct sq_matrix m, int64_t row, int64_t rows)
 {
-    const dim3 grid(sq_blocks(columns, EDGE), sq_blocks(column + columns, EDGE));
-    return sq_launch(mirror, grid, dim3(EDGE, ROWS), stream, (float *)m.data, m.stride, column, column + columns);
+    const dim3 grid(sq_blocks(row + rows, EDGE), sq_blocks(rows, EDGE));
+    return sq_launch(mirror, grid, dim3(EDGE, ROWS), stream, (float *)m.data, m.stride, row, row + rows);
 }

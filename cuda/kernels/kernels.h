@@ -64,7 +64,7 @@ cudaError_t sq_kernel_fixed_add(cudaStream_t stream, struct sq_matrix c, const f
                                 struct sq_matrix sums);
 cudaError_t sq_kernel_fixed_get(cudaStream_t stream, struct sq_matrix sums, const double *row_scale,
                                 const double *col_scale, struct sq_matrix c);
-cudaError_t sq_kernel_mirror(cudaStream_t stream, struct sq_matrix m, int64_t column, int64_t columns);
+cudaError_t sq_kernel_mirror(cudaStream_t stream, struct sq_matrix m, int64_t row, int64_t rows);
 
 /* factor.cu */
 cudaError_t sq_kernel_clear_upper(cudaStream_t stream, struct sq_matrix a);

@@ -9,15 +9,15 @@
 
 #define EXPONENT_MIN (-90) /* smaller norms count as this: the scales stay inside f32 */
 
-/* The upper triangle of a matrix [n, n] in panels of columns, one after another. */
+/* The lower triangle of a matrix [n, n] in panels of rows, one after another. */
 struct panels {
     struct sq_sizes sizes;
     int64_t n;
 };
 
-/* Columns [column, column + columns) of the upper triangle: rows [0, rows). */
+/* Rows [row, row + rows) of the lower triangle: columns [0, columns). */
 struct panel {
-    int64_t column, columns, rows;
+    int64_t row, rows, columns;
     int64_t offset; /* of its first element */
 };
 
@@ -33,10 +33,10 @@ static int64_t n_panels(const struct panels *panels)
 
 static struct panel panel_at(const struct panels *panels, int64_t p)
 {
-    int64_t columns = panels->sizes.hessian_panel;
-    struct panel panel = {.column = p * columns, .offset = columns * columns * (p * (p + 1) / 2)};
-    panel.columns = smaller(panels->n - panel.column, columns);
-    panel.rows = panel.column + panel.columns;
+    int64_t rows = panels->sizes.hessian_panel;
+    struct panel panel = {.row = p * rows, .offset = rows * rows * (p * (p + 1) / 2)};
+    panel.rows = smaller(panels->n - panel.row, rows);
+    panel.columns = panel.row + panel.rows;
     return panel;
 }
 
@@ -49,10 +49,12 @@ static int64_t slice_panels(const struct panels *panels, int64_t first)
     return end - first;
 }
 
-/* Elements of the largest product of one worker. */
-static int64_t product_elements(const struct panels *panels)
+/* Elements of the inputs that are packed at once. */
+static int64_t packed_elements(const struct sq_sizes *sizes, int64_t n_max)
 {
-    return smaller(panels->n, panels->sizes.hessian_rows) * smaller(panels->n, panels->sizes.hessian_panel);
+    int64_t one = sq_gram_elements(sizes->hessian_tokens, n_max);
+    if (sizes->hessian_packed == 0) return 0;
+    return one > sizes->hessian_packed ? one : sizes->hessian_packed;
 }
 
 /* Elements of the largest slice. */
@@ -66,7 +68,7 @@ static int64_t slice_elements(const struct panels *panels)
 size_t sq_hessian_bytes(const struct sq_sizes *sizes, int64_t n_max, int n_workers)
 {
     const struct panels panels = {*sizes, n_max};
-    return (size_t)n_max * (16 * (size_t)n_workers + 40) + (size_t)product_elements(&panels) * 4 * (size_t)n_workers +
+    return (size_t)n_max * (16 * (size_t)n_workers + 40) + 4 * (size_t)packed_elements(sizes, n_max) +
            8 * (size_t)slice_elements(&panels);
 }
 
@@ -77,17 +79,16 @@ static enum sq_status alloc_host(const char *what, int64_t count, size_t size, v
 
 enum sq_status sq_hessian_create(struct sq_backend *backend, int64_t n_max, struct sq_hessian_workspace *workspace_p)
 {
-    struct sq_hessian_workspace w = {.n_max = n_max, .n_workers = backend->n_workers};
+    struct sq_hessian_workspace w = {
+        .n_max = n_max, .n_workers = backend->n_workers, .packed_elements = packed_elements(&backend->sizes, n_max)};
     const struct panels panels = {backend->sizes, n_max};
     const char *what = "the Hessian's workspace";
     enum sq_status status = alloc_host(what, n_max * w.n_workers, sizeof *w.squares, &w.squares);
     if (status == SQ_OK) status = alloc_host(what, n_max * w.n_workers, sizeof *w.exponents, &w.exponents);
     if (status == SQ_OK) status = alloc_host(what, 5 * n_max, sizeof *w.scales, &w.scales);
     if (status == SQ_OK) status = backend->ops->alloc(backend, what, 20 * (size_t)n_max, (void **)&w.scale_up);
-    if (status == SQ_OK)
-        status =
-            backend->ops->alloc(backend, what, (size_t)(product_elements(&panels) * w.n_workers) * sizeof *w.products,
-                                (void **)&w.products);
+    if (status == SQ_OK && w.packed_elements > 0)
+        status = backend->ops->alloc(backend, what, (size_t)w.packed_elements * sizeof *w.packed, (void **)&w.packed);
     if (status == SQ_OK)
         status = backend->ops->alloc(backend, what, (size_t)slice_elements(&panels) * sizeof *w.sums, (void **)&w.sums);
     if (status != SQ_OK) {
@@ -106,7 +107,7 @@ void sq_hessian_destroy(struct sq_backend *backend, struct sq_hessian_workspace 
     sq_free(workspace->exponents);
     sq_free(workspace->scales);
     backend->ops->free(backend, workspace->scale_up);
-    backend->ops->free(backend, workspace->products);
+    backend->ops->free(backend, workspace->packed);
     backend->ops->free(backend, workspace->sums);
     memset(workspace, 0, sizeof *workspace);
 }
@@ -116,7 +117,9 @@ struct making {
     struct sq_backend *backend;
     const struct sq_shards *shards;
     struct panels panels;
-    int64_t length, first_panel, n_panels; /* of the slice */
+    int64_t length;
+    int64_t first_panel, n_panels; /* of the slice */
+    int64_t first_piece, n_pieces; /* of the inputs, in hand */
     struct sq_matrix x;
     struct sq_hessian_workspace *workspace;
     struct sq_matrix hessian;
@@ -199,6 +202,65 @@ static enum sq_status make_scales(struct making *making)
     return making->backend->ops->upload(making->backend, w->scales, 20 * (size_t)w->n_max, w->scale_up);
 }
 
+/* --- pieces of the inputs ----------------------------------------------------------------------------------------- */
+
+/* Tokens of this rank's shards in pieces that a product is made of; a piece never reaches into the next shard. */
+static int64_t shard_pieces(const struct making *making, int64_t shard)
+{
+    int64_t most = making->panels.sizes.hessian_tokens;
+    return (shard_rows(making, shard).rows + most - 1) / most;
+}
+
+static int64_t count_pieces(const struct making *making)
+{
+    const struct sq_range mine = making->shards->mine;
+    int64_t count = 0;
+    for (int64_t s = mine.first; s < mine.first + mine.count; s++)
+        count += shard_pieces(making, s);
+    return count;
+}
+
+static struct sq_matrix piece_rows(const struct making *making, int64_t piece)
+{
+    int64_t shard = making->shards->mine.first, most = making->panels.sizes.hessian_tokens;
+    for (; piece >= shard_pieces(making, shard); shard++)
+        piece -= shard_pieces(making, shard);
+    struct sq_matrix x = shard_rows(making, shard);
+    return sq_matrix_part(x, piece * most, smaller(x.rows - piece * most, most), 0, x.cols);
+}
+
+/* Pieces that are in hand at once: those that fit when packed. */
+static int64_t batch_pieces(const struct making *making)
+{
+    int64_t one = sq_gram_elements(making->panels.sizes.hessian_tokens, making->x.cols);
+    int64_t most = making->workspace->packed ? making->workspace->packed_elements / one : INT64_MAX;
+    return smaller(count_pieces(making) - making->first_piece, most);
+}
+
+/* Where piece `index` of those in hand is packed; NULL where the backend takes x as it is. */
+static float *piece_packed(const struct making *making, int64_t index)
+{
+    int64_t one = sq_gram_elements(making->panels.sizes.hessian_tokens, making->x.cols);
+    return making->workspace->packed ? making->workspace->packed + index * one : NULL;
+}
+
+#define PACK_COLUMNS (8 * SQ_GRAM_COLUMNS)
+
+static int64_t column_parts(const struct making *making)
+{
+    return (making->x.cols + PACK_COLUMNS - 1) / PACK_COLUMNS;
+}
+
+/* Item: some columns of a piece. */
+static enum sq_status pack_columns(void *context, int64_t index, int worker)
+{
+    const struct making *making = context;
+    int64_t piece = index / column_parts(making), col = index % column_parts(making) * PACK_COLUMNS;
+    (void)worker;
+    return making->backend->ops->gram_pack(making->backend, piece_rows(making, making->first_piece + piece), col,
+                                           smaller(making->x.cols - col, PACK_COLUMNS), piece_packed(making, piece));
+}
+
 /* --- panels ------------------------------------------------------------------------------------------------------- */
 
 /* Item `index` of a slice; the largest panel comes first, so that the workers end together. */
@@ -213,34 +275,34 @@ static struct sq_matrix panel_sums(const struct making *making, const struct pan
     return sq_matrix_view(making->workspace->sums + panel->offset - first, SQ_I64, panel->rows, panel->columns);
 }
 
-/* Rows [row, row + rows) of a panel, over this rank's shards; product and sums stay in the worker's cache. */
-static enum sq_status sum_block(const struct making *making, const struct panel *panel, int64_t row, int64_t rows,
-                                int worker)
-{
-    const struct sq_backend_ops *ops = making->backend->ops;
-    const struct sq_range mine = making->shards->mine;
-    struct sq_hessian_workspace *w = making->workspace;
-    int64_t most = product_elements(&(struct panels){making->panels.sizes, w->n_max});
-    struct sq_matrix sums = sq_matrix_part(panel_sums(making, panel), row, rows, 0, panel->columns);
-    struct sq_matrix product = sq_matrix_view(w->products + worker * most, SQ_F32, rows, panel->columns);
-    SQ_TRY(ops->clear(making->backend, sums.data, (size_t)(rows * panel->columns) * sizeof(int64_t)));
-    for (int64_t s = mine.first; s < mine.first + mine.count; s++) {
-        struct sq_matrix x = shard_rows(making, s);
-        if (x.rows == 0) continue;
-        SQ_TRY(ops->gram(making->backend, sq_matrix_part(x, 0, x.rows, row, rows),
-                         sq_matrix_part(x, 0, x.rows, panel->column, panel->columns), product));
-        SQ_TRY(ops->fixed_add(making->backend, product, w->scale_down + row, w->scale_down + panel->column, sums));
-    }
-    return SQ_OK;
-}
-
+/* A panel over the pieces in hand. */
 static enum sq_status sum_panel(void *context, int64_t index, int worker)
 {
     const struct making *making = context;
+    const struct sq_backend_ops *ops = making->backend->ops;
     struct panel panel = item_panel(making, index);
-    int64_t most = making->panels.sizes.hessian_rows;
-    for (int64_t row = 0; row < panel.rows; row += most)
-        SQ_TRY(sum_block(making, &panel, row, smaller(panel.rows - row, most), worker));
+    struct sq_matrix sums = panel_sums(making, &panel);
+    (void)worker;
+    if (making->first_piece == 0)
+        SQ_TRY(ops->clear(making->backend, sums.data, (size_t)(sums.rows * sums.cols) * sizeof(int64_t)));
+    for (int64_t k = 0; k < making->n_pieces; k++)
+        SQ_TRY(ops->gram_add(making->backend, piece_rows(making, making->first_piece + k), piece_packed(making, k),
+                             panel.row, making->workspace->scale_down, sums));
+    return SQ_OK;
+}
+
+/* The slice over all of this rank's inputs; without any it is zero. */
+static enum sq_status sum_slice(struct making *making)
+{
+    struct sq_backend *backend = making->backend;
+    making->first_piece = 0;
+    do {
+        making->n_pieces = batch_pieces(making);
+        if (making->workspace->packed)
+            SQ_TRY(backend->ops->parallel(backend, making->n_pieces * column_parts(making), pack_columns, making));
+        SQ_TRY(backend->ops->parallel(backend, making->n_panels, sum_panel, making));
+        making->first_piece += making->n_pieces;
+    } while (making->first_piece < count_pieces(making));
     return SQ_OK;
 }
 
@@ -251,9 +313,9 @@ static enum sq_status get_panel(void *context, int64_t index, int worker)
     struct sq_hessian_workspace *w = making->workspace;
     struct panel panel = item_panel(making, index);
     (void)worker;
-    SQ_TRY(ops->fixed_get(making->backend, panel_sums(making, &panel), w->scale_up, w->scale_mean + panel.column,
-                          sq_matrix_part(making->hessian, 0, panel.rows, panel.column, panel.columns)));
-    return ops->mirror(making->backend, making->hessian, panel.column, panel.columns);
+    SQ_TRY(ops->fixed_get(making->backend, panel_sums(making, &panel), w->scale_mean + panel.row, w->scale_up,
+                          sq_matrix_part(making->hessian, panel.row, panel.rows, 0, panel.columns)));
+    return ops->mirror(making->backend, making->hessian, panel.row, panel.rows);
 }
 
 static enum sq_status make_slice(struct making *making, const struct sq_comm *comm, int root)
@@ -263,7 +325,7 @@ static enum sq_status make_slice(struct making *making, const struct sq_comm *co
     struct panel last = panel_at(&making->panels, making->first_panel + making->n_panels - 1);
     int64_t count = last.offset + last.rows * last.columns - panel_at(&making->panels, making->first_panel).offset;
     enum sq_status status;
-    SQ_TRY(sq_comm_agree(comm, backend->ops->parallel(backend, making->n_panels, sum_panel, making)));
+    SQ_TRY(sq_comm_agree(comm, sum_slice(making)));
     status = root < 0 ? sq_comm_memory_sum_i64(comm, backend, sums, count)
                       : sq_comm_memory_reduce_sum_i64(comm, backend, root, sums, count);
     if (status == SQ_OK && (root < 0 || comm->rank == root))

@@ -1,11 +1,11 @@
 /* The Hessian of a group of linears with one input X [tokens, n]: H = (2 / T) X'X, summed over all ranks exactly.
  *
- * Each shard's X'X is a product of fixed shape in f32. Shards are added as 64-bit integers, so the order of the sum,
- * and with it the number of ranks and workers, cannot matter. Column j is scaled by a power of two 2^-e_j >= its
- * largest shard's norm:
- * |(X'X)_ij| <= |x_i| |x_j| (Cauchy-Schwarz), so scaled entries lie in [-1, 1] and get 2^(62 - headroom) steps,
- * headroom = log2 of the number of shards. Only the upper triangle is computed, in panels of columns; slices of panels
- * are reduced one after another, so no second copy of H exists. */
+ * Each piece's X'X - a shard of the samples, or so many tokens of it - is a product of fixed shape in f32. Pieces are
+ * added as 64-bit integers, so the order of the sum, and with it the number of ranks and workers, cannot matter. Column
+ * j is scaled by a power of two 2^-e_j, 2^e_j >= its largest shard's norm: |(X'X)_ij| <= |x_i| |x_j| (Cauchy-Schwarz),
+ * also when summed over the pieces of a shard, so a shard's scaled entries lie in [-1, 1] and get 2^(62 - headroom)
+ * steps, headroom = log2 of the number of shards. Only the lower triangle is computed, in panels of rows; slices of
+ * panels are reduced one after another, so no second copy of H exists. */
 #ifndef SQ_GPTQ_HESSIAN_H
 #define SQ_GPTQ_HESSIAN_H
 
@@ -24,8 +24,9 @@ struct sq_hessian_workspace {
     float *scale_down;  /* [n_max] 2^-e_j; this and what follows in backend memory */
     double *scale_up;   /* [n_max] */
     double *scale_mean; /* [n_max] scale_up * 2 / T */
-    float *products;    /* [n_workers, rows, columns] of one product */
-    int64_t *sums;      /* of one slice */
+    float *packed;      /* [packed_elements] inputs in hand; NULL where the backend takes them as they are */
+    int64_t packed_elements;
+    int64_t *sums; /* of one slice */
 };
 
 enum sq_status sq_hessian_create(struct sq_backend *backend, int64_t n_max,

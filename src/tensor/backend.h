@@ -90,21 +90,24 @@ struct sq_backend_ops {
     /* c = a b (accumulate: c += a b); all F32, a [m, k], b [k, n], c [m, n]. */
     enum sq_status (*matmul)(struct sq_backend *backend, struct sq_matrix a, struct sq_matrix b, bool accumulate,
                              struct sq_matrix c);
-    /* c = x' y; x [t, m], y [t, n] of one dtype (F32 or BF16), c [m, n] F32. */
-    enum sq_status (*gram)(struct sq_backend *backend, struct sq_matrix x, struct sq_matrix y, struct sq_matrix c);
 
     /* --- exact sums of Hessians (one worker each) ----------------------------------------------------------------- */
     /* squares[j] = sum over rows of x[:, j]^2, f64 in host memory; x F32 or BF16 [m, n]. */
     enum sq_status (*column_squares)(struct sq_backend *backend, struct sq_matrix x, double *squares);
-    /* sums[i, j] += trunc(c[i, j] * row_scale[i] * col_scale[j]); c F32 [m, n], scales powers of two, sums I64 [m, n].
-     */
-    enum sq_status (*fixed_add)(struct sq_backend *backend, struct sq_matrix c, const float *row_scale,
-                                const float *col_scale, struct sq_matrix sums);
+    /* Columns [col, col + cols) of x F32 or BF16 [t, n] into packed, an F32 buffer of sq_gram_elements(t, n) elements,
+     * as gram_add() wants them; col a multiple of SQ_GRAM_COLUMNS. Nothing where the backend takes x as it is. */
+    enum sq_status (*gram_pack)(struct sq_backend *backend, struct sq_matrix x, int64_t col, int64_t cols,
+                                float *packed);
+    /* sums[i - row, j] += trunc((x'x)[i, j] * scale[i] * scale[j]), sums I64 [rows, row + rows], for j <= i; what is
+     * beyond the diagonal may or may not be added. x [t, n], packed: all of its columns; row a multiple of
+     * SQ_GRAM_COLUMNS; scale F32 [n], powers of two. The sum over t is made in f32. */
+    enum sq_status (*gram_add)(struct sq_backend *backend, struct sq_matrix x, const float *packed, int64_t row,
+                               const float *scale, struct sq_matrix sums);
     /* c[i, j] = sums[i, j] * row_scale[i] * col_scale[j], rounded once to F32; the scales here f64. */
     enum sq_status (*fixed_get)(struct sq_backend *backend, struct sq_matrix sums, const double *row_scale,
                                 const double *col_scale, struct sq_matrix c);
-    /* Columns [column, column + columns) of the upper triangle of m F32 [n, n] into the rows of the lower one. */
-    enum sq_status (*mirror)(struct sq_backend *backend, struct sq_matrix m, int64_t column, int64_t columns);
+    /* Rows [row, row + rows) of the lower triangle of m F32 [n, n] into the columns of the upper one. */
+    enum sq_status (*mirror)(struct sq_backend *backend, struct sq_matrix m, int64_t row, int64_t rows);
 
     /* --- tiles of the factorization (one worker each), all F32 -------------------------------------------------- */
     /* a = L L', L lower triangular in place of a's lower triangle (the upper one is set to zero).
@@ -160,21 +163,29 @@ struct sq_backend_ops {
 /* Sizes of the pieces in which the big stages work. They decide the arithmetic: fixed for a kind of backend, and never
  * dependent on the number of ranks or workers. */
 struct sq_sizes {
-    int64_t solve_rows;    /* output rows of a tile of the solver, a multiple of 32 and at most SQ_SOLVE_ROWS_MAX */
-    int64_t factor_tile;   /* edge of the tiles of the factorization */
-    int64_t hessian_panel; /* columns of a panel of the Hessian */
-    int64_t hessian_rows;  /* rows of it that are computed at once */
-    int64_t hessian_slice; /* elements that are reduced at once, or one panel */
+    int64_t solve_rows;     /* output rows of a tile of the solver, a multiple of 32 and at most SQ_SOLVE_ROWS_MAX */
+    int64_t factor_tile;    /* edge of the tiles of the factorization */
+    int64_t hessian_panel;  /* rows of a panel of the Hessian, a multiple of SQ_GRAM_COLUMNS */
+    int64_t hessian_tokens; /* tokens whose product is made in f32 and then added: at most these */
+    int64_t hessian_packed; /* elements of inputs that are packed at once, or those of one product; 0: x as it is */
+    int64_t hessian_slice;  /* elements that are reduced at once, or one panel */
 };
 
 #define SQ_SOLVE_ROWS_MAX 2048
+#define SQ_GRAM_COLUMNS 16 /* packed columns come in multiples of these */
+
+/* Elements of F32 that x [rows, cols] of either dtype takes when packed. */
+static inline int64_t sq_gram_elements(int64_t rows, int64_t cols)
+{
+    return rows * ((cols + SQ_GRAM_COLUMNS - 1) / SQ_GRAM_COLUMNS * SQ_GRAM_COLUMNS);
+}
 
 struct sq_backend {
     const struct sq_backend_ops *ops;
     struct sq_sizes sizes;
     int n_workers;
     bool is_host;       /* its memory is the host's */
-    bool has_bf16;      /* linear and gram take BF16 at full speed */
+    bool has_bf16;      /* linear and gram_add take BF16 at full speed */
     char libraries[64]; /* likewise: "oneDNN 2.6.3, OpenBLAS 0.3.21" */
     const char *isa;    /* what the bits depend on beside the code: "avx512", "avx2", "generic" */
 };

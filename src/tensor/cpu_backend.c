@@ -87,9 +87,9 @@ static const struct sq_backend_ops cpu_ops = {
     .parallel = cpu_parallel,
     .linear = sq_cpu_linear,
     .matmul = sq_cpu_matmul,
-    .gram = sq_cpu_gram,
     .column_squares = sq_cpu_column_squares,
-    .fixed_add = sq_cpu_fixed_add,
+    .gram_pack = sq_cpu_gram_pack,
+    .gram_add = sq_cpu_gram_add,
     .fixed_get = sq_cpu_fixed_get,
     .mirror = sq_cpu_mirror,
     .potrf = sq_cpu_potrf,
@@ -113,8 +113,9 @@ static const struct sq_backend_ops cpu_ops = {
 /* What stays in the caches of one core while a worker has it in hand. */
 static const struct sq_sizes cpu_sizes = {.solve_rows = SQ_SOLVE_ROWS,
                                           .factor_tile = 128,
-                                          .hessian_panel = 144,
-                                          .hessian_rows = 768,
+                                          .hessian_panel = 48,
+                                          .hessian_tokens = 1024,
+                                          .hessian_packed = (int64_t)4 << 20,
                                           .hessian_slice = (int64_t)10 << 20};
 
 /* The kernel variants, best first; the last one runs everywhere. */
@@ -124,9 +125,11 @@ struct variant {
     const struct sq_forward_kernels *forward;
     const struct sq_solve_kernels *solve;
     const struct sq_hessian_kernels *hessian;
+    const struct sq_gram_kernels *gram;
 };
 
-#define KERNELS(isa) &sq_forward_kernels_##isa, &sq_solve_kernels_##isa, &sq_hessian_kernels_##isa
+#define KERNELS(isa)                                                                                                   \
+    &sq_forward_kernels_##isa, &sq_solve_kernels_##isa, &sq_hessian_kernels_##isa, &sq_gram_kernels_##isa
 
 static bool always(void)
 {
@@ -145,10 +148,16 @@ static bool has_avx512(void)
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512cd");
 }
+
+static bool has_avx512bf16(void)
+{
+    return has_avx512() && __builtin_cpu_supports("avx512bf16");
+}
 #endif
 
 static const struct variant variants[] = {
 #ifdef SQ_X86_KERNELS
+    {"avx512bf16", has_avx512bf16, KERNELS(avx512bf16)},
     {"avx512", has_avx512, KERNELS(avx512)},
     {"avx2", has_avx2, KERNELS(avx2)},
 #endif
@@ -194,6 +203,7 @@ enum sq_status sq_backend_create_cpu(int n_threads, struct sq_backend **backend_
     cpu->forward = variant->forward;
     cpu->solve = variant->solve;
     cpu->hessian = variant->hessian;
+    cpu->gram = variant->gram;
     name_libraries(cpu->base.libraries, sizeof cpu->base.libraries);
     enum sq_status status = sq_cpu_gemm_create(cpu->base.n_workers, &cpu->gemm);
     if (status != SQ_OK) {

@@ -232,16 +232,3 @@ enum sq_status sq_cpu_matmul(struct sq_backend *backend, struct sq_matrix a, str
                               .accumulate = accumulate};
     return multiply(backend, &key, a.data, b.data, NULL, c.data);
 }
-
-enum sq_status sq_cpu_gram(struct sq_backend *backend, struct sq_matrix x, struct sq_matrix y, struct sq_matrix c)
-{
-    struct product_key key = {.m = x.cols,
-                              .n = y.cols,
-                              .k = x.rows,
-                              .a_strides = {1, x.stride},
-                              .b_strides = {y.stride, 1},
-                              .c_stride = c.stride,
-                              .in_dtype = (int32_t)x.dtype,
-                              .out_dtype = (int32_t)c.dtype};
-    return multiply(backend, &key, x.data, y.data, NULL, c.data);
-}

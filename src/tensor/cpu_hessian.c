@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "tensor/cpu_private.h"
+#include "tensor/kernels/gram.h"
 #include "tensor/kernels/hessian.h"
 
 static const struct sq_hessian_kernels *kernels(struct sq_backend *backend)
@@ -33,12 +34,40 @@ enum sq_status sq_cpu_column_squares(struct sq_backend *backend, struct sq_matri
     return SQ_OK;
 }
 
-enum sq_status sq_cpu_fixed_add(struct sq_backend *backend, struct sq_matrix c, const float *row_scale,
-                                const float *col_scale, struct sq_matrix sums)
+/* Rows of x in a word of its packed columns. */
+static int64_t rows_per_word(struct sq_backend *backend, enum sq_dtype dtype)
 {
-    for (int64_t i = 0; i < c.rows; i++)
-        kernels(backend)->fixed_add((const float *)c.data + i * c.stride, row_scale[i], col_scale, c.cols,
-                                    (int64_t *)sums.data + i * sums.stride);
+    return dtype == SQ_BF16 ? ((struct sq_cpu *)backend)->gram->pair : 1;
+}
+
+static int64_t packed_steps(struct sq_backend *backend, struct sq_matrix x)
+{
+    int64_t pair = rows_per_word(backend, x.dtype);
+    return (x.rows + pair - 1) / pair;
+}
+
+enum sq_status sq_cpu_gram_pack(struct sq_backend *backend, struct sq_matrix x, int64_t col, int64_t cols,
+                                float *packed)
+{
+    const struct sq_gram_kernels *gram = ((struct sq_cpu *)backend)->gram;
+    const void *values = sq_matrix_part(x, 0, x.rows, col, cols).data;
+    float *words = packed + col * packed_steps(backend, x);
+    if (x.dtype == SQ_BF16)
+        gram->pack_bf16(values, x.stride, x.rows, cols, words);
+    else
+        gram->pack_f32(values, x.stride, x.rows, cols, words);
+    return SQ_OK;
+}
+
+enum sq_status sq_cpu_gram_add(struct sq_backend *backend, struct sq_matrix x, const float *packed, int64_t row,
+                               const float *scale, struct sq_matrix sums)
+{
+    const struct sq_gram_kernels *gram = ((struct sq_cpu *)backend)->gram;
+    const struct sq_gram_packed words = {packed, packed_steps(backend, x)};
+    if (x.dtype == SQ_BF16)
+        gram->add_bf16(&words, row, sums.rows, scale, sums.data, sums.stride);
+    else
+        gram->add_f32(&words, row, sums.rows, scale, sums.data, sums.stride);
     return SQ_OK;
 }
 
@@ -51,12 +80,23 @@ enum sq_status sq_cpu_fixed_get(struct sq_backend *backend, struct sq_matrix sum
     return SQ_OK;
 }
 
-enum sq_status sq_cpu_mirror(struct sq_backend *backend, struct sq_matrix m, int64_t column, int64_t columns)
+/* Squares of it at a time: reads and writes that go down columns stay in the cache. */
+#define MIRROR_EDGE 16
+
+static void mirror_square(float *values, int64_t stride, int64_t row, int64_t rows, int64_t col)
+{
+    for (int64_t j = col; j < col + MIRROR_EDGE; j++)
+        for (int64_t i = j < row ? row : j + 1; i < row + rows; i++)
+            values[j * stride + i] = values[i * stride + j];
+}
+
+enum sq_status sq_cpu_mirror(struct sq_backend *backend, struct sq_matrix m, int64_t row, int64_t rows)
 {
     (void)backend;
-    float *values = m.data;
-    for (int64_t i = 0; i < column + columns; i++)
-        for (int64_t j = i < column ? column : i + 1; j < column + columns; j++)
-            values[j * m.stride + i] = values[i * m.stride + j];
+    for (int64_t i = row; i < row + rows; i += MIRROR_EDGE) {
+        int64_t count = row + rows - i < MIRROR_EDGE ? row + rows - i : MIRROR_EDGE;
+        for (int64_t j = 0; j < i + count; j += MIRROR_EDGE)
+            mirror_square(m.data, m.stride, i, count, j);
+    }
     return SQ_OK;
 }

@@ -10,6 +10,7 @@ struct sq_cpu {
     const struct sq_forward_kernels *forward;
     const struct sq_solve_kernels *solve;
     const struct sq_hessian_kernels *hessian;
+    const struct sq_gram_kernels *gram;
     struct sq_cpu_gemm *gemm; /* oneDNN engine and primitives (cpu_gemm.c) */
 };
 
@@ -21,15 +22,15 @@ enum sq_status sq_cpu_linear(struct sq_backend *, struct sq_matrix x, struct sq_
                              struct sq_matrix y);
 enum sq_status sq_cpu_matmul(struct sq_backend *, struct sq_matrix a, struct sq_matrix b, bool accumulate,
                              struct sq_matrix c);
-enum sq_status sq_cpu_gram(struct sq_backend *, struct sq_matrix x, struct sq_matrix y, struct sq_matrix c);
 
-/* cpu_hessian.c: exact sums, over kernels/hessian.c */
+/* cpu_hessian.c: exact sums, over kernels/hessian.c and kernels/gram.c */
 enum sq_status sq_cpu_column_squares(struct sq_backend *, struct sq_matrix x, double *squares);
-enum sq_status sq_cpu_fixed_add(struct sq_backend *, struct sq_matrix c, const float *row_scale, const float *col_scale,
-                                struct sq_matrix sums);
+enum sq_status sq_cpu_gram_pack(struct sq_backend *, struct sq_matrix x, int64_t col, int64_t cols, float *packed);
+enum sq_status sq_cpu_gram_add(struct sq_backend *, struct sq_matrix x, const float *packed, int64_t row,
+                               const float *scale, struct sq_matrix sums);
 enum sq_status sq_cpu_fixed_get(struct sq_backend *, struct sq_matrix sums, const double *row_scale,
                                 const double *col_scale, struct sq_matrix c);
-enum sq_status sq_cpu_mirror(struct sq_backend *, struct sq_matrix m, int64_t column, int64_t columns);
+enum sq_status sq_cpu_mirror(struct sq_backend *, struct sq_matrix m, int64_t row, int64_t rows);
 
 /* cpu_factor.c: tiles by LAPACK and BLAS */
 enum sq_status sq_cpu_potrf(struct sq_backend *, struct sq_matrix a);

@@ -2,7 +2,7 @@
  *
  * Each worker multiplies matrices of its own for a fixed time, as the program's parallel items do; a rate is the
  * operations of all workers over the wall time of all, the best of a few rounds. Shapes: square ones, where the library
- * is at its best, and those of the program: 512 tokens through layers, tiles of a Hessian, 32 rows of the solver. */
+ * is at its best, and those of the program: 512 tokens through layers, 32 rows of the solver. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +14,7 @@
 #define ROUNDS 3
 #define ROUND_SECONDS 0.4
 
-enum operation { LINEAR, GRAM, MATMUL };
+enum operation { LINEAR, MATMUL };
 
 struct shape {
     enum operation operation;
@@ -22,14 +22,14 @@ struct shape {
     int64_t m, n, k; /* of c[m, n] = sum over k */
 };
 
-static const char *const operation_names[] = {[LINEAR] = "linear", [GRAM] = "gram", [MATMUL] = "matmul"};
+static const char *const operation_names[] = {[LINEAR] = "linear", [MATMUL] = "matmul"};
 
 static const struct shape shapes[] = {
     {LINEAR, SQ_BF16, 1024, 1024, 1024}, {LINEAR, SQ_BF16, 2048, 2048, 2048}, {LINEAR, SQ_BF16, 512, 576, 576},
     {LINEAR, SQ_BF16, 512, 1536, 576},   {LINEAR, SQ_BF16, 512, 576, 1536},   {LINEAR, SQ_F32, 1024, 1024, 1024},
-    {LINEAR, SQ_F32, 2048, 2048, 2048},  {LINEAR, SQ_F32, 512, 1536, 576},    {GRAM, SQ_BF16, 256, 256, 1024},
-    {GRAM, SQ_F32, 256, 256, 1024},      {MATMUL, SQ_F32, 1024, 1024, 1024},  {MATMUL, SQ_F32, 32, 576, 576},
-    {MATMUL, SQ_F32, 32, 1536, 1536},    {MATMUL, SQ_F32, 32, 128, 1536},     {MATMUL, SQ_F32, 32, 4096, 4096},
+    {LINEAR, SQ_F32, 2048, 2048, 2048},  {LINEAR, SQ_F32, 512, 1536, 576},    {MATMUL, SQ_F32, 1024, 1024, 1024},
+    {MATMUL, SQ_F32, 32, 576, 576},      {MATMUL, SQ_F32, 32, 1536, 1536},    {MATMUL, SQ_F32, 32, 128, 1536},
+    {MATMUL, SQ_F32, 32, 4096, 4096},
 };
 
 struct measurement {
@@ -45,8 +45,6 @@ static enum sq_status multiply(struct sq_backend *backend, enum operation operat
     switch (operation) {
     case LINEAR:
         return backend->ops->linear(backend, m[0], m[1], NULL, m[2]);
-    case GRAM:
-        return backend->ops->gram(backend, m[0], m[1], m[2]);
     default:
         return backend->ops->matmul(backend, m[0], m[1], false, m[2]);
     }
@@ -111,10 +109,9 @@ static enum sq_status make_matrix(enum sq_dtype dtype, int64_t rows, int64_t col
 
 static enum sq_status make_matrices(const struct shape *shape, struct sq_matrix *m)
 {
-    int64_t a_rows = shape->operation == GRAM ? shape->k : shape->m, a_cols = shape->m + shape->k - a_rows;
     int64_t b_rows = shape->operation == LINEAR ? shape->n : shape->k, b_cols = shape->n + shape->k - b_rows;
     enum sq_dtype out = shape->operation == LINEAR ? shape->dtype : SQ_F32;
-    SQ_TRY(make_matrix(shape->dtype, a_rows, a_cols, &m[0]));
+    SQ_TRY(make_matrix(shape->dtype, shape->m, shape->k, &m[0]));
     SQ_TRY(make_matrix(shape->dtype, b_rows, b_cols, &m[1]));
     return make_matrix(out, shape->m, shape->n, &m[2]);
 }

@@ -32,13 +32,6 @@ static void add_squares_bf16(const uint16_t *restrict x, int64_t stride, int64_t
     }
 }
 
-static void fixed_add(const float *restrict c, float row_scale, const float *restrict col_scale, int64_t n,
-                      int64_t *restrict sums)
-{
-    for (int64_t j = 0; j < n; j++)
-        sums[j] += (int64_t)(c[j] * row_scale * col_scale[j]);
-}
-
 static void fixed_get(const int64_t *restrict sums, double row_scale, const double *restrict col_scale, int64_t n,
                       float *restrict c)
 {
@@ -49,6 +42,5 @@ static void fixed_get(const int64_t *restrict sums, double row_scale, const doub
 const struct sq_hessian_kernels SQ_KERNEL(sq_hessian_kernels) = {
     .add_squares_f32 = add_squares_f32,
     .add_squares_bf16 = add_squares_bf16,
-    .fixed_add = fixed_add,
     .fixed_get = fixed_get,
 };

@@ -11,7 +11,6 @@ struct sq_hessian_kernels {
     void (*add_squares_f32)(const float *x, int64_t stride, int64_t n, double *squares);
     void (*add_squares_bf16)(const uint16_t *x, int64_t stride, int64_t n, double *squares);
     /* one row */
-    void (*fixed_add)(const float *c, float row_scale, const float *col_scale, int64_t n, int64_t *sums);
     void (*fixed_get)(const int64_t *sums, double row_scale, const double *col_scale, int64_t n, float *c);
 };
 

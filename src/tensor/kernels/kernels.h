@@ -1,6 +1,6 @@
 /* Plain-C inner loops compiled once per instruction set (cmake/KernelVariants.cmake) and chosen at run time.
- * Each source in this folder defines one const table, named SQ_KERNEL(table): table_generic, table_avx2, table_avx512.
- */
+ * Each source in this folder defines one const table, named SQ_KERNEL(table): table_generic, table_avx2, table_avx512,
+ * table_avx512bf16. */
 #ifndef SQ_TENSOR_KERNELS_H
 #define SQ_TENSOR_KERNELS_H
 
@@ -11,9 +11,16 @@
 struct sq_forward_kernels; /* kernels/forward.h */
 struct sq_solve_kernels;   /* kernels/solve.h */
 struct sq_hessian_kernels; /* kernels/hessian.h */
+struct sq_gram_kernels;    /* kernels/gram.h */
 
-extern const struct sq_forward_kernels sq_forward_kernels_generic, sq_forward_kernels_avx2, sq_forward_kernels_avx512;
-extern const struct sq_solve_kernels sq_solve_kernels_generic, sq_solve_kernels_avx2, sq_solve_kernels_avx512;
-extern const struct sq_hessian_kernels sq_hessian_kernels_generic, sq_hessian_kernels_avx2, sq_hessian_kernels_avx512;
+#define SQ_KERNEL_TABLES(variant)                                                                                      \
+    extern const struct sq_forward_kernels sq_forward_kernels_##variant;                                               \
+    extern const struct sq_solve_kernels sq_solve_kernels_##variant;                                                   \
+    extern const struct sq_hessian_kernels sq_hessian_kernels_##variant;                                               \
+    extern const struct sq_gram_kernels sq_gram_kernels_##variant
+SQ_KERNEL_TABLES(generic);
+SQ_KERNEL_TABLES(avx2);
+SQ_KERNEL_TABLES(avx512);
+SQ_KERNEL_TABLES(avx512bf16);
 
 #endif

@@ -1,0 +1,201 @@
+#include "tensor/kernels/gram.h"
+
+#include "base/half.h"
+#include "tensor/kernels/kernels.h"
+#include "tensor/kernels/vector.h"
+
+/* A tile's sums stay in registers: ROWS x STRIPS vectors of them, STRIPS of one factor and one word of the other. */
+#if VEC_LANES == 16
+#define ROWS 8
+#else
+#define ROWS 4
+#endif
+#define STRIPS 3
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* --- packing ------------------------------------------------------------------------------------------------------ */
+
+/* Strips that are written side by side: their columns fill whole cache lines of x. */
+#define ABREAST 4
+
+static int64_t smaller(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Columns [col, col + cols) of one row into step `step` of their strips. */
+INLINE void pack_row_f32(const float *restrict x, int64_t col, int64_t cols, int64_t steps, int64_t step,
+                         float *restrict words)
+{
+    for (int64_t j = col; j < col + cols; j += VEC_LANES) {
+        float *to = words + j * steps + step * VEC_LANES;
+        for (int64_t l = 0; l < VEC_LANES; l++)
+            to[l] = j + l < col + cols ? x[j + l] : 0;
+    }
+}
+
+static void pack_f32(const float *x, int64_t stride, int64_t rows, int64_t cols, float *words)
+{
+    for (int64_t col = 0; col < cols; col += ABREAST * VEC_LANES)
+        for (int64_t i = 0; i < rows; i++)
+            pack_row_f32(x + i * stride, col, smaller(cols - col, ABREAST * VEC_LANES), rows, i, words);
+}
+
+#ifdef __AVX512BF16__
+
+/* Two rows of a strip; next is NULL behind an odd last row. */
+INLINE void pack_pair(const uint16_t *x, const uint16_t *next, int64_t cols, float *words)
+{
+    const __mmask16 mask = (__mmask16)(cols < VEC_LANES ? (1u << cols) - 1 : 0xffffu);
+    __m512i low = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, x)), high = _mm512_setzero_si512();
+    if (next) high = _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, next)), 16);
+    _mm512_storeu_si512(words, _mm512_or_si512(low, high));
+}
+
+static void pack_bf16(const uint16_t *x, int64_t stride, int64_t rows, int64_t cols, float *words)
+{
+    const int64_t steps = (rows + 1) / 2;
+    for (int64_t first = 0; first < cols; first += ABREAST * VEC_LANES)
+        for (int64_t step = 0; step < steps; step++) {
+            const uint16_t *row = x + 2 * step * stride, *next = 2 * step + 1 < rows ? row + stride : NULL;
+            for (int64_t j = first; j < smaller(cols, first + ABREAST * VEC_LANES); j += VEC_LANES)
+                pack_pair(row + j, next ? next + j : NULL, cols - j, words + j * steps + step * VEC_LANES);
+        }
+}
+
+/* sum + a b, both rows of each word */
+INLINE vec madd_bf16(vec a, vec b, vec sum)
+{
+    return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b);
+}
+
+#define PAIR 2
+
+#else
+
+static void pack_bf16(const uint16_t *x, int64_t stride, int64_t rows, int64_t cols, float *words)
+{
+    for (int64_t first = 0; first < cols; first += ABREAST * VEC_LANES)
+        for (int64_t i = 0; i < rows; i++)
+            for (int64_t j = first; j < smaller(cols, first + ABREAST * VEC_LANES); j += VEC_LANES) {
+                float *to = words + j * rows + i * VEC_LANES;
+                for (int64_t l = 0; l < VEC_LANES; l++)
+                    to[l] = j + l < cols ? sq_bf16_to_f32(x[i * stride + j + l]) : 0;
+            }
+}
+
+INLINE vec madd_bf16(vec a, vec b, vec sum)
+{
+    return vec_madd(a, b, sum);
+}
+
+#define PAIR 1
+
+#endif
+
+/* --- one tile ----------------------------------------------------------------------------------------------------- */
+
+/* Where rows [row, row + rows) and columns [col, col + cols) of x'x go. */
+struct target {
+    int64_t row, rows, col, cols;
+    const float *scale;
+    int64_t *sums; /* of the first of them */
+    int64_t stride;
+};
+
+static void add_tile(const float *tile, int64_t width, const struct target *t)
+{
+    for (int64_t i = 0; i < t->rows; i++) {
+        const float *restrict c = tile + i * width, *restrict scale = t->scale + t->col;
+        const float row_scale = t->scale[t->row + i];
+        int64_t *restrict sums = t->sums + i * t->stride;
+        for (int64_t j = 0; j < t->cols; j++)
+            sums[j] += (int64_t)(c[j] * row_scale * scale[j]);
+    }
+}
+
+/* a: word of the tile's first row; b: the first of its `strips` strips. */
+INLINE void multiply_tile(const float *a, const float *b, int64_t steps, int strips, vec (*madd)(vec, vec, vec),
+                          float *tile)
+{
+    vec sums[ROWS][STRIPS];
+    for (int i = 0; i < ROWS; i++)
+        for (int s = 0; s < strips; s++)
+            sums[i][s] = vec_all(0);
+    for (int64_t step = 0; step < steps; step++, a += VEC_LANES, b += VEC_LANES) {
+        vec right[STRIPS];
+        for (int s = 0; s < strips; s++)
+            right[s] = vec_load(b + s * steps * VEC_LANES);
+        for (int i = 0; i < ROWS; i++) {
+            const vec left = vec_all(a[i]);
+            for (int s = 0; s < strips; s++)
+                sums[i][s] = madd(left, right[s], sums[i][s]);
+        }
+    }
+    for (int i = 0; i < ROWS; i++)
+        for (int s = 0; s < strips; s++)
+            vec_store(tile + (i * strips + s) * VEC_LANES, sums[i][s]);
+}
+
+INLINE void run_tile(const struct sq_gram_packed *x, const struct target *t, vec (*madd)(vec, vec, vec))
+{
+    const float *a = x->words + t->row / VEC_LANES * VEC_LANES * x->steps + t->row % VEC_LANES;
+    const float *b = x->words + t->col * x->steps;
+    const int64_t strips = (t->cols + VEC_LANES - 1) / VEC_LANES;
+    float tile[ROWS * STRIPS * VEC_LANES];
+    switch (strips) {
+    case 1:
+        multiply_tile(a, b, x->steps, 1, madd, tile);
+        break;
+    case 2:
+        multiply_tile(a, b, x->steps, 2, madd, tile);
+        break;
+    default:
+        multiply_tile(a, b, x->steps, STRIPS, madd, tile);
+    }
+    add_tile(tile, strips * VEC_LANES, t);
+}
+
+/* --- a panel of rows ---------------------------------------------------------------------------------------------- */
+
+/* Tiles below each other share the strips to their left: these stay in the cache meanwhile. */
+INLINE void add_panel(const struct sq_gram_packed *x, int64_t row, int64_t rows, const float *scale, int64_t *sums,
+                      int64_t stride, vec (*madd)(vec, vec, vec))
+{
+    const int64_t end = row + rows;
+    for (int64_t col = 0; col < end; col += STRIPS * VEC_LANES)
+        for (int64_t i = row; i < end; i += ROWS) {
+            const int64_t last = smaller(i + ROWS, end), columns = (last - col + VEC_LANES - 1) / VEC_LANES * VEC_LANES;
+            if (last <= col) continue;
+            const struct target target = {.row = i,
+                                          .rows = last - i,
+                                          .col = col,
+                                          .cols = smaller(smaller(columns, STRIPS * VEC_LANES), end - col),
+                                          .scale = scale,
+                                          .sums = sums + (i - row) * stride + col,
+                                          .stride = stride};
+            run_tile(x, &target, madd);
+        }
+}
+
+static void add_f32(const struct sq_gram_packed *x, int64_t row, int64_t rows, const float *scale, int64_t *sums,
+                    int64_t stride)
+{
+    add_panel(x, row, rows, scale, sums, stride, vec_madd);
+}
+
+static void add_bf16(const struct sq_gram_packed *x, int64_t row, int64_t rows, const float *scale, int64_t *sums,
+                     int64_t stride)
+{
+    add_panel(x, row, rows, scale, sums, stride, madd_bf16);
+}
+
+const struct sq_gram_kernels SQ_KERNEL(sq_gram_kernels) = {
+    .lanes = VEC_LANES,
+    .pair = PAIR,
+    .pack_f32 = pack_f32,
+    .pack_bf16 = pack_bf16,
+    .add_f32 = add_f32,
+    .add_bf16 = add_bf16,
+};
