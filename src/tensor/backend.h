@@ -1,5 +1,5 @@
 /* The seam between the program and the hardware: a const table of operations on matrices in the backend's memory.
- * Every slot is filled by every backend. One contract test (tests/test_backend.c) runs on each of them.
+ * Every slot is filled by every backend. Contract tests (tests/test_backend*.c) run on each of them.
  *
  * Who runs an operation: sq_parallel() spreads independent items (samples, tiles) over the backend's workers; inside an
  * item every operation is done by that one worker. What an item computes therefore does not depend on how many workers

@@ -1,0 +1,82 @@
+/* The contract of a backend: attention, against a plain double-precision loop. */
+#include "backend_fixture.h"
+
+static double plain_attention(const struct sq_attention *shape, struct sq_matrix q, struct sq_matrix k,
+                              struct sq_matrix v, int64_t t, int64_t column)
+{
+    int64_t head = column / shape->head_dim, kv = head / (shape->n_heads / shape->n_kv_heads);
+    int64_t first = shape->window && t - shape->window + 1 > 0 ? t - shape->window + 1 : 0;
+    double sum = 0, value = 0;
+    for (int64_t u = first; u <= t; u++) {
+        double score = 0;
+        for (int64_t d = 0; d < shape->head_dim; d++)
+            score += at(q, t, head * shape->head_dim + d) * at(k, u, kv * shape->head_dim + d);
+        score *= (double)shape->scale;
+        if (shape->cap > 0) score = (double)shape->cap * tanh(score / (double)shape->cap);
+        if (shape->slopes) score += (double)shape->slopes[head] * (double)(u - t);
+        double weight = exp(score);
+        sum += weight;
+        value += weight * at(v, u, kv * shape->head_dim + column % shape->head_dim);
+    }
+    return value / sum;
+}
+
+/* The shapes that are checked: what may be done to scores, alone and together. */
+static const float slopes[] = {0.5f, 0.25f, 0.02f, 0.0f};
+static const struct sq_attention shapes[] = {
+    {.n_heads = 4, .n_kv_heads = 2, .head_dim = 10, .scale = 0.7f},
+    {.n_heads = 4, .n_kv_heads = 2, .head_dim = 10, .scale = 0.7f, .cap = 0.8f},
+    {.n_heads = 4, .n_kv_heads = 2, .head_dim = 10, .scale = 0.7f, .slopes = slopes},
+    {.n_heads = 4, .n_kv_heads = 2, .head_dim = 10, .scale = 1.3f, .cap = 1.1f, .slopes = slopes},
+};
+
+static void check_attention(struct sq_attention shape, enum sq_dtype dtype, int64_t length, int64_t window)
+{
+    shape.window = window;
+    struct sq_matrix q = make(dtype, length, 40, 1), k = make(dtype, length, 20, 2), v = make(dtype, length, 20, 3);
+    struct sq_matrix out = make(dtype, length, 40, 4);
+    struct sq_matrix result = give(out);
+    struct sq_attention asked = shape;
+    if (shape.slopes) asked.slopes = give_array(slopes, sizeof slopes);
+    void *scratch;
+    assert_int_equal(ops->alloc(backend, "scratch", ops->attention_scratch(backend, &shape, length), &scratch), SQ_OK);
+    assert_int_equal(ops->attention(backend, &asked, give(q), give(k), give(v), scratch, result), SQ_OK);
+    take(result, out);
+    backend_free(backend, scratch);
+    free_given();
+    for (int64_t t = 0; t < length; t++)
+        for (int64_t j = 0; j < 40; j++) {
+            double expected = plain_attention(&shape, q, k, v, t, j);
+            /* bf16: the weights of the mean may be rounded to bf16, too */
+            if (dtype == SQ_BF16)
+                assert_true(fabs(at(out, t, j) - expected) < 0.02);
+            else
+                check_near(out, t, j, expected, 4, 64);
+        }
+    free(q.data);
+    free(k.data);
+    free(v.data);
+    free(out.data);
+}
+
+static void test_attention(void **state)
+{
+    (void)state;
+    for (int type = 0; type < (backend->has_bf16 ? 2 : 1); type++) {
+        for (int s = 0; s < 4; s++) {
+            check_attention(shapes[s], in_types[type], 1, 0);
+            check_attention(shapes[s], in_types[type], 37, 0);
+            check_attention(shapes[s], in_types[type], 37, 8);
+            if (s % 3 == 0) check_attention(shapes[s], in_types[type], 150, 0);
+            if (s % 3 == 0) check_attention(shapes[s], in_types[type], 150, 70);
+        }
+    }
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_attention),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
