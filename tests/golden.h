@@ -16,13 +16,10 @@ struct golden {
     float *logits; /* [n_samples, length, vocab] */
 };
 
-/* tests/golden, beside the source of the test. */
+/* A file of a model in tests/golden, or its folder (file NULL). SHARDQ_SOURCE: the source tree, from the build. */
 static inline void golden_path(const char *name, const char *file, char path[1024])
 {
-    const char *slash = strrchr(__FILE__, '/');
-    int length = slash ? (int)(slash - __FILE__) : 1;
-    snprintf(path, 1024, "%.*s/golden/%.63s%s%.255s", length, slash ? __FILE__ : ".", name, file ? "/" : "",
-             file ? file : "");
+    snprintf(path, 1024, "%s/tests/golden/%.63s%s%.255s", SHARDQ_SOURCE, name, file ? "/" : "", file ? file : "");
 }
 
 static inline void *golden_read(const char *name, const char *file, size_t bytes)

@@ -17,8 +17,7 @@
 
 #define PATH_BYTES 1024
 
-static char program[PATH_BYTES];    /* build/shardq, beside build/tests/ */
-static char repository[PATH_BYTES]; /* the folder above this file's */
+static char program[PATH_BYTES]; /* build/shardq, beside build/tests/ */
 
 struct outcome {
     int exit_code;
@@ -120,11 +119,11 @@ static void test_config(void **state)
     (void)state;
     struct outcome outcome;
     char words[2 * PATH_BYTES];
-    snprintf(words, sizeof words, "config | cmp - '%s/configs/reference.yaml'", repository);
+    snprintf(words, sizeof words, "config | cmp - '%s/configs/reference.yaml'", SHARDQ_SOURCE);
     run_line(&outcome, "", words);
     assert_string_equal(outcome.text, "");
     assert_int_equal(outcome.exit_code, 0);
-    snprintf(words, sizeof words, "config --config '%s/configs/3bit-g64.yaml' --bits 2", repository);
+    snprintf(words, sizeof words, "config --config '%s/configs/3bit-g64.yaml' --bits 2", SHARDQ_SOURCE);
     assert_outcome(words, 0, "\nbits: 2\n");
     assert_outcome(words, 0, "\ngroup_size: 64\n");
     assert_outcome("config > /dev/full", 1, "cannot write to standard output");
@@ -157,12 +156,12 @@ static void test_inspect(void **state)
 {
     (void)state;
     char words[2 * PATH_BYTES];
-    snprintf(words, sizeof words, "inspect '%s/tests/golden/llama'", repository);
+    snprintf(words, sizeof words, "inspect '%s/tests/golden/llama'", SHARDQ_SOURCE);
     assert_outcome(words, 0, "LlamaForCausalLM");
-    snprintf(words, sizeof words, "inspect '%s/tests/golden/llama' --json", repository);
+    snprintf(words, sizeof words, "inspect '%s/tests/golden/llama' --json", SHARDQ_SOURCE);
     assert_outcome(words, 0, "\"architecture\": \"LlamaForCausalLM\"");
     assert_outcome("inspect /does/not/exist", 1, "No such file or directory");
-    snprintf(words, sizeof words, "inspect '%s/CMakeLists.txt'", repository);
+    snprintf(words, sizeof words, "inspect '%s/CMakeLists.txt'", SHARDQ_SOURCE);
     assert_outcome(words, 1, "CMakeLists.txt");
 }
 
@@ -170,12 +169,10 @@ static int find_paths(void **state)
 {
     (void)state;
     char self[PATH_BYTES / 2] = "";
-    const char *slash = strrchr(__FILE__, '/');
     ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (length <= 0 || !slash) return -1;
+    if (length <= 0) return -1;
     *strrchr(self, '/') = '\0';
     snprintf(program, sizeof program, "%s/../shardq", self);
-    snprintf(repository, sizeof repository, "%.*s/..", (int)(slash - __FILE__), __FILE__);
     setenv("OMPI_MCA_ess_singleton_isolated", "1", 1); /* Open MPI then starts without a helper process: faster */
     struct stat status;
     return stat(program, &status);

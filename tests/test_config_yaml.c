@@ -224,12 +224,9 @@ static char *reference_of(const struct sq_config *config)
     return text;
 }
 
-/* configs/ beside this file's folder. */
 static void config_path(const char *name, char *path, size_t bytes)
 {
-    const char *slash = strrchr(__FILE__, '/');
-    assert_non_null(slash);
-    snprintf(path, bytes, "%.*s/../configs/%s", (int)(slash - __FILE__), __FILE__, name);
+    snprintf(path, bytes, "%s/configs/%s", SHARDQ_SOURCE, name);
 }
 
 static void test_reference_is_up_to_date(void **state)
