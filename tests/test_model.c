@@ -206,7 +206,7 @@ static void test_options_that_are_not_supported_are_named(void **state)
     check_refused("opt", "\"enable_bias\"", "\"_remove_final_layer_norm\": true, \"enable_bias\"",
                   "'_remove_final_layer_norm'", NULL);
     check_refused("opt", "\"relu\"", "\"quick_gelu\"", "'activation_function'", "quick_gelu");
-    check_refused("llama3_parameters", "\"llama3\"", "\"yarn\"", "'yarn'", "rope_parameters");
+    check_refused("llama3_parameters", "\"llama3\"", "\"proportional\"", "'proportional'", "rope_parameters");
     check_refused("llama3_parameters", "\"factor\": 8.0", "\"factor\": 0", "'factor'", NULL);
     check_refused("llama3_parameters", "\"factor\": 8.0", "\"full_attention\": {}", "'full_attention'", NULL);
     check_refused("llama3_parameters", "\"factor\": 8.0", "\"factor\": 8.0, \"partial_rotary_factor\": 0.5",
@@ -221,7 +221,7 @@ static void test_options_that_are_not_supported_are_named(void **state)
                   "'scale_attn_by_inverse_layer_idx'", NULL);
     check_refused("falcon_7b", "\"alibi\": false", "\"alibi\": true", "'alibi' is true", NULL);
     check_refused("falcon_7b", "\"parallel_attn\": true", "\"parallel_attn\": false", "'parallel_attn' is false", NULL);
-    check_refused("phi3_long", "\"longrope\"", "\"yarn\"", "'yarn'", "rope_scaling");
+    check_refused("phi3_long", "\"longrope\"", "\"ntk\"", "'ntk'", "rope_scaling");
     check_refused("gemma", "\"rms_norm_eps\"", "\"use_bidirectional_attention\": true, \"rms_norm_eps\"",
                   "'use_bidirectional_attention' is true", NULL);
     check_refused("gemma3", "\"rms_norm_eps\"", "\"attn_logit_softcapping\": 50.0, \"rms_norm_eps\"",

@@ -78,6 +78,70 @@ static void test_sets_by_window(void **state)
     json_decref(config);
 }
 
+static void check_angles(const char *text, int64_t length, const double frequencies[4], double scale)
+{
+    static float cosine[200 * 4], sine[200 * 4];
+    json_t *config;
+    struct sq_rope rope;
+    assert_int_equal(read_rope(&whole, false, text, &config, &rope), SQ_OK);
+    sq_rope_fill(&rope, length, cosine, sine);
+    for (int64_t t = 0; t < length; t++)
+        for (int64_t i = 0; i < 4; i++) {
+            double angle = (double)t * frequencies[i]; /* which is rounded to f32 */
+            assert_true(fabs((double)cosine[t * 4 + i] - scale * cos(angle)) < 3e-5);
+            assert_true(fabs((double)sine[t * 4 + i] - scale * sin(angle)) < 3e-5);
+        }
+    json_decref(config);
+}
+
+/* The base grows with a sample that is longer than max_position_embeddings (64), and only then. */
+static void test_dynamic(void **state)
+{
+    (void)state;
+    static const char text[] = "{\"rope_theta\": 100, \"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 3}}",
+                      new[] = "{\"rope_parameters\": {\"rope_type\": \"dynamic\", \"factor\": 3, \"rope_theta\": 100}}";
+    double plain[4], grown[4], theta = 100 * pow(3 * 200.0 / 64 - 2, 8.0 / 6);
+    for (int i = 0; i < 4; i++) {
+        plain[i] = pow(100, -i / 4.0);
+        grown[i] = pow(theta, -i / 4.0);
+    }
+    check_angles(text, 64, plain, 1);
+    check_angles(text, 200, grown, 1);
+    check_angles(new, 63, plain, 1);
+    check_angles(new, 200, grown, 1);
+}
+
+/* Of pairs 0 to 3 with base 10, place 1.6 makes 1 turn in 16 positions and place 3.2 makes 0.4. */
+static void test_yarn(void **state)
+{
+    (void)state;
+#define YARN "\"factor\": 4, \"original_max_position_embeddings\": 16, \"beta_fast\": 1, \"beta_slow\": 0.4"
+    static const char old[] = "{\"rope_theta\": 10, \"rope_scaling\": {\"type\": \"yarn\", " YARN "}}",
+                      sharp[] = "{\"rope_parameters\": {\"rope_type\": \"yarn\", \"rope_theta\": 10, " YARN
+                                ", \"truncate\": false, \"attention_factor\": 0.75}}",
+                      weighed[] = "{\"rope_theta\": 10, \"rope_scaling\": {\"type\": \"yarn\", " YARN
+                                  ", \"mscale\": 2, \"mscale_all_dim\": 0.5}}",
+                      half[] = "{\"rope_theta\": 10, \"rope_scaling\": {\"type\": \"yarn\", " YARN
+                               ", \"mscale\": 2, \"mscale_all_dim\": 0}}",
+                      beside[] = "{\"rope_theta\": 10, \"original_max_position_embeddings\": 16, \"rope_scaling\": {"
+                                 "\"type\": \"yarn\", \"original_max_position_embeddings\": 32, \"factor\": null,"
+                                 " \"beta_fast\": 1, \"beta_slow\": 0.4}}";
+    double begin = 4 * log(16 / (1 * 2 * acos(-1))) / log(10), end = 4 * log(16 / (0.4 * 2 * acos(-1))) / log(10);
+    double whole_steps[4], as_is[4], scale = 0.1 * log(4) + 1;
+    assert_true(begin > 1.5 && begin < 1.7 && end > 3.1 && end < 3.3);
+    for (int i = 0; i < 4; i++) {
+        double plain = pow(10, -i / 4.0), part = fmin(fmax((i - 1) / 3.0, 0), 1),
+               own = fmax((i - begin) / (end - begin), 0);
+        whole_steps[i] = plain * (1 - part) + plain / 4 * part;
+        as_is[i] = plain * (1 - own) + plain / 4 * own;
+    }
+    check_angles(old, 40, whole_steps, scale);
+    check_angles(sharp, 40, as_is, 0.75);
+    check_angles(weighed, 40, whole_steps, (0.2 * log(4) + 1) / (0.05 * log(4) + 1));
+    check_angles(half, 40, whole_steps, scale); /* both of them, or none */
+    check_angles(beside, 40, whole_steps, scale);
+}
+
 static void check_long(const char *text, int64_t length, const double factors[2], double scale)
 {
     static float cosine[40 * 2], sine[40 * 2];
@@ -130,6 +194,12 @@ static void test_refused(void **state)
     refuse(&partial, "{\"part\": 0.4}", "3 of the 8 entries");
     refuse(&partial, "{\"part\": 0.1}", "0 of the 8 entries");
     refuse(&whole, "{\"rope_theta\": 1e-300}", "not finite");
+    refuse(&whole, "{\"rope_scaling\": {\"type\": \"dynamic\"}}", "'factor'");
+    refuse(&whole, "{\"rope_scaling\": {\"type\": \"yarn\", \"beta_slow\": 0}}", "'beta_slow'");
+    refuse(&whole, "{\"rope_scaling\": {\"type\": \"yarn\", \"mscale\": -1}}", "'mscale'");
+    refuse(&whole, "{\"rope_scaling\": {\"type\": \"yarn\", \"mscale\": \"1\"}}", "'mscale'");
+    refuse(&whole, "{\"rope_scaling\": {\"type\": \"yarn\", \"truncate\": null}}", "'truncate'");
+    refuse(&whole, "{\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 1e-320}}", "not finite");
     refuse(&whole, "{\"rope_scaling\": {\"type\": \"longrope\"}}", "'short_factor'");
     refuse(&partial, "{\"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [1, 2], \"long_factor\": [1]}}",
            "'long_factor' of the rotary embedding must list 2 numbers");
@@ -143,10 +213,8 @@ static void test_refused(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_keys),
-        cmocka_unit_test(test_sets_by_window),
-        cmocka_unit_test(test_longrope),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_keys), cmocka_unit_test(test_sets_by_window), cmocka_unit_test(test_dynamic),
+        cmocka_unit_test(test_yarn), cmocka_unit_test(test_longrope),       cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

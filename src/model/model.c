@@ -183,6 +183,8 @@ static enum sq_status read_config(struct sq_model *model)
         SQ_TRY(sq_rope_read(form, false, config, folder, &model->dims, &model->ropes[0]));
     if (form->use == SQ_ROPE_IN_WINDOWS || form->use == SQ_ROPE_BY_WINDOW)
         SQ_TRY(sq_rope_read(form, true, config, folder, &model->dims, &model->ropes[1]));
+    if (form->use == SQ_ROPE_EVERYWHERE && model->ropes[0].kind == SQ_ROPE_DYNAMIC)
+        model->dims.max_length = 0; /* longer samples have a base of their own */
     return SQ_OK;
 }
 

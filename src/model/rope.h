@@ -23,14 +23,15 @@ struct sq_rope_form {
     double part;                  /* of a head that turns, when no key says it; 0: all of it, and no key may say less */
 };
 
-enum sq_rope_kind { SQ_ROPE_PLAIN, SQ_ROPE_LINEAR, SQ_ROPE_LLAMA3, SQ_ROPE_LONG };
+enum sq_rope_kind { SQ_ROPE_PLAIN, SQ_ROPE_LINEAR, SQ_ROPE_DYNAMIC, SQ_ROPE_LLAMA3, SQ_ROPE_YARN, SQ_ROPE_LONG };
 
 struct sq_rope {
     enum sq_rope_kind kind;
     int64_t n_frequencies; /* pairs of a head that turn */
     double theta;
     double factor, low_factor, high_factor, original_length; /* by kind */
-    double scale;                                            /* of cosines and sines; 1 but for LONG */
+    double ramp_begin, ramp_end;                             /* YARN: places among the frequencies */
+    double scale;                                            /* of cosines and sines; 1 but for YARN and LONG */
     const json_t *short_factors, *long_factors; /* LONG: [n_frequencies], of the config, which outlives it */
 };
 
@@ -39,8 +40,12 @@ struct sq_rope {
 enum sq_status sq_rope_read(const struct sq_rope_form *form, bool windowed, const json_t *config, const char *folder,
                             const struct sq_dimensions *dims, struct sq_rope *rope_p) SQ_MUST_CHECK;
 
-/* cosine, sine [length, n_frequencies]: angle of position t and pair i is t * f_i, f_i = theta^(-i / n_frequencies) as
- * scaled by `kind`. Frequencies and angles are rounded to f32, as the model was trained with. Local. */
+/* How far pair i turns from one position to the next, in samples of that length: theta^(-i / n_frequencies) as scaled
+ * by `kind`. Local. */
+double sq_rope_frequency(const struct sq_rope *rope, int64_t i, int64_t length);
+
+/* cosine, sine [length, n_frequencies]: angle of position t and pair i is t * sq_rope_frequency(i). Frequencies
+ * and angles are rounded to f32, as the model was trained with. Local. */
 void sq_rope_fill(const struct sq_rope *rope, int64_t length, float *cosine, float *sine);
 
 #endif

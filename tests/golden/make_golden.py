@@ -95,6 +95,13 @@ MODELS = {
                     "max_position_embeddings": 64, "activation_function": "relu", "do_layer_norm_before": True,
                     "tie_word_embeddings": False, "pad_token_id": 1, "bos_token_id": 2, "eos_token_id": 2},
                    24, "float32", 1),
+    # angles: of a context longer than the original one, and of samples longer than max_position_embeddings
+    "qwen2_yarn": ({"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", **TINY, "num_key_value_heads": 2,
+                    "hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 100.0, "use_sliding_window": False,
+                    "max_window_layers": 2, "tie_word_embeddings": False, "rope_scaling": {
+                        "type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}}, 40, "bfloat16", 1),
+    "llama_dynamic": ({**LLAMA, **TINY, "num_key_value_heads": 2, "max_position_embeddings": 16, "rope_theta": 100.0,
+                       "rope_scaling": {"rope_type": "dynamic", "factor": 3.0}}, 40, "bfloat16", 1),
     # 8-bit weights: in blocks that neither dimension is a multiple of, and with one scale for a tensor or a row
     "llama_fp8_block": ({**LLAMA, "quantization_config": {
         "quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "weight_block_size": [24, 40]}},
