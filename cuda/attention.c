@@ -37,7 +37,7 @@ size_t sq_cuda_attention_scratch(struct sq_backend *backend, const struct sq_att
 {
     (void)backend;
     size_t rows = (size_t)(shape->n_heads * full_queries(length)), keys = (size_t)full_keys(length);
-    size_t row_bytes = keys * (sizeof(float) + sizeof(uint16_t)) + ((size_t)shape->head_dim + 2) * sizeof(float);
+    size_t row_bytes = keys * (sizeof(float) + sizeof(uint16_t)) + ((size_t)shape->value_dim + 2) * sizeof(float);
     return rows * row_bytes + 64;
 }
 
@@ -47,7 +47,7 @@ static void lay_out(struct attending *a, void *scratch)
     int64_t rows = a->shape->n_heads * tile->query_stride;
     tile->scores = scratch;
     tile->sums = tile->scores + rows * tile->key_stride;
-    tile->largest = tile->sums + rows * a->shape->head_dim;
+    tile->largest = tile->sums + rows * a->shape->value_dim;
     tile->total = tile->largest + rows;
     /* from a multiple of 16 bytes on */
     tile->weights = a->v.dtype == SQ_F32
@@ -107,21 +107,21 @@ static enum sq_status score_heads(const struct attending *a, int64_t first, int6
 static enum sq_status add_values(const struct attending *a, int64_t first, int64_t sharing)
 {
     const struct sq_score_tile *tile = &a->tile;
-    int64_t head_dim = a->shape->head_dim, head_scores = tile->query_stride * tile->key_stride;
-    int64_t head_sums = tile->query_stride * head_dim;
-    struct sq_matrix v = sq_matrix_part(a->v, tile->first_key, tile->keys, 0, head_dim);
+    int64_t value_dim = a->shape->value_dim, head_scores = tile->query_stride * tile->key_stride;
+    int64_t head_sums = tile->query_stride * value_dim;
+    struct sq_matrix v = sq_matrix_part(a->v, tile->first_key, tile->keys, 0, value_dim);
     const struct batch batch = {.left = v.data,
                                 .left_stride = v.stride,
-                                .left_step = head_dim,
+                                .left_step = value_dim,
                                 .right = (const char *)tile->weights +
                                          (size_t)(first * head_scores) * sq_dtype_size(v.dtype),
                                 .right_stride = tile->key_stride,
                                 .right_step = sharing * head_scores,
                                 .out = tile->sums + first * head_sums,
-                                .out_stride = head_dim,
+                                .out_stride = value_dim,
                                 .out_step = sharing * head_sums,
                                 .type = v.dtype,
-                                .m = head_dim,
+                                .m = value_dim,
                                 .n = tile->queries,
                                 .k = tile->keys,
                                 .count = a->shape->n_kv_heads,
@@ -165,7 +165,7 @@ enum sq_status sq_cuda_attention(struct sq_backend *backend, const struct sq_att
                                    .query_stride = full_queries(q.rows),
                                    .key_stride = full_keys(q.rows),
                                    .window = shape->window,
-                                   .head_dim = shape->head_dim,
+                                   .value_dim = shape->value_dim,
                                    .scale = shape->scale,
                                    .cap = shape->cap,
                                    .slopes = shape->slopes,

@@ -4,7 +4,7 @@
 static double plain_attention(const struct sq_attention *shape, struct sq_matrix q, struct sq_matrix k,
                               struct sq_matrix v, int64_t t, int64_t column)
 {
-    int64_t head = column / shape->head_dim, kv = head / (shape->n_heads / shape->n_kv_heads);
+    int64_t head = column / shape->value_dim, kv = head / (shape->n_heads / shape->n_kv_heads);
     int64_t first = shape->window && t - shape->window + 1 > 0 ? t - shape->window + 1 : 0;
     double sum = 0, value = 0;
     for (int64_t u = first; u <= t; u++) {
@@ -16,25 +16,29 @@ static double plain_attention(const struct sq_attention *shape, struct sq_matrix
         if (shape->slopes) score += (double)shape->slopes[head] * (double)(u - t);
         double weight = exp(score);
         sum += weight;
-        value += weight * at(v, u, kv * shape->head_dim + column % shape->head_dim);
+        value += weight * at(v, u, kv * shape->value_dim + column % shape->value_dim);
     }
     return value / sum;
 }
 
-/* The shapes that are checked: what may be done to scores, alone and together. */
+/* The shapes that are checked: what may be done to scores, alone and together; narrow values, and wide ones. */
 static const float slopes[] = {0.5f, 0.25f, 0.02f, 0.0f};
 static const struct sq_attention shapes[] = {
-    {.n_heads = 4, .n_kv_heads = 2, .head_dim = 10, .scale = 0.7f},
-    {.n_heads = 4, .n_kv_heads = 2, .head_dim = 10, .scale = 0.7f, .cap = 0.8f},
-    {.n_heads = 4, .n_kv_heads = 2, .head_dim = 10, .scale = 0.7f, .slopes = slopes},
-    {.n_heads = 4, .n_kv_heads = 2, .head_dim = 10, .scale = 1.3f, .cap = 1.1f, .slopes = slopes},
+    {.n_heads = 4, .n_kv_heads = 2, .head_dim = 10, .value_dim = 10, .scale = 0.7f},
+    {.n_heads = 4, .n_kv_heads = 2, .head_dim = 10, .value_dim = 10, .scale = 0.7f, .cap = 0.8f},
+    {.n_heads = 4, .n_kv_heads = 2, .head_dim = 10, .value_dim = 10, .scale = 0.7f, .slopes = slopes},
+    {.n_heads = 4, .n_kv_heads = 2, .head_dim = 10, .value_dim = 10, .scale = 1.3f, .cap = 1.1f, .slopes = slopes},
+    {.n_heads = 4, .n_kv_heads = 4, .head_dim = 12, .value_dim = 7, .scale = 0.3f},
+    {.n_heads = 4, .n_kv_heads = 2, .head_dim = 6, .value_dim = 11, .scale = 0.7f},
 };
 
 static void check_attention(struct sq_attention shape, enum sq_dtype dtype, int64_t length, int64_t window)
 {
     shape.window = window;
-    struct sq_matrix q = make(dtype, length, 40, 1), k = make(dtype, length, 20, 2), v = make(dtype, length, 20, 3);
-    struct sq_matrix out = make(dtype, length, 40, 4);
+    struct sq_matrix q = make(dtype, length, shape.n_heads * shape.head_dim, 1);
+    struct sq_matrix k = make(dtype, length, shape.n_kv_heads * shape.head_dim, 2);
+    struct sq_matrix v = make(dtype, length, shape.n_kv_heads * shape.value_dim, 3);
+    struct sq_matrix out = make(dtype, length, shape.n_heads * shape.value_dim, 4);
     struct sq_matrix result = give(out);
     struct sq_attention asked = shape;
     if (shape.slopes) asked.slopes = give_array(slopes, sizeof slopes);
@@ -45,7 +49,7 @@ static void check_attention(struct sq_attention shape, enum sq_dtype dtype, int6
     backend_free(backend, scratch);
     free_given();
     for (int64_t t = 0; t < length; t++)
-        for (int64_t j = 0; j < 40; j++) {
+        for (int64_t j = 0; j < out.cols; j++) {
             double expected = plain_attention(&shape, q, k, v, t, j);
             /* bf16: the weights of the mean may be rounded to bf16, too */
             if (dtype == SQ_BF16)
@@ -63,7 +67,7 @@ static void test_attention(void **state)
 {
     (void)state;
     for (int type = 0; type < (backend->has_bf16 ? 2 : 1); type++) {
-        for (int s = 0; s < 4; s++) {
+        for (int s = 0; s < 6; s++) {
             check_attention(shapes[s], in_types[type], 1, 0);
             check_attention(shapes[s], in_types[type], 37, 0);
             check_attention(shapes[s], in_types[type], 37, 8);

@@ -212,7 +212,7 @@ static void test_predicted_bytes_cover_what_is_taken(void **state)
     open_forward("qwen3", &o);
     struct sq_forward_bytes bytes = sq_forward_predict_bytes(o.model, SQ_F32, o.golden.length);
     int64_t hidden = sq_model_hidden_size(o.model);
-    struct sq_attention shape = {.n_heads = 4, .n_kv_heads = 2, .head_dim = 32};
+    struct sq_attention shape = {.n_heads = 4, .n_kv_heads = 2, .head_dim = 32, .value_dim = 32};
     CHECK(bytes.per_sample >= o.golden.length * 2 * hidden * 4);
     CHECK(bytes.per_worker >= (int64_t)o.backend->ops->attention_scratch(o.backend, &shape, o.golden.length));
     for (int i = 0; i < sq_model_n_linears(o.model) - 1; i++) {

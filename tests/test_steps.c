@@ -202,7 +202,8 @@ static void plain_row(const struct sq_attention *shape, struct sq_matrix q, stru
 static void check_attention(enum sq_dtype dtype, int64_t length, int64_t window, bool adjusted)
 {
     static const float slopes[] = {0.5f, 0.1f, 0.01f, 0.001f};
-    struct sq_attention shape = {.n_heads = 4, .n_kv_heads = 2, .head_dim = 16, .scale = 0.25f, .window = window};
+    struct sq_attention shape = {
+        .n_heads = 4, .n_kv_heads = 2, .head_dim = 16, .value_dim = 16, .scale = 0.25f, .window = window};
     if (adjusted) shape.cap = 3.0f;
     if (adjusted) shape.slopes = slopes;
     struct sq_matrix q = random_matrix(dtype, length, 64), k = random_matrix(dtype, length, 32);

@@ -21,8 +21,8 @@ static __global__ void start(struct sq_score_tile tile)
     const int64_t query = this_query();
     if (query >= tile.heads * tile.queries) return;
     const int64_t row = row_of(tile, query);
-    for (int64_t i = threadIdx.x; i < tile.head_dim; i += 32)
-        tile.sums[row * tile.head_dim + i] = 0.0f;
+    for (int64_t i = threadIdx.x; i < tile.value_dim; i += 32)
+        tile.sums[row * tile.value_dim + i] = 0.0f;
     if (threadIdx.x == 0) {
         tile.largest[row] = -INFINITY;
         tile.total[row] = 0.0f;
@@ -67,8 +67,8 @@ template <class T> static __global__ void weigh(struct sq_score_tile tile)
     }
     sum = sq_warp_sum(sum);
     const float factor = top > before ? expf(before - top) : 1.0f;
-    for (int64_t i = threadIdx.x; factor != 1.0f && i < tile.head_dim; i += 32)
-        tile.sums[row * tile.head_dim + i] *= factor;
+    for (int64_t i = threadIdx.x; factor != 1.0f && i < tile.value_dim; i += 32)
+        tile.sums[row * tile.value_dim + i] *= factor;
     __syncwarp(); /* all lanes have read `before` */
     if (threadIdx.x == 0) {
         tile.largest[row] = top;
@@ -82,9 +82,9 @@ template <class T> static __global__ void finish(struct sq_score_tile tile, T *o
     if (query >= tile.heads * tile.queries) return;
     const int64_t row = row_of(tile, query), head = query / tile.queries;
     const float factor = 1.0f / tile.total[row];
-    for (int64_t i = threadIdx.x; i < tile.head_dim; i += 32)
-        sq_put(tile.sums[row * tile.head_dim + i] * factor, out,
-               query % tile.queries * stride + head * tile.head_dim + i);
+    for (int64_t i = threadIdx.x; i < tile.value_dim; i += 32)
+        sq_put(tile.sums[row * tile.value_dim + i] * factor, out,
+               query % tile.queries * stride + head * tile.value_dim + i);
 }
 
 cudaError_t sq_kernel_attention_start(cudaStream_t stream, const struct sq_score_tile *tile)

@@ -195,7 +195,7 @@ template <class T>
 static cudaError_t run_rope(cudaStream_t stream, enum sq_rope_pairs kind, struct sq_matrix x, int64_t head_dim,
                             int64_t n_frequencies, const float *cosine, const float *sine)
 {
-    const int64_t pairs = x.cols / head_dim * n_frequencies;
+    const int64_t pairs = (x.cols + head_dim - 1) / head_dim * n_frequencies;
     const bool halves = kind == SQ_ROPE_HALVES;
     return sq_launch(rope<T>, sq_element_grid(x.rows, pairs), SQ_ELEMENT_THREADS, stream, (T *)x.data, x.stride, x.rows,
                      pairs, head_dim, n_frequencies, (int64_t)(halves ? 1 : 2), halves ? n_frequencies : (int64_t)1,

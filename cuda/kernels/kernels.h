@@ -39,12 +39,12 @@ cudaError_t sq_kernel_softmax_fold(cudaStream_t stream, struct sq_matrix z, stru
 struct sq_score_tile {
     float *scores;                    /* [heads, queries, keys] */
     void *weights;                    /* out, likewise, of the values' type; where that is F32 it is scores */
-    float *sums;                      /* [heads, queries, head_dim] sum of weight * value so far */
+    float *sums;                      /* [heads, queries, value_dim] sum of weight * value so far */
     float *largest, *total;           /* [heads, queries] largest score so far, and the sum of weights */
     int64_t heads, queries, keys;     /* of the tile */
     int64_t query_stride, key_stride; /* [heads, query_stride, key_stride]: room for full tiles */
     int64_t first_query, first_key;   /* their positions */
-    int64_t window, head_dim;
+    int64_t window, value_dim;
     float scale, cap;    /* cap > 0: scaled scores become cap tanh(score / cap) */
     const float *slopes; /* [heads]: then slope * (key - query) is added; or NULL */
     enum sq_dtype dtype; /* of weights */
@@ -55,7 +55,7 @@ cudaError_t sq_kernel_attention_start(cudaStream_t stream, const struct sq_score
  * total follow it
  */
 cudaError_t sq_kernel_attention_weigh(cudaStream_t stream, const struct sq_score_tile *tile);
-/* out [queries, heads * head_dim] = sums / total */
+/* out [queries, heads * value_dim] = sums / total */
 cudaError_t sq_kernel_attention_finish(cudaStream_t stream, const struct sq_score_tile *tile, struct sq_matrix out);
 
 /* hessian.cu */

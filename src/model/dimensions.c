@@ -172,6 +172,7 @@ static enum sq_status resolve(const struct sq_config_table *table, const json_t 
             return bad_value(table, config, folder, offsetof(struct sq_dimensions, n_heads), dims->n_heads,
                              "it does not divide the hidden size");
     }
+    if (dims->value_dim == 0) dims->value_dim = dims->head_dim;
     if (dims->ffn == 0) dims->ffn = 4 * dims->hidden;
     if (dims->n_kv_heads == 0) dims->n_kv_heads = dims->n_heads;
     if (dims->n_heads % dims->n_kv_heads)

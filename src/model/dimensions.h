@@ -36,6 +36,7 @@ enum sq_variant {
 
 struct sq_dimensions {
     int64_t hidden, ffn, n_blocks, n_heads, n_kv_heads, head_dim, vocab;
+    int64_t value_dim;            /* of a head of values; 0: as head_dim */
     int64_t rotary_dim;           /* entries of a head that turn, where a key says it; 0: none does */
     int64_t max_length;           /* positions the model knows; 0: no bound */
     int64_t n_parallel_norms;     /* norms before a parallel attention and MLP, where a key says it; 0: none does */

@@ -7,7 +7,7 @@
 #include "model/alibi.h"
 #include "model/weights.h"
 
-/* What attention takes at most per worker, in floats beside head_dim (see cpu_attention.c); the plan has no backend to
+/* What attention takes at most per worker, in floats beside value_dim (see cpu_attention.c); the plan has no backend to
  * ask. */
 #define ATTENTION_ROWS 128
 #define ATTENTION_COLS (2 * 528)
@@ -56,7 +56,7 @@ struct sq_forward_bytes sq_forward_predict_bytes(const struct sq_model *model, e
 {
     struct sq_slot_map map;
     sq_slot_map_make(model->block.steps, model->block.n_steps, &model->dims, compute, &map);
-    int64_t attention = ATTENTION_ROWS * (ATTENTION_COLS + model->dims.head_dim) * (int64_t)sizeof(float);
+    int64_t attention = ATTENTION_ROWS * (ATTENTION_COLS + model->dims.value_dim) * (int64_t)sizeof(float);
     return (struct sq_forward_bytes){
         .per_sample = length * sq_slot_map_persistent_bytes(&map),
         .per_worker = length * sq_slot_map_scratch_bytes(&map) + attention + (int64_t)sq_weights_piece_bytes(model),
@@ -68,7 +68,10 @@ struct sq_forward_bytes sq_forward_predict_bytes(const struct sq_model *model, e
 
 static struct sq_attention attention_of(const struct sq_dimensions *dims)
 {
-    return (struct sq_attention){.n_heads = dims->n_heads, .n_kv_heads = dims->n_kv_heads, .head_dim = dims->head_dim};
+    return (struct sq_attention){.n_heads = dims->n_heads,
+                                 .n_kv_heads = dims->n_kv_heads,
+                                 .head_dim = dims->head_dim,
+                                 .value_dim = dims->value_dim};
 }
 
 static enum sq_status take_backend(struct sq_forward *forward, const char *what, int64_t bytes, void *memory_p)

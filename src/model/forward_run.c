@@ -90,6 +90,7 @@ static enum sq_status run_attention(const struct sample *sample, const struct sq
     struct sq_attention shape = {.n_heads = dims->n_heads,
                                  .n_kv_heads = dims->n_kv_heads,
                                  .head_dim = dims->head_dim,
+                                 .value_dim = dims->value_dim,
                                  .scale = (float)dims->attention_scale,
                                  .window = forward->model->windows[forward->block],
                                  .cap = (float)dims->attention_cap,

@@ -1,7 +1,7 @@
 #include "model/steps.h"
 
 /* What a slot holds per token. */
-enum width { HIDDEN, HEADS, KV, QKV, FFN, TWO_FFN, VOCAB };
+enum width { HIDDEN, QUERIES, KEYS, VALUES, ATTENDED, QKV, FFN, TWO_FFN, VOCAB };
 
 static const struct {
     enum width width;
@@ -11,10 +11,10 @@ static const struct {
     [SQ_SLOT_INPUT] = {HIDDEN, false},
     [SQ_SLOT_MLP_INPUT] = {HIDDEN, false},
     [SQ_SLOT_QKV] = {QKV, false},
-    [SQ_SLOT_Q] = {HEADS, false},
-    [SQ_SLOT_K] = {KV, false},
-    [SQ_SLOT_V] = {KV, false},
-    [SQ_SLOT_ATTENDED] = {HEADS, false},
+    [SQ_SLOT_Q] = {QUERIES, false},
+    [SQ_SLOT_K] = {KEYS, false},
+    [SQ_SLOT_V] = {VALUES, false},
+    [SQ_SLOT_ATTENDED] = {ATTENDED, false},
     [SQ_SLOT_OUTPUT] = {HIDDEN, true},
     [SQ_SLOT_GATE_UP] = {TWO_FFN, false},
     [SQ_SLOT_GATE] = {FFN, false},
@@ -31,12 +31,16 @@ bool sq_slot_is_f32(enum sq_slot slot)
 int64_t sq_slot_width(const struct sq_dimensions *dims, enum sq_slot slot)
 {
     switch (slots[slot].width) {
-    case HEADS:
+    case QUERIES:
         return dims->n_heads * dims->head_dim;
-    case KV:
+    case KEYS:
         return dims->n_kv_heads * dims->head_dim;
+    case VALUES:
+        return dims->n_kv_heads * dims->value_dim;
+    case ATTENDED:
+        return dims->n_heads * dims->value_dim;
     case QKV:
-        return (dims->n_heads + 2 * dims->n_kv_heads) * dims->head_dim;
+        return (dims->n_heads + dims->n_kv_heads) * dims->head_dim + dims->n_kv_heads * dims->value_dim;
     case FFN:
         return dims->ffn;
     case TWO_FFN:

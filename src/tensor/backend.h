@@ -36,9 +36,10 @@ struct sq_backend;
 /* Work on item `index`; `worker` in [0, n_workers) names scratch memory that no other running item uses. */
 typedef enum sq_status sq_item_fn(void *context, int64_t index, int worker);
 
-/* Attention of one sample; q [length, n_heads * head_dim], k and v [length, n_kv_heads * head_dim]. */
+/* Attention of one sample; q [length, n_heads * head_dim], k [length, n_kv_heads * head_dim], v [length, n_kv_heads *
+ * value_dim]. */
 struct sq_attention {
-    int64_t n_heads, n_kv_heads, head_dim;
+    int64_t n_heads, n_kv_heads, head_dim, value_dim;
     float scale;    /* factor on q.k, usually 1/sqrt(head_dim) */
     int64_t window; /* sliding window: position i sees (i - window, i]; 0: all earlier positions */
     float cap;      /* scaled scores become cap tanh(score / cap); 0: they stay */
@@ -128,11 +129,12 @@ struct sq_backend_ops {
     enum sq_status (*norm)(struct sq_backend *backend, enum sq_norm_kind kind, struct sq_matrix x, const float *weight,
                            const float *bias, float epsilon, struct sq_matrix y);
     /* Rotates the first 2 * n_frequencies entries of every head of x [m, n_heads * head_dim], by pairs; (a, b) becomes
-     * (a c - b s, b c + a s), c = cosine[t * n_frequencies + i] for row t and pair i, s likewise. In place. */
+     * (a c - b s, b c + a s), c = cosine[t * n_frequencies + i] for row t and pair i, s likewise. In place. What
+     * follows these entries may be missing from the last head. */
     enum sq_status (*rope)(struct sq_backend *backend, enum sq_rope_pairs pairs, struct sq_matrix x, int64_t head_dim,
                            int64_t n_frequencies, const float *cosine, const float *sine);
-    /* out [length, n_heads * head_dim] = causal attention; q, k, v, out of one dtype; softmax in f32. scratch: F32,
-     * attention_scratch(length, head_dim) bytes, this worker's own. */
+    /* out [length, n_heads * value_dim] = causal attention; q, k, v, out of one dtype; softmax in f32. scratch: F32,
+     * attention_scratch(shape, length) bytes, this worker's own. */
     enum sq_status (*attention)(struct sq_backend *backend, const struct sq_attention *shape, struct sq_matrix q,
                                 struct sq_matrix k, struct sq_matrix v, void *scratch, struct sq_matrix out);
     size_t (*attention_scratch)(struct sq_backend *backend, const struct sq_attention *shape, int64_t length);

@@ -21,7 +21,7 @@ struct block {
     int64_t first_query;                /* position of the block's first row */
     float *scores;                      /* [QUERIES, SCORE_STRIDE] */
     void *weights;                      /* the same in v's dtype */
-    float *sums;                        /* [QUERIES, head_dim]: sum of exp(score - max) v */
+    float *sums;                        /* [QUERIES, value_dim]: sum of exp(score - max) v */
     float max[QUERIES], total[QUERIES]; /* per query: largest score so far, sum of exp(score - max) */
 };
 
@@ -29,7 +29,7 @@ size_t sq_cpu_attention_scratch(struct sq_backend *backend, const struct sq_atte
 {
     (void)backend;
     (void)length;
-    return (size_t)(QUERIES * (2 * SCORE_STRIDE + shape->head_dim)) * sizeof(float);
+    return (size_t)(QUERIES * (2 * SCORE_STRIDE + shape->value_dim)) * sizeof(float);
 }
 
 static int64_t at_least(int64_t value, int64_t bound)
@@ -99,23 +99,23 @@ static void weigh_row(struct block *block, int64_t i, int64_t first_key, int64_t
 static enum sq_status attend_tile(struct block *block, int64_t first_key, int64_t n)
 {
     struct sq_backend *backend = &block->cpu->base;
-    int64_t rows = block->q.rows, head_dim = block->v.cols;
+    int64_t rows = block->q.rows;
     struct sq_matrix scores = {block->scores, SQ_F32, rows, n, SCORE_STRIDE};
     struct sq_matrix weights = {block->weights, block->v.dtype, rows, n, SCORE_STRIDE};
-    SQ_TRY(sq_cpu_linear(backend, block->q, sq_matrix_part(block->k, first_key, n, 0, head_dim), NULL, scores));
+    SQ_TRY(sq_cpu_linear(backend, block->q, sq_matrix_part(block->k, first_key, n, 0, block->k.cols), NULL, scores));
     for (int64_t i = 0; i < rows; i++)
         weigh_row(block, i, first_key, n);
-    return sq_cpu_matmul(backend, weights, sq_matrix_part(block->v, first_key, n, 0, head_dim), true,
-                         sq_matrix_view(block->sums, SQ_F32, rows, head_dim));
+    return sq_cpu_matmul(backend, weights, sq_matrix_part(block->v, first_key, n, 0, block->v.cols), true,
+                         sq_matrix_view(block->sums, SQ_F32, rows, block->v.cols));
 }
 
 static enum sq_status attend_block(struct block *block)
 {
     const struct sq_forward_kernels *kernels = block->cpu->forward;
-    int64_t rows = block->q.rows, head_dim = block->v.cols, end = block->first_query + rows,
+    int64_t rows = block->q.rows, value_dim = block->v.cols, end = block->first_query + rows,
             window = block->shape->window;
     int64_t first = window ? at_least(block->first_query - window + 1, 0) / QUERIES * QUERIES : 0;
-    memset(block->sums, 0, (size_t)(rows * head_dim) * sizeof *block->sums);
+    memset(block->sums, 0, (size_t)(rows * value_dim) * sizeof *block->sums);
     for (int64_t i = 0; i < rows; i++) {
         block->max[i] = -INFINITY;
         block->total[i] = 0.0f;
@@ -123,28 +123,28 @@ static enum sq_status attend_block(struct block *block)
     for (int64_t key = first; key < end; key += KEYS)
         SQ_TRY(attend_tile(block, key, at_most(end - key, KEYS)));
     for (int64_t i = 0; i < rows; i++)
-        kernels->scale(1.0f / block->total[i], head_dim, block->sums + i * head_dim);
-    return sq_cpu_convert(&block->cpu->base, sq_matrix_view(block->sums, SQ_F32, rows, head_dim), block->out);
+        kernels->scale(1.0f / block->total[i], value_dim, block->sums + i * value_dim);
+    return sq_cpu_convert(&block->cpu->base, sq_matrix_view(block->sums, SQ_F32, rows, value_dim), block->out);
 }
 
 enum sq_status sq_cpu_attention(struct sq_backend *backend, const struct sq_attention *shape, struct sq_matrix q,
                                 struct sq_matrix k, struct sq_matrix v, void *scratch, struct sq_matrix out)
 {
-    int64_t head_dim = shape->head_dim, length = q.rows, sharing = shape->n_heads / shape->n_kv_heads;
+    int64_t head_dim = shape->head_dim, value_dim = shape->value_dim, length = q.rows,
+            sharing = shape->n_heads / shape->n_kv_heads;
     struct block block = {.cpu = (struct sq_cpu *)backend, .shape = shape, .scores = scratch};
     float *second = block.scores + QUERIES * SCORE_STRIDE;
     block.weights = v.dtype == SQ_F32 ? block.scores : second;
     block.sums = second + QUERIES * SCORE_STRIDE;
     for (int64_t head = 0; head < shape->n_heads; head++) {
-        int64_t col = head * head_dim, kv_col = head / sharing * head_dim;
         block.head = head;
-        block.k = sq_matrix_part(k, 0, length, kv_col, head_dim);
-        block.v = sq_matrix_part(v, 0, length, kv_col, head_dim);
+        block.k = sq_matrix_part(k, 0, length, head / sharing * head_dim, head_dim);
+        block.v = sq_matrix_part(v, 0, length, head / sharing * value_dim, value_dim);
         for (int64_t row = 0; row < length; row += QUERIES) {
             int64_t rows = at_most(length - row, QUERIES);
             block.first_query = row;
-            block.q = sq_matrix_part(q, row, rows, col, head_dim);
-            block.out = sq_matrix_part(out, row, rows, col, head_dim);
+            block.q = sq_matrix_part(q, row, rows, head * head_dim, head_dim);
+            block.out = sq_matrix_part(out, row, rows, head * value_dim, value_dim);
             SQ_TRY(attend_block(&block));
         }
     }

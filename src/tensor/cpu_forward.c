@@ -102,8 +102,8 @@ enum sq_status sq_cpu_rope(struct sq_backend *backend, enum sq_rope_pairs pairs,
         [SQ_ROPE_NEIGHBOURS] = {kernels->rotate_neighbours_f32, kernels->rotate_neighbours_bf16}};
     sq_rotate_fn *rotate = rotations[pairs][x.dtype == SQ_BF16];
     for (int64_t row = 0; row < x.rows; row++)
-        rotate(element(x, row, 0), x.cols / head_dim, head_dim, n_frequencies, cosine + row * n_frequencies,
-               sine + row * n_frequencies);
+        rotate(element(x, row, 0), (x.cols + head_dim - 1) / head_dim, head_dim, n_frequencies,
+               cosine + row * n_frequencies, sine + row * n_frequencies);
     return SQ_OK;
 }
 
