@@ -17,7 +17,7 @@
 static inline enum sq_status backend_create(int n_threads, struct sq_backend **backend_p)
 {
     const char *name = getenv("SHARDQ_TEST_BACKEND");
-    if (!name || !strcmp(name, "cpu")) return sq_backend_create_cpu(n_threads, backend_p);
+    if (!name || !strcmp(name, "cpu")) return sq_backend_create_cpu(n_threads, SQ_ISA_BEST, backend_p);
 #ifdef SQ_HAS_CUDA
     const char *why;
     if (!strcmp(name, "cuda") && sq_cuda_device_count(&why) > 0) return sq_backend_create_cuda(0, n_threads, backend_p);

@@ -193,7 +193,7 @@ static void test_no_memory(void **state)
     (void)state;
     struct sq_backend *backend;
     struct sq_factor factor;
-    assert_int_equal(sq_backend_create_cpu(1, &backend), SQ_OK);
+    assert_int_equal(sq_backend_create_cpu(1, SQ_ISA_BEST, &backend), SQ_OK);
     enum sq_status status = SQ_ERR_MEMORY;
     int failures = 0;
     for (int64_t n = 1; status != SQ_OK; n++, failures++) {

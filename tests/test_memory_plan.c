@@ -28,7 +28,7 @@ static int set_up(void **state)
     assert_int_equal(sq_config_set_defaults(&p.config), SQ_OK);
     assert_int_equal(sq_layers_resolve(p.model, &p.config, &p.layers), SQ_OK);
     struct sq_backend *backend;
-    assert_int_equal(sq_backend_create_cpu(1, &backend), SQ_OK);
+    assert_int_equal(sq_backend_create_cpu(1, SQ_ISA_BEST, &backend), SQ_OK);
     p.request = (struct sq_memory_request){.sizes = backend->sizes,
                                            .model = p.model,
                                            .layers = &p.layers,

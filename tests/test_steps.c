@@ -286,7 +286,7 @@ int main(void)
         cmocka_unit_test(test_softmax_in_pieces),
     };
     find_variants();
-    if (sq_backend_create_cpu(1, &backend) != SQ_OK) return 1;
+    if (sq_backend_create_cpu(1, SQ_ISA_BEST, &backend) != SQ_OK) return 1;
     int n_failed = cmocka_run_group_tests(tests, NULL, NULL);
     backend->ops->destroy(backend);
     return n_failed;

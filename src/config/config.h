@@ -9,7 +9,7 @@
 #include <stdio.h>
 
 #include "base/status.h"
-#include "tensor/dtype.h"
+#include "tensor/backend.h"
 
 /* The commands that take options: X(enum, bit, name). */
 #define SQ_COMMAND_LIST(X)                                                                                             \
@@ -79,6 +79,7 @@ struct sq_config {
     int n_rules;
     /* running */
     enum sq_backend_choice backend;
+    enum sq_isa isa;
     bool share_device; /* ranks may have one device together */
     enum sq_compute compute;
     int threads;          /* 0: all this process may use */

@@ -26,6 +26,9 @@ static const struct sq_word propagation_words[] = {
     {"quantized", SQ_PROPAGATION_QUANTIZED}, {"original", SQ_PROPAGATION_ORIGINAL}, {NULL, 0}};
 static const struct sq_word backend_words[] = {
     {"auto", SQ_BACKEND_AUTO}, {"cpu", SQ_BACKEND_CPU}, {"cuda", SQ_BACKEND_CUDA}, {NULL, 0}};
+static const struct sq_word isa_words[] = {{"auto", SQ_ISA_BEST},       {"avx512bf16", SQ_ISA_AVX512BF16},
+                                           {"avx512", SQ_ISA_AVX512},   {"avx2", SQ_ISA_AVX2},
+                                           {"generic", SQ_ISA_GENERIC}, {NULL, 0}};
 static const struct sq_word compute_words[] = {
     {"auto", SQ_COMPUTE_AUTO}, {"fp32", SQ_COMPUTE_FP32}, {"bf16", SQ_COMPUTE_BF16}, {NULL, 0}};
 static const struct sq_word format_words[] = {{"auto", SQ_FORMAT_AUTO},
@@ -123,6 +126,11 @@ static const struct sq_option options[] = {
     {.key = "share_device", .flag = "--share-device", .off_flag = "--no-share-device", .type = SQ_OPTION_BOOL,
      .offset = FIELD(share_device), .default_text = "false", .commands = QUANTIZE | EVAL | VERIFY,
      .help = "Lets several ranks of a node have one device together; what they exchange then goes through the host."},
+    {.key = "isa", .flag = "--isa", .value_name = "NAME", .type = SQ_OPTION_CHOICE, .offset = FIELD(isa),
+     .default_text = "auto", .words = isa_words, .commands = QUANTIZE | EVAL | PLAN | VERIFY,
+     .keep = SQ_KEEP_COPY, /* likewise */
+     .help = "Instruction set of the CPU backend; auto: the best that the processor has. Ranks on different processors "
+             "need one that all of them have, or their bits would differ."},
     {.key = "compute", .flag = "--compute", .value_name = "TYPE", .type = SQ_OPTION_CHOICE, .offset = FIELD(compute),
      .default_text = "auto", .words = compute_words, .commands = QUANTIZE | EVAL | PLAN | VERIFY,
      .keep = SQ_KEEP_COPY, /* the job's fingerprint has what auto came to */

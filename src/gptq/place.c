@@ -1,5 +1,6 @@
 #include "gptq/place.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -52,9 +53,30 @@ static enum sq_status choose_kind(const struct sq_comm *comm, enum sq_backend_ch
 static enum sq_status open_best(const struct sq_config *config, struct sq_place *place)
 {
     SQ_TRY(choose_kind(&place->comm, config->backend, &place->kind));
-    if (!place->kind) return sq_comm_agree(&place->comm, sq_backend_create_cpu(config->threads, &place->backend));
+    if (!place->kind)
+        return sq_comm_agree(&place->comm, sq_backend_create_cpu(config->threads, config->isa, &place->backend));
     SQ_TRY(place->kind->open(&place->comm, config->threads, config->share_device, &place->backend, &place->n_sharing));
     return sq_place_join(place, &place->comm);
+}
+
+/* The same bytes from any number of ranks: only where each computes the same bits. Collective. */
+static enum sq_status check_alike(const struct sq_comm *comm, const struct sq_backend *backend)
+{
+    char mine[160], first[160];
+    if (comm->size == 1) return SQ_OK;
+    snprintf(mine, sizeof mine, "%s %s, %s", backend->ops->name, backend->isa, backend->libraries);
+    memcpy(first, mine, sizeof first);
+    SQ_TRY(sq_comm_broadcast(comm, 0, first, sizeof first));
+    int64_t place = strcmp(mine, first) != 0 ? comm->size - comm->rank : 0; /* the largest: of the lowest rank */
+    int64_t largest = place;
+    SQ_TRY(sq_comm_max_i64(comm, &largest, 1));
+    if (largest == 0) return SQ_OK;
+    if (place == largest)
+        sq_error(
+            "rank 0 computes with %s; rank %d with %s: their bits would differ (--isa, and OPENBLAS_CORETYPE in the "
+            "environment, hold all ranks to the same instructions)",
+            first, comm->rank, mine);
+    return SQ_ERR_USAGE;
 }
 
 enum sq_status sq_place_open(const struct sq_config *config, const struct sq_comm *world, struct sq_place *place_p)
@@ -62,6 +84,7 @@ enum sq_status sq_place_open(const struct sq_config *config, const struct sq_com
     struct sq_place place = {.comm = *world, .n_sharing = 1};
     place.comm.device = NULL;
     enum sq_status status = open_best(config, &place);
+    if (status == SQ_OK) status = check_alike(&place.comm, place.backend);
     if (status != SQ_OK) {
         sq_place_close(&place);
         return status;

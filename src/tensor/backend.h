@@ -173,6 +173,9 @@ struct sq_sizes {
     int64_t hessian_slice;  /* elements that are reduced at once, or one panel */
 };
 
+/* Instruction sets of the CPU backend, best first. */
+enum sq_isa { SQ_ISA_BEST, SQ_ISA_AVX512BF16, SQ_ISA_AVX512, SQ_ISA_AVX2, SQ_ISA_GENERIC };
+
 #define SQ_SOLVE_ROWS_MAX 2048
 #define SQ_GRAM_COLUMNS 16 /* packed columns come in multiples of these */
 
@@ -186,10 +189,11 @@ struct sq_backend {
     const struct sq_backend_ops *ops;
     struct sq_sizes sizes;
     int n_workers;
-    bool is_host;       /* its memory is the host's */
-    bool has_bf16;      /* linear and gram_add take BF16 at full speed */
-    char libraries[64]; /* likewise: "oneDNN 2.6.3, OpenBLAS 0.3.21" */
-    const char *isa;    /* what the bits depend on beside the code: "avx512", "avx2", "generic" */
+    bool is_host;  /* its memory is the host's */
+    bool has_bf16; /* linear and gram_add take BF16 at full speed */
+    /* what the bits depend on beside the code */
+    char libraries[96]; /* "oneDNN 2.6.3 (instructions 0x7), OpenBLAS 0.3.21 Haswell" */
+    const char *isa;    /* "avx512", "avx2", "generic" */
 };
 
 /* What the host has at `host`, as the backend sees it: itself where memory is the host's, else a copy in `room`, which
@@ -203,8 +207,9 @@ static inline void *sq_backend_draft(const struct sq_backend *backend, void *mem
     return backend->is_host ? memory : room;
 }
 
-/* Makes the CPU backend with n_threads workers (0: as many as this process may run on). Owned by the caller, destroyed
- * with backend->ops->destroy(backend). Local. */
-enum sq_status sq_backend_create_cpu(int n_threads, struct sq_backend **backend_p) SQ_MUST_CHECK;
+/* Makes the CPU backend with n_threads workers (0: as many as this process may run on) for this instruction set, which
+ * the processor must have (SQ_ISA_BEST: the best that it has). Owned by the caller, destroyed with
+ * backend->ops->destroy(backend). Local. */
+enum sq_status sq_backend_create_cpu(int n_threads, enum sq_isa isa, struct sq_backend **backend_p) SQ_MUST_CHECK;
 
 #endif

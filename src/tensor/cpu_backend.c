@@ -14,6 +14,7 @@
 /* OpenBLAS ships no header of these under Debian's generic BLAS */
 void openblas_set_num_threads(int n_threads);
 char *openblas_get_config(void);
+char *openblas_get_corename(void);
 
 static enum sq_status cpu_alloc(struct sq_backend *backend, const char *what, size_t bytes, void **memory_p)
 {
@@ -120,7 +121,9 @@ static const struct sq_sizes cpu_sizes = {.solve_rows = SQ_SOLVE_ROWS,
 
 /* The kernel variants, best first; the last one runs everywhere. */
 struct variant {
+    enum sq_isa id;
     const char *isa;
+    dnnl_cpu_isa_t onednn; /* the best that oneDNN may then use */
     bool (*is_supported)(void);
     const struct sq_forward_kernels *forward;
     const struct sq_solve_kernels *solve;
@@ -157,19 +160,28 @@ static bool has_avx512bf16(void)
 
 static const struct variant variants[] = {
 #ifdef SQ_X86_KERNELS
-    {"avx512bf16", has_avx512bf16, KERNELS(avx512bf16)},
-    {"avx512", has_avx512, KERNELS(avx512)},
-    {"avx2", has_avx2, KERNELS(avx2)},
+    {SQ_ISA_AVX512BF16, "avx512bf16", dnnl_cpu_isa_avx512_core_bf16, has_avx512bf16, KERNELS(avx512bf16)},
+    {SQ_ISA_AVX512, "avx512", dnnl_cpu_isa_avx512_core, has_avx512, KERNELS(avx512)},
+    {SQ_ISA_AVX2, "avx2", dnnl_cpu_isa_avx2, has_avx2, KERNELS(avx2)},
 #endif
-    {"generic", always, KERNELS(generic)},
+    {SQ_ISA_GENERIC, "generic", dnnl_cpu_isa_sse41, always, KERNELS(generic)},
 };
 
-static const struct variant *best_variant(void)
+/* Where one was asked for, oneDNN is held to it, too; it takes that only before its first use in a process. */
+static enum sq_status choose_variant(enum sq_isa isa, const struct variant **variant_p)
 {
     const struct variant *v = variants;
-    while (!v->is_supported())
+    while (isa == SQ_ISA_BEST ? !v->is_supported() : v->id != isa && v->id != SQ_ISA_GENERIC)
         v++;
-    return v;
+    *variant_p = v;
+    if (isa == SQ_ISA_BEST) return SQ_OK;
+    if (v->id != isa || !v->is_supported()) {
+        sq_error("--isa: this processor, or this program, does not have the instruction set that was asked for");
+        return SQ_ERR_USAGE;
+    }
+    if (dnnl_set_max_cpu_isa(v->onednn) == dnnl_success || dnnl_get_effective_cpu_isa() == v->onednn) return SQ_OK;
+    sq_error("--isa %s: oneDNN cannot be held to it", v->isa);
+    return SQ_ERR_LIBRARY;
 }
 
 /* Processors this process may run on (srun and mpirun bind ranks to a part of the node). */
@@ -183,17 +195,19 @@ static int n_processors(void)
 static void name_libraries(char *text, size_t size)
 {
     const dnnl_version_t *dnnl = dnnl_version();
-    char blas[32] = "";
-    sscanf(openblas_get_config(), "OpenBLAS %31s", blas);
-    snprintf(text, size, "oneDNN %d.%d.%d, OpenBLAS %s", dnnl->major, dnnl->minor, dnnl->patch, blas);
+    char blas[16] = "";
+    sscanf(openblas_get_config(), "OpenBLAS %15s", blas);
+    snprintf(text, size, "oneDNN %d.%d.%d (instructions 0x%x), OpenBLAS %s %s", dnnl->major, dnnl->minor, dnnl->patch,
+             (unsigned)dnnl_get_effective_cpu_isa(), blas, openblas_get_corename());
 }
 
-enum sq_status sq_backend_create_cpu(int n_threads, struct sq_backend **backend_p)
+enum sq_status sq_backend_create_cpu(int n_threads, enum sq_isa isa, struct sq_backend **backend_p)
 {
+    const struct variant *variant;
+    SQ_TRY(choose_variant(isa, &variant));
     void *memory = NULL;
     SQ_TRY(sq_alloc("the CPU backend", 1, sizeof(struct sq_cpu), &memory));
     struct sq_cpu *cpu = memory;
-    const struct variant *variant = best_variant();
     cpu->base = (struct sq_backend){.ops = &cpu_ops,
                                     .sizes = cpu_sizes,
                                     .n_workers = n_threads > 0 ? n_threads : n_processors(),

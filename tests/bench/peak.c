@@ -153,7 +153,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: sq_peak [THREADS]\n");
         return 2;
     }
-    enum sq_status status = sq_backend_create_cpu(n_threads, &backend);
+    enum sq_status status = sq_backend_create_cpu(n_threads, SQ_ISA_BEST, &backend);
     if (status != SQ_OK) return 1;
     status = run(backend);
     backend->ops->destroy(backend);

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Instruction sets that are asked for: the same bytes from 1 and 3 ranks with each, a store that stays with its own, and ranks
+# that would compute different bits refused.
+. "$(dirname "$0")/common.sh"
+model=$GOLDEN/smollm2
+tokens "$work/tokens" 6 24 "$(vocabulary smollm2)" 1
+
+have=()
+for isa in generic avx2 avx512 avx512bf16; do
+  job=(quantize --model "$model" --tokens "$work/tokens" --threads 1 --isa "$isa")
+  status=0
+  run 1 "${job[@]}" --out "$work/$isa" || status=$?
+  if [ "$status" -ne 0 ]; then
+    expect_message "does not have the instruction set"
+    continue
+  fi
+  have+=("$isa")
+  grep -q "on $isa;" "$work/err" || fail "$isa is not what was used"
+  expect 0 3 "${job[@]}" --out "$work/$isa-3"
+  same_folder "$work/$isa" "$work/$isa-3"
+done
+[ ${#have[@]} -gt 1 ] || { echo "skipped: this processor has one instruction set only: ${have[*]}" && exit 77; }
+
+other=${have[1]}
+expect 2 1 "${job[@]}" --isa generic --store "$work/$other.store.h5" --resume --out "$work/mixed"
+expect_message "backend: store has cpu $other"
+
+options=(--model "$model" --tokens "$work/tokens" --threads 1)
+mixed() { # mixed COMMAND OPTION...: rank 1 with another instruction set than rank 0
+  timeout 60 mpirun -n 1 "$SHARDQ" "$@" --isa generic : -n 1 "$SHARDQ" "$@" --isa "$other" </dev/null 2>"$work/err" >"$work/stdout"
+}
+if mixed quantize "${options[@]}" --out "$work/mixed"; then fail "ranks with different instruction sets were accepted"; fi
+expect_message "rank 0 computes with cpu generic"
+expect_message "rank 1 with cpu $other"
+if mixed eval "${options[@]}"; then fail "ranks with different instruction sets were accepted by eval"; fi
+expect_message "rank 1 with cpu $other"
