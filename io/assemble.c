@@ -7,6 +7,7 @@
 #include "io/assemble_config.h"
 #include "io/assemble_private.h"
 #include "io/folder.h"
+#include "io/job_record.h"
 #include "io/json.h"
 #include "io/side_files.h"
 #include "mpi/stop.h"
@@ -110,6 +111,24 @@ static enum sq_status write_texts(const struct sq_assembly *assembly)
     return status;
 }
 
+static int64_t file_bytes(const struct sq_assemble_plan *plan)
+{
+    int64_t bytes = 0;
+    for (int f = 0; f < plan->n_files; f++)
+        bytes += plan->files[f].header.file_bytes;
+    return bytes;
+}
+
+static enum sq_status write_record(const struct sq_assembly *assembly)
+{
+    char *text = NULL;
+    SQ_TRY(sq_job_record_make(assembly->checkpoint, assembly->store, assembly->options, file_bytes(&assembly->plan),
+                              &text));
+    enum sq_status status = sq_folder_write_text(assembly->tmp, SQ_JOB_RECORD_NAME, text);
+    sq_free(text);
+    return status;
+}
+
 static enum sq_status create_files(const struct sq_assembly *assembly)
 {
     for (int f = 0; f < assembly->plan.n_files; f++) {
@@ -128,6 +147,7 @@ static enum sq_status make_folder(const struct sq_assembly *assembly)
     SQ_TRY(sq_folder_begin(assembly->tmp));
     SQ_TRY(create_files(assembly));
     SQ_TRY(write_texts(assembly));
+    SQ_TRY(write_record(assembly));
     return sq_side_files_copy(sq_checkpoint_folder(assembly->checkpoint), assembly->tmp);
 }
 
@@ -193,12 +213,9 @@ enum sq_status sq_assemble(const struct sq_comm *comm, const struct sq_checkpoin
                            const struct sq_assemble_options *options, int64_t *total_bytes_p)
 {
     struct sq_assembly assembly = {.comm = comm, .checkpoint = checkpoint, .store = store, .options = options};
-    int64_t total_bytes = 0;
     enum sq_status status = prepare(&assembly);
     if (status == SQ_OK) status = build(&assembly);
-    for (int f = 0; f < assembly.plan.n_files; f++)
-        total_bytes += assembly.plan.files[f].header.file_bytes;
-    if (status == SQ_OK) *total_bytes_p = total_bytes;
+    if (status == SQ_OK) *total_bytes_p = file_bytes(&assembly.plan);
     sq_assemble_plan_release(&assembly.plan);
     sq_free(assembly.tmp);
     return status;

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "io/job_record.h"
 #include "io/safetensors_write.h"
 
 #define LARGEST_BYTES ((int64_t)256 << 20) /* the largest tokenizers take some ten MiB */
@@ -41,7 +42,7 @@ static bool is_weights(const char *name)
 static bool is_side_file(const char *name)
 {
     static const char *const others[] = {"config.json", "quantize_config.json", "quant_config.json",
-                                         "hf_quant_config.json"};
+                                         "hf_quant_config.json", SQ_JOB_RECORD_NAME};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (!strcmp(name, others[i])) return false;
     return !is_weights(name) && !ends_in(name, ".tmp");

@@ -213,6 +213,11 @@ const char *sq_store_fingerprint(const struct sq_store *store)
     return store->index.fingerprint;
 }
 
+const char *sq_store_versions(const struct sq_store *store)
+{
+    return store->index.versions;
+}
+
 bool sq_store_is_done(const struct sq_store *store, int layer)
 {
     return store->index.progress[layer] == 1;

@@ -76,6 +76,7 @@ void sq_store_close(struct sq_store *store);
 const struct sq_store_layer *sq_store_layers(const struct sq_store *store, int *n_layers_p);
 const char *sq_store_config(const struct sq_store *store);
 const char *sq_store_fingerprint(const struct sq_store *store);
+const char *sq_store_versions(const struct sq_store *store); /* lines: program and libraries that made it */
 
 /* Whether the layer is complete. Local (progress is read once on opening and kept up by sq_store_finish_layers). */
 bool sq_store_is_done(const struct sq_store *store, int layer);

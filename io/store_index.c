@@ -204,6 +204,7 @@ static enum sq_status read_all(hid_t file, const char *path, struct sq_store_ind
     SQ_TRY(read_count(file, path, &index->n_layers));
     SQ_TRY(sq_h5_get_text(file, "config", &index->config));
     SQ_TRY(sq_h5_get_text(file, "fingerprint", &index->fingerprint));
+    SQ_TRY(sq_h5_get_text(file, "versions", &index->versions));
     SQ_TRY(allocate_tables(index));
     SQ_TRY(read_names(file, path, index));
     SQ_TRY(read_layers(file, index));
@@ -223,32 +224,36 @@ enum sq_status sq_store_index_read(const char *path, struct sq_store_index *inde
 /* --- sharing ---------------------------------------------------------------------------------------------------------
  */
 
-static enum sq_status allocate_shared(struct sq_store_index *index, int64_t config_bytes, int64_t fingerprint_bytes)
+/* text_bytes: of configuration, fingerprint and versions. */
+static enum sq_status allocate_shared(struct sq_store_index *index, const int64_t text_bytes[3])
 {
     SQ_TRY(allocate_tables(index));
     SQ_TRY(sq_alloc("the names of the layers", index->names_bytes, 1, (void **)&index->names));
-    SQ_TRY(sq_alloc("a configuration", config_bytes, 1, (void **)&index->config));
-    return sq_alloc("a fingerprint", fingerprint_bytes, 1, (void **)&index->fingerprint);
+    SQ_TRY(sq_alloc("a configuration", text_bytes[0], 1, (void **)&index->config));
+    SQ_TRY(sq_alloc("a fingerprint", text_bytes[1], 1, (void **)&index->fingerprint));
+    return sq_alloc("versions", text_bytes[2], 1, (void **)&index->versions);
 }
 
 enum sq_status sq_store_index_share(const struct sq_comm *comm, struct sq_store_index *index)
 {
-    int64_t head[4] = {0};
+    int64_t head[5] = {0};
     bool root = comm->rank == 0;
     if (root) {
         head[0] = index->n_layers;
         head[1] = index->names_bytes;
         head[2] = (int64_t)strlen(index->config) + 1;
         head[3] = (int64_t)strlen(index->fingerprint) + 1;
+        head[4] = (int64_t)strlen(index->versions) + 1;
     }
     SQ_TRY(sq_comm_broadcast(comm, 0, head, sizeof head));
     index->n_layers = (int)head[0];
     index->names_bytes = head[1];
-    SQ_TRY(sq_comm_agree(comm, root ? SQ_OK : allocate_shared(index, head[2], head[3])));
+    SQ_TRY(sq_comm_agree(comm, root ? SQ_OK : allocate_shared(index, head + 2)));
     size_t n = (size_t)index->n_layers;
     SQ_TRY(sq_comm_broadcast(comm, 0, index->names, (size_t)index->names_bytes));
     SQ_TRY(sq_comm_broadcast(comm, 0, index->config, (size_t)head[2]));
     SQ_TRY(sq_comm_broadcast(comm, 0, index->fingerprint, (size_t)head[3]));
+    SQ_TRY(sq_comm_broadcast(comm, 0, index->versions, (size_t)head[4]));
     SQ_TRY(sq_comm_broadcast(comm, 0, index->progress, n));
     SQ_TRY(sq_comm_broadcast(comm, 0, index->reports, n * sizeof *index->reports));
     SQ_TRY(sq_comm_broadcast(comm, 0, index->layers, n * sizeof *index->layers));
@@ -261,6 +266,7 @@ void sq_store_index_release(struct sq_store_index *index)
     sq_free(index->names);
     sq_free(index->config);
     sq_free(index->fingerprint);
+    sq_free(index->versions);
     sq_free(index->progress);
     sq_free(index->reports);
     *index = (struct sq_store_index){0};

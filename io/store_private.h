@@ -13,7 +13,7 @@ struct sq_store_index {
     struct sq_store_layer *layers; /* [n_layers], names point into `names` */
     char *names;                   /* [names_bytes]: each name with its zero byte, in the order of layers */
     int64_t names_bytes;
-    char *config, *fingerprint;
+    char *config, *fingerprint, *versions;
     uint8_t *progress;               /* [n_layers] */
     struct sq_layer_report *reports; /* [n_layers] */
 };

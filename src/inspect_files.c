@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "inspect.h"
+#include "io/job_record.h"
 #include "io/store.h"
 #include "io/tokens.h"
 
@@ -71,27 +72,6 @@ static json_t *figure(double value)
     return isfinite(value) ? json_real(value) : json_null();
 }
 
-static enum sq_status describe_layer(const struct sq_store *store, const struct sq_store_layer *layer, int index,
-                                     json_t *layers)
-{
-    json_error_t error;
-    json_t *object = NULL;
-    bool done = sq_store_is_done(store, index);
-    struct sq_layer_report none = {.error = NAN, .error_rtn = NAN, .damping = NAN},
-                           report = done ? *sq_store_report(store, index) : none;
-    object = json_pack_ex(&error, 0, "{s:s, s:I, s:I, s:i, s:I, s:b, s:b, s:o, s:o, s:o, s:I, s:I, s:I, s:I}", "name",
-                          layer->name, "out", (json_int_t)layer->out_features, "in", (json_int_t)layer->in_features,
-                          "bits", layer->grid.bits, "group_size", (json_int_t)layer->grid.group_size, "symmetric",
-                          (int)layer->grid.symmetric, "done", (int)done, "error", figure(report.error), "error_rtn",
-                          figure(report.error_rtn), "damping", figure(report.damping), "raised",
-                          (json_int_t)report.n_rungs, "dead_inputs", (json_int_t)report.n_dead, "limited_scales",
-                          (json_int_t)report.n_limited, "tokens", (json_int_t)report.n_tokens);
-    SQ_TRY(sq_inspect_made(object, &error, &object));
-    if (json_array_append_new(layers, object) == 0) return SQ_OK;
-    sq_error("cannot put the result together: no memory");
-    return SQ_ERR_MEMORY;
-}
-
 static double mean_error(const struct sq_store *store, int n_layers, int *n_done_p)
 {
     double sum = 0;
@@ -108,16 +88,10 @@ static enum sq_status describe_store(const char *path, const struct sq_store *st
 {
     int n_layers, n_done;
     json_error_t error;
-    enum sq_status status = SQ_OK;
-    const struct sq_store_layer *layers = sq_store_layers(store, &n_layers);
+    json_t *list = NULL;
+    sq_store_layers(store, &n_layers);
     double mean = mean_error(store, n_layers, &n_done);
-    json_t *list = json_array();
-    for (int i = 0; list && i < n_layers && status == SQ_OK; i++)
-        status = describe_layer(store, &layers[i], i, list);
-    if (status != SQ_OK) {
-        json_decref(list);
-        return status;
-    }
+    SQ_TRY(sq_job_record_layers(store, &list));
     json_t *object = json_pack_ex(&error, 0, "{s:s, s:s, s:i, s:i, s:b, s:o, s:s, s:s, s:o}", "kind", "store", "path",
                                   path, "layers_done", n_done, "layers_in_all", n_layers, "complete",
                                   (int)(n_done == n_layers), "mean_error", figure(mean), "config",

@@ -169,6 +169,27 @@ static void check_v1_config(const struct sq_checkpoint *written)
                "[[\"lm_head\",\"mlp.down_proj\",\"self_attn.q_proj\"]]"));
 }
 
+/* The record of the job: settings, what they came to, and a figure for each layer. */
+static void check_record(const char *path)
+{
+    char file[1100];
+    json_t *record = NULL;
+    snprintf(file, sizeof file, "%s/shardq.json", path);
+    if (!CHECK(sq_json_read(file, &record) == SQ_OK)) return;
+    CHECK(says(json_object_get(record, "shardq"), "\"9.9\""));
+    CHECK(says(json_object_get(json_object_get(record, "config"), "bits"), "4"));
+    CHECK(says(json_object_get(json_object_get(record, "config"), "format"), "\"gptq\""));
+    CHECK(json_object_size(json_object_get(record, "fingerprint")) > 0);
+    CHECK(json_integer_value(json_object_get(record, "source_bytes")) > 0);
+    CHECK(json_integer_value(json_object_get(record, "checkpoint_bytes")) > 0);
+    CHECK(!strncmp(json_string_value(json_array_get(json_object_get(record, "versions"), 0)), "shardq ", 7));
+    const json_t *layers = json_object_get(record, "layers"), *first = json_array_get(layers, 0);
+    CHECK(json_array_size(layers) == N_LAYERS);
+    CHECK(says(json_object_get(first, "name"), "\"" Q0 "\"") && says(json_object_get(first, "group_size"), "32"));
+    CHECK(json_real_value(json_object_get(first, "error")) == sq_store_report(v1_store, 0)->error);
+    json_decref(record);
+}
+
 static void check_v1_files(const struct sq_checkpoint *written, const char *path)
 {
     static const char short_number[] = "\"rms_norm_eps\": 1e-5,";
@@ -203,6 +224,7 @@ static void test_v1(void **state)
     CHECK(!memcmp(find_part(written, Q0, "qzeros")->data, &four_bits, 4));
     CHECK(!memcmp(find_part(written, Q1, "qzeros")->data, &eight_bits, 4));
     check_v1_files(written, path);
+    check_record(path);
     sq_checkpoint_close(written);
     ranks_end_test();
 }
@@ -427,7 +449,7 @@ static void check_serial(struct sq_store *store, enum sq_format format, int64_t 
         CHECK(sq_assemble(&alone, source, store, &one, &bytes) == SQ_OK);
         int same = count_same_files(all_path, one_path);
         CHECK(same == count_same_files(one_path, all_path));
-        CHECK(shard_bytes > 100000 ? same == (format == SQ_FORMAT_GPTQ ? 5 : 4) : same > 10);
+        CHECK(shard_bytes > 100000 ? same == (format == SQ_FORMAT_GPTQ ? 6 : 5) : same > 10);
     }
     sq_comm_free(&alone);
     ranks_barrier();

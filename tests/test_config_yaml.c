@@ -111,10 +111,10 @@ static void test_absurd_yaml(void **state)
     assert_refused(many);
     struct sq_config config;
     assert_int_equal(sq_config_set_defaults(&config), SQ_OK);
-    char *large = calloc(1, (1 << 20) + 1);
-    memset(large, '#', 1 << 20);
-    assert_int_equal(sq_config_read_yaml("large", large, 1 << 20, &config), SQ_OK);
-    assert_int_equal(sq_config_read_yaml("large", large, (1 << 20) + 1, &config), SQ_ERR_USAGE);
+    char *large = calloc(1, (1 << 24) + 1);
+    memset(large, '#', 1 << 24);
+    assert_int_equal(sq_config_read_yaml("large", large, 1 << 24, &config), SQ_OK);
+    assert_int_equal(sq_config_read_yaml("large", large, (1 << 24) + 1, &config), SQ_ERR_USAGE);
     sq_config_release(&config);
     free(large);
     free(many);
@@ -213,6 +213,34 @@ static void test_round_trip(void **state)
     sq_config_release(&again);
 }
 
+/* What follows `--set`-like words, as JSON and read again as a record of a job: the same settings. */
+static void test_json(void **state)
+{
+    (void)state;
+    struct sq_config config, again;
+    char *json = NULL, *yaml = NULL, *yaml_again = NULL, record[4096];
+    assert_int_equal(QUANTIZE(&config, "--model", "a \"b\"\\c\n\t\xc3\xa9", "--bits", "3", "--damping", "1e-5",
+                              "--shard-size", "1500K", "--skip", "a, b: [c]", "--set",
+                              "rules=[{pattern: x, bits: 8, group_size: 32}]"),
+                     SQ_OK);
+    assert_int_equal(sq_config_to_json(&config, &json), SQ_OK);
+    assert_non_null(strstr(json, "\"bits\": 3, \"group_size\": \"auto\", \"ragged\": false"));
+    assert_non_null(strstr(json, "\"damping\": 1e-05"));
+    assert_non_null(strstr(json, "{\"pattern\": \"x\", \"bits\": 8, \"group_size\": 32}"));
+    snprintf(record, sizeof record, "{\"shardq\": \"1\", \"config\": %s, \"layers\": [{\"a\": null}]}", json);
+    assert_int_equal(read_text(record, &again), SQ_OK);
+    assert_int_equal(sq_config_to_yaml(&config, &yaml), SQ_OK);
+    assert_int_equal(sq_config_to_yaml(&again, &yaml_again), SQ_OK);
+    assert_string_equal(yaml, yaml_again);
+    assert_refused("{\"config\": {}}");
+    assert_refused("{\"shardq\": \"1\", \"config\": {\"bitz\": 3}}");
+    sq_free(json);
+    sq_free(yaml);
+    sq_free(yaml_again);
+    sq_config_release(&config);
+    sq_config_release(&again);
+}
+
 static char *reference_of(const struct sq_config *config)
 {
     char *text = NULL;
@@ -273,6 +301,7 @@ int main(void)
         cmocka_unit_test(test_rules),
         cmocka_unit_test(test_messages),
         cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_json),
         cmocka_unit_test(test_reference_is_up_to_date),
         cmocka_unit_test(test_recipes),
     };

@@ -107,13 +107,17 @@ enum sq_status sq_config_parse(int argc, char **argv, unsigned command, struct s
 enum sq_status sq_config_set_defaults(struct sq_config *config_p) SQ_MUST_CHECK;
 
 /* Applies YAML text (not necessarily NUL-terminated) to a configuration that has been set up; `name` stands in messages
- * with the line. On failure the configuration is still valid to release. Local. */
+ * with the line. A checkpoint's record (shardq.json: JSON is YAML) counts as the configuration in it. On failure the
+ * configuration is still valid to release. Local. */
 enum sq_status sq_config_read_yaml(const char *name, const char *text, size_t bytes,
                                    struct sq_config *config) SQ_MUST_CHECK;
 
 /* The resolved copy that goes with a result: YAML of every option that says what the result is (not where it went, nor
  * how fast). Running it again gives the same bytes. Released with sq_free(). Local. */
 enum sq_status sq_config_to_yaml(const struct sq_config *config, char **yaml_p) SQ_MUST_CHECK;
+
+/* The same as one JSON object, for the record that a checkpoint carries (io/job_record.h). Local. */
+enum sq_status sq_config_to_json(const struct sq_config *config, char **json_p) SQ_MUST_CHECK;
 
 /* Lines "key: value" of the options that change the bytes of the store. `compute` is not among them: the caller adds
  * what auto came to on its processors. Released with sq_free(). Local. */

@@ -184,9 +184,24 @@ static enum sq_status read_pair(const struct reader *reader, const yaml_node_pai
     return read_value(reader, option, node_at(reader, pair->value));
 }
 
+/* The value of a mapping's key; NULL when it has none. */
+static const yaml_node_t *find_value(const struct reader *reader, const yaml_node_t *mapping, const char *key)
+{
+    if (mapping->type != YAML_MAPPING_NODE) return NULL;
+    for (const yaml_node_pair_t *pair = mapping->data.mapping.pairs.start; pair < mapping->data.mapping.pairs.top;
+         pair++) {
+        const yaml_node_t *node = node_at(reader, pair->key);
+        if (node->type == YAML_SCALAR_NODE && !strcmp((const char *)node->data.scalar.value, key))
+            return node_at(reader, pair->value);
+    }
+    return NULL;
+}
+
 static enum sq_status read_root(const struct reader *reader, const yaml_node_t *root)
 {
     uint64_t seen = 0;
+    const yaml_node_t *recorded = find_value(reader, root, "shardq") ? find_value(reader, root, "config") : NULL;
+    if (recorded) root = recorded;
     if (root->type != YAML_MAPPING_NODE) return refuse(reader, root, "the file must be `key: value` lines");
     for (const yaml_node_pair_t *pair = root->data.mapping.pairs.start; pair < root->data.mapping.pairs.top; pair++)
         SQ_TRY(read_pair(reader, pair, &seen));

@@ -119,6 +119,10 @@ forget
 "$SHARDQ" quantize "${llama[@]}" --out "$work/made" 2>"$work/err" || { cat "$work/err"; fail "without mpirun"; }
 "$SHARDQ" config >"$work/reference.yaml"
 same_bytes 1 --config "$work/reference.yaml"
+cp "$work/made/shardq.json" "$work/record.json"
+rm -rf "$work/again"*
+must 1 quantize --config "$work/record.json" --out "$work/again"
+same_folder "$work/made" "$work/again"
 forget
 tokens "$work/calibration" 48 64 "$(vocabulary llama)" 1
 must 1 quantize "${llama[@]}" --out "$work/made" --threads 1
