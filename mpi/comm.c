@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/trace.h"
 
 #define PIECE_BYTES ((size_t)1 << 28) /* MPI counts are int: larger buffers go in pieces */
 
@@ -23,6 +24,13 @@ static enum sq_status checked(int code, const char *what)
     MPI_Error_string(code, words, &length);
     sq_error("%s: %s", what, words);
     return SQ_ERR_LIBRARY;
+}
+
+/* The end of a collective that began at `since`. */
+static enum sq_status traced(const char *name, double since, size_t bytes, enum sq_status status)
+{
+    sq_trace_add(SQ_TRACE_COLLECTIVE, name, since, (int64_t)bytes);
+    return status;
 }
 
 static enum sq_status describe(MPI_Comm handle, struct sq_comm *comm_p)
@@ -94,8 +102,10 @@ enum sq_status sq_comm_agree(const struct sq_comm *comm, enum sq_status mine)
 {
     int worst = (int)mine;
     if (comm->size == 1) return mine;
+    double since = sq_trace_now();
     enum sq_status status = checked(MPI_Allreduce(MPI_IN_PLACE, &worst, 1, MPI_INT, MPI_MAX, comm_handle(comm)),
                                     "agreement of the ranks on a status");
+    status = traced("agree", since, sizeof worst, status);
     return status == SQ_OK ? (enum sq_status)worst : status;
 }
 
@@ -109,17 +119,24 @@ enum sq_status sq_comm_first_rank_first(const struct sq_comm *comm, sq_rank_fn *
 
 enum sq_status sq_comm_barrier(const struct sq_comm *comm)
 {
-    return checked(MPI_Barrier(comm_handle(comm)), "MPI_Barrier");
+    double since = sq_trace_now();
+    return traced("barrier", since, 0, checked(MPI_Barrier(comm_handle(comm)), "MPI_Barrier"));
 }
 
-enum sq_status sq_comm_broadcast(const struct sq_comm *comm, int root, void *buffer, size_t bytes)
+static enum sq_status broadcast(const struct sq_comm *comm, int root, void *buffer, size_t bytes)
 {
-    if (comm->size == 1) return SQ_OK;
     for (size_t done = 0; done < bytes; done += PIECE_BYTES) {
         size_t piece = bytes - done < PIECE_BYTES ? bytes - done : PIECE_BYTES;
         SQ_TRY(checked(MPI_Bcast((char *)buffer + done, (int)piece, MPI_BYTE, root, comm_handle(comm)), "MPI_Bcast"));
     }
     return SQ_OK;
+}
+
+enum sq_status sq_comm_broadcast(const struct sq_comm *comm, int root, void *buffer, size_t bytes)
+{
+    if (comm->size == 1) return SQ_OK;
+    double since = sq_trace_now();
+    return traced("broadcast", since, bytes, broadcast(comm, root, buffer, bytes));
 }
 
 static size_t largest_share(const struct sq_comm *comm, const size_t *bytes)
@@ -130,9 +147,8 @@ static size_t largest_share(const struct sq_comm *comm, const size_t *bytes)
     return largest;
 }
 
-enum sq_status sq_comm_all_gather(const struct sq_comm *comm, void *buffer, const size_t *offsets, const size_t *bytes)
+static enum sq_status all_gather(const struct sq_comm *comm, void *buffer, const size_t *offsets, const size_t *bytes)
 {
-    if (comm->size == 1) return SQ_OK;
     size_t largest = largest_share(comm, bytes);
     void *memory = NULL;
     SQ_TRY(sq_alloc("gather counts", 2 * (int64_t)comm->size, sizeof(int), &memory));
@@ -162,9 +178,16 @@ enum sq_status sq_comm_all_gather(const struct sq_comm *comm, void *buffer, cons
     return status;
 }
 
-static enum sq_status all_reduce(const struct sq_comm *comm, void *values, int64_t count, MPI_Datatype type, MPI_Op op)
+enum sq_status sq_comm_all_gather(const struct sq_comm *comm, void *buffer, const size_t *offsets, const size_t *bytes)
 {
     if (comm->size == 1) return SQ_OK;
+    double since = sq_trace_now();
+    return traced("all_gather", since, bytes[comm->rank], all_gather(comm, buffer, offsets, bytes));
+}
+
+static enum sq_status reduce_pieces(const struct sq_comm *comm, void *values, int64_t count, MPI_Datatype type,
+                                    MPI_Op op)
+{
     const int64_t piece = (int64_t)(PIECE_BYTES / 8);
     for (int64_t done = 0; done < count; done += piece) {
         int n = (int)(count - done < piece ? count - done : piece);
@@ -172,6 +195,13 @@ static enum sq_status all_reduce(const struct sq_comm *comm, void *values, int64
                        "MPI_Allreduce"));
     }
     return SQ_OK;
+}
+
+static enum sq_status all_reduce(const struct sq_comm *comm, void *values, int64_t count, MPI_Datatype type, MPI_Op op)
+{
+    if (comm->size == 1) return SQ_OK;
+    double since = sq_trace_now();
+    return traced("all_reduce", since, (size_t)count * 8, reduce_pieces(comm, values, count, type, op));
 }
 
 enum sq_status sq_comm_sum_i64(const struct sq_comm *comm, int64_t *values, int64_t count)
@@ -189,9 +219,8 @@ enum sq_status sq_comm_max_f64(const struct sq_comm *comm, double *values, int64
     return all_reduce(comm, values, count, MPI_DOUBLE, MPI_MAX);
 }
 
-enum sq_status sq_comm_reduce_sum_i64(const struct sq_comm *comm, int root, int64_t *values, int64_t count)
+static enum sq_status reduce_to(const struct sq_comm *comm, int root, int64_t *values, int64_t count)
 {
-    if (comm->size == 1) return SQ_OK;
     const int64_t piece = (int64_t)(PIECE_BYTES / 8);
     for (int64_t done = 0; done < count; done += piece) {
         int n = (int)(count - done < piece ? count - done : piece);
@@ -200,4 +229,11 @@ enum sq_status sq_comm_reduce_sum_i64(const struct sq_comm *comm, int root, int6
             checked(MPI_Reduce(source, values + done, n, MPI_INT64_T, MPI_SUM, root, comm_handle(comm)), "MPI_Reduce"));
     }
     return SQ_OK;
+}
+
+enum sq_status sq_comm_reduce_sum_i64(const struct sq_comm *comm, int root, int64_t *values, int64_t count)
+{
+    if (comm->size == 1) return SQ_OK;
+    double since = sq_trace_now();
+    return traced("reduce", since, (size_t)count * 8, reduce_to(comm, root, values, count));
 }

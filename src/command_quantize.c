@@ -9,6 +9,7 @@
 #include "gptq/progress.h"
 #include "gptq/run.h"
 #include "mpi/stop.h"
+#include "mpi/trace_file.h"
 #include "io/assemble.h"
 #include "io/folder.h"
 
@@ -71,6 +72,15 @@ static enum sq_status run_job(struct sq_job *job, bool out_exists, double starte
     return check_strict(job);
 }
 
+/* A run that stopped has one, too; after an error the ranks have no more in common than its status. */
+static enum sq_status write_trace(const struct sq_job *job, enum sq_status status)
+{
+    if (status != SQ_OK && status != SQ_STOPPED && status != SQ_ERR_STRICT) return status;
+    enum sq_status written =
+        sq_trace_file_finish(job->world, job->config->trace, job->backend->n_workers, (int64_t)job->memory.resident);
+    return written == SQ_OK ? status : written;
+}
+
 static enum sq_status run(const struct sq_config *config, const struct sq_comm *world)
 {
     double started = sq_seconds();
@@ -78,8 +88,10 @@ static enum sq_status run(const struct sq_config *config, const struct sq_comm *
     struct sq_job *job = NULL;
     sq_stop_catch_signals();
     SQ_TRY(check_out(config, world, &out_exists));
+    if (config->trace) SQ_TRY(sq_trace_file_begin(world, config->trace));
     SQ_TRY(sq_job_open(config, world, &job));
     enum sq_status status = run_job(job, out_exists, started);
+    if (config->trace) status = write_trace(job, status);
     if (status == SQ_STOPPED)
         sq_info("stopped at a safe point; go on with the same command and --resume (store: %s)", job->store_path);
     sq_job_close(job, status);

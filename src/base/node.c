@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 /* The file's first line is a number of bytes, or "max". */
@@ -70,4 +71,21 @@ int64_t sq_node_memory(const char *root)
         apply_group(root, line, &bytes);
     fclose(file);
     return bytes;
+}
+
+/* /proc/self/statm: pages in all, pages in memory, ... */
+int64_t sq_process_memory(void)
+{
+    long long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    if (!file) return 0;
+    if (fscanf(file, "%*d %lld", &pages) != 1) pages = 0;
+    fclose(file);
+    return (int64_t)pages * sysconf(_SC_PAGESIZE);
+}
+
+int64_t sq_process_peak_memory(void)
+{
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? (int64_t)usage.ru_maxrss * 1024 : 0;
 }

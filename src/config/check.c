@@ -74,9 +74,10 @@ static enum sq_status check_paths(const struct sq_config *config, unsigned comma
         SQ_TRY(check_differ((struct named_path){"--checkpoint", config->checkpoint},
                             (struct named_path){"--model", config->model}));
     if (!(command & (SQ_COMMAND_QUANTIZE | SQ_COMMAND_ASSEMBLE))) return SQ_OK;
-    const struct named_path written[] = {{"--out", config->out}, {"--store", config->store}, {"--log", config->log}};
+    const struct named_path written[] = {
+        {"--out", config->out}, {"--store", config->store}, {"--log", config->log}, {"--trace", config->trace}};
     const struct named_path read[] = {{"--model", config->model}, {"--tokens", config->tokens}};
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         for (int j = 0; j < i; j++)
             SQ_TRY(check_differ(written[j], written[i]));
         for (int j = 0; j < 2; j++)

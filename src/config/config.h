@@ -60,7 +60,7 @@ struct sq_string_list {
 
 struct sq_config {
     /* files */
-    char *model, *tokens, *out, *store, *log, *against, *checkpoint; /* NULL: not given */
+    char *model, *tokens, *out, *store, *log, *trace, *against, *checkpoint; /* NULL: not given */
     char *path;                                                      /* what `inspect` looks at */
     /* quantization */
     int bits;

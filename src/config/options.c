@@ -57,6 +57,10 @@ static const struct sq_option options[] = {
     {.key = "log", .flag = "--log", .value_name = "FILE.jsonl", .type = SQ_OPTION_STRING, .offset = FIELD(log),
      .commands = QUANTIZE,
      .help = "Appends what the run reports as data, one JSON object a line."},
+    {.key = "trace", .flag = "--trace", .value_name = "FILE.json", .type = SQ_OPTION_STRING, .offset = FIELD(trace),
+     .commands = QUANTIZE,
+     .help = "Writes when each rank was in which stage and waited for others, for Perfetto (ui.perfetto.dev) and for "
+             "`shardq report`."},
     {.key = "against", .flag = "--against", .value_name = "DIR", .type = SQ_OPTION_STRING, .offset = FIELD(against),
      .commands = EVAL,
      .help = "A second model of the same vocabulary: gives mean KL divergence and top-1 agreement."},

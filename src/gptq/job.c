@@ -8,11 +8,22 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "base/trace.h"
 #include "gptq/compute.h"
+
+const char *sq_stage_name(enum sq_stage stage)
+{
+    static const char *const names[SQ_N_STAGES] = {
+        [SQ_STAGE_READ] = "read",     [SQ_STAGE_FORWARD] = "forward",  [SQ_STAGE_HESSIAN] = "hessian",
+        [SQ_STAGE_FACTOR] = "factor", [SQ_STAGE_SOLVE] = "solve",      [SQ_STAGE_GATHER] = "gather",
+        [SQ_STAGE_STORE] = "store",   [SQ_STAGE_ASSEMBLE] = "assemble"};
+    return names[stage];
+}
 
 void sq_job_clock(struct sq_job *job, enum sq_stage stage, double *since)
 {
     double now = sq_seconds();
+    sq_trace_add(SQ_TRACE_STAGE, sq_stage_name(stage), *since, 0);
     job->seconds[stage] += now - *since;
     *since = now;
 }

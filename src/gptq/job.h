@@ -32,6 +32,8 @@ enum sq_stage {
     SQ_N_STAGES
 };
 
+const char *sq_stage_name(enum sq_stage stage);
+
 struct sq_job {
     const struct sq_config *config;
     const struct sq_comm *world;
@@ -80,7 +82,7 @@ void sq_job_close(struct sq_job *job, enum sq_status status);
 #define SQ_JOB_STAGING_ROWS 64
 int64_t sq_job_staging_elements(const struct sq_job *job);
 
-/* Adds the time since *since to a stage and moves *since to now. */
+/* Adds the time since *since to a stage, and to the trace, and moves *since to now. */
 void sq_job_clock(struct sq_job *job, enum sq_stage stage, double *since);
 
 #endif

@@ -7,11 +7,6 @@
 
 #define N_WORST 3
 
-static const char *const stage_names[SQ_N_STAGES] = {
-    [SQ_STAGE_READ] = "read",     [SQ_STAGE_FORWARD] = "forward",  [SQ_STAGE_HESSIAN] = "hessian",
-    [SQ_STAGE_FACTOR] = "factor", [SQ_STAGE_SOLVE] = "solve",      [SQ_STAGE_GATHER] = "gather",
-    [SQ_STAGE_STORE] = "store",   [SQ_STAGE_ASSEMBLE] = "assemble"};
-
 /* The name inside the block: "mlp.up_proj" of "model.layers.3.mlp.up_proj". */
 static const char *short_name(const char *name)
 {
@@ -128,7 +123,7 @@ static void show_times(const struct sq_job *job, double seconds)
     char text[256] = "";
     size_t used = 0;
     for (int i = 0; i < SQ_N_STAGES; i++)
-        used += (size_t)snprintf(text + used, sizeof text - used, "%s%s %.2f", i ? ", " : "", stage_names[i],
+        used += (size_t)snprintf(text + used, sizeof text - used, "%s%s %.2f", i ? ", " : "", sq_stage_name(i),
                                  job->seconds[i]);
     sq_info("  time         %.2f s: %s", seconds, text);
 }

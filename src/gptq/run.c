@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/trace.h"
 #include "gptq/progress.h"
 #include "gptq/run_private.h"
 #include "mpi/stop.h"
@@ -17,6 +18,14 @@ int sq_run_n_groups(const struct sq_job *job, int64_t block)
 }
 
 /* --- steps that both ways of propagation take --------------------------------------------------------------------- */
+
+enum sq_status sq_run_load_block(struct sq_run_state *run, int64_t block)
+{
+    double since = sq_seconds();
+    SQ_TRY(sq_forward_load_block(run->job->forward, run->job->world, block));
+    sq_job_clock(run->job, SQ_STAGE_READ, &since);
+    return SQ_OK;
+}
 
 enum sq_status sq_run_to_group(struct sq_run_state *run, int index)
 {
@@ -103,7 +112,8 @@ static enum sq_status do_block(struct sq_run_state *run, int64_t block, bool is_
 {
     struct sq_job *job = run->job;
     int n_groups = sq_run_n_groups(job, block);
-    SQ_TRY(sq_forward_load_block(job->forward, job->world, block));
+    sq_trace_set_block(block);
+    SQ_TRY(sq_run_load_block(run, block));
     for (int g = 0; g < n_groups; g++) {
         SQ_TRY(sq_run_to_group(run, g));
         SQ_TRY(do_group(run, (int)block, g, is_last && g == n_groups - 1));

@@ -8,6 +8,7 @@
  * The Hessians of one block per team are kept meanwhile. */
 #include "base/clock.h"
 #include "base/memory.h"
+#include "base/trace.h"
 #include "gptq/run_private.h"
 #include "mpi/comm_memory.h"
 #include "mpi/stop.h"
@@ -52,7 +53,8 @@ static enum sq_status push_block(struct wave *wave, int64_t index, bool is_last)
     struct sq_job *job = run->job;
     int block = (int)(wave->first + index);
     int n_groups = sq_run_n_groups(job, block);
-    SQ_TRY(sq_forward_load_block(job->forward, job->world, block));
+    sq_trace_set_block(block);
+    SQ_TRY(sq_run_load_block(run, block));
     for (int g = 0; g < n_groups; g++) {
         struct sq_group group = sq_group_at(job, block, g);
         SQ_TRY(sq_run_to_group(run, g));
@@ -93,6 +95,7 @@ static enum sq_status solve_own_block(struct wave *wave)
     struct sq_job *job = wave->run->job;
     if (job->team_index >= wave->count) return SQ_OK;
     int block = (int)(wave->first + job->team_index);
+    sq_trace_set_block(block);
     for (int g = 0; g < sq_run_n_groups(job, block); g++) {
         struct sq_group group = sq_group_at(job, block, g);
         if (group.n_layers == 0 || sq_group_is_done(job, &group)) continue;

@@ -18,6 +18,9 @@ int64_t sq_run_end(const struct sq_job *job);
 /* LINEAR groups of a block in that sense. Local. */
 int sq_run_n_groups(const struct sq_job *job, int64_t block);
 
+/* Takes the weights of the block that are not quantized: forward.h. Collective. */
+enum sq_status sq_run_load_block(struct sq_run_state *run, int64_t block) SQ_MUST_CHECK;
+
 /* Runs on to the group's input: forward.h. Collective. */
 enum sq_status sq_run_to_group(struct sq_run_state *run, int index) SQ_MUST_CHECK;
 
