@@ -92,6 +92,7 @@ static const struct sq_backend_ops cuda_ops = {
     .add = sq_cuda_add,
     .rescale = sq_cuda_rescale,
     .convert = sq_cuda_convert,
+    .copy_parts = sq_cuda_copy_parts,
     .all_finite = sq_cuda_all_finite,
     .softmax_fold = sq_cuda_softmax_fold,
     .pick = sq_cuda_pick,

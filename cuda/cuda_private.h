@@ -97,6 +97,8 @@ enum sq_status sq_cuda_activate(struct sq_backend *, enum sq_activation, struct 
 enum sq_status sq_cuda_add(struct sq_backend *, struct sq_matrix x, struct sq_matrix y);
 enum sq_status sq_cuda_rescale(struct sq_backend *, float scale, float cap, struct sq_matrix z);
 enum sq_status sq_cuda_convert(struct sq_backend *, struct sq_matrix x, struct sq_matrix y);
+enum sq_status sq_cuda_copy_parts(struct sq_backend *, int64_t count, int64_t width, struct sq_matrix x, int64_t x_step,
+                                  struct sq_matrix y, int64_t y_step);
 enum sq_status sq_cuda_all_finite(struct sq_backend *, struct sq_matrix x, bool *finite_p);
 enum sq_status sq_cuda_softmax_fold(struct sq_backend *, struct sq_matrix z, struct sq_matrix other, int64_t first,
                                     struct sq_softmax *state);

@@ -48,6 +48,13 @@ enum sq_status sq_cuda_convert(struct sq_backend *backend, struct sq_matrix x, s
     return sq_cuda_checked(sq_kernel_convert(stream_of(backend), x, y), "a conversion");
 }
 
+enum sq_status sq_cuda_copy_parts(struct sq_backend *backend, int64_t count, int64_t width, struct sq_matrix x,
+                                  int64_t x_step, struct sq_matrix y, int64_t y_step)
+{
+    return sq_cuda_checked(sq_kernel_copy_parts(stream_of(backend), count, width, x, x_step, y, y_step),
+                           "copying parts of heads");
+}
+
 enum sq_status sq_cuda_all_finite(struct sq_backend *backend, struct sq_matrix x, bool *finite_p)
 {
     struct sq_cuda_worker *worker = sq_cuda_worker(backend);

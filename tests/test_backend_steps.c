@@ -115,6 +115,34 @@ static void check_rope(enum sq_rope_pairs pairs, int64_t missing)
     }
 }
 
+/* Every head's columns [1, 4) of 5 into columns [2, 5) of 7; those of one head into all. */
+static void test_copy_parts(void **state)
+{
+    (void)state;
+    enum { LENGTH = 5, COUNT = 3 };
+    for (int type = 0; type < 2; type++)
+        for (int64_t step = 0; step <= 5; step += 5) {
+            struct sq_matrix x = make(in_types[type], LENGTH, 5 * COUNT, 1);
+            struct sq_matrix y = make(in_types[type], LENGTH, 7 * COUNT, 2),
+                             before = make(in_types[type], LENGTH, 7 * COUNT, 2);
+            struct sq_matrix from = give(x), to = give(y);
+            assert_int_equal(ops->copy_parts(backend, COUNT, 3, sq_matrix_part(from, 0, LENGTH, 1, from.cols - 1), step,
+                                             sq_matrix_part(to, 0, LENGTH, 2, to.cols - 2), 7),
+                             SQ_OK);
+            take(to, y);
+            free_given();
+            for (int64_t t = 0; t < LENGTH; t++)
+                for (int64_t j = 0; j < 7 * COUNT; j++) {
+                    int64_t i = j % 7 - 2;
+                    bool is_copied = i >= 0 && i < 3;
+                    assert_true(at(y, t, j) == (is_copied ? at(x, t, j / 7 * step + 1 + i) : at(before, t, j)));
+                }
+            free(x.data);
+            free(y.data);
+            free(before.data);
+        }
+}
+
 static void test_rope(void **state)
 {
     (void)state;
@@ -239,13 +267,10 @@ static void test_all_finite(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_take_rows),
-        cmocka_unit_test(test_pick),
-        cmocka_unit_test(test_norm),
-        cmocka_unit_test(test_rope),
-        cmocka_unit_test(test_rescale),
-        cmocka_unit_test(test_activate),
-        cmocka_unit_test(test_add_and_convert),
+        cmocka_unit_test(test_take_rows),  cmocka_unit_test(test_pick),
+        cmocka_unit_test(test_norm),       cmocka_unit_test(test_copy_parts),
+        cmocka_unit_test(test_rope),       cmocka_unit_test(test_rescale),
+        cmocka_unit_test(test_activate),   cmocka_unit_test(test_add_and_convert),
         cmocka_unit_test(test_all_finite),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

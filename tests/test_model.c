@@ -233,6 +233,12 @@ static void test_options_that_are_not_supported_are_named(void **state)
     check_refused("stablelm", "\"partial_rotary_factor\": 0.25", "\"partial_rotary_factor\": 2", "at most 1", NULL);
     check_refused("granite", "\"logits_scaling\": 1.7", "\"logits_scaling\": 0", "'logits_scaling' is 0", NULL);
     check_refused("phi3_long", "2.0\n  ]", "2.0, 3.0]", "'short_factor'", "6 numbers");
+    check_refused("deepseek_v3", "\"q_lora_rank\"", "\"n_routed_experts\": 8, \"q_lora_rank\"",
+                  "'n_routed_experts' is 8", NULL);
+    check_refused("deepseek_v2", "\"q_lora_rank\"", "\"mlp_bias\": true, \"q_lora_rank\"", "'mlp_bias' is true", NULL);
+    check_refused("deepseek_v3", "\"rope_interleave\": false", "\"rope_interleave\": null", "'rope_interleave'",
+                  "true or false");
+    check_refused("deepseek_v3", "\"qk_rope_head_dim\": 32", "\"qk_rope_head_dim\": 31", "31 of the 47", NULL);
 }
 
 static void test_values_that_cannot_be_are_named(void **state)
@@ -278,6 +284,9 @@ static void test_tensors_that_do_not_fit_are_named(void **state)
     check_refused("gpt2", "\"n_inner\": 64", "\"n_inner\": 96", "c_fc", "96");
     check_refused("internlm2", "\"num_key_value_heads\": 2", "\"num_key_value_heads\": 1", "wqkv", "48");
     check_refused("cohere", "\"num_key_value_heads\": 2", "\"num_key_value_heads\": 4", "k_norm.weight", "[4, 8]");
+    check_refused("deepseek_v2", "\"q_lora_rank\": null", "\"q_lora_rank\": 32", "q_a_layernorm", NULL);
+    check_refused("deepseek_v3", "\"v_head_dim\": 24", "\"v_head_dim\": 16", "kv_b_proj", "[160, 64]");
+    check_refused("deepseek_v3", "\"kv_lora_rank\": 64", "\"kv_lora_rank\": 32", "kv_a_proj_with_mqa.bias", "64");
     check_refused("stablelm_parallel", "\"num_key_value_heads\": 2", "\"num_key_value_heads\": 4",
                   "k_layernorm.norms.2.weight", NULL);
 }

@@ -142,6 +142,35 @@ static void test_yarn(void **state)
     check_angles(beside, 40, whole_steps, scale);
 }
 
+/* What is beside the angles: their order in a head, and a factor on scores. */
+static void test_deepseek(void **state)
+{
+    (void)state;
+    static const struct sq_rope_form form = {
+        .use = SQ_ROPE_EVERYWHERE, .pairs = SQ_ROPE_NEIGHBOURS, .pairs_key = "rope_interleave", .scales_scores = true};
+    static const struct {
+        const char *text;
+        enum sq_rope_pairs pairs;
+        double weight;
+    } cases[] = {
+        {"{}", SQ_ROPE_NEIGHBOURS, 0},
+        {"{\"rope_interleave\": true}", SQ_ROPE_NEIGHBOURS, 0},
+        {"{\"rope_interleave\": false}", SQ_ROPE_HALVES, 0},
+        {"{\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 40, \"mscale_all_dim\": 0.707}}", SQ_ROPE_NEIGHBOURS,
+         0.707},
+        {"{\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 40}}", SQ_ROPE_NEIGHBOURS, 0},
+        {"{\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 1, \"mscale_all_dim\": 1}}", SQ_ROPE_NEIGHBOURS, 0},
+    };
+    for (int i = 0; i < SQ_COUNT(cases); i++) {
+        json_t *config;
+        struct sq_rope rope;
+        assert_int_equal(read_rope(&form, false, cases[i].text, &config, &rope), SQ_OK);
+        assert_int_equal(rope.pairs, cases[i].pairs);
+        assert_true(fabs(rope.score_scale - pow(0.1 * cases[i].weight * log(40) + 1, 2)) < 1e-12);
+        json_decref(config);
+    }
+}
+
 static void check_long(const char *text, int64_t length, const double factors[2], double scale)
 {
     static float cosine[40 * 2], sine[40 * 2];
@@ -213,8 +242,9 @@ static void test_refused(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_keys), cmocka_unit_test(test_sets_by_window), cmocka_unit_test(test_dynamic),
-        cmocka_unit_test(test_yarn), cmocka_unit_test(test_longrope),       cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_keys),     cmocka_unit_test(test_sets_by_window), cmocka_unit_test(test_dynamic),
+        cmocka_unit_test(test_deepseek), cmocka_unit_test(test_yarn),           cmocka_unit_test(test_longrope),
+        cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -29,6 +29,32 @@ cudaError_t sq_kernel_convert(cudaStream_t stream, struct sq_matrix x, struct sq
                              : run_convert<uint16_t, uint16_t>(stream, x, y);
 }
 
+template <class T>
+static __global__ void copy_parts(const T *x, int64_t x_stride, int64_t x_step, T *y, int64_t y_stride, int64_t y_step,
+                                  int64_t rows, int64_t count, int64_t width)
+{
+    const int64_t col = THIS_COLUMN;
+    if (col >= count * width) return;
+    const int64_t head = col / width, i = col % width;
+    for (int64_t row = blockIdx.y; row < rows; row += gridDim.y)
+        y[row * y_stride + head * y_step + i] = x[row * x_stride + head * x_step + i];
+}
+
+template <class T>
+static cudaError_t run_copy_parts(cudaStream_t stream, int64_t count, int64_t width, struct sq_matrix x, int64_t x_step,
+                                  struct sq_matrix y, int64_t y_step)
+{
+    return sq_launch(copy_parts<T>, sq_element_grid(x.rows, count * width), SQ_ELEMENT_THREADS, stream,
+                     (const T *)x.data, x.stride, x_step, (T *)y.data, y.stride, y_step, x.rows, count, width);
+}
+
+cudaError_t sq_kernel_copy_parts(cudaStream_t stream, int64_t count, int64_t width, struct sq_matrix x, int64_t x_step,
+                                 struct sq_matrix y, int64_t y_step)
+{
+    return x.dtype == SQ_F32 ? run_copy_parts<float>(stream, count, width, x, x_step, y, y_step)
+                             : run_copy_parts<uint16_t>(stream, count, width, x, x_step, y, y_step);
+}
+
 static __global__ void take_rows(struct sq_matrix table, int64_t first, const int32_t *ids, struct sq_matrix out)
 {
     const int64_t col = THIS_COLUMN;

@@ -13,6 +13,8 @@ extern "C" {
 
 /* elementwise.cu */
 cudaError_t sq_kernel_convert(cudaStream_t stream, struct sq_matrix x, struct sq_matrix y);
+cudaError_t sq_kernel_copy_parts(cudaStream_t stream, int64_t count, int64_t width, struct sq_matrix x, int64_t x_step,
+                                 struct sq_matrix y, int64_t y_step);
 cudaError_t sq_kernel_add(cudaStream_t stream, struct sq_matrix x, struct sq_matrix y);
 /* y = x + bias by columns; x F32, y F32 or BF16; y may be x */
 cudaError_t sq_kernel_add_bias(cudaStream_t stream, struct sq_matrix x, const float *bias, struct sq_matrix y);

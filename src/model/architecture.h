@@ -46,6 +46,7 @@ struct sq_architecture {
     X(llama) X(mistral) X(qwen2) X(qwen3) \
     X(bloom) \
     X(cohere) X(cohere2) \
+    X(deepseek_v2) X(deepseek_v3) \
     X(falcon) \
     X(gemma) X(gemma2) X(gemma3) \
     X(glm) X(glm4) \

@@ -31,6 +31,7 @@ enum sq_variant {
     SQ_VARIANT_BY_HEAD,     /* fused queries, keys and values lie head by head */
     SQ_VARIANT_MULTI_QUERY, /* one key head for all queries */
     SQ_VARIANT_GROUPED,     /* groups of queries with a key head each */
+    SQ_VARIANT_Q_LATENT,    /* queries are made from a narrow slot (MLA) */
     SQ_N_VARIANTS
 };
 
@@ -38,6 +39,8 @@ struct sq_dimensions {
     int64_t hidden, ffn, n_blocks, n_heads, n_kv_heads, head_dim, vocab;
     int64_t value_dim;            /* of a head of values; 0: as head_dim */
     int64_t rotary_dim;           /* entries of a head that turn, where a key says it; 0: none does */
+    int64_t still_dim;            /* those that do not, likewise */
+    int64_t q_rank, kv_rank;      /* widths of what queries, and keys and values, are made from (MLA); 0: hidden */
     int64_t max_length;           /* positions the model knows; 0: no bound */
     int64_t n_parallel_norms;     /* norms before a parallel attention and MLP, where a key says it; 0: none does */
     int64_t embedding_dim;        /* width of the embedding where it can differ from hidden; 0: not given */

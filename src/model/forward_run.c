@@ -31,9 +31,10 @@ static const float *parameter_of(const struct sq_forward *forward, int step, int
 static enum sq_status run_norm(const struct sample *sample, int index, const struct sq_step *step)
 {
     const struct sq_forward *forward = sample->forward;
+    double epsilon = step->epsilon > 0 ? step->epsilon : forward->model->dims.epsilon;
     return forward->backend->ops->norm(forward->backend, forward->model->architecture->norm,
                                        slot_of(sample, step->in[0]), parameter_of(forward, index, 0, false),
-                                       parameter_of(forward, index, 0, true), (float)forward->model->dims.epsilon,
+                                       parameter_of(forward, index, 0, true), (float)epsilon,
                                        slot_of(sample, step->out[0].slot));
 }
 
@@ -76,11 +77,15 @@ static enum sq_status run_rope(const struct sample *sample, const struct sq_step
 {
     const struct sq_forward *forward = sample->forward;
     const struct sq_model *model = forward->model;
-    int rope = sq_model_rope(model, forward->block);
-    if (rope < 0) return SQ_OK;
-    return forward->backend->ops->rope(forward->backend, model->architecture->rope.pairs, slot_of(sample, step->in[0]),
-                                       model->dims.head_dim, model->ropes[rope].n_frequencies, forward->cosines[rope],
-                                       forward->sines[rope]);
+    int index = sq_model_rope(model, forward->block);
+    if (index < 0) return SQ_OK;
+    const struct sq_rope *rope = &model->ropes[index];
+    struct sq_matrix x = slot_of(sample, step->in[0]);
+    bool is_whole = x.cols >= model->dims.head_dim; /* else it is only what turns */
+    int64_t first = is_whole && model->architecture->rope.at_end ? model->dims.head_dim - 2 * rope->n_frequencies : 0;
+    return forward->backend->ops->rope(forward->backend, rope->pairs,
+                                       sq_matrix_part(x, 0, x.rows, first, x.cols - first), model->dims.head_dim,
+                                       rope->n_frequencies, forward->cosines[index], forward->sines[index]);
 }
 
 static enum sq_status run_attention(const struct sample *sample, const struct sq_step *step)
@@ -101,38 +106,51 @@ static enum sq_status run_attention(const struct sample *sample, const struct sq
                                             slot_of(sample, step->out[0].slot));
 }
 
-/* Columns [col, col + n) of the one input, columns [to, to + n) of an output. */
-static enum sq_status copy_columns(const struct sample *sample, const struct sq_step *step, int64_t col, int member,
-                                   int64_t to, int64_t n)
-{
-    struct sq_matrix in = slot_of(sample, step->in[0]), out = slot_of(sample, step->out[member].slot);
-    struct sq_backend *backend = sample->forward->backend;
-    return backend->ops->convert(backend, sq_matrix_part(in, 0, in.rows, col, n),
-                                 sq_matrix_part(out, 0, out.rows, to, n));
-}
-
 static enum sq_status run_split(const struct sample *sample, const struct sq_step *step)
 {
-    int64_t col = 0;
-    for (int member = 0; member < step->n_out; member++) {
-        int64_t n = sample->forward->map.places[step->out[member].slot].width;
-        SQ_TRY(copy_columns(sample, step, col, member, 0, n));
-        col += n;
+    struct sq_backend *backend = sample->forward->backend;
+    struct sq_matrix in = slot_of(sample, step->in[0]);
+    for (int64_t member = 0, col = 0; member < step->n_out; member++) {
+        struct sq_matrix out = slot_of(sample, step->out[member].slot);
+        SQ_TRY(backend->ops->convert(backend, sq_matrix_part(in, 0, in.rows, col, out.cols), out));
+        col += out.cols;
     }
     return SQ_OK;
+}
+
+/* From column `from` of every head of x, `x_step` wide, to column `to` of every head of y. */
+static enum sq_status copy_parts(const struct sample *sample, int64_t width, struct sq_matrix x, int64_t from,
+                                 int64_t x_step, struct sq_matrix y, int64_t to, int64_t y_step)
+{
+    struct sq_backend *backend = sample->forward->backend;
+    return backend->ops->copy_parts(backend, sample->forward->model->dims.n_kv_heads, width,
+                                    sq_matrix_part(x, 0, x.rows, from, x.cols - from), x_step,
+                                    sq_matrix_part(y, 0, y.rows, to, y.cols - to), y_step);
 }
 
 static enum sq_status run_split_heads(const struct sample *sample, const struct sq_step *step)
 {
     const struct sq_dimensions *dims = &sample->forward->model->dims;
-    int64_t n_queries = dims->n_heads / dims->n_kv_heads, col = 0;
-    for (int64_t head = 0; head < dims->n_kv_heads; head++)
-        for (int member = 0; member < step->n_out; member++) {
-            int64_t n = (member == 0 ? n_queries : 1) * dims->head_dim;
-            SQ_TRY(copy_columns(sample, step, col, member, head * n, n));
-            col += n;
-        }
+    struct sq_matrix in = slot_of(sample, step->in[0]);
+    int64_t group = in.cols / dims->n_kv_heads, col = 0;
+    for (int member = 0; member < step->n_out; member++) {
+        struct sq_matrix out = slot_of(sample, step->out[member].slot);
+        int64_t width = out.cols / dims->n_kv_heads;
+        SQ_TRY(copy_parts(sample, width, in, col, group, out, 0, width));
+        col += width;
+    }
     return SQ_OK;
+}
+
+static enum sq_status run_join_keys(const struct sample *sample, const struct sq_step *step)
+{
+    const struct sq_dimensions *dims = &sample->forward->model->dims;
+    int64_t still = dims->still_dim, both = still + dims->value_dim;
+    struct sq_matrix in = slot_of(sample, step->in[0]), turning = slot_of(sample, step->in[1]);
+    struct sq_matrix keys = slot_of(sample, step->out[0].slot), values = slot_of(sample, step->out[1].slot);
+    SQ_TRY(copy_parts(sample, still, in, 0, both, keys, 0, dims->head_dim));
+    SQ_TRY(copy_parts(sample, turning.cols, turning, 0, 0, keys, still, dims->head_dim));
+    return copy_parts(sample, dims->value_dim, in, still, both, values, 0, dims->value_dim);
 }
 
 static enum sq_status run_step(const struct sample *sample, int index)
@@ -164,6 +182,8 @@ static enum sq_status run_step(const struct sample *sample, int index)
         return run_split(sample, step);
     case SQ_STEP_SPLIT_HEADS:
         return run_split_heads(sample, step);
+    case SQ_STEP_JOIN_KEYS:
+        return run_join_keys(sample, step);
     case SQ_STEP_COPY:
         break;
     }

@@ -185,6 +185,7 @@ static enum sq_status read_config(struct sq_model *model)
         SQ_TRY(sq_rope_read(form, true, config, folder, &model->dims, &model->ropes[1]));
     if (form->use == SQ_ROPE_EVERYWHERE && model->ropes[0].kind == SQ_ROPE_DYNAMIC)
         model->dims.max_length = 0; /* longer samples have a base of their own */
+    if (form->scales_scores) model->dims.attention_scale *= model->ropes[0].score_scale;
     return SQ_OK;
 }
 

@@ -16,6 +16,9 @@ enum sq_rope_use {
 struct sq_rope_form {
     enum sq_rope_use use;
     enum sq_rope_pairs pairs;
+    const char *pairs_key;        /* where it is there: true for NEIGHBOURS, false for HALVES; NULL: no key says it */
+    bool at_end;                  /* the last entries of a head turn, not the first */
+    bool scales_scores;           /* mscale_all_dim is about the scores, too */
     const char *theta_key;        /* NULL: rope_theta */
     const char *window_theta_key; /* BY_WINDOW: of the blocks with a window */
     const char *part_key;         /* NULL: partial_rotary_factor */
@@ -27,11 +30,13 @@ enum sq_rope_kind { SQ_ROPE_PLAIN, SQ_ROPE_LINEAR, SQ_ROPE_DYNAMIC, SQ_ROPE_LLAM
 
 struct sq_rope {
     enum sq_rope_kind kind;
+    enum sq_rope_pairs pairs;
     int64_t n_frequencies; /* pairs of a head that turn */
     double theta;
     double factor, low_factor, high_factor, original_length; /* by kind */
     double ramp_begin, ramp_end;                             /* YARN: places among the frequencies */
     double scale;                                            /* of cosines and sines; 1 but for YARN and LONG */
+    double score_scale;                                      /* of scores, besides the usual one */
     const json_t *short_factors, *long_factors; /* LONG: [n_frequencies], of the config, which outlives it */
 };
 

@@ -275,6 +275,29 @@ static enum sq_status read_scaling(const json_t *config, const json_t *parameter
     return read_number(parameters, folder, "factor", 0, &rope->factor);
 }
 
+/* DeepSeek's YaRN multiplies queries and keys by the same factor, outside the angles. */
+static enum sq_status read_score_scale(const struct sq_rope_form *form, const json_t *parameters, const char *folder,
+                                       struct sq_rope *rope)
+{
+    double weight;
+    if (!form->scales_scores || rope->kind == SQ_ROPE_PLAIN) return SQ_OK;
+    SQ_TRY(read_weight(parameters, folder, "mscale_all_dim", &weight));
+    if (weight > 0) rope->score_scale = pow(yarn_scale(rope->factor, weight), 2);
+    return SQ_OK;
+}
+
+static enum sq_status read_order(const struct sq_rope_form *form, const json_t *config, const char *folder,
+                                 enum sq_rope_pairs *pairs_p)
+{
+    const json_t *value = form->pairs_key ? json_object_get(config, form->pairs_key) : NULL;
+    *pairs_p = form->pairs;
+    if (!value) return SQ_OK;
+    *pairs_p = json_is_true(value) ? SQ_ROPE_NEIGHBOURS : SQ_ROPE_HALVES;
+    if (json_is_boolean(value)) return SQ_OK;
+    sq_error("%s/config.json: key '%s' must be true or false", folder, form->pairs_key);
+    return SQ_ERR_INPUT;
+}
+
 /* No tiny base or factor has made one infinite. */
 static enum sq_status check_frequencies(const struct sq_rope *rope, const char *folder)
 {
@@ -290,7 +313,7 @@ static enum sq_status check_frequencies(const struct sq_rope *rope, const char *
 enum sq_status sq_rope_read(const struct sq_rope_form *form, bool windowed, const json_t *config, const char *folder,
                             const struct sq_dimensions *dims, struct sq_rope *rope_p)
 {
-    struct sq_rope rope = {.scale = 1};
+    struct sq_rope rope = {.scale = 1, .score_scale = 1};
     const json_t *parameters;
     const char *key;
     SQ_TRY(find_parameters(form, windowed, config, folder, &parameters, &key));
@@ -298,6 +321,8 @@ enum sq_status sq_rope_read(const struct sq_rope_form *form, bool windowed, cons
     SQ_TRY(read_pairs(form, config, parameters, folder, dims, &rope.n_frequencies));
     SQ_TRY(read_kind(parameters, folder, key, &rope.kind));
     SQ_TRY(read_scaling(config, parameters, folder, dims, &rope));
+    SQ_TRY(read_score_scale(form, parameters, folder, &rope));
+    SQ_TRY(read_order(form, config, folder, &rope.pairs));
     SQ_TRY(check_frequencies(&rope, folder));
     *rope_p = rope;
     return SQ_OK;

@@ -1,7 +1,7 @@
 #include "model/steps.h"
 
 /* What a slot holds per token. */
-enum width { HIDDEN, QUERIES, KEYS, VALUES, ATTENDED, QKV, FFN, TWO_FFN, VOCAB };
+enum width { HIDDEN, QUERIES, KEYS, VALUES, Q_RANK, LATENTS, KV_RANK, TURNING, KV, ATTENDED, QKV, FFN, TWO_FFN, VOCAB };
 
 static const struct {
     enum width width;
@@ -14,6 +14,11 @@ static const struct {
     [SQ_SLOT_Q] = {QUERIES, false},
     [SQ_SLOT_K] = {KEYS, false},
     [SQ_SLOT_V] = {VALUES, false},
+    [SQ_SLOT_Q_LATENT] = {Q_RANK, false},
+    [SQ_SLOT_LATENTS] = {LATENTS, false},
+    [SQ_SLOT_KV_LATENT] = {KV_RANK, false},
+    [SQ_SLOT_K_TURNING] = {TURNING, false},
+    [SQ_SLOT_KV] = {KV, false},
     [SQ_SLOT_ATTENDED] = {ATTENDED, false},
     [SQ_SLOT_OUTPUT] = {HIDDEN, true},
     [SQ_SLOT_GATE_UP] = {TWO_FFN, false},
@@ -37,6 +42,16 @@ int64_t sq_slot_width(const struct sq_dimensions *dims, enum sq_slot slot)
         return dims->n_kv_heads * dims->head_dim;
     case VALUES:
         return dims->n_kv_heads * dims->value_dim;
+    case Q_RANK:
+        return dims->q_rank;
+    case LATENTS:
+        return dims->kv_rank + dims->rotary_dim;
+    case KV_RANK:
+        return dims->kv_rank;
+    case TURNING:
+        return dims->rotary_dim;
+    case KV:
+        return dims->n_kv_heads * (dims->still_dim + dims->value_dim);
     case ATTENDED:
         return dims->n_heads * dims->value_dim;
     case QKV:

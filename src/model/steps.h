@@ -22,6 +22,11 @@ enum sq_slot {
     SQ_SLOT_Q,
     SQ_SLOT_K,
     SQ_SLOT_V,
+    SQ_SLOT_Q_LATENT,  /* what queries are made from (MLA) */
+    SQ_SLOT_LATENTS,   /* the next two, of one linear */
+    SQ_SLOT_KV_LATENT, /* what keys and values are made from */
+    SQ_SLOT_K_TURNING, /* the part of every key that turns, one for all heads */
+    SQ_SLOT_KV,        /* by head: the other part of its key, then its value */
     SQ_SLOT_ATTENDED,
     SQ_SLOT_OUTPUT,  /* of attention or MLP */
     SQ_SLOT_GATE_UP, /* of a fused linear: the gate, then what it gates */
@@ -40,17 +45,18 @@ int64_t sq_slot_width(const struct sq_dimensions *dims, enum sq_slot slot);
 /* --- steps -------------------------------------------------------------------------------------------------------- */
 
 enum sq_step_kind {
-    SQ_STEP_NORM,       /* out = norm(in) with the tensor's .weight [and .bias] */
-    SQ_STEP_LINEAR,     /* out[i] = in tensor[i]' + bias, for every i: a group of linears with one input */
-    SQ_STEP_HEAD_NORM,  /* norm over every head of in, in place (q/k norm) */
-    SQ_STEP_ROPE,       /* in place on every head of in */
-    SQ_STEP_ATTENTION,  /* out = attention(in[0], in[1], in[2]) */
-    SQ_STEP_ACTIVATE,   /* out = act(in[0]) * in[1], or act(in[0]) when there is one input */
-    SQ_STEP_ADD,        /* residual += in */
-    SQ_STEP_COPY,       /* out = in, in out's type */
-    SQ_STEP_SCALE,      /* in *= residual_scale, in place; F32 */
-    SQ_STEP_SPLIT,      /* columns of in: those of out[0], those of out[1], ... */
-    SQ_STEP_SPLIT_HEADS /* columns of in by key head: its queries (out[0]), its key (out[1]), its value (out[2]) */
+    SQ_STEP_NORM,        /* out = norm(in) with the tensor's .weight [and .bias] */
+    SQ_STEP_LINEAR,      /* out[i] = in tensor[i]' + bias, for every i: a group of linears with one input */
+    SQ_STEP_HEAD_NORM,   /* norm over every head of in, in place (q/k norm) */
+    SQ_STEP_ROPE,        /* in place on every head of in */
+    SQ_STEP_ATTENTION,   /* out = attention(in[0], in[1], in[2]) */
+    SQ_STEP_ACTIVATE,    /* out = act(in[0]) * in[1], or act(in[0]) when there is one input */
+    SQ_STEP_ADD,         /* residual += in */
+    SQ_STEP_COPY,        /* out = in, in out's type */
+    SQ_STEP_SCALE,       /* in *= residual_scale, in place; F32 */
+    SQ_STEP_SPLIT,       /* columns of in: those of out[0], those of out[1], ... */
+    SQ_STEP_SPLIT_HEADS, /* columns of in by key head: its queries (out[0]), its key (out[1]), its value (out[2]) */
+    SQ_STEP_JOIN_KEYS    /* by head, in[0] is part of a key and a value (out[1]); the key (out[0]) ends in in[1] */
 };
 
 /* Which weights a norm of heads has. */
@@ -76,6 +82,7 @@ struct sq_step {
     int n_out;
     struct sq_step_out out[SQ_STEP_MAX];
     enum sq_head_weights heads;
+    double epsilon;               /* of a norm; 0: that of config.json */
     enum sq_variant when, unless; /* the step is there only in this variant, or only in others */
 };
 
@@ -109,6 +116,10 @@ struct sq_program {
                            .out = {{.slot = SQ_SLOT_Q}, {.slot = SQ_SLOT_K}, {.slot = SQ_SLOT_V}}
 #define SQ_SPLIT_GATE_UP   .kind = SQ_STEP_SPLIT, SQ_ONE_IN(GATE_UP), .n_out = 2, \
                            .out = {{.slot = SQ_SLOT_GATE}, {.slot = SQ_SLOT_UP}}
+#define SQ_SPLIT_LATENTS   .kind = SQ_STEP_SPLIT, SQ_ONE_IN(LATENTS), .n_out = 2, \
+                           .out = {{.slot = SQ_SLOT_KV_LATENT}, {.slot = SQ_SLOT_K_TURNING}}
+#define SQ_JOIN_KEYS       .kind = SQ_STEP_JOIN_KEYS, .n_in = 2, .in = {SQ_SLOT_KV, SQ_SLOT_K_TURNING}, \
+                           .n_out = 2, .out = {{.slot = SQ_SLOT_K}, {.slot = SQ_SLOT_V}}
 #define SQ_COPY(from, to)  .kind = SQ_STEP_COPY, SQ_ONE_IN(from), .n_out = 1, .out = {{.slot = SQ_SLOT_##to}}
 #define SQ_SCALE(what)     .kind = SQ_STEP_SCALE, SQ_ONE_IN(what), .n_out = 1, .out = {{.slot = SQ_SLOT_##what}}
 #define SQ_ADD(what)       .kind = SQ_STEP_ADD, SQ_ONE_IN(what)

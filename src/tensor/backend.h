@@ -147,6 +147,10 @@ struct sq_backend_ops {
     enum sq_status (*rescale)(struct sq_backend *backend, float scale, float cap, struct sq_matrix z);
     /* y = x, between F32 and BF16 either way. */
     enum sq_status (*convert)(struct sq_backend *backend, struct sq_matrix x, struct sq_matrix y);
+    /* y[:, h y_step + i] = x[:, h x_step + i] for i < width and every h < count: parts of heads; y of x's dtype. x_step
+     * may be 0. */
+    enum sq_status (*copy_parts)(struct sq_backend *backend, int64_t count, int64_t width, struct sq_matrix x,
+                                 int64_t x_step, struct sq_matrix y, int64_t y_step);
     /* *finite_p: no element of x (F32 or BF16) is NaN or infinite. */
     enum sq_status (*all_finite)(struct sq_backend *backend, struct sq_matrix x, bool *finite_p);
     /* Folds the logits z F32 [m, n] of vocabulary entries [first, first + n) into the softmax of every row, state [m];

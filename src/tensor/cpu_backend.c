@@ -105,6 +105,7 @@ static const struct sq_backend_ops cpu_ops = {
     .add = sq_cpu_add,
     .rescale = sq_cpu_rescale,
     .convert = sq_cpu_convert,
+    .copy_parts = sq_cpu_copy_parts,
     .all_finite = sq_cpu_all_finite,
     .softmax_fold = sq_cpu_softmax_fold,
     .pick = sq_cpu_pick,

@@ -182,6 +182,17 @@ enum sq_status sq_cpu_convert(struct sq_backend *backend, struct sq_matrix x, st
     return SQ_OK;
 }
 
+enum sq_status sq_cpu_copy_parts(struct sq_backend *backend, int64_t count, int64_t width, struct sq_matrix x,
+                                 int64_t x_step, struct sq_matrix y, int64_t y_step)
+{
+    (void)backend;
+    for (int64_t row = 0; row < x.rows; row++)
+        for (int64_t head = 0; head < count; head++)
+            memcpy(element(y, row, head * y_step), element(x, row, head * x_step),
+                   (size_t)width * sq_dtype_size(x.dtype));
+    return SQ_OK;
+}
+
 enum sq_status sq_cpu_all_finite(struct sq_backend *backend, struct sq_matrix x, bool *finite_p)
 {
     const struct sq_forward_kernels *kernels = kernels_of(backend);

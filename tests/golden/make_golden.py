@@ -55,6 +55,8 @@ STABLELM = {"architectures": ["StableLmForCausalLM"], "model_type": "stablelm", 
             "hidden_act": "silu", "layer_norm_eps": 1e-5, "rope_theta": 10000, "tie_word_embeddings": False}
 GLM = {**TINY, "num_key_value_heads": 2, "head_dim": 16, "hidden_act": "silu", "rms_norm_eps": 1.5625e-07,
        "partial_rotary_factor": 0.5, "attention_bias": True, "tie_word_embeddings": False, "pad_token_id": 0}
+MLA = {**TINY, "num_key_value_heads": 4, "kv_lora_rank": 64, "qk_nope_head_dim": 16, "qk_rope_head_dim": 32,
+       "v_head_dim": 24, "first_k_dense_replace": 2, "hidden_act": "silu", "rms_norm_eps": 1e-5, "tie_word_embeddings": False}
 
 # name: (config.json, sample length, stored dtype, number of files)
 # Configurations use the keys that published checkpoints have (rope_theta, rope_scaling, torch_dtype); "llama3_parameters"
@@ -185,6 +187,12 @@ MODELS = {
                  "hidden_act": "silu", "rms_norm_eps": 1e-5, "embedding_multiplier": 3.0, "attention_multiplier": 0.2,
                  "residual_multiplier": 0.45, "logits_scaling": 1.7, "attention_bias": True, "mlp_bias": False,
                  "tie_word_embeddings": True}, 16, "bfloat16", 1),
+    "deepseek_v2": ({"architectures": ["DeepseekV2ForCausalLM"], "model_type": "deepseek_v2", **MLA, "q_lora_rank": None,
+                     "rope_theta": 10000, "rope_scaling": None}, 16, "bfloat16", 1),
+    "deepseek_v3": ({"architectures": ["DeepseekV3ForCausalLM"], "model_type": "deepseek_v3", **MLA, "q_lora_rank": 32,
+                     "rope_theta": 100, "rope_interleave": False, "attention_bias": True, "rope_scaling": {
+                         "type": "yarn", "factor": 8.0, "original_max_position_embeddings": 8, "beta_fast": 2,
+                         "beta_slow": 0.5, "mscale": 0.7, "mscale_all_dim": 1.3}}, 24, "bfloat16", 1),
 }
 
 
