@@ -4,14 +4,13 @@
 #include <nccl.h>
 #include <time.h>
 
-#include "base/clock.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/watch.h"
 #include "cuda/cuda_private.h"
 #include "mpi/comm_memory.h"
 
-#define SILENCE_SECONDS 1800.0 /* ranks agree before they exchange, so none is ever this late */
-#define N_IMPATIENT 1000       /* questions to the stream before the thread begins to sleep between them */
+#define N_IMPATIENT 1000 /* questions to the stream before the thread begins to sleep between them */
 
 struct sq_nccl {
     struct sq_comm_device base; /* first */
@@ -53,18 +52,15 @@ static enum sq_status wait(struct sq_nccl *nccl, const char *what)
 {
     cudaStream_t stream = sq_cuda_worker(nccl->backend)->stream;
     const struct timespec pause = {.tv_nsec = 50000};
-    double since = sq_seconds();
+    enum sq_status status = SQ_OK;
     bool done = false;
-    for (int64_t asked = 0;; asked++) {
-        enum sq_status status = look(nccl, stream, what, &done);
-        if (status != SQ_OK) return give_up(nccl, status);
-        if (done) return SQ_OK;
-        if (asked < N_IMPATIENT) continue;
-        nanosleep(&pause, NULL);
-        if (sq_seconds() - since < SILENCE_SECONDS) continue;
-        sq_error("NCCL: %s: nothing was heard of the other ranks for %.0f s", what, SILENCE_SECONDS);
-        return give_up(nccl, SQ_ERR_LIBRARY);
+    sq_watch_begin(what);
+    for (int64_t asked = 0; !done && status == SQ_OK; asked++) {
+        if (asked > N_IMPATIENT) nanosleep(&pause, NULL);
+        status = look(nccl, stream, what, &done);
     }
+    sq_watch_end();
+    return status == SQ_OK ? SQ_OK : give_up(nccl, status);
 }
 
 /* After NCCL has taken the work: waits for it. */

@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/watch.h"
 
 /* --- errors ----------------------------------------------------------------------------------------------------------
  */
@@ -145,7 +146,9 @@ enum sq_status sq_h5_open_shared(const struct sq_comm *comm, const char *path, b
     sq_h5_quiet();
     hid_t access_list = H5Pcreate(H5P_FILE_ACCESS);
     H5Pset_fapl_mpio(access_list, MPI_Comm_f2c((MPI_Fint)comm->handle), MPI_INFO_NULL);
+    sq_watch_begin("opening a file through MPI-IO");
     hid_t file = H5Fopen(name, writable ? H5F_ACC_RDWR : H5F_ACC_RDONLY, access_list);
+    sq_watch_end();
     sq_free(name);
     char words[SQ_H5_WORDS];
     if (file < 0) sq_error("cannot open %s through MPI-IO: %s", path, sq_h5_words(words));
@@ -159,6 +162,13 @@ enum sq_status sq_h5_open_shared(const struct sq_comm *comm, const char *path, b
     return SQ_OK;
 }
 
+void sq_h5_close_shared(hid_t file)
+{
+    sq_watch_begin("closing a file through MPI-IO");
+    H5Fclose(file);
+    sq_watch_end();
+}
+
 enum sq_status sq_h5_close(hid_t file, const char *path)
 {
     if (H5Fclose(file) >= 0) return SQ_OK;
@@ -169,7 +179,10 @@ enum sq_status sq_h5_close(hid_t file, const char *path)
 
 enum sq_status sq_h5_flush(hid_t file)
 {
-    if (H5Fflush(file, H5F_SCOPE_GLOBAL) >= 0) return SQ_OK;
+    sq_watch_begin("flushing a file through MPI-IO");
+    herr_t code = H5Fflush(file, H5F_SCOPE_GLOBAL);
+    sq_watch_end();
+    if (code >= 0) return SQ_OK;
     sq_h5_error(file, "flush", NULL);
     return SQ_ERR_IO;
 }

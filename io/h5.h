@@ -39,6 +39,9 @@ enum sq_status sq_h5_open(const char *path, hid_t *file_p) SQ_MUST_CHECK;
 enum sq_status sq_h5_open_shared(const struct sq_comm *comm, const char *path, bool writable,
                                  hid_t *file_p) SQ_MUST_CHECK;
 
+/* Closes one that was opened so, of which nothing is left to write: all of it was raw. Collective. */
+void sq_h5_close_shared(hid_t file);
+
 /* Closes a file made by sq_h5_create(). SQ_ERR_IO when what was still in memory cannot be written. */
 enum sq_status sq_h5_close(hid_t file, const char *path) SQ_MUST_CHECK;
 

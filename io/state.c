@@ -128,7 +128,7 @@ void sq_state_close(struct sq_state *state, int remove)
         if (slot->header >= 0) H5Dclose(slot->header);
     }
     if (state->file >= 0) {
-        H5Fclose(state->file); /* nothing is left to write: all of it was raw */
+        sq_h5_close_shared(state->file);
         (void)sq_comm_agree(&state->comm, SQ_OK);
         if (remove && state->comm.rank == 0 && unlink(state->path) != 0)
             sq_warning("cannot remove %s: %s", state->path, strerror(errno));

@@ -145,8 +145,8 @@ void sq_store_close(struct sq_store *store)
     if (store->checksums >= 0) H5Dclose(store->checksums);
     if (store->reports >= 0) H5Dclose(store->reports);
     if (store->progress >= 0) H5Dclose(store->progress);
-    if (store->file >= 0) H5Fclose(store->file); /* nothing is left to write: all of it was raw */
-    (void)sq_comm_agree(&store->comm, SQ_OK);    /* the lock covers all ranks ... */
+    if (store->file >= 0) sq_h5_close_shared(store->file);
+    (void)sq_comm_agree(&store->comm, SQ_OK); /* the lock covers all ranks ... */
     sq_file_unlock(store->path, store->lock);
     (void)sq_comm_agree(&store->comm, SQ_OK); /* ... and is free when any of them goes on */
     sq_store_index_release(&store->index);

@@ -90,6 +90,10 @@ enum sq_status sq_store_write_tile(struct sq_store *store, int layer, int64_t ti
 enum sq_status sq_store_read_tile(struct sq_store *store, int layer, int64_t tile,
                                   struct sq_store_rows *rows) SQ_MUST_CHECK;
 
+/* Reads the rows of all complete layers, shared out among the ranks: one with a wrong checksum is warned of by name, and
+ * is no longer complete. The store must be writable. SQ_ERR_IO. Collective. */
+enum sq_status sq_store_recheck(struct sq_store *store) SQ_MUST_CHECK;
+
 /* After every rank has written its tiles of these layers: rank 0 writes the reports, all flush and agree, then rank 0
  * writes the marks. `status` is this rank's own; any failure ends it for all; reports are the same everywhere.
  * Collective. */

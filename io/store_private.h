@@ -89,6 +89,9 @@ void sq_store_run_release(struct sq_store *store);
 /* Writes the tiles that are still in memory. Local. */
 enum sq_status sq_store_run_flush(struct sq_store *store) SQ_MUST_CHECK;
 
+/* Whether tile t of a layer has its checksum. Local. */
+enum sq_status sq_store_check_tile(struct sq_store *store, int layer, int64_t tile, bool *good_p) SQ_MUST_CHECK;
+
 void sq_store_close_layer(struct sq_store *store);
 
 #endif

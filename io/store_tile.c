@@ -219,11 +219,26 @@ static enum sq_status check_hash(const struct sq_store *store, const struct tile
     return SQ_ERR_INPUT;
 }
 
-enum sq_status sq_store_read_tile(struct sq_store *store, int layer, int64_t t, struct sq_store_rows *rows)
+/* Brings tile t of a layer into the run. */
+static enum sq_status have_tile(struct sq_store *store, int layer, int64_t t)
 {
     const struct sq_store_run *run = &store->run;
     bool is_there = run->layer == layer && !run->is_pending && t >= run->first && t < run->first + run->count;
-    if (!is_there) SQ_TRY(read_run(store, layer, t));
+    return is_there ? SQ_OK : read_run(store, layer, t);
+}
+
+enum sq_status sq_store_check_tile(struct sq_store *store, int layer, int64_t t, bool *good_p)
+{
+    SQ_TRY(have_tile(store, layer, t));
+    struct tile tile = tile_of(store, layer, t);
+    struct place place = place_of(store, &tile, t);
+    *good_p = *place.hash == tile_hash(&tile, place.packed, place.halves, place.zeros);
+    return SQ_OK;
+}
+
+enum sq_status sq_store_read_tile(struct sq_store *store, int layer, int64_t t, struct sq_store_rows *rows)
+{
+    SQ_TRY(have_tile(store, layer, t));
     struct tile tile = tile_of(store, layer, t);
     struct place place = place_of(store, &tile, t);
     int64_t in_features = tile.layer->in_features;

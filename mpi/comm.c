@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/trace.h"
+#include "base/watch.h"
 
 #define PIECE_BYTES ((size_t)1 << 28) /* MPI counts are int: larger buffers go in pieces */
 
@@ -33,6 +34,17 @@ static enum sq_status traced(const char *name, double since, size_t bytes, enum 
     return status;
 }
 
+/* A call that ends when other ranks take part. One that fails leaves nothing by which ranks could agree on a status, so
+ * the whole job ends with it. */
+#define COLLECTIVE(call, what) ended((sq_watch_begin(what), (call)), (what))
+
+static enum sq_status ended(int code, const char *what)
+{
+    sq_watch_end();
+    if (checked(code, what) != SQ_OK) sq_comm_abort(SQ_EXIT_LOST);
+    return SQ_OK;
+}
+
 static enum sq_status describe(MPI_Comm handle, struct sq_comm *comm_p)
 {
     struct sq_comm comm = {.handle = MPI_Comm_c2f(handle)};
@@ -57,7 +69,9 @@ enum sq_status sq_comm_init(int *argc, char ***argv, struct sq_comm *world_p)
 
 void sq_comm_finalize(void)
 {
+    sq_watch_begin("MPI_Finalize");
     MPI_Finalize();
+    sq_watch_end();
 }
 
 void sq_comm_abort(int exit_code)
@@ -69,7 +83,7 @@ void sq_comm_abort(int exit_code)
 enum sq_status sq_comm_split(const struct sq_comm *comm, int color, struct sq_comm *part_p)
 {
     MPI_Comm part;
-    SQ_TRY(checked(MPI_Comm_split(comm_handle(comm), color, comm->rank, &part), "MPI_Comm_split"));
+    SQ_TRY(COLLECTIVE(MPI_Comm_split(comm_handle(comm), color, comm->rank, &part), "MPI_Comm_split"));
     return describe(part, part_p);
 }
 
@@ -82,8 +96,8 @@ void sq_comm_free(struct sq_comm *comm)
 enum sq_status sq_comm_split_node(const struct sq_comm *comm, struct sq_comm *node_p)
 {
     MPI_Comm node;
-    SQ_TRY(checked(MPI_Comm_split_type(comm_handle(comm), MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &node),
-                   "MPI_Comm_split_type"));
+    SQ_TRY(COLLECTIVE(MPI_Comm_split_type(comm_handle(comm), MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &node),
+                      "MPI_Comm_split_type"));
     return describe(node, node_p);
 }
 
@@ -103,8 +117,8 @@ enum sq_status sq_comm_agree(const struct sq_comm *comm, enum sq_status mine)
     int worst = (int)mine;
     if (comm->size == 1) return mine;
     double since = sq_trace_now();
-    enum sq_status status = checked(MPI_Allreduce(MPI_IN_PLACE, &worst, 1, MPI_INT, MPI_MAX, comm_handle(comm)),
-                                    "agreement of the ranks on a status");
+    enum sq_status status = COLLECTIVE(MPI_Allreduce(MPI_IN_PLACE, &worst, 1, MPI_INT, MPI_MAX, comm_handle(comm)),
+                                       "agreement of the ranks on a status");
     status = traced("agree", since, sizeof worst, status);
     return status == SQ_OK ? (enum sq_status)worst : status;
 }
@@ -120,14 +134,15 @@ enum sq_status sq_comm_first_rank_first(const struct sq_comm *comm, sq_rank_fn *
 enum sq_status sq_comm_barrier(const struct sq_comm *comm)
 {
     double since = sq_trace_now();
-    return traced("barrier", since, 0, checked(MPI_Barrier(comm_handle(comm)), "MPI_Barrier"));
+    return traced("barrier", since, 0, COLLECTIVE(MPI_Barrier(comm_handle(comm)), "MPI_Barrier"));
 }
 
 static enum sq_status broadcast(const struct sq_comm *comm, int root, void *buffer, size_t bytes)
 {
     for (size_t done = 0; done < bytes; done += PIECE_BYTES) {
         size_t piece = bytes - done < PIECE_BYTES ? bytes - done : PIECE_BYTES;
-        SQ_TRY(checked(MPI_Bcast((char *)buffer + done, (int)piece, MPI_BYTE, root, comm_handle(comm)), "MPI_Bcast"));
+        SQ_TRY(
+            COLLECTIVE(MPI_Bcast((char *)buffer + done, (int)piece, MPI_BYTE, root, comm_handle(comm)), "MPI_Bcast"));
     }
     return SQ_OK;
 }
@@ -166,9 +181,9 @@ static enum sq_status all_gather(const struct sq_comm *comm, void *buffer, const
         if (end <= (size_t)1 << 30) {
             for (int r = 0; r < comm->size; r++)
                 displacements[r] = counts[r] ? (int)(offsets[r] + done) : 0;
-            status = checked(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, buffer, counts, displacements, MPI_BYTE,
-                                            comm_handle(comm)),
-                             "MPI_Allgatherv");
+            status = COLLECTIVE(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, buffer, counts, displacements,
+                                               MPI_BYTE, comm_handle(comm)),
+                                "MPI_Allgatherv");
             continue;
         }
         for (int r = 0; r < comm->size && status == SQ_OK; r++)
@@ -191,8 +206,8 @@ static enum sq_status reduce_pieces(const struct sq_comm *comm, void *values, in
     const int64_t piece = (int64_t)(PIECE_BYTES / 8);
     for (int64_t done = 0; done < count; done += piece) {
         int n = (int)(count - done < piece ? count - done : piece);
-        SQ_TRY(checked(MPI_Allreduce(MPI_IN_PLACE, (char *)values + 8 * done, n, type, op, comm_handle(comm)),
-                       "MPI_Allreduce"));
+        SQ_TRY(COLLECTIVE(MPI_Allreduce(MPI_IN_PLACE, (char *)values + 8 * done, n, type, op, comm_handle(comm)),
+                          "MPI_Allreduce"));
     }
     return SQ_OK;
 }
@@ -225,8 +240,8 @@ static enum sq_status reduce_to(const struct sq_comm *comm, int root, int64_t *v
     for (int64_t done = 0; done < count; done += piece) {
         int n = (int)(count - done < piece ? count - done : piece);
         const void *source = comm->rank == root ? MPI_IN_PLACE : (void *)(values + done);
-        SQ_TRY(
-            checked(MPI_Reduce(source, values + done, n, MPI_INT64_T, MPI_SUM, root, comm_handle(comm)), "MPI_Reduce"));
+        SQ_TRY(COLLECTIVE(MPI_Reduce(source, values + done, n, MPI_INT64_T, MPI_SUM, root, comm_handle(comm)),
+                          "MPI_Reduce"));
     }
     return SQ_OK;
 }

@@ -1,6 +1,6 @@
 /* The second seam: the collectives the program uses. Host buffers go over MPI, a device's as comm_memory.h says. Every
- * function is Collective on the communicator unless it says Local; an MPI error is printed and ends in SQ_ERR_LIBRARY.
- */
+ * function is Collective on the communicator unless it says Local. An MPI error is printed and ends the job: nothing can
+ * be agreed on then. A wait for other ranks ends with the limit of base/watch.h. */
 #ifndef SQ_MPI_COMM_H
 #define SQ_MPI_COMM_H
 

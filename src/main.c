@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/watch.h"
 #include "command.h"
 #include "config/text.h"
 
@@ -62,7 +63,8 @@ static enum sq_status run_command(const struct sq_command *command, const struct
     if (config.help) {
         if (world->rank == 0) sq_config_write_help(command->name, command->summary, command->mask, stdout);
     } else {
-        if (config.log) status = sq_log_open_events(config.log);
+        if (world->size > 1) status = sq_watch_start(config.timeout_seconds);
+        if (config.log && status == SQ_OK) status = sq_log_open_events(config.log);
         if (command->needs_mpi) status = sq_comm_agree(world, status);
         if (status == SQ_OK) status = command->run(&config, world);
         sq_log_close();

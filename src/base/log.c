@@ -22,6 +22,11 @@ void sq_log_set_rank(int rank, int n_ranks)
     log_state.n_ranks = n_ranks;
 }
 
+int sq_log_rank(void)
+{
+    return log_state.rank;
+}
+
 enum sq_status sq_log_open_events(const char *path)
 {
     if (log_state.rank != 0) return SQ_OK;

@@ -10,6 +10,7 @@
 
 /* Sets the rank that stands in messages. Local; called once after MPI_Init. Before it, messages carry no rank. */
 void sq_log_set_rank(int rank, int n_ranks);
+int sq_log_rank(void);
 
 /* Opens the JSON-lines file for events (rank 0 only; other ranks may call and get nothing). Appends. */
 enum sq_status sq_log_open_events(const char *path) SQ_MUST_CHECK;

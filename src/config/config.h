@@ -85,6 +85,7 @@ struct sq_config {
     int threads;          /* 0: all this process may use */
     int64_t memory_bytes; /* per rank; 0: as sq_place_memory() says */
     int shards;           /* sample shards; decides the arithmetic, never depends on ranks */
+    int timeout_seconds;  /* longest wait for other ranks; 0: for ever */
     int state_seconds;    /* how often activations are saved for a resume */
     bool resume, strict, assemble, json;
     /* result */

@@ -153,6 +153,11 @@ static const struct sq_option options[] = {
      .default_text = "16", .min = 1, .max = 65536, .commands = QUANTIZE | PLAN | VERIFY, .keep = SQ_KEEP_FINGERPRINT,
      .help = "Parts into which the samples are divided, whatever the number of ranks; more ranks than this are not all "
              "used in the forward pass."},
+    {.key = "timeout", .flag = "--timeout", .value_name = "SECONDS", .type = SQ_OPTION_INT,
+     .offset = FIELD(timeout_seconds), .default_text = "1800", .min = 0, .max = 604800,
+     .commands = QUANTIZE | ASSEMBLE | EVAL | VERIFY,
+     .help = "Longest wait of a rank for the others, such as for one that has frozen: then the job ends with exit code 76 "
+             "and can be resumed; 0: waits for ever."},
     {.key = "state_seconds", .flag = "--state-seconds", .value_name = "N", .type = SQ_OPTION_INT,
      .offset = FIELD(state_seconds), .default_text = "300", .min = 0, .max = 604800, .commands = QUANTIZE,
      .help = "How often the activations are saved, so that a resumed run need not recompute them; 0: after every block."},

@@ -172,6 +172,7 @@ enum sq_status sq_run(struct sq_job *job)
 {
     struct sq_run_state run = {.job = job, .started = sq_seconds(), .saved = sq_seconds()};
     int64_t first = 0;
+    if (!job->is_new) SQ_TRY(sq_store_recheck(job->store));
     run.n_done_before = sq_job_n_done(job);
     sq_progress_start(job, run.n_done_before);
     if (sq_job_is_complete(job)) return SQ_OK;

@@ -1,0 +1,193 @@
+#!/usr/bin/env bash
+# The table of faults: for each what the user sees, what is lost, and that the job then ends in the bytes of an undisturbed
+# run. Others have scripts of their own: disk_full.sh, stop.sh, link.sh, ../slurm/jobs.sh.
+. "$(dirname "$0")/common.sh"
+: "${CLOCK_JUMPS:?}"
+tokens "$work/tokens" 1024 64 "$(vocabulary llama)" 7
+model=$work/model
+cp -r "$GOLDEN/llama" "$model"
+ranks=3
+job=(quantize --model "$model" --tokens "$work/tokens" --threads 1 --state-seconds 0)
+store=$work/out.store.h5
+# what a killed mpirun leaves goes with the rest
+export OMPI_MCA_btl_vader_backing_directory=$work OMPI_MCA_orte_tmpdir_base=$work
+
+run $ranks "${job[@]}" --out "$work/whole" || { cat "$work/err"; fail "the undisturbed run"; }
+
+# --- a job that is hit in the middle ---
+
+ranks_of() { pgrep -f "^$SHARDQ quantize.*--out $work/out( |\$)" || true; }
+
+# begin OPTION...: starts the job and waits until it is at work on its second block.
+begin() {
+  : >"$work/err"
+  mpirun -n $ranks "$SHARDQ" "${job[@]}" --out "$work/out" "$@" </dev/null >/dev/null 2>"$work/err" &
+  job_pid=$!
+  until grep -q '^block   1/2  mlp.down' "$work/err"; do
+    kill -0 "$job_pid" || { cat "$work/err"; fail "the job did not start"; }
+    sleep 0.005
+  done
+  mapfile -t pids < <(ranks_of)
+  [ ${#pids[@]} -eq $ranks ] || fail "${#pids[@]} ranks instead of $ranks"
+}
+
+# end_within SECONDS: of the job and of all its ranks; sets status and n_reported, the layers that it reported as done.
+end_within() {
+  local end=$((SECONDS + $1))
+  while [ -n "$(ranks_of)" ] || kill -0 "$job_pid" 2>/dev/null; do
+    [ $SECONDS -lt $end ] || { cat "$work/err"; kill -9 "$job_pid" $(ranks_of) || true; fail "no end within $1 s"; }
+    sleep 0.05
+  done
+  status=0
+  { wait "$job_pid" || status=$?; } 2>/dev/null
+  n_reported=$(grep -c '^block' "$work/err" || true)
+  [ ! -e "$work/out" ] || fail "the job was done before it was hit"
+}
+
+sees() { # sees TEXT
+  grep -qF -- "$1" "$work/err" || { cat "$work/err"; fail "no '$1'"; }
+}
+
+# goes_on LAYERS: resumes with another number of ranks; at least so many layers need not be done again.
+goes_on() {
+  local kept
+  run 2 "${job[@]}" --out "$work/out" --resume || { cat "$work/err"; fail "resuming"; }
+  kept=$(sed -n 's/.*layers to quantize (\([0-9]*\) in the store).*/\1/p' "$work/err")
+  [ "$kept" -ge "$1" ] || fail "$kept layers were kept instead of $1"
+  cmp "$work/whole.store.h5" "$store" || fail "the store differs"
+  same_folder "$work/whole" "$work/out"
+}
+
+# --- faults that hit a running job; nothing that was reported as done is lost ---
+
+killed() { # killed NUMBER...: these ranks, all at once
+  local victims=() number
+  begin
+  for number in "$@"; do victims+=("${pids[number]}"); done
+  kill -9 "${victims[@]}"
+  end_within 30
+  [ "$status" -eq 137 ] || { cat "$work/err"; fail "exit code $status instead of 137"; }
+  sees "exited on signal 9 (Killed)"
+  goes_on "$n_reported"
+}
+
+kill_last_rank() { killed 2; }
+kill_first_rank() { killed 0; }
+kill_all_ranks() { killed 0 1 2; }
+
+kill_mpirun() {
+  begin
+  { kill -9 "$job_pid"; } 2>/dev/null
+  end_within 30
+  goes_on "$n_reported"
+}
+
+# Whoever is left says it after the time that was set, and takes the frozen one along.
+frozen() { # frozen NUMBER
+  begin --timeout 2
+  kill -STOP "${pids[$1]}"
+  end_within 20
+  [ "$status" -eq 76 ] || { cat "$work/err"; fail "exit code $status instead of 76"; }
+  sees "waited 2 s for other ranks in vain"
+  goes_on "$n_reported"
+}
+
+freeze_first_rank() { frozen 0; }
+freeze_last_rank() { frozen 2; }
+
+# All of a job that is suspended for longer than the timeout, and then goes on.
+suspend_job() {
+  begin --timeout 2
+  kill -STOP "${pids[@]}"
+  sleep 3
+  kill -CONT "${pids[@]}"
+  { wait "$job_pid" || { cat "$work/err"; fail "a suspended job did not go on"; }; } 2>/dev/null
+  same_folder "$work/whole" "$work/out"
+}
+
+two_jobs() {
+  begin
+  kill -STOP "${pids[@]}"
+  mv "$work/err" "$work/first.err"
+  expect 2 2 "${job[@]}" --out "$work/out" --resume
+  expect_message "$store is in use by another job"
+  kill -CONT "${pids[@]}"
+  { wait "$job_pid" || { cat "$work/first.err"; fail "the first of two jobs"; }; } 2>/dev/null
+  same_folder "$work/whole" "$work/out"
+}
+
+# --- what happens to files between two runs ---
+
+stopped() { # a store that is not complete
+  begin
+  kill -USR1 "${pids[0]}"
+  end_within 30
+  [ "$status" -eq 75 ] || { cat "$work/err"; fail "exit code $status instead of 75"; }
+}
+
+flip_a_bit() { # flip_a_bit FILE OFFSET
+  local byte
+  byte=$(od -An -t u1 -j "$2" -N 1 "$1")
+  printf '%b' "\\x$(printf %x $((byte ^ 1)))" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none
+}
+
+# In a layer of a store that is complete, but whose checkpoint is not there: that layer and those with its input are redone.
+bit_flipped() {
+  cp "$work/whole.store.h5" "$store"
+  flip_a_bit "$store" $(($(stat -c %s "$store") * 3 / 4))
+  goes_on 10
+  sees "is damaged (by its checksum"
+  [ "$(grep -c '^block' "$work/err")" -le 3 ] || { cat "$work/err"; fail "more than that was done again"; }
+}
+
+store_truncated() {
+  stopped
+  truncate -s -1000 "$store"
+  cp "$store" "$work/truncated"
+  expect 1 2 "${job[@]}" --out "$work/out" --resume
+  expect_message "$store"
+  cmp "$store" "$work/truncated" || fail "the store was touched"
+  rm "$store"
+  goes_on 0
+}
+
+model_replaced() {
+  local file=$model/model-00001-of-00002.safetensors
+  [ -e "$file" ] || file=$(ls "$model"/*.safetensors | head -n 1)
+  stopped
+  flip_a_bit "$file" $(($(stat -c %s "$file") - 2))
+  expect 2 2 "${job[@]}" --out "$work/out" --resume
+  expect_message "$store belongs to another run: model_hash"
+  flip_a_bit "$file" $(($(stat -c %s "$file") - 2))
+  goes_on "$n_reported"
+}
+
+read_only() {
+  local disk=$work/disk
+  mkdir -p "$disk"
+  mount -t tmpfs none "$disk" 2>/dev/null || { echo "  not tested: nothing can be mounted here"; return; }
+  stopped
+  cp "$store" "$disk/store.h5"
+  mount -o remount,ro "$disk"
+  expect 1 2 "${job[@]}" --out "$work/out" --store "$disk/store.h5" --resume
+  expect_message "Read-only file system"
+  cmp "$store" "$disk/store.h5" || fail "the store was touched"
+  umount "$disk"
+  goes_on "$n_reported"
+}
+
+# The time of day goes a year back at every look.
+clock_jumps() {
+  mpirun -n 2 -x "LD_PRELOAD=$CLOCK_JUMPS" "$SHARDQ" "${job[@]}" --out "$work/out" --log "$work/log" </dev/null \
+    >/dev/null 2>"$work/err" || { cat "$work/err"; fail "a clock that jumps"; }
+  ! grep -E '^  time .*-[0-9]' "$work/err" || fail "a negative time"
+  same_folder "$work/whole" "$work/out"
+}
+
+for fault in kill_last_rank kill_first_rank kill_all_ranks kill_mpirun freeze_first_rank freeze_last_rank suspend_job \
+  two_jobs bit_flipped store_truncated model_replaced read_only clock_jumps; do
+  since=$SECONDS
+  rm -rf "$work/out" "$work/out".*
+  $fault
+  echo "$fault: $((SECONDS - since)) s"
+done
