@@ -1,23 +1,8 @@
 # shellcheck shell=bash
-# Sourced: a Slurm of six nodes on this machine, in namespaces of its own: no other Slurm, port or process is touched, and
-# whatever happens to the test, its daemons end with it. Exit code 77 with the reason where that cannot be.
+# Sourced after namespaces.sh and common.sh: a Slurm of six nodes on this machine. No other Slurm, port or process is
+# touched, and its daemons end with the test.
+need_programs "slurm-wlm munge" munged slurmctld slurmd srun
 
-skip() {
-  echo "skipped: $*"
-  exit 77
-}
-
-# The first process of a process namespace takes all others along when it ends; a network of its own has all ports free.
-if [ "${SHARDQ_TEST_CLUSTER-}" != "$PPID" ]; then
-  [ "$(id -u)" -eq 0 ] || skip "a Slurm can be started by root only"
-  for program in munged slurmctld slurmd srun unshare ip; do
-    command -v $program >/dev/null || skip "there is no $program (packages slurm-wlm, munge, util-linux, iproute2)"
-  done
-  unshare --pid --net --mount --fork true 2>/dev/null || skip "no namespaces can be made here"
-  export SHARDQ_TEST_CLUSTER=0 # the parent of a first process, as it sees it
-  exec unshare --pid --net --mount-proc --fork --kill-child "$0" "$@"
-fi
-ip link set lo up
 # names and numbers are only resolved where there is an address beside the loopback's own
 address=192.0.2.1
 ip address add $address/32 dev lo
@@ -29,11 +14,11 @@ export SLURM_CONF=$cluster/slurm.conf
 while read -r name; do unset "$name"; done < <(compgen -e | grep -E '^(SLURM_|SBATCH_|SRUN_|SALLOC_|PMIX_)' | grep -v '^SLURM_CONF$')
 # the only network is the loopback, which Open MPI leaves out unless told
 export OMPI_MCA_btl=self,vader,tcp OMPI_MCA_btl_tcp_if_include=lo OMPI_MCA_oob_tcp_if_include=lo
+export OMPI_MCA_mpi_yield_when_idle=1 # the nodes share this machine's cores
 export OMPI_MCA_orte_tmpdir_base=$work # its folders are named by process, and processes have other numbers outside
 
 stop_cluster() {
-  exec 2>/dev/null # without bash's words on killed jobs
-  [ $$ -ne 1 ] || kill -9 -1 || true # all of this namespace but ourselves
+  end_processes
   cleanup
 }
 trap stop_cluster EXIT

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The job scripts on a real Slurm: two nodes end to end, a time limit, a killed rank, a killed slurmd, a cancelled job,
 # mpirun, devices, salloc; each result has the bytes of an undisturbed run.
+. "$(dirname "$0")/../namespaces.sh"
 . "$(dirname "$0")/../whole/common.sh"
 . "$(dirname "$0")/cluster.sh"
 scripts=$(cd "$(dirname "$0")/../../slurm" && pwd)
