@@ -9,6 +9,7 @@
 #include "io/folder.h"
 #include "io/job_record.h"
 #include "io/json.h"
+#include "io/readers.h"
 #include "io/side_files.h"
 #include "mpi/stop.h"
 
@@ -141,6 +142,15 @@ static enum sq_status create_files(const struct sq_assembly *assembly)
     return SQ_OK;
 }
 
+static void tell_readers(const struct sq_assembly *assembly)
+{
+    int n_layers;
+    const struct sq_store_layer *layers = sq_store_layers(assembly->store, &n_layers);
+    const struct sq_assemble_options *options = assembly->options;
+    if (options->dequantized) return;
+    sq_readers_tell(options->out, sq_checkpoint_config(assembly->checkpoint), options->format, layers, n_layers);
+}
+
 static enum sq_status make_folder(const struct sq_assembly *assembly)
 {
     if (assembly->comm->rank != 0) return SQ_OK;
@@ -148,6 +158,7 @@ static enum sq_status make_folder(const struct sq_assembly *assembly)
     SQ_TRY(create_files(assembly));
     SQ_TRY(write_texts(assembly));
     SQ_TRY(write_record(assembly));
+    tell_readers(assembly);
     return sq_side_files_copy(sq_checkpoint_folder(assembly->checkpoint), assembly->tmp);
 }
 

@@ -130,12 +130,42 @@ static bool has_kept(const struct sq_modules *modules)
     return false;
 }
 
-/* Where every layer of the blocks is quantized readers find that out themselves. */
-static enum sq_status add_quantized(const struct sq_modules *modules, json_t *object)
+/* Layers of vLLM 0.32 that it does not connect with those in the file: it joins them without saying so in its
+ * packed_modules_mapping, or (Glm4) says so of those that the file has joined. Without these names it takes them for
+ * layers that are not quantized; `dynamic` still excepts those that are not. */
+static const struct {
+    const char *architecture, *names[2];
+} unconnected[] = {
+    {"GPTJForCausalLM", {"attn.qkv_proj"}},
+    {"StableLmForCausalLM", {"self_attn.qkv_proj", "mlp.gate_up_proj"}},
+    {"Glm4ForCausalLM", {"mlp.gate_proj", "mlp.up_proj"}},
+};
+
+/* Two names, of which the second or both may be NULL. */
+static const char *const *find_unconnected(const json_t *config)
 {
-    if (!has_kept(modules)) return SQ_OK;
+    static const char *const none[2];
+    const char *name = json_string_value(json_array_get(json_object_get(config, "architectures"), 0));
+    for (size_t i = 0; name && i < sizeof unconnected / sizeof *unconnected; i++)
+        if (!strcmp(name, unconnected[i].architecture)) return unconnected[i].names;
+    return none;
+}
+
+static enum sq_status fill_names(const struct sq_modules *modules, const char *const *names, json_t *seen)
+{
+    SQ_TRY(fill_quantized(modules, seen));
+    for (int i = 0; i < 2 && names[i]; i++)
+        SQ_TRY(sq_describe_set(seen, names[i], json_true()));
+    return SQ_OK;
+}
+
+/* Where every layer of the blocks is quantized readers find that out themselves. */
+static enum sq_status add_quantized(const struct sq_modules *modules, const json_t *config, json_t *object)
+{
+    const char *const *names = find_unconnected(config);
+    if (!has_kept(modules) && !names[0]) return SQ_OK;
     json_t *seen = json_object();
-    enum sq_status status = fill_quantized(modules, seen);
+    enum sq_status status = fill_names(modules, names, seen);
     if (status == SQ_OK) status = sq_describe_set(object, "modules_in_block_to_quantize", list_keys(seen));
     json_decref(seen);
     return status;
@@ -155,7 +185,7 @@ static enum sq_status describe(const struct sq_description *description, const s
         "lm_head", sq_modules_find_head(modules) != NULL, "quant_method", "gptq", description->format->mark,
         description->format->name, "pack_dtype", "int32", "dynamic", dynamic, "meta", sq_describe_origin(description));
     SQ_TRY(sq_describe_set(config, "quantization_config", object));
-    return add_quantized(modules, object);
+    return add_quantized(modules, config, object);
 }
 
 enum sq_status sq_describe_gptq(const struct sq_description *description, json_t *config)

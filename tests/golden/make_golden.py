@@ -28,6 +28,7 @@ from safetensors.torch import save_file
 import internlm2
 
 SAMPLES = 2
+SPREAD = 0.15  # of the weights
 EXTRA = {"bos_token_id": 1, "eos_token_id": 2}
 DECODER = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
            "num_key_value_heads": 2, "hidden_act": "silu", "rms_norm_eps": 1e-5, "max_position_embeddings": 256,
@@ -223,7 +224,7 @@ def draw(name, shape, centre, generator):
     values = generator.standard_normal(shape).astype(np.float32)
     if "norm" in name.split(".")[-2] and name.endswith("weight") or len(shape) == 1 and name.endswith("weight"):
         return centre + 0.1 * values
-    return (0.15 if len(shape) > 1 else 0.2) * values
+    return (SPREAD if len(shape) > 1 else 0.2) * values
 
 
 def is_internlm2(folder):

@@ -15,6 +15,9 @@ figures() { # figures FOLDER
   sed 's/,"compute".*//' "$work/stdout"
 }
 
+# The name that vLLM alone has for layers of a family, and which has to be in the list of what is quantized.
+declare -A listed=([gptj]=attn.qkv_proj [stablelm]=mlp.gate_up_proj [glm4]=mlp.up_proj)
+
 check() { # check MODEL
   rm -rf "${work:?}"/*
   tokens "$work/calibration" 6 14 "$(vocabulary "$1")" 1
@@ -22,6 +25,8 @@ check() { # check MODEL
   python3 "$here/widen.py" "$GOLDEN/$1" "$work/$1" # as F32, so that a plain checkpoint holds the rounded weights exactly
   local job=(quantize --model "$work/$1" --tokens "$work/calibration" --compute fp32 --threads 1)
   alone "${job[@]}" --out "$work/one"
+  [ -z "${listed[$1]-}" ] || grep -q "\"${listed[$1]}\"" "$work/one/config.json" || fail "$1: ${listed[$1]} is not listed"
+  [ "$1" != gpt2 ] || grep -q "one: transformers .* ends with an error" "$work/err" || fail "$1: nothing is said of readers"
   run 2 "${job[@]}" --out "$work/two" || { cat "$work/err" >&2; fail "$1 on two ranks"; }
   cmp "$work/one.store.h5" "$work/two.store.h5" || fail "$1: another store from two ranks"
   same_folder "$work/one" "$work/two"

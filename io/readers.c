@@ -1,0 +1,100 @@
+/* The table: seen with tools/interop.py, in the versions named. A reader that takes a combination in a later version
+ * loses its row; a new refusal is a new row. */
+#include "io/readers.h"
+
+#include <string.h>
+
+#include "base/log.h"
+
+#define GPTQ_V1 (1u << SQ_FORMAT_GPTQ)
+#define GPTQ_V2 (1u << SQ_FORMAT_GPTQ_V2)
+#define GPTQ (GPTQ_V1 | GPTQ_V2)
+#define PACKED (1u << SQ_FORMAT_COMPRESSED_TENSORS)
+
+#define TRANSFORMERS "transformers 5.23"
+#define GPTQMODEL "GPTQModel 7.7"
+#define VLLM "vLLM 0.32"
+
+/* --- what a layer may have ---------------------------------------------------------------------------------------- */
+
+static bool is_few_bits(const struct sq_store_layer *layer)
+{
+    return layer->grid.bits < 4;
+}
+
+static bool is_asymmetric(const struct sq_store_layer *layer)
+{
+    return !layer->grid.symmetric;
+}
+
+static bool is_ragged(const struct sq_store_layer *layer)
+{
+    return layer->in_features % layer->grid.group_size != 0;
+}
+
+static bool is_uncommon_group(const struct sq_store_layer *layer)
+{
+    int64_t size = layer->grid.group_size;
+    return size < layer->in_features && size != 32 && size != 64 && size != 128;
+}
+
+/* --- the table ---------------------------------------------------------------------------------------------------- */
+
+struct gap {
+    const char *reader;
+    unsigned formats;
+    const char *architectures[3];                        /* none: all */
+    bool (*applies)(const struct sq_store_layer *layer); /* to one layer at least; NULL: whatever the layers */
+    const char *what;
+};
+
+/* clang-format off */
+static const struct gap gaps[] = {
+    {TRANSFORMERS, GPTQ, {"GPT2LMHeadModel", "GPTBigCodeForCausalLM"}, NULL,
+     "ends with an error: it initialises the weights of layers that it has replaced"},
+    {TRANSFORMERS, PACKED, {"GPT2LMHeadModel"}, NULL,
+     "leaves all layers at random values: its Conv1D is no Linear for compressed-tensors"},
+    {TRANSFORMERS, PACKED, {"GPTBigCodeForCausalLM", "FalconForCausalLM"}, NULL,
+     "loads it only with CompressedTensorsConfig(dequantize=True)"},
+    {TRANSFORMERS, GPTQ, {"FalconForCausalLM"}, NULL,
+     "leaves all layers at random values: FalconLinear is not among the classes that it replaces"},
+    {TRANSFORMERS, PACKED, {NULL}, is_asymmetric,
+     "loads it only with CompressedTensorsConfig(dequantize=True)"},
+    {GPTQMODEL, GPTQ, {"Phi3ForCausalLM", "GlmForCausalLM", "Glm4ForCausalLM"}, NULL,
+     "refuses it: it wants gate_proj and up_proj apart, where the model has gate_up_proj"},
+    {GPTQMODEL, GPTQ, {"GPTNeoXForCausalLM"}, NULL,
+     "computes with an unset output layer: it looks for lm_head, where the model has embed_out"},
+    {VLLM, GPTQ | PACKED, {"BloomForCausalLM"}, NULL,
+     "ends with an error: it reorders query_key_value as if it were not quantized"},
+    {VLLM, GPTQ, {NULL}, is_few_bits, "takes 4 and 8 bits only"},
+    {VLLM, GPTQ, {NULL}, is_asymmetric, "takes symmetric layers only"},
+    {VLLM, GPTQ, {NULL}, is_ragged, "leaves out a last group that is shorter than the others, without a word"},
+    {VLLM, GPTQ | PACKED, {NULL}, is_uncommon_group, "takes groups of 32, 64 or 128 only, or one for each channel"},
+};
+/* clang-format on */
+
+static bool has_architecture(const struct gap *gap, const char *architecture)
+{
+    if (!gap->architectures[0]) return true;
+    for (size_t i = 0; i < sizeof gap->architectures / sizeof *gap->architectures && gap->architectures[i]; i++)
+        if (!strcmp(gap->architectures[i], architecture)) return true;
+    return false;
+}
+
+static bool has_layer(const struct gap *gap, const struct sq_store_layer *layers, int n_layers)
+{
+    if (!gap->applies) return true;
+    for (int l = 0; l < n_layers; l++)
+        if (gap->applies(&layers[l])) return true;
+    return false;
+}
+
+void sq_readers_tell(const char *out, const json_t *config, enum sq_format format, const struct sq_store_layer *layers,
+                     int n_layers)
+{
+    const char *name = json_string_value(json_array_get(json_object_get(config, "architectures"), 0));
+    for (size_t i = 0; i < sizeof gaps / sizeof *gaps; i++)
+        if ((gaps[i].formats & 1u << format) && has_architecture(&gaps[i], name ? name : "") &&
+            has_layer(&gaps[i], layers, n_layers))
+            sq_info("%s: %s %s", out, gaps[i].reader, gaps[i].what);
+}

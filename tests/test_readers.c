@@ -1,0 +1,101 @@
+/* What the user hears of readers that will not load a checkpoint. */
+#define _XOPEN_SOURCE 700
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "capture.h"
+#include "io/readers.h"
+
+static int n_lines(const char *text)
+{
+    int n = 0;
+    for (; *text; text++)
+        n += *text == '\n';
+    return n;
+}
+
+/* What is said of a checkpoint of two layers, the second of which has this grid. */
+static const char *said(struct capture *capture, const char *architecture, enum sq_format format, struct sq_grid grid)
+{
+    const struct sq_store_layer layers[] = {{"a", 64, 256, {4, true, 128, SQ_F16}, false}, {"b", 64, 256, grid, false}};
+    json_t *config = json_pack("{s:[s]}", "architectures", architecture);
+    capture_start(capture);
+    sq_readers_tell("OUT", config, format, layers, 2);
+    json_decref(config);
+    return capture_stop(capture);
+}
+
+static const struct sq_grid plain = {4, true, 128, SQ_F16};
+
+static void test_what_all_take(void **state)
+{
+    (void)state;
+    struct capture capture;
+    const struct sq_grid channel = {8, true, 256, SQ_F16};
+    for (int f = SQ_FORMAT_GPTQ; f <= SQ_FORMAT_COMPRESSED_TENSORS; f++) {
+        assert_string_equal(said(&capture, "LlamaForCausalLM", (enum sq_format)f, plain), "");
+        assert_string_equal(said(&capture, "OPTForCausalLM", (enum sq_format)f, channel), "");
+    }
+}
+
+static void test_families(void **state)
+{
+    (void)state;
+    struct capture capture;
+    const char *text = said(&capture, "GPT2LMHeadModel", SQ_FORMAT_COMPRESSED_TENSORS, plain);
+    assert_int_equal(n_lines(text), 1);
+    assert_non_null(strstr(text, "OUT: transformers 5.23 leaves all layers at random values: its Conv1D"));
+    text = said(&capture, "GPT2LMHeadModel", SQ_FORMAT_GPTQ, plain);
+    assert_int_equal(n_lines(text), 1);
+    assert_non_null(strstr(text, "OUT: transformers 5.23 ends with an error"));
+    text = said(&capture, "Glm4ForCausalLM", SQ_FORMAT_GPTQ_V2, plain);
+    assert_int_equal(n_lines(text), 1);
+    assert_non_null(strstr(text, "OUT: GPTQModel 7.7 refuses it"));
+    assert_string_equal(said(&capture, "Glm4ForCausalLM", SQ_FORMAT_COMPRESSED_TENSORS, plain), "");
+    assert_non_null(strstr(said(&capture, "BloomForCausalLM", SQ_FORMAT_COMPRESSED_TENSORS, plain), "OUT: vLLM"));
+}
+
+/* One layer is enough. */
+static void test_layers(void **state)
+{
+    (void)state;
+    struct capture capture;
+    const struct sq_grid three = {3, false, 128, SQ_F16}, ragged = {4, true, 96, SQ_F16};
+    const char *text = said(&capture, "LlamaForCausalLM", SQ_FORMAT_GPTQ_V2, three);
+    assert_int_equal(n_lines(text), 2);
+    assert_non_null(strstr(text, "takes 4 and 8 bits only"));
+    assert_non_null(strstr(text, "takes symmetric layers only"));
+    text = said(&capture, "LlamaForCausalLM", SQ_FORMAT_GPTQ, ragged);
+    assert_int_equal(n_lines(text), 2);
+    assert_non_null(strstr(text, "leaves out a last group"));
+    assert_non_null(strstr(text, "takes groups of 32, 64 or 128 only"));
+    text = said(&capture, "LlamaForCausalLM", SQ_FORMAT_COMPRESSED_TENSORS, three);
+    assert_int_equal(n_lines(text), 1);
+    assert_non_null(strstr(text, "dequantize=True"));
+}
+
+static void test_no_architecture(void **state)
+{
+    (void)state;
+    struct capture capture;
+    const struct sq_store_layer layer = {"a", 64, 256, plain, false};
+    capture_start(&capture);
+    sq_readers_tell("OUT", NULL, SQ_FORMAT_GPTQ, &layer, 1);
+    assert_string_equal(capture_stop(&capture), "");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_all_take),
+        cmocka_unit_test(test_families),
+        cmocka_unit_test(test_layers),
+        cmocka_unit_test(test_no_architecture),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
