@@ -2,9 +2,9 @@
 """interop_read.py READER JOBS.json: what one program computes from each of some checkpoints.
 
 READER: plain (transformers in float32, without quantization), transformers, gptqmodel, or vllm; run by interop.py with the
-Python that has it. JOBS.json: [{"folder": ..., "ids": X.npy, "out": Y.npy}, ...]. ids: [samples, length]; out: the log-
-probabilities after each token but the last, [samples, length - 1, vocab]. Prints one JSON line for each: folder, and
-"trouble", the program's own words where it refuses."""
+Python that has it. JOBS.json: [{"folder": ..., "ids": [[...], ...], "out": X.npy}, ...]. ids: [samples, length]; out: the
+log-probabilities after each token but the last, [samples, length - 1, vocab]. Prints one JSON line for each: folder,
+"trouble", the program's own words where it refuses, and "how", what had to be asked for."""
 
 import json
 import os
@@ -19,6 +19,8 @@ if READER == "vllm":
                       VLLM_ENABLE_V1_MULTIPROCESSING="0")  # refusals come as exceptions
 
 import numpy  # noqa: E402  (after the environment)
+
+HOW = []  # what the checkpoint in work was read with, where that is not what readers do by themselves
 
 
 def settings_of(folder):
@@ -45,11 +47,17 @@ def check_loaded(model, info, is_plain=False):
         raise RuntimeError("loaded without any quantized layer")
 
 
-def load_plain(folder):
+def read_plain(folder, ids):
+    """Of a family that transformers does not have the tests' own reference."""
     import torch
     import transformers
 
-    return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests", "golden"))
+    import internlm2
+
+    if internlm2.read_config(folder)["model_type"] == "internlm2":
+        return torch.log_softmax(torch.from_numpy(internlm2.logits(folder, ids)[:, :-1]), -1).numpy()
+    return torch_log_probabilities(transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), ids)
 
 
 def fits_fast_kernel(folder, settings):
@@ -67,23 +75,37 @@ def fits_fast_kernel(folder, settings):
     return True
 
 
-def is_asymmetric(settings):
-    return not all(group["weights"]["symmetric"] for group in settings["config_groups"].values())
+def load_transformers_with(folder, settings):
+    """With a kernel that takes every shape where the fast one does not."""
+    import transformers
+
+    extra = {}
+    if settings["quant_method"] == "gptq" and not fits_fast_kernel(folder, settings):
+        extra["quantization_config"] = transformers.GPTQConfig(bits=settings["bits"], backend="gptq_torch")
+    model, info = transformers.AutoModelForCausalLM.from_pretrained(folder, device_map="cpu", output_loading_info=True, **extra)
+    check_loaded(model, info)
+    return model
 
 
 def load_transformers(folder):
-    """With the option that this kind of checkpoint needs there: a kernel that takes every shape, or, as it expects
-    unpacked zero points of compressed-tensors otherwise, plain weights at once."""
+    """Where it does not load compressed-tensors as it is it may load it as plain weights: HOW says so."""
     import transformers
 
-    extra, settings = {}, settings_of(folder)
-    if settings["quant_method"] == "gptq" and not fits_fast_kernel(folder, settings):
-        extra["quantization_config"] = transformers.GPTQConfig(bits=settings["bits"], backend="gptq_torch")
-    at_once = settings["quant_method"] == "compressed-tensors" and is_asymmetric(settings)
-    if at_once:
-        extra["quantization_config"] = transformers.CompressedTensorsConfig(dequantize=True)
-    model, info = transformers.AutoModelForCausalLM.from_pretrained(folder, device_map="cpu", output_loading_info=True, **extra)
-    check_loaded(model, info, at_once)
+    settings = settings_of(folder)
+    try:
+        return load_transformers_with(folder, settings)
+    except Exception:
+        if settings["quant_method"] != "compressed-tensors":
+            raise
+        first = sys.exc_info()[1]
+    try:
+        model, info = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, device_map="cpu", output_loading_info=True,
+            quantization_config=transformers.CompressedTensorsConfig(dequantize=True))
+        check_loaded(model, info, True)
+    except Exception:
+        raise first from None
+    HOW.append("with CompressedTensorsConfig(dequantize=True) only")
     return model
 
 
@@ -100,7 +122,7 @@ def read_vllm(folder, ids):
 
     length = ids.shape[1]
     model = vllm.LLM(folder, enforce_eager=True, skip_tokenizer_init=True, disable_log_stats=True, max_logprobs=-1,
-                     max_model_len=length + 8, max_num_seqs=4, max_num_batched_tokens=512)
+                     max_model_len=length + 8, max_num_seqs=4, max_num_batched_tokens=512, trust_remote_code=True)
     wanted = vllm.SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=-1, detokenize=False)
     results = model.generate([{"prompt_token_ids": row.tolist()} for row in ids], wanted, use_tqdm=False)
     vocab = 1 + max(results[0].prompt_logprobs[1])
@@ -109,19 +131,20 @@ def read_vllm(folder, ids):
 
 
 def read(folder, ids):
-    if READER == "vllm":
-        return read_vllm(folder, ids)
-    load = {"plain": load_plain, "transformers": load_transformers, "gptqmodel": load_gptqmodel}[READER]
+    if READER in ("plain", "vllm"):
+        return {"plain": read_plain, "vllm": read_vllm}[READER](folder, ids)
+    load = {"transformers": load_transformers, "gptqmodel": load_gptqmodel}[READER]
     return torch_log_probabilities(load(folder), ids)
 
 
 def run(job):
     trouble = None
+    HOW.clear()
     try:
-        numpy.save(job["out"], read(job["folder"], numpy.load(job["ids"])))
+        numpy.save(job["out"], read(job["folder"], numpy.array(job["ids"])))
     except Exception as error:  # a reader's refusal, in its own words
         trouble = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return json.dumps({"folder": job["folder"], "trouble": trouble})
+    return json.dumps({"folder": job["folder"], "trouble": trouble, "how": "; ".join(HOW)})
 
 
 def run_apart(job):
@@ -137,7 +160,7 @@ def run_apart(job):
     with os.fdopen(ours) as file:
         text = file.read()
     _, status = os.waitpid(child, 0)
-    return text or json.dumps({"folder": job["folder"], "trouble": f"the process ended with status {status}"})
+    return text or json.dumps({"folder": job["folder"], "trouble": f"the process ended with status {status}", "how": ""})
 
 
 def main():
