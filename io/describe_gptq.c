@@ -139,6 +139,7 @@ static const struct {
     {"GPTJForCausalLM", {"attn.qkv_proj"}},
     {"StableLmForCausalLM", {"self_attn.qkv_proj", "mlp.gate_up_proj"}},
     {"Glm4ForCausalLM", {"mlp.gate_proj", "mlp.up_proj"}},
+    {"Qwen3MoeForCausalLM", {"mlp.gate_up_proj"}}, /* of blocks without experts */
 };
 
 /* Two names, of which the second or both may be NULL. */

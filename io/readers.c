@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "io/modules.h"
 
 #define GPTQ_V1 (1u << SQ_FORMAT_GPTQ)
 #define GPTQ_V2 (1u << SQ_FORMAT_GPTQ_V2)
@@ -32,6 +33,13 @@ static bool is_ragged(const struct sq_store_layer *layer)
     return layer->in_features % layer->grid.group_size != 0;
 }
 
+/* The output layer: in no numbered part of the model. */
+static bool is_head(const struct sq_store_layer *layer)
+{
+    const char *rest;
+    return !sq_module_is_in_block(layer->name, &rest);
+}
+
 static bool is_uncommon_group(const struct sq_store_layer *layer)
 {
     int64_t size = layer->grid.group_size;
@@ -43,7 +51,7 @@ static bool is_uncommon_group(const struct sq_store_layer *layer)
 struct gap {
     const char *reader;
     unsigned formats;
-    const char *architectures[3];                        /* none: all */
+    const char *architectures[4];                        /* none: all */
     bool (*applies)(const struct sq_store_layer *layer); /* to one layer at least; NULL: whatever the layers */
     const char *what;
 };
@@ -58,10 +66,15 @@ static const struct gap gaps[] = {
      "loads it only with CompressedTensorsConfig(dequantize=True)"},
     {TRANSFORMERS, GPTQ, {"FalconForCausalLM"}, NULL,
      "leaves all layers at random values: FalconLinear is not among the classes that it replaces"},
+    {TRANSFORMERS, GPTQ, {"MixtralForCausalLM", "Qwen2MoeForCausalLM", "Qwen3MoeForCausalLM", "OlmoeForCausalLM"}, NULL,
+     "leaves the experts at random values: it looks for them in fused tensors"},
+    {TRANSFORMERS, GPTQ, {NULL}, is_head, "leaves the output layer at random values: it replaces layers of the blocks only"},
     {TRANSFORMERS, PACKED, {NULL}, is_asymmetric,
      "loads it only with CompressedTensorsConfig(dequantize=True)"},
     {GPTQMODEL, GPTQ, {"Phi3ForCausalLM", "GlmForCausalLM", "Glm4ForCausalLM"}, NULL,
      "refuses it: it wants gate_proj and up_proj apart, where the model has gate_up_proj"},
+    {GPTQMODEL, GPTQ, {"MixtralForCausalLM"}, NULL,
+     "refuses it: it wants mlp.experts.N.gate_proj, where the model has block_sparse_moe.experts.N.w1"},
     {GPTQMODEL, GPTQ, {"GPTNeoXForCausalLM"}, NULL,
      "computes with an unset output layer: it looks for lm_head, where the model has embed_out"},
     {VLLM, GPTQ | PACKED, {"BloomForCausalLM"}, NULL,

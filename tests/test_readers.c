@@ -22,7 +22,8 @@ static int n_lines(const char *text)
 /* What is said of a checkpoint of two layers, the second of which has this grid. */
 static const char *said(struct capture *capture, const char *architecture, enum sq_format format, struct sq_grid grid)
 {
-    const struct sq_store_layer layers[] = {{"a", 64, 256, {4, true, 128, SQ_F16}, false}, {"b", 64, 256, grid, false}};
+    const struct sq_store_layer layers[] = {{"m.0.a", 64, 256, {4, true, 128, SQ_F16}, false},
+                                            {"m.0.b", 64, 256, grid, false}};
     json_t *config = json_pack("{s:[s]}", "architectures", architecture);
     capture_start(capture);
     sq_readers_tell("OUT", config, format, layers, 2);
@@ -79,11 +80,23 @@ static void test_layers(void **state)
     assert_non_null(strstr(text, "dequantize=True"));
 }
 
+static void test_output_layer(void **state)
+{
+    (void)state;
+    struct capture capture;
+    const struct sq_store_layer layers[] = {{"m.0.a", 64, 256, plain, false}, {"lm_head", 64, 256, plain, false}};
+    capture_start(&capture);
+    sq_readers_tell("OUT", NULL, SQ_FORMAT_GPTQ, layers, 2);
+    const char *text = capture_stop(&capture);
+    assert_int_equal(n_lines(text), 1);
+    assert_non_null(strstr(text, "leaves the output layer at random values"));
+}
+
 static void test_no_architecture(void **state)
 {
     (void)state;
     struct capture capture;
-    const struct sq_store_layer layer = {"a", 64, 256, plain, false};
+    const struct sq_store_layer layer = {"m.0.a", 64, 256, plain, false};
     capture_start(&capture);
     sq_readers_tell("OUT", NULL, SQ_FORMAT_GPTQ, &layer, 1);
     assert_string_equal(capture_stop(&capture), "");
@@ -92,10 +105,8 @@ static void test_no_architecture(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_what_all_take),
-        cmocka_unit_test(test_families),
-        cmocka_unit_test(test_layers),
-        cmocka_unit_test(test_no_architecture),
+        cmocka_unit_test(test_what_all_take), cmocka_unit_test(test_families),        cmocka_unit_test(test_layers),
+        cmocka_unit_test(test_output_layer),  cmocka_unit_test(test_no_architecture),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

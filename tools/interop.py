@@ -24,8 +24,8 @@ import interop_cases as cases_of  # noqa: E402  (after its folder)
 
 READERS = ("transformers", "gptqmodel", "vllm")
 # Mean difference of log-probabilities: fp16 or bf16 as stored; gptqmodel computes in bf16 whatever is stored. Quantization
-# itself moves them by ten times that and more.
-LIMIT = 0.03
+# itself moves them by much more. In bf16 tokens near a router's boundary go to other experts.
+LIMIT, LIMIT_EXPERTS = 0.03, 0.05
 
 
 def run_program(*arguments):
@@ -43,13 +43,14 @@ class Case:
         self.original = os.path.join(models, model)
         self.quantized, self.plain, self.store = (os.path.join(folder, name) for name in ("quantized", "plain", "store.h5"))
         self.moved = math.nan  # how far quantization itself moves the log-probabilities
-        self.trouble = None
+        self.trouble, self.has_experts = None, False
         self.cells, self.how = {}, {}
 
     def make(self, tokens, rules):
         options = [rules if option == "RULES" else option for option in self.options]
         with open(os.path.join(self.original, "config.json"), encoding="utf-8") as file:
             config = json.load(file)
+        self.has_experts = "num_experts_per_tok" in config
         if "compressed-tensors" in options and "bfloat16" in (config.get("torch_dtype"), config.get("dtype")):
             options += ["--scale-dtype", "bf16"]  # readers of this format keep scales in the model's type
         try:
@@ -182,7 +183,7 @@ class Table:
         kind, value = case.cells.get(reader, ("not run", "not asked for"))
         if kind == "not run":
             return self.mark("not run", value, not case.trouble)
-        if kind == "read" and not math.isnan(value) and value <= LIMIT:
+        if kind == "read" and not math.isnan(value) and value <= (LIMIT_EXPERTS if case.has_experts else LIMIT):
             return self.mark(f"{value:.4f}", case.how[reader], True)
         words, text = ("wrong", f"{value:.4f}") if kind == "read" else (value, "no")
         known = find_known(reader, case, words)

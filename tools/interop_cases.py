@@ -87,11 +87,17 @@ KNOWN = [
     ("transformers", "gpt2", "compressed-tensors.*", "left at random values", "Conv1D is no Linear for compressed-tensors"),
     # optimum: gptq/utils.py, get_layers, replaces what is of the very class nn.Linear, which FalconLinear is not
     ("transformers", "falcon_.*", "gptq.*", "left at random values", "it does not replace FalconLinear"),
+    # optimum: gptq/quantizer.py, convert_model, replaces nn.Linear; the experts are parameters of one module
+    ("transformers", "mixtral|qwen._moe|olmoe", "gptq.*", "left at random values", "it does not load experts one by one"),
+    # optimum: ... and only layers of the blocks
+    ("transformers", ".*", "gptq: .*output layer too", "left at random values: lm_head", "it does not replace the output layer"),
     ("transformers", ".*", "gptq.*gate and up 8", ".", "it reads one setting for all layers"),
     ("transformers|gptqmodel", "internlm2", ".*", "does not recognize this architecture",
      "transformers has no InternLM2; the class that published models bring needs transformers 4"),
     # gptqmodel: defuser/model_registry.py has gate_up_proj in two; so have the checkpoints that it writes itself
     ("gptqmodel", "phi3.*|glm.*", "gptq.*", "Missing required quantized weights", "it wants gate_proj and up_proj apart"),
+    # gptqmodel: defuser renames Mixtral's experts; so have the checkpoints that it writes itself
+    ("gptqmodel", "mixtral", "gptq.*", "Missing required quantized weights", "it wants mlp.experts.N.gate_proj"),
     # gptqmodel: loads by the names of transformers 5, lm_head, and fails at saving such a model of its own
     ("gptqmodel", "gpt_neox.*", "gptq.*", "wrong", "it does not load embed_out and computes with an unset output layer"),
     # vllm: models/bloom.py, _repack_qkv, takes dimension 0 for the outputs of every tensor

@@ -13,15 +13,18 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import make_golden  # noqa: E402  (after its folder)
 
 SIZES = {
-    128: ("hidden_size", "n_embd", "n_embed", "word_embed_proj_dim"),
-    256: ("intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size"),
+    128: ("hidden_size", "n_embd", "n_embed", "word_embed_proj_dim", "vocab_size"),
+    256: ("intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size", "moe_intermediate_size",
+          "shared_expert_intermediate_size"),
     4: ("num_attention_heads", "n_head"),
     32: ("head_dim",),
     16: ("rotary_dim",),
 }
 # Where readers differ whatever the weights: vLLM takes Falcon's MLP for four times as wide as the model and InternLM2's
-# layers for ones without bias (which published models have), and its window of Cohere 2 is one token longer.
-PUBLISHED = {"falcon": {"ffn_hidden_size": 512}, "internlm2": {"bias": False}, "cohere2": {"sliding_window": 64}}
+# layers for ones without bias (as published models are), and its window of Cohere 2 is one token longer; gptqmodel leaves
+# blocks without experts, which no published Qwen has, at random values.
+PUBLISHED = {"falcon": {"ffn_hidden_size": 512}, "internlm2": {"bias": False}, "cohere2": {"sliding_window": 64},
+             "qwen2_moe": {"decoder_sparse_step": 1}, "qwen3_moe": {"mlp_only_layers": []}}
 # Where a setting has an entry for each turning pair of a head.
 FACTORS = ("short_factor", "long_factor")
 # Of a family whose published models bring the class of their configuration with them.
@@ -56,6 +59,8 @@ def main():
     make_golden.SPREAD = 0.08  # layers have more inputs
     for name in names:
         config, length, dtype, n_files = make_golden.MODELS[name]
+        if "num_experts_per_tok" in config:
+            dtype = "float16"  # in bf16 some tokens' choice of experts is a matter of rounding
         make_golden.MODELS[name] = (enlarge(config), length, dtype, n_files)
         make_golden.make(folder, name)
         if config["model_type"] in REMOTE:

@@ -20,6 +20,7 @@ if READER == "vllm":
 
 import numpy  # noqa: E402  (after the environment)
 
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 HOW = []  # what the checkpoint in work was read with, where that is not what readers do by themselves
 
 
@@ -117,9 +118,18 @@ def load_gptqmodel(folder):
     return model
 
 
+def has_experts(folder):
+    with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
+        return "num_experts_per_tok" in json.load(file)
+
+
 def read_vllm(folder, ids):
+    import interop_vllm
     import vllm
 
+    if has_experts(folder) and not interop_vllm.has_amx():
+        interop_vllm.stand_in()
+        HOW.append("with a product of our own for the experts, as that of its CPU build needs AMX")
     length = ids.shape[1]
     model = vllm.LLM(folder, enforce_eager=True, skip_tokenizer_init=True, disable_log_stats=True, max_logprobs=-1,
                      max_model_len=length + 8, max_num_seqs=4, max_num_batched_tokens=512, trust_remote_code=True)
