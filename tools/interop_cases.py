@@ -90,10 +90,11 @@ KNOWN = [
     # optimum: gptq/quantizer.py, convert_model, replaces nn.Linear; the experts are parameters of one module
     ("transformers", "mixtral|qwen._moe|olmoe", "gptq.*", "left at random values", "it does not load experts one by one"),
     # optimum: ... and only layers of the blocks
-    ("transformers", ".*", "gptq: .*output layer too", "left at random values: lm_head", "it does not replace the output layer"),
+    ("transformers", ".*", "gptq: .*output layer too", "left at random values: lm_head",
+     "it does not replace the output layer"),
     ("transformers", ".*", "gptq.*gate and up 8", ".", "it reads one setting for all layers"),
-    ("transformers|gptqmodel", "internlm2", ".*", "does not recognize this architecture",
-     "transformers has no InternLM2; the class that published models bring needs transformers 4"),
+    ("transformers|gptqmodel", "internlm2", ".*", "does not recognize this architecture|custom code",
+     "transformers has no InternLM2, and the class that published models bring is for older versions of it"),
     # gptqmodel: defuser/model_registry.py has gate_up_proj in two; so have the checkpoints that it writes itself
     ("gptqmodel", "phi3.*|glm.*", "gptq.*", "Missing required quantized weights", "it wants gate_proj and up_proj apart"),
     # gptqmodel: defuser renames Mixtral's experts; so have the checkpoints that it writes itself
@@ -106,6 +107,7 @@ KNOWN = [
     # vllm: quantization/auto_gptq.py, TYPE_MAP
     ("vllm", ".*", "gptq_v2: (2|3) bits.*|gptq_v2.*asymmetric", "Unsupported quantization config",
      "it takes 4 and 8 bits, symmetric"),
-    ("vllm", ".*", ".*", "uint8b128|uint8 ", "its CPU build has no product of 8-bit weights"),
-    ("vllm", ".*", "compressed-tensors: 2 bits.*", "not supported by CPUWNA16", "its CPU build has no product of 2-bit weights"),
+    ("vllm", ".*", ".*", "uint8b128|uint8", "its CPU build has no product of 8-bit weights"),
+    ("vllm", ".*", "compressed-tensors: 2 bits.*", "not supported by CPUWNA16",
+     "its CPU build has no product of 2-bit weights"),
 ]
