@@ -25,6 +25,7 @@ extern const struct sq_command sq_command_eval;
 extern const struct sq_command sq_command_plan;
 extern const struct sq_command sq_command_verify;
 extern const struct sq_command sq_command_inspect;
+extern const struct sq_command sq_command_report;
 extern const struct sq_command sq_command_config;
 
 /* `shardq tokenize` is a Python program: becomes it, with the words after "tokenize". Returns an exit code only when

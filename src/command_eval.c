@@ -4,6 +4,8 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/memory.h"
+#include "base/text.h"
 #include "command.h"
 #include "config/options.h"
 #include "gptq/compute.h"
@@ -37,13 +39,30 @@ static int64_t common_length(const struct opened *model, const struct opened *ag
     return length == 0 || (other > 0 && other < length) ? other : length;
 }
 
+/* ,"key":"path from the root": whoever collects results sees what they are of. */
+static void print_path(const char *key, const char *path)
+{
+    char *absolute = NULL;
+    if (!path || sq_path_absolute(path, &absolute) != SQ_OK) return;
+    json_t *text = json_string(absolute);
+    char *quoted = text ? json_dumps(text, JSON_ENCODE_ANY) : NULL; /* NULL: not UTF-8 */
+    if (quoted) printf(",\"%s\":%s", key, quoted);
+    free(quoted);
+    json_decref(text);
+    sq_free(absolute);
+}
+
 static void show(const struct sq_config *config, const struct sq_evaluation *e, enum sq_dtype compute, double seconds)
 {
     if (config->json) {
         printf("{\"nll\":%.12g,\"perplexity\":%.12g,\"tokens\":%lld", e->nll, e->perplexity,
                (long long)e->n_predictions);
         if (config->against) printf(",\"kl\":%.12g,\"agreement\":%.12g", e->kl, e->agreement);
-        printf(",\"compute\":\"%s\",\"seconds\":%.3f}\n", compute == SQ_BF16 ? "bf16" : "fp32", seconds);
+        printf(",\"compute\":\"%s\",\"seconds\":%.3f", compute == SQ_BF16 ? "bf16" : "fp32", seconds);
+        print_path("model", config->model);
+        print_path("tokens_file", config->tokens);
+        print_path("against", config->against);
+        puts("}");
         return;
     }
     printf("nll         %.6f\nperplexity  %.4f\ntokens      %lld\n", e->nll, e->perplexity,

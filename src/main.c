@@ -9,7 +9,7 @@
 
 static const struct sq_command *const commands[] = {
     &sq_command_quantize, &sq_command_assemble, &sq_command_eval,   &sq_command_plan,
-    &sq_command_verify,   &sq_command_inspect,  &sq_command_config,
+    &sq_command_verify,   &sq_command_inspect,  &sq_command_report, &sq_command_config,
 };
 #define N_COMMANDS (sizeof commands / sizeof *commands)
 

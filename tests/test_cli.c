@@ -57,7 +57,7 @@ static void assert_outcome(const char *words, int exit_code, const char *part)
 static void test_help(void **state)
 {
     (void)state;
-    static const char *const names[] = {"quantize", "assemble", "eval", "plan", "verify", "inspect", "config"};
+    static const char *const names[] = {"quantize", "assemble", "eval", "plan", "verify", "inspect", "report", "config"};
     assert_outcome("", 2, "usage: shardq");
     assert_outcome("--help", 0, "usage: shardq");
     assert_outcome("--help", 0, "tokenize");
@@ -76,7 +76,7 @@ static void test_mistakes(void **state)
     (void)state;
     static const char *const mistakes[][2] = {
         {"quantise", "unknown command quantise; did you mean quantize?"},
-        {"quantize", "shardq quantize needs --model DIR, --tokens FILE.h5, --out DIR"},
+        {"quantize", "shardq quantize needs --model DIR, --tokens FILE.h5, --out PATH"},
         {"quantize --bits 5", "--bits 5: must be 2, 3, 4 or 8"},
         {"quantize --model m --tokens t --out m", "--out and --model are the same: m"},
         {"quantize --model m --tokens t --out o --format gptq --bits 3", "3 bits need gptq_v2"},

@@ -157,6 +157,16 @@ class TokenizeTest(unittest.TestCase):
         self.assertTrue(0 < summary["vocabulary_seen"] <= 99)
         done = self.start("--text", self.a, "--samples", 4, "--length", 32, "--force")
         self.assertIn("vocabulary seen", done.stdout)
+        self.assertRegex(done.stdout, r"[0-9]+ tokens make half of the sample")
+
+    def test_the_lengths_of_texts(self):
+        """Paragraphs of 1, 2 to 3, 4 to 7 characters, and so on; of .jsonl its records."""
+        words = "a\n\nbc\n\nd e\n\n\n\n" + "x" * 70
+        _, attributes = self.tokens("--text", self.write("p.txt", words), "--windows", "--length", 8)
+        self.assertEqual(json.loads(attributes["sources"])[0]["record_lengths"], [1, 2, 0, 0, 0, 0, 1])
+        lines = [json.dumps({"text": "one\n\ntext"}), json.dumps({"text": "four"})]
+        _, attributes = self.tokens("--text", self.write("r.jsonl", "\n".join(lines)), "--windows", "--length", 8, "--force")
+        self.assertEqual(json.loads(attributes["sources"])[0]["record_lengths"], [0, 0, 1, 1])
 
     # --- what it refuses
 

@@ -142,14 +142,29 @@ def parquet_records(path, field):
 
 
 def read_text(path, field):
-    """The file as one text and the SHA-256 of its bytes."""
+    """The file as one text, the SHA-256 of its bytes, and its texts: records, or paragraphs of plain text."""
     data = read_bytes(path)
     digest = hashlib.sha256(data).hexdigest()
     if path.endswith(".jsonl"):
-        return "\n\n".join(jsonl_records(path, data, field)), digest
-    if path.endswith(".parquet"):
-        return "\n\n".join(parquet_records(path, field)), digest
-    return decode(path, data), digest
+        records = list(jsonl_records(path, data, field))
+    elif path.endswith(".parquet"):
+        records = parquet_records(path, field)
+    else:
+        text = decode(path, data)
+        return text, digest, text.split("\n\n")
+    return "\n\n".join(records), digest, records
+
+
+def count_lengths(texts):
+    """[i]: how many texts have 2^i to 2^(i+1) - 1 characters; blank ones do not count."""
+    counts = []
+    for length in (len(text.strip()) for text in texts):
+        if length == 0:
+            continue
+        power = length.bit_length() - 1
+        counts += [0] * (power + 1 - len(counts))
+        counts[power] += 1
+    return counts
 
 
 def load_tokenizer(folder):
@@ -187,18 +202,18 @@ def find_bos(tokenizer, folder, mode, windows):
 
 
 def tokenize_sources(arguments, tokenizer):
-    """One dict per file: file, sha256, weight, ids (int32 [tokens])."""
+    """One dict per file: file, sha256, weight, ids (int32 [tokens]), lengths."""
     import numpy
 
     sources = []
     weights = arguments.weight or [1.0] * len(arguments.text)
     for path, weight in zip(arguments.text, weights):
-        text, digest = read_text(path, arguments.field)
+        text, digest, texts = read_text(path, arguments.field)
         twin = [source["file"] for source in sources if source["sha256"] == digest]
         if twin:
             raise Failure(f"{path} has the same content as {twin[0]}; give it once, with a larger --weight")
         ids = numpy.array(tokenizer.encode(text, add_special_tokens=False).ids, dtype=numpy.int32)
-        sources.append({"file": path, "sha256": digest, "weight": weight, "ids": ids})
+        sources.append({"file": path, "sha256": digest, "weight": weight, "ids": ids, "lengths": count_lengths(texts)})
     return sources
 
 
@@ -292,7 +307,8 @@ def describe(arguments, sources, samples, tokenizer, tokenizer_digest, bos):
     import tokenizers
 
     listed = [{"file": source["file"], "sha256": source["sha256"], "weight": source["weight"],
-               "tokens": len(source["ids"]), "samples": source["samples"]} for source in sources]
+               "tokens": len(source["ids"]), "samples": source["samples"], "record_lengths": source["lengths"]}
+              for source in sources]
     return {"method": "windows" if arguments.windows else "draw-overlap" if arguments.overlap else "draw",
             "method_version": METHOD_VERSION, "seed": str(arguments.seed), "samples": len(samples),
             "length": arguments.length, "bos": -1 if bos is None else bos, "tokenizer_sha256": tokenizer_digest,
@@ -320,14 +336,38 @@ def write_tokens(path, samples, provenance):
             os.remove(temporary)
 
 
+def describe_frequency(samples):
+    """How evenly the sample's tokens are spread over the vocabulary it uses."""
+    import numpy
+
+    counts = numpy.sort(numpy.unique(samples, return_counts=True)[1])[::-1]
+    shares = numpy.cumsum(counts) / samples.size
+    half, most = (int(numpy.searchsorted(shares, share)) + 1 for share in (0.5, 0.9))
+    return f"{half} tokens make half of the sample, {most} make 90 %; {int((counts == 1).sum())} occur once"
+
+
+def describe_lengths(counts):
+    """The powers of two between which the middle half of the texts' lengths lies."""
+    total, seen, bounds = sum(counts), 0, []
+    for power, count in enumerate(counts):
+        for share in (0.25, 0.75):
+            if seen < share * total <= seen + count:
+                bounds.append(2 ** (power + (share > 0.5)))
+        seen += count
+    if not bounds:
+        return "no texts"
+    return f"{total} texts, half of them of {bounds[0]} to {bounds[1]} characters"
+
+
 def print_summary(path, samples, provenance):
     vocabulary, seen = provenance["tokenizer_vocabulary"], provenance["vocabulary_seen"]
     seed = "" if provenance["method"] == "windows" else f", seed {provenance['seed']}"
     print(f"{path}: {len(samples)} samples x {samples.shape[1]} tokens = {samples.size} ({provenance['method']}{seed})")
     print(f"vocabulary seen: {seen} of {vocabulary} ({100.0 * seen / vocabulary:.1f} %)")
+    print(f"frequency: {describe_frequency(samples)}")
     for source in json.loads(provenance["sources"]):
-        print(f"  {source['file']}: {source['samples']} samples ({source['samples'] * samples.shape[1]} tokens) "
-              f"of {source['tokens']} tokens of text")
+        print(f"  {source['file']}: {source['samples']} samples ({100 * source['samples'] / len(samples):.0f} %) "
+              f"of {source['tokens']} tokens of text; {describe_lengths(source['record_lengths'])}")
 
 
 def run(arguments):

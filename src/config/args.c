@@ -153,6 +153,9 @@ static enum sq_status apply_option(const struct args *args, const struct arg *ar
     char where[NAME_MAX_BYTES];
     const struct sq_option *option = arg->option;
     if (option->type == SQ_OPTION_BOOL) return apply_bool(args, arg, config);
+    if (!option->key && option->type == SQ_OPTION_LIST)
+        return sq_list_append((void *)((char *)config + option->offset), option->value_name, arg->value,
+                              strlen(arg->value));
     if (!option->key && sq_option_is_given(option, config)) {
         sq_error("\"%s\" is not expected: there is a %s already", arg->value, option->value_name);
         return SQ_ERR_USAGE;

@@ -73,6 +73,9 @@ static enum sq_status check_paths(const struct sq_config *config, unsigned comma
     if (command == SQ_COMMAND_VERIFY)
         SQ_TRY(check_differ((struct named_path){"--checkpoint", config->checkpoint},
                             (struct named_path){"--model", config->model}));
+    for (int i = 0; i < config->inputs.count; i++)
+        SQ_TRY(check_differ((struct named_path){"--out", config->out},
+                            (struct named_path){"an input", config->inputs.items[i]}));
     if (!(command & (SQ_COMMAND_QUANTIZE | SQ_COMMAND_ASSEMBLE))) return SQ_OK;
     const struct named_path written[] = {
         {"--out", config->out}, {"--store", config->store}, {"--log", config->log}, {"--trace", config->trace}};

@@ -19,7 +19,8 @@
     X(SQ_COMMAND_PLAN, 3, "plan")                                                                                      \
     X(SQ_COMMAND_VERIFY, 4, "verify")                                                                                  \
     X(SQ_COMMAND_INSPECT, 5, "inspect")                                                                                \
-    X(SQ_COMMAND_CONFIG, 6, "config")
+    X(SQ_COMMAND_CONFIG, 6, "config")                                                                                  \
+    X(SQ_COMMAND_REPORT, 7, "report")
 
 enum {
 #define X(name, bit, text) name = 1 << (bit),
@@ -93,6 +94,7 @@ struct sq_config {
     enum sq_dtype scale_dtype; /* SQ_F16 or SQ_BF16 */
     int64_t shard_bytes;       /* largest safetensors file written */
     bool dequantized;
+    struct sq_string_list inputs; /* what `report` shows */
     /* plan */
     struct sq_string_list ranks; /* "1,8,64": checked to be positive integers */
     int64_t samples, length;

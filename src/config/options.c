@@ -8,6 +8,7 @@
 #define PLAN SQ_COMMAND_PLAN
 #define VERIFY SQ_COMMAND_VERIFY
 #define INSPECT SQ_COMMAND_INSPECT
+#define REPORT SQ_COMMAND_REPORT
 #define FIELD(name) offsetof(struct sq_config, name)
 
 #define KIB 1024.0
@@ -48,9 +49,10 @@ static const struct sq_option options[] = {
     {.key = "tokens", .flag = "--tokens", .value_name = "FILE.h5", .type = SQ_OPTION_STRING, .offset = FIELD(tokens),
      .commands = QUANTIZE | EVAL | VERIFY, .required = QUANTIZE | EVAL | VERIFY, .keep = SQ_KEEP_COPY,
      .help = "Token file, made by `shardq tokenize`."},
-    {.key = "out", .flag = "--out", .value_name = "DIR", .type = SQ_OPTION_STRING, .offset = FIELD(out),
-     .commands = QUANTIZE | ASSEMBLE, .required = QUANTIZE | ASSEMBLE,
-     .help = "Folder of the new checkpoint; it must not exist yet."},
+    {.key = "out", .flag = "--out", .value_name = "PATH", .type = SQ_OPTION_STRING, .offset = FIELD(out),
+     .commands = QUANTIZE | ASSEMBLE | REPORT, .required = QUANTIZE | ASSEMBLE | REPORT,
+     .help = "Folder of the new checkpoint, which must not exist yet; of report the file, such as report.html, which is "
+             "replaced."},
     {.key = "store", .flag = "--store", .value_name = "FILE.h5", .type = SQ_OPTION_STRING, .offset = FIELD(store),
      .commands = QUANTIZE | ASSEMBLE, .required = ASSEMBLE,
      .help = "The file that keeps every finished layer. quantize puts it beside the new checkpoint when it is not given."},
@@ -69,6 +71,9 @@ static const struct sq_option options[] = {
      .help = "The quantized checkpoint to be verified against the model."},
     {.value_name = "PATH", .type = SQ_OPTION_STRING, .offset = FIELD(path), .commands = INSPECT, .required = INSPECT,
      .help = "A model folder, a token file, a store or a checkpoint."},
+    {.value_name = "PATH...", .type = SQ_OPTION_LIST, .offset = FIELD(inputs), .commands = REPORT, .required = REPORT,
+     .help = "Stores and checkpoints, which are shown side by side; behind each what belongs to it: traces (--trace of "
+             "quantize), results of eval --json, a token file."},
 
     {.section = "Quantization",
      .key = "bits", .flag = "--bits", .value_name = "N", .type = SQ_OPTION_CHOICE, .offset = FIELD(bits),

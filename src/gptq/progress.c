@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/text.h"
+#include "gptq/flags.h"
 
 #define N_WORST 3
 
@@ -38,24 +39,20 @@ void sq_progress_start(const struct sq_job *job, int n_done)
         config->bits, (long long)job->layers.group_size, (long long)job->memory.resident);
 }
 
-static bool is_no_better(const struct sq_job *job, const struct sq_layer_report *report)
-{
-    return job->config->solver != SQ_SOLVER_RTN && report->error >= report->error_rtn && report->error_rtn > 0;
-}
-
 static void warn_of_layer(const struct sq_job *job, const char *name, const struct sq_layer_report *report)
 {
-    if (report->n_rungs < 0)
+    unsigned flags = sq_layer_flags(report, job->config->solver);
+    if (flags & SQ_FLAG_DIAGONAL)
         sq_warning("%s: the Hessian was not positive definite at any damping; only its diagonal was used", name);
-    else if (report->n_rungs > 0)
+    if (flags & SQ_FLAG_RAISED)
         sq_warning("%s: damping was raised %lld times, to %g", name, (long long)report->n_rungs, report->damping);
-    if (report->n_dead > 0)
+    if (flags & SQ_FLAG_DEAD)
         sq_warning("%s: %lld inputs were zero in every token; their weights are quantized as zero", name,
                    (long long)report->n_dead);
-    if (report->n_limited > 0)
+    if (flags & SQ_FLAG_LIMITED)
         sq_warning("%s: %lld scales are too large or too small for type %s, and were held at its limit or lost digits",
                    name, (long long)report->n_limited, sq_dtype_name(job->config->scale_dtype));
-    if (is_no_better(job, report))
+    if (flags & SQ_FLAG_NO_BETTER)
         sq_warning("%s: error %.3g is no better than plain rounding's %.3g", name, report->error, report->error_rtn);
 }
 
@@ -90,10 +87,8 @@ void sq_progress_left(const struct sq_job *job, int n_done, int n_done_in_run, d
 int sq_progress_n_flagged(const struct sq_job *job)
 {
     int count = 0;
-    for (int i = 0; i < job->layers.n_layers; i++) {
-        const struct sq_layer_report *report = sq_store_report(job->store, i);
-        count += report->n_rungs != 0 || report->n_dead > 0 || report->n_limited > 0 || is_no_better(job, report);
-    }
+    for (int i = 0; i < job->layers.n_layers; i++)
+        count += sq_layer_flags(sq_store_report(job->store, i), job->config->solver) != 0;
     return count;
 }
 

@@ -1,0 +1,20 @@
+/* What is wrong with a finished layer, by its figures: what a run warns of, what --strict looks at, what a report puts
+ * first. */
+#ifndef SQ_GPTQ_FLAGS_H
+#define SQ_GPTQ_FLAGS_H
+
+#include "config/config.h"
+#include "io/store.h"
+
+enum {
+    SQ_FLAG_RAISED = 1,    /* damping was raised */
+    SQ_FLAG_DIAGONAL = 2,  /* only the Hessian's diagonal was used */
+    SQ_FLAG_DEAD = 4,      /* inputs that were zero in every token */
+    SQ_FLAG_LIMITED = 8,   /* scales at the limits of their type */
+    SQ_FLAG_NO_BETTER = 16 /* the error is no better than plain rounding's, though more than rounding was done */
+};
+
+/* Bits SQ_FLAG_*. Local. */
+unsigned sq_layer_flags(const struct sq_layer_report *report, enum sq_solver solver);
+
+#endif

@@ -1,0 +1,218 @@
+/* The report: what goes into the page, that it is safe there, and what is refused. */
+#define _POSIX_C_SOURCE 200809L
+#include <sys/stat.h>
+
+#include "config/config.h"
+#include "io/json.h"
+#include "report/report.h"
+#include "report/report_private.h"
+#include "store_fixture.h"
+
+static enum sq_status report(const char *out, int count, char *const *paths)
+{
+    const struct sq_string_list inputs = {.items = (char **)paths, .count = count};
+    return sq_report_write(&ranks.comm, &inputs, out);
+}
+
+/* The object in the page, which is everything between its element's tags. Rank 0. */
+static json_t *data_of(const char *page)
+{
+    static const char begin[] = "<script type=\"application/json\" id=\"data\">\n";
+    long size = 0;
+    json_t *data = NULL;
+    char *text = (char *)ranks_read_file(page, &size);
+    if (!CHECK(text != NULL)) return NULL;
+    text[size] = '\0';
+    char *start = strstr(text, begin), *end = start ? strstr(start, "\n</script>") : NULL;
+    if (CHECK(end != NULL)) {
+        start += sizeof begin - 1;
+        CHECK(sq_json_parse(start, (size_t)(end - start), page, &data) == SQ_OK);
+    }
+    free(text);
+    return data;
+}
+
+static const json_t *cell(const json_t *run, const char *column, size_t row)
+{
+    const json_t *columns = json_object_get(run, "columns");
+    for (size_t i = 0; i < json_array_size(columns); i++)
+        if (!strcmp(json_string_value(json_array_get(columns, i)), column))
+            return json_array_get(json_array_get(json_object_get(run, "rows"), row), i);
+    return NULL;
+}
+
+static int64_t sum_of(const json_t *list)
+{
+    int64_t sum = 0;
+    for (size_t i = 0; i < json_array_size(list); i++)
+        sum += json_integer_value(json_array_get(list, i));
+    return sum;
+}
+
+/* --- what is in it ------------------------------------------------------------------------------------------------ */
+
+static void check_histograms(const json_t *run)
+{
+    const json_t *list = json_object_get(run, "histograms"), *worst = json_array_get(list, 0);
+    CHECK(json_array_size(list) == SQ_REPORT_WORST);
+    CHECK(json_integer_value(json_object_get(worst, "layer")) == N_LAYERS - 1); /* the fixture's errors grow */
+    const int64_t weights = layers[N_LAYERS - 1].out_features * layers[N_LAYERS - 1].in_features;
+    CHECK(sum_of(json_object_get(worst, "codes")) == weights);
+    CHECK(sum_of(json_object_get(worst, "quantized")) == weights);
+    CHECK(json_array_size(json_object_get(worst, "codes")) == 16);
+    CHECK(json_is_null(json_object_get(worst, "original"))); /* the model is not there */
+}
+
+static void test_store(void **state)
+{
+    (void)state;
+    char store[1024], page[1024];
+    make_full(&ranks.comm, ranks_file("full.h5", store));
+    CHECK(report(ranks_file("page.html", page), 1, (char *[]){store}) == SQ_OK);
+    ranks_barrier();
+    if (ranks.comm.rank == 0) {
+        json_t *data = data_of(page);
+        const json_t *run = json_array_get(json_object_get(data, "runs"), 0);
+        CHECK(json_array_size(json_object_get(run, "rows")) == N_LAYERS);
+        for (size_t l = 0; l < N_LAYERS; l++) {
+            const struct sq_layer_report wanted = fixture_report((int)l);
+            CHECK(!strcmp(json_string_value(cell(run, "name", l)), layers[l].name));
+            CHECK(json_number_value(cell(run, "error", l)) == wanted.error);
+            CHECK(json_integer_value(cell(run, "dead_inputs", l)) == wanted.n_dead);
+        }
+        CHECK(json_integer_value(cell(run, "flags", 0)) == 2);           /* diagonal only */
+        CHECK(json_integer_value(cell(run, "flags", 2)) == (1 | 4 | 8)); /* raised, dead, limited */
+        CHECK(json_integer_value(json_object_get(json_object_get(run, "config"), "bits")) == 4);
+        check_histograms(run);
+        json_decref(data);
+    }
+    remove_file("page.html");
+    end_test();
+}
+
+/* Names that end the script, or begin a comment in it, must not. */
+static void test_hostile_names(void **state)
+{
+    (void)state;
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *file = open_memstream(&text, &bytes);
+    json_t *data = json_pack("{s:s, s:s}", "a", "</script><script>alert(1)</script>", "<!--", "\xe2\x80\xa8<");
+    json_t *again = NULL;
+    CHECK(sq_report_write_json(data, file));
+    fclose(file);
+    CHECK(!strchr(text, '<'));
+    CHECK(sq_json_parse(text, bytes, "it", &again) == SQ_OK && json_equal(again, data));
+    json_decref(again);
+    json_decref(data);
+    free(text);
+    end_test();
+}
+
+/* Rank 1 of two computes half of the time, in the second half: its first slices are empty, its last are full. */
+static void test_trace(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "{\"traceEvents\": [{\"ph\": \"M\", \"pid\": 0, \"name\": \"process_name\", \"args\": {\"name\": \"x\"}},"
+        "{\"ph\":\"X\",\"pid\":0,\"tid\":0,\"name\":\"forward\",\"ts\":0,\"dur\":4e6,\"args\":{\"block\":0,\"bytes\":7}"
+        "},"
+        "{\"ph\":\"X\",\"pid\":1,\"tid\":0,\"name\":\"solve\",\"ts\":2e6,\"dur\":2e6,\"args\":{\"block\":0,\"bytes\":0}"
+        "},"
+        "{\"ph\":\"X\",\"pid\":1,\"tid\":1,\"name\":\"agree\",\"ts\":3e6,\"dur\":1e6,\"args\":{\"block\":0,\"bytes\":4}"
+        "},"
+        "{\"ph\":\"C\",\"pid\":1,\"name\":\"memory\",\"ts\":3e6,\"args\":{\"bytes\":99}}],"
+        "\"otherData\": {\"seconds\": 4, \"ranks\": [{\"rank\": 0, \"sums\": []}, {\"rank\": 1, \"sums\": []}]}}";
+    json_t *trace = NULL, *small = NULL;
+    CHECK(sq_json_parse(text, sizeof text - 1, "trace", &trace) == SQ_OK);
+    CHECK(sq_report_trace("trace", trace, &small) == SQ_OK);
+    const json_t *last = json_array_get(json_object_get(small, "ranks"), 1), *shares = json_object_get(last, "shares");
+    const json_t *solve = json_array_get(shares, 1);
+    CHECK(json_array_size(json_object_get(small, "stages")) == 2 && json_array_size(shares) == 2);
+    CHECK(json_integer_value(json_array_get(solve, 0)) == 0 && json_integer_value(json_array_get(solve, 159)) == 100);
+    CHECK(sum_of(solve) == 100 * 80 && sum_of(json_array_get(shares, 0)) == 0);
+    CHECK(json_array_size(json_object_get(small, "spans")) == 3);
+    CHECK(json_array_size(json_object_get(last, "memory")) == 1);
+    json_decref(small);
+    json_object_del(trace, "otherData");
+    ranks_listen();
+    CHECK(sq_report_trace("run.json", trace, &small) == SQ_ERR_INPUT);
+    EXPECT_ERROR(ranks.comm.rank, "run.json: a trace without otherData.ranks");
+    json_decref(trace);
+    end_test();
+}
+
+/* --- what is refused ---------------------------------------------------------------------------------------------- */
+
+static void refused(enum sq_status status, const char *out, int count, char *const *paths, const char *part)
+{
+    char page[1024];
+    ranks_listen();
+    CHECK(report(ranks_file(out, page), count, paths) == status);
+    EXPECT_ERROR(0, part);
+    CHECK(!exists(page, "") && !exists(page, ".tmp"));
+    ranks_barrier();
+}
+
+static void write_text(const char *name, const char *text, char path[1024])
+{
+    ranks_file(name, path);
+    if (ranks.comm.rank == 0) folder_write_text(&ranks.folder, name, text);
+    ranks_barrier();
+}
+
+static void test_refused(void **state)
+{
+    (void)state;
+    char store[1024], text[1024], json[1024], evaluation[1024], absent[1024];
+    ranks_file("full.h5", store);
+    write_text("notes.txt", "what I did\n", text);
+    write_text("other.json", "{\"a\": 1}\n", json);
+    write_text("eval.json", "{\"perplexity\": 12.5}\n", evaluation);
+    refused(SQ_ERR_INPUT, "page.html", 1, (char *[]){text}, "notes.txt");
+    refused(SQ_ERR_INPUT, "page.html", 1, (char *[]){(char *)ranks_file("absent", absent)}, "absent");
+    refused(SQ_ERR_INPUT, "page.html", 1, (char *[]){ranks.folder.path}, "has no shardq.json");
+    refused(SQ_ERR_INPUT, "page.html", 2, (char *[]){store, json}, "neither a trace of quantize nor a result of eval");
+    refused(SQ_ERR_USAGE, "page.html", 2, (char *[]){evaluation, store},
+            "a store or a checkpoint must stand before it");
+    refused(SQ_ERR_IO, "no/page.html", 1, (char *[]){store}, "cannot open report");
+    end_test();
+}
+
+/* A record with a figure missing, one out of range, and without layers. */
+static void test_bad_records(void **state)
+{
+    (void)state;
+    static const char *const bad[][2] = {
+        {"{\"config\": {}, \"layers\": []}", "has no config, or no layers"},
+        {"{\"config\": {}, \"layers\": [{\"name\": \"a\", \"out\": 4}]}", "layer a lacks one of its figures"},
+        {"{\"config\": {}, \"layers\": [{\"name\": \"a\", \"out\": 4, \"in\": 4, \"bits\": 99, \"group_size\": 4}]}",
+         "layer a lacks one of its figures, or has it out of range"},
+        {"{\"config\": {}", "shardq.json: line 1"},
+    };
+    char path[1024];
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        write_text("config.json", "{}", path);
+        if (ranks.comm.rank == 0)
+            folder_write_tensors(&ranks.folder, "model.safetensors",
+                                 "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", "\0\0\0", 4);
+        write_text("shardq.json", bad[i][0], path);
+        refused(SQ_ERR_INPUT, "page.html", 1, (char *[]){ranks.folder.path}, bad[i][1]);
+    }
+    end_test();
+}
+
+static int run(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_store),   cmocka_unit_test(test_hostile_names), cmocka_unit_test(test_trace),
+        cmocka_unit_test(test_refused), cmocka_unit_test(test_bad_records),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
+
+int main(int argc, char **argv)
+{
+    fixture_layers(layers);
+    return ranks_main(&argc, &argv, run);
+}
