@@ -205,10 +205,13 @@ enum sq_status sq_trace_file_finish(const struct sq_comm *comm, const char *path
 {
     struct writer writer = {.path = path};
     struct about about = {n_threads, planned_bytes};
+    sq_trace_pause();
+    double end = last_end();
     enum sq_status status = sq_string_format(&writer.tmp, "%s.tmp", path);
     if (status == SQ_OK && comm->rank == 0) status = open_file(&writer);
     status = sq_comm_agree(comm, status);
-    if (status == SQ_OK) status = write_all(comm, &writer, &about, last_end());
+    if (status == SQ_OK) status = sq_comm_max_f64(comm, &end, 1);
+    if (status == SQ_OK) status = write_all(comm, &writer, &about, end);
     if (writer.file) status = close_file(&writer, status);
     sq_free(writer.tmp);
     sq_trace_stop();

@@ -18,7 +18,7 @@ quantize() { # quantize NAME [OPTION...]
   local name=$1
   shift
   say "quantizing to 4 bits: $name"
-  shardq quantize --model "$model" --tokens demo/calibration.h5 --bits 4 --out "demo/$name" "$@"
+  shardq quantize --model "$model" --tokens demo/calibration.h5 --bits 4 --out "demo/$name" --trace "demo/$name.run.json" "$@"
 }
 
 evaluate() { # evaluate NAME FOLDER
@@ -39,3 +39,6 @@ evaluate original "$model"
 evaluate rounding demo/rounding
 evaluate gptq demo/gptq
 .venv/bin/python3 -P tools/demo_table.py "original=$model" rounding=demo/rounding gptq=demo/gptq
+build/shardq report demo/gptq demo/gptq.run.json demo/gptq.json demo/original.json \
+  demo/rounding demo/rounding.run.json demo/rounding.json --out demo/report.html
+say "what happened, as a page to open in a browser: $PWD/demo/report.html"

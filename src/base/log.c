@@ -5,7 +5,8 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
+
+#include "base/terminal.h"
 
 /* The one piece of process-wide state: who is speaking, and where to. */
 static struct {
@@ -13,6 +14,7 @@ static struct {
     int n_ranks;
     int64_t n_warnings;
     bool progress_shown;
+    bool is_looked_at, has_terminal, has_colors; /* the last two once the first is set */
     FILE *events;
 } log_state = {.rank = 0, .n_ranks = 1};
 
@@ -44,13 +46,32 @@ void sq_log_close(void)
     log_state.events = NULL;
 }
 
-static void write_line(const char *kind, const char *format, va_list args)
+static bool has_terminal(void)
+{
+    if (!log_state.is_looked_at) {
+        log_state.has_terminal = sq_terminal_is_there();
+        log_state.has_colors = sq_terminal_has_colors();
+        log_state.is_looked_at = true;
+    }
+    return log_state.has_terminal;
+}
+
+/* Before a line: takes the live line away. Only rank 0 knows whether there is one. */
+static bool must_clear(void)
+{
+    return has_terminal() && (log_state.progress_shown || (log_state.rank != 0 && log_state.n_ranks > 1));
+}
+
+static void write_line(const char *kind, const char *color, const char *format, va_list args)
 {
     char line[4096];
     size_t used = 0;
-    if (log_state.progress_shown) used += (size_t)snprintf(line, sizeof line, "\r\033[K");
+    if (must_clear()) used += (size_t)snprintf(line, sizeof line, "\r\033[K");
     log_state.progress_shown = false;
-    if (kind) used += (size_t)snprintf(line + used, sizeof line - used, "shardq: %s: ", kind);
+    bool is_colored = color && has_terminal() && log_state.has_colors;
+    if (kind)
+        used += (size_t)snprintf(line + used, sizeof line - used, "shardq: %s%s:%s ", is_colored ? color : "", kind,
+                                 is_colored ? "\033[0m" : "");
     if (kind && log_state.n_ranks > 1)
         used += (size_t)snprintf(line + used, sizeof line - used, "[rank %d] ", log_state.rank);
     size_t start = used;
@@ -66,7 +87,7 @@ void sq_error(const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    write_line("error", format, args);
+    write_line("error", "\033[1;31m", format, args);
     va_end(args);
 }
 
@@ -75,7 +96,7 @@ void sq_warning(const char *format, ...)
     va_list args;
     va_start(args, format);
     log_state.n_warnings++;
-    write_line("warning", format, args);
+    write_line("warning", "\033[1;33m", format, args);
     va_end(args);
 }
 
@@ -89,17 +110,19 @@ void sq_info(const char *format, ...)
     if (log_state.rank != 0) return;
     va_list args;
     va_start(args, format);
-    write_line(NULL, format, args);
+    write_line(NULL, NULL, format, args);
     va_end(args);
 }
 
 void sq_progress(const char *format, ...)
 {
-    if (log_state.rank != 0 || !isatty(STDERR_FILENO)) return;
+    char line[512], whole[544];
+    if (log_state.rank != 0 || !has_terminal()) return;
     va_list args;
     va_start(args, format);
-    fputs("\r\033[K", stderr);
-    vfprintf(stderr, format, args);
+    vsnprintf(line, sizeof line, format, args);
+    snprintf(whole, sizeof whole, "\r\033[K%.*s", sq_terminal_columns() - 1, line); /* a line that wraps would stay */
+    fputs(whole, stderr);
     fflush(stderr);
     log_state.progress_shown = true;
     va_end(args);
@@ -114,4 +137,9 @@ void sq_event(const char *format, ...)
     fputc('\n', log_state.events);
     fflush(log_state.events);
     va_end(args);
+}
+
+bool sq_log_is_live(void)
+{
+    return log_state.rank == 0 && has_terminal();
 }

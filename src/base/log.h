@@ -2,6 +2,7 @@
 #ifndef SQ_BASE_LOG_H
 #define SQ_BASE_LOG_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/status.h"
@@ -28,8 +29,11 @@ int64_t sq_log_n_warnings(void);
 /* Plain progress line, rank 0 only. */
 void sq_info(const char *format, ...) SQ_PRINTF(1, 2);
 
-/* A line that the next message overwrites (percent and time left): rank 0, only where stderr is a terminal. */
+/* A line that the next message overwrites, cut to the terminal's width: rank 0, only where sq_log_is_live(). */
 void sq_progress(const char *format, ...) SQ_PRINTF(1, 2);
+
+/* Whether a person watches: this is rank 0, and what it writes to stderr comes to a terminal (base/terminal.h). */
+bool sq_log_is_live(void);
 
 /* Appends one JSON object (already formatted, without newline) to the events file, if one is open. */
 void sq_event(const char *format, ...) SQ_PRINTF(1, 2);

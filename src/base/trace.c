@@ -28,6 +28,11 @@ void sq_trace_start(void)
     trace.block = -1;
 }
 
+void sq_trace_pause(void)
+{
+    trace.is_on = false;
+}
+
 void sq_trace_stop(void)
 {
     free(trace.spans);

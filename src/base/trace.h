@@ -33,6 +33,9 @@ struct sq_trace_sum {
 /* Begins: time 0 of all spans is now. */
 void sq_trace_start(void);
 
+/* Nothing more is added; what there is stays. */
+void sq_trace_pause(void);
+
 /* Ends, and forgets everything. */
 void sq_trace_stop(void);
 

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "base/log.h"
+#include "base/node.h"
 #include "base/text.h"
 #include "gptq/flags.h"
 
@@ -56,13 +57,19 @@ static void warn_of_layer(const struct sq_job *job, const char *name, const stru
         sq_warning("%s: error %.3g is no better than plain rounding's %.3g", name, report->error, report->error_rtn);
 }
 
+static const struct sq_linear *linear_of(const struct sq_job *job, int layer)
+{
+    const struct sq_linear *linear = sq_model_linear(job->model, 0);
+    for (int i = 0; i < sq_model_n_linears(job->model); i++)
+        if (job->layers.of_linear[i] == layer) linear = sq_model_linear(job->model, i);
+    return linear;
+}
+
 void sq_progress_layer(const struct sq_job *job, int layer, const struct sq_layer_report *report, double seconds)
 {
     const struct sq_store_layer *l = &job->layers.layers[layer];
     if (job->world->rank != 0) return;
-    const struct sq_linear *linear = sq_model_linear(job->model, 0);
-    for (int i = 0; i < sq_model_n_linears(job->model); i++)
-        if (job->layers.of_linear[i] == layer) linear = sq_model_linear(job->model, i);
+    const struct sq_linear *linear = linear_of(job, layer);
     sq_info("block %3d/%lld  %-20s %6lld x %-6lld error %.3e  rounding %.3e  ratio %.3f  %6.2f s", linear->block + 1,
             (long long)sq_model_n_blocks(job->model), short_name(l->name), (long long)l->out_features,
             (long long)l->in_features, report->error, report->error_rtn,
@@ -75,13 +82,29 @@ void sq_progress_layer(const struct sq_job *job, int layer, const struct sq_laye
         report->damping, (long long)report->n_rungs, (long long)report->n_dead, (long long)report->n_limited, seconds);
 }
 
-void sq_progress_left(const struct sq_job *job, int n_done, int n_done_in_run, double seconds)
+/* "37 %, 8.1 layers/s, about 17 s left, 83.0 MiB held" */
+static const char *describe_rate(const struct sq_job *job, const struct sq_progress_point *point, char text[128])
 {
-    char left[48];
-    int remaining = job->layers.n_layers - n_done;
-    if (n_done_in_run > 0)
-        sq_progress("%3d %%, about %s left", 100 * n_done / job->layers.n_layers,
-                    sq_duration_format(seconds / n_done_in_run * remaining, left));
+    char left[48], held[16];
+    double rate = point->seconds > 0 ? point->n_done_in_run / point->seconds : 0;
+    int n_left = job->layers.n_layers - point->n_done;
+    snprintf(text, 128, "%d %%, %.1f layers/s, about %s left, %s held", 100 * point->n_done / job->layers.n_layers,
+             rate, sq_duration_format(rate > 0 ? n_left / rate : 0, left),
+             sq_size_format((double)sq_process_memory(), held));
+    return text;
+}
+
+void sq_progress_left(const struct sq_job *job, int layer, const struct sq_progress_point *point)
+{
+    char text[128];
+    int n_blocks = (int)sq_model_n_blocks(job->model), block = linear_of(job, layer)->block;
+    bool ends_block = layer + 1 == job->layers.n_layers || linear_of(job, layer + 1)->block != block;
+    if (job->world->rank != 0 || point->n_done_in_run == 0 || point->n_done == job->layers.n_layers) return;
+    if (sq_log_is_live())
+        sq_progress("block %d/%d  %s  %s", block + 1, n_blocks, short_name(job->layers.layers[layer].name),
+                    describe_rate(job, point, text));
+    else if (ends_block)
+        sq_info("block %3d/%d  done: %s", block + 1, n_blocks, describe_rate(job, point, text));
 }
 
 int sq_progress_n_flagged(const struct sq_job *job)

@@ -13,9 +13,15 @@ void sq_progress_start(const struct sq_job *job, int n_done);
  * better than rounding's. seconds: of the layer's group. Local. */
 void sq_progress_layer(const struct sq_job *job, int layer, const struct sq_layer_report *report, double seconds);
 
-/* The live line: n_done layers are complete, n_done_in_run of them were done in this run, which took so many seconds.
- * Local. */
-void sq_progress_left(const struct sq_job *job, int n_done, int n_done_in_run, double seconds);
+/* How far a run is. */
+struct sq_progress_point {
+    int n_done, n_done_in_run; /* layers that are complete, and those of them that this run has done */
+    double seconds;            /* that it took for them */
+};
+
+/* Where the run is, how fast, how long it will take and what this rank holds: in a terminal a live line, elsewhere one
+ * line behind the last layer of each block. layer: the one done last. Local. */
+void sq_progress_left(const struct sq_job *job, int layer, const struct sq_progress_point *point);
 
 /* Layers in the store that were warned of, in this run or an earlier one: what --strict looks at. Local. */
 int sq_progress_n_flagged(const struct sq_job *job);

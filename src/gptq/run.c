@@ -55,8 +55,9 @@ enum sq_status sq_run_finish_layers(struct sq_run_state *run, enum sq_status sta
     sq_job_clock(run->job, SQ_STAGE_STORE, &since);
     for (int i = 0; i < count; i++)
         sq_progress_layer(run->job, layers[i], &reports[i], seconds);
-    int n_done = sq_job_n_done(run->job);
-    sq_progress_left(run->job, n_done, n_done - run->n_done_before, sq_seconds() - run->started);
+    struct sq_progress_point point = {.n_done = sq_job_n_done(run->job), .seconds = sq_seconds() - run->started};
+    point.n_done_in_run = point.n_done - run->n_done_before;
+    if (count > 0) sq_progress_left(run->job, layers[count - 1], &point);
     return SQ_OK;
 }
 

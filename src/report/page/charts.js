@@ -1,11 +1,12 @@
-/* --- charts: each is drawn for the width it has, and again when that changes ----------------------------------------- */
+/* --- charts: each is drawn for the width it has, and again when that changes -----------------------------------------
+ */
 
 const drawn = [];
 
 /* draw(width) returns a drawing; label says in words what is in it. */
 function chart(label, draw) {
-  const box = el("div", { class: "chart" });
-  drawn.push({ box, label, draw, width: 0 });
+  const box = el("div", {class: "chart"});
+  drawn.push({box, label, draw, width: 0});
   return box;
 }
 
@@ -21,9 +22,11 @@ function drawAll() {
   }
 }
 
-function canvas(width, height, ...children) { return svg("svg", { viewBox: `0 0 ${width} ${height}` }, ...children); }
+function canvas(width, height, ...children) {
+  return svg("svg", {viewBox: `0 0 ${width} ${height}`}, ...children);
+}
 
-/* --- the little window beside the pointer ------------------------------------------------------------------------------ */
+/* --- the little window beside the pointer ------------------------------------------------------------------------- */
 
 const tip = document.getElementById("tip");
 function showTip(text, x, y) {
@@ -33,17 +36,25 @@ function showTip(text, x, y) {
   tip.style.left = Math.max(4, Math.min(x + 14, innerWidth - box.width - 8)) + "px";
   tip.style.top = Math.max(4, y + 18 + box.height > innerHeight ? y - box.height - 10 : y + 18) + "px";
 }
-function hideTip() { tip.hidden = true; }
+function hideTip() {
+  tip.hidden = true;
+}
 document.addEventListener("pointermove", event => {
   const target = event.target.closest && event.target.closest("[data-tip]");
-  if (target) showTip(target.getAttribute("data-tip"), event.clientX, event.clientY);
-  else hideTip();
+  if (target)
+    showTip(target.getAttribute("data-tip"), event.clientX, event.clientY);
+  else
+    hideTip();
 });
-document.addEventListener("keydown", event => { if (event.key === "Escape") hideTip(); });
+document.addEventListener("keydown", event => {
+  if (event.key === "Escape") hideTip();
+});
 
-/* --- scales -------------------------------------------------------------------------------------------------------------- */
+/* --- scales ------------------------------------------------------------------------------------------------------- */
 
-function linear(from, to, low, high) { return value => low + (value - from) / (to - from || 1) * (high - low); }
+function linear(from, to, low, high) {
+  return value => low + (value - from) / (to - from || 1) * (high - low);
+}
 function logarithmic(from, to, low, high) {
   const scale = linear(Math.log(from), Math.log(to), low, high);
   return value => scale(Math.log(value));
@@ -62,16 +73,23 @@ function niceTicks(to, count) {
 }
 function tenTo(value) {
   const power = Math.round(Math.log10(value));
-  return svg("tspan", {}, "10", svg("tspan", { dy: -4, "font-size": 8 }, String(power).replace("-", "−")));
+  return svg("tspan", {}, "10", svg("tspan", {dy: -4, "font-size": 8}, String(power).replace("-", "−")));
 }
-function path(points) { return points.map((p, i) => (i ? "L" : "M") + p[0].toFixed(1) + " " + p[1].toFixed(1)).join(""); }
+function path(points) {
+  return points.map((p, i) => (i ? "L" : "M") + p[0].toFixed(1) + " " + p[1].toFixed(1)).join("");
+}
 
 function legend(entries) {
-  return el("div", { class: "legend" }, entries.map(([color, name, dashed]) =>
-    el("span", {}, el("i", { class: dashed ? "dash" : "", style: dashed ? `border-color:${color}` : `background:${color}` }), name)));
+  return el(
+      "div", {class: "legend"},
+      entries.map(
+          ([color, name, dashed]) => el(
+              "span", {},
+              el("i", {class: dashed ? "dash" : "", style: dashed ? `border-color:${color}` : `background:${color}`}),
+              name)));
 }
 
-/* --- a map of cells: rows x columns, darker is more -------------------------------------------------------------------- */
+/* --- a map of cells: rows x columns, darker is more --------------------------------------------------------------- */
 
 /* value(row, column) is a number above 0 or null; tipOf(row, column) words. Arrow keys walk from cell to cell. */
 function heatMap(label, rows, columns, value, scale, tipOf, columnWord) {
@@ -81,21 +99,30 @@ function heatMap(label, rows, columns, value, scale, tipOf, columnWord) {
     const bottom = top + h * rows.length, picture = canvas(Math.max(width, left + w * columns.length), bottom + 30);
     const gap = w > 6 ? 1 : 0;
     rows.forEach((row, r) => {
-      picture.append(svg("text", { x: left - 6, y: top + h * (r + .5) + 4, "text-anchor": "end" }, row.length * 6.2 > left ? row.slice(-Math.floor(left / 6.4)) : row));
+      picture.append(
+          svg("text", {x: left - 6, y: top + h * (r + .5) + 4, "text-anchor": "end"},
+              row.length * 6.2 > left ? row.slice(-Math.floor(left / 6.4)) : row));
       columns.forEach((column, c) => {
         const amount = value(row, column);
         picture.append(svg("rect", {
-          x: left + w * c, y: top + h * r, width: w - gap, height: h - gap, rx: gap ? 1.5 : 0,
-          fill: amount == null ? "var(--grid)" : "var(--heat)", "fill-opacity": amount == null ? 1 : scale(amount).toFixed(3),
-          "data-tip": tipOf(row, column) }));
+          x: left + w * c,
+          y: top + h * r,
+          width: w - gap,
+          height: h - gap,
+          rx: gap ? 1.5 : 0,
+          fill: amount == null ? "var(--grid)" : "var(--heat)",
+          "fill-opacity": amount == null ? 1 : scale(amount).toFixed(3),
+          "data-tip": tipOf(row, column)
+        }));
       });
     });
     const every = Math.ceil(columns.length / Math.max(2, (width - left) / 46));
     columns.forEach((column, c) => {
-      if (c % every === 0) picture.append(svg("text", { x: left + w * (c + .5), y: bottom + 13, "text-anchor": "middle" }, column));
+      if (c % every === 0)
+        picture.append(svg("text", {x: left + w * (c + .5), y: bottom + 13, "text-anchor": "middle"}, column));
     });
-    picture.append(svg("text", { x: left, y: bottom + 27 }, columnWord));
-    const cursor = svg("rect", { class: "cursor", width: w, height: h, visibility: "hidden" });
+    picture.append(svg("text", {x: left, y: bottom + 27}, columnWord));
+    const cursor = svg("rect", {class: "cursor", width: w, height: h, visibility: "hidden"});
     picture.append(cursor);
     walkable(picture, cursor, rows, columns, (r, c) => [left + w * c, top + h * r], tipOf);
     return picture;
@@ -113,9 +140,12 @@ function walkable(picture, cursor, rows, columns, corner, tipOf) {
     showTip(tipOf(rows[r], columns[c]), box.right, box.bottom);
   };
   picture.setAttribute("tabindex", "0");
-  picture.addEventListener("blur", () => { cursor.setAttribute("visibility", "hidden"); hideTip(); });
+  picture.addEventListener("blur", () => {
+    cursor.setAttribute("visibility", "hidden");
+    hideTip();
+  });
   picture.addEventListener("keydown", event => {
-    const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+    const step = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1]}[event.key];
     if (!step) return;
     event.preventDefault();
     r = Math.max(0, Math.min(rows.length - 1, r + step[0]));
@@ -124,7 +154,7 @@ function walkable(picture, cursor, rows, columns, corner, tipOf) {
   });
 }
 
-/* --- lines over blocks --------------------------------------------------------------------------------------------------- */
+/* --- lines over blocks -------------------------------------------------------------------------------------------- */
 
 /* series: [{name, color, dashed, points: [[x, y]]}], y on a scale of powers of ten from `low` to `high`. */
 function lines(label, series, low, high, xs, height = 150) {
@@ -133,42 +163,78 @@ function lines(label, series, low, high, xs, height = 150) {
     const x = linear(Math.min(...xs), Math.max(...xs), left, right), y = logarithmic(low, high, bottom, top);
     const picture = canvas(width, height);
     for (const tick of powersOfTen(low, high))
-      picture.append(svg("line", { class: "gridline", x1: left, x2: right, y1: y(tick), y2: y(tick) }),
-        svg("text", { x: left - 5, y: y(tick) + 4, "text-anchor": "end" }, tenTo(tick)));
-    picture.append(svg("line", { class: "axis", x1: left, x2: right, y1: bottom, y2: bottom }));
+      picture.append(
+          svg("line", {class: "gridline", x1: left, x2: right, y1: y(tick), y2: y(tick)}),
+          svg("text", {x: left - 5, y: y(tick) + 4, "text-anchor": "end"}, tenTo(tick)));
+    picture.append(svg("line", {class: "axis", x1: left, x2: right, y1: bottom, y2: bottom}));
     for (const tick of [Math.min(...xs), Math.max(...xs)])
-      picture.append(svg("text", { x: x(tick), y: height - 4, "text-anchor": tick === Math.min(...xs) ? "start" : "end" }, tick));
+      picture.append(
+          svg("text", {x: x(tick), y: height - 4, "text-anchor": tick === Math.min(...xs) ? "start" : "end"}, tick));
     for (const one of series) {
       const points = one.points.filter(p => isNumber(p[1]) && p[1] > 0).map(p => [x(p[0]), y(p[1])]);
-      picture.append(svg("path", { d: path(points), fill: "none", stroke: one.color, "stroke-width": one.dashed ? 1.3 : 2,
-        "stroke-dasharray": one.dashed ? "4 3" : null, "stroke-linejoin": "round" }));
-      if (points.length === 1) picture.append(svg("circle", { cx: points[0][0], cy: points[0][1], r: 3, fill: one.color }));
+      picture.append(svg("path", {
+        d: path(points),
+        fill: "none",
+        stroke: one.color,
+        "stroke-width": one.dashed ? 1.3 : 2,
+        "stroke-dasharray": one.dashed ? "4 3" : null,
+        "stroke-linejoin": "round"
+      }));
+      if (points.length === 1)
+        picture.append(svg("circle", {cx: points[0][0], cy: points[0][1], r: 3, fill: one.color}));
     }
     const band = (right - left) / xs.length;
     for (const at of xs) {
-      const words = series.map(one => [one.name, (one.points.find(p => p[0] === at) || [])[1]]).filter(p => isNumber(p[1]));
-      picture.append(svg("rect", { x: x(at) - band / 2, y: top, width: band, height: bottom - top, fill: "transparent",
-        "data-tip": `block ${at}\n` + words.map(([name, value]) => `${name}: ${small(value)}`).join("\n") }));
+      const words =
+          series.map(one => [one.name, (one.points.find(p => p[0] === at) || [])[1]]).filter(p => isNumber(p[1]));
+      picture.append(svg("rect", {
+        x: x(at) - band / 2,
+        y: top,
+        width: band,
+        height: bottom - top,
+        fill: "transparent",
+        "data-tip": `block ${at}\n` + words.map(([name, value]) => `${name}: ${small(value)}`).join("\n")
+      }));
     }
     return picture;
   });
 }
 
-/* --- bars and histograms --------------------------------------------------------------------------------------------------- */
+/* --- bars and histograms ------------------------------------------------------------------------------------------ */
 
 /* values as bars; over: a second list drawn as a line. names(i): what a bar stands for. */
 function histogram(label, values, over, names, marks, height = 120) {
   return chart(label, width => {
     const bottom = height - 16, top = 4, most = Math.max(...values, ...(over || []), 1), w = width / values.length;
     const y = linear(0, most, bottom, top), picture = canvas(width, height);
-    values.forEach((value, i) => picture.append(svg("rect", { x: w * i + w * .06, y: y(value), width: w * .88,
-      height: Math.max(0, bottom - y(value)), fill: "var(--c0)", "fill-opacity": over ? .45 : .85,
-      "data-tip": `${names(i)}: ${whole(value)}` + (over ? `\nquantized: ${whole(over[i])}` : "") })));
-    if (over) picture.append(svg("path", { d: path(over.map((value, i) => [w * (i + .5), y(value)])), fill: "none",
-      stroke: "var(--c1)", "stroke-width": 1.8, "pointer-events": "none" }));
-    picture.append(svg("line", { class: "axis", x1: 0, x2: width, y1: bottom, y2: bottom }));
-    marks.forEach(([at, text], i) => picture.append(svg("text", { x: at * width, y: height - 3,
-      "text-anchor": i === 0 ? "start" : i === marks.length - 1 ? "end" : "middle" }, text)));
+    values.forEach((value, i) => picture.append(svg("rect", {
+      x: w * i + w * .06,
+      y: y(value),
+      width: w * .88,
+      height: Math.max(0, bottom - y(value)),
+      fill: "var(--c0)",
+      "fill-opacity": over ? .45 : .85,
+      "data-tip": `${names(i)}: ${whole(value)}` + (over ? `\nquantized: ${whole(over[i])}` : "")
+    })));
+    if (over)
+      picture.append(svg("path", {
+        d: path(over.map((value, i) => [w * (i + .5), y(value)])),
+        fill: "none",
+        stroke: "var(--c1)",
+        "stroke-width": 1.8,
+        "pointer-events": "none"
+      }));
+    picture.append(svg("line", {class: "axis", x1: 0, x2: width, y1: bottom, y2: bottom}));
+    marks.forEach(
+        ([at, text], i) => picture.append(
+            svg("text", {
+              x: at * width,
+              y: height - 3,
+              "text-anchor": i === 0     ? "start" :
+                  i === marks.length - 1 ? "end" :
+                                           "middle"
+            },
+                text)));
     return picture;
   });
 }
@@ -176,18 +242,25 @@ function histogram(label, values, over, names, marks, height = 120) {
 /* Horizontal bars: rows [{name, parts: [{value, color, tip}], text}]. */
 function bars(label, rows, most) {
   return chart(label, width => {
-    const left = Math.min(width * .32, 150), h = 26, right = 64, picture = canvas(width, h * rows.length + 2);
+    const left = Math.min(width * .45, 16 + 6.6 * Math.max(...rows.map(row => row.name.length))), h = 26, right = 64,
+          picture = canvas(width, h * rows.length + 2);
     const x = linear(0, most || 1, 0, width - left - right);
     rows.forEach((row, r) => {
       let at = left;
       const room = Math.floor(left / 6.6), name = row.name.length > room ? row.name.slice(0, room - 1) + "…" : row.name;
-      picture.append(svg("text", { class: "strong", x: 0, y: h * r + 17, "data-tip": row.name }, name));
+      picture.append(svg("text", {class: "strong", x: 0, y: h * r + 17, "data-tip": row.name}, name));
       for (const part of row.parts) {
-        picture.append(svg("rect", { x: at, y: h * r + 4, width: Math.max(0, x(part.value)), height: h - 8, fill: part.color,
-          "data-tip": part.tip }));
+        picture.append(svg("rect", {
+          x: at,
+          y: h * r + 4,
+          width: Math.max(0, x(part.value)),
+          height: h - 8,
+          fill: part.color,
+          "data-tip": part.tip
+        }));
         at += Math.max(0, x(part.value));
       }
-      picture.append(svg("text", { class: "strong", x: at + 6, y: h * r + 17 }, row.text));
+      picture.append(svg("text", {class: "strong", x: at + 6, y: h * r + 17}, row.text));
     });
     return picture;
   });
