@@ -17,8 +17,9 @@
 #include "base/status.h"
 #include "io/checkpoint.h"
 
-/* Finds the scales of every F8_E4M3 tensor. SQ_ERR_INPUT naming both where they have another type or shape or are not
- * finite; a tensor without scales is no error until it is read. Local. */
+/* Finds the scales of every F8_E4M3 tensor. SQ_ERR_INPUT naming both where they have another type or shape; a tensor
+ * without scales is no error until it is read. No scale is looked at before its weights are: they lie all over the
+ * files, and the system would read most of the model for them. Local. */
 enum sq_status sq_fp8_join_scales(struct sq_checkpoint *checkpoint) SQ_MUST_CHECK;
 
 /* Multiplies elements [first, first + count) of the tensor, in `values`, with their scales. Local. */

@@ -117,8 +117,9 @@ bool sq_tensor_report_not_finite(const struct sq_tensor *tensor)
     int64_t i = find_not_finite(tensor), elements = row_elements(tensor);
     sq_tensor_give_back(tensor);
     if (i < 0) return false;
-    sq_error("%s: tensor %s: value %g in row %lld, column %lld", tensor->file, tensor->name, value_at(tensor, i),
-             (long long)(i / elements), (long long)(i % elements));
+    sq_error("%s: tensor %s: value %g in row %lld, column %lld%s%s", tensor->file, tensor->name, value_at(tensor, i),
+             (long long)(i / elements), (long long)(i % elements), tensor->scale ? ", scaled by " : "",
+             tensor->scale ? tensor->scale->name : "");
     return true;
 }
 

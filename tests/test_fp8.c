@@ -174,15 +174,11 @@ static void test_bad_scales(void **state)
     make_writing(&w);
     w.scale_dtype = "I32";
     NOT_OPENED(&w, "layer.weight_scale_inv", "type I32");
-    w.scale_dtype = "F32";
-    w.scales[11] = NAN;
-    NOT_OPENED(&w, "layer.weight_scale_inv", "scale 11 is");
 }
 
 static void test_unreadable(void **state)
 {
     (void)state;
-    static float values[ROWS * COLUMNS];
     struct writing w;
     struct folder folder;
     struct capture capture;
@@ -195,28 +191,46 @@ static void test_unreadable(void **state)
     REFUSED(text, "layer.weight has dtype F8_E4M3", "neither layer.weight_scale_inv nor layer.weight_scale");
     sq_checkpoint_close(checkpoint);
     folder_remove(&folder);
+}
 
-    make_writing(&w);
-    w.codes[3 * COLUMNS + 5] = 0xff;
-    checkpoint = write_and_open(&folder, &w, SQ_OK);
+/* Rows before the bad one are read. */
+static void check_not_finite(const struct writing *w, int64_t row, const char *part)
+{
+    static float values[ROWS * COLUMNS];
+    struct folder folder;
+    struct capture capture;
+    struct sq_checkpoint *checkpoint = write_and_open(&folder, w, SQ_OK);
     const struct sq_tensor *tensor = sq_checkpoint_find(checkpoint, "layer.weight");
-    assert_int_equal(sq_tensor_read_f32(tensor, 4, 40, values), SQ_OK);
+    assert_int_equal(sq_tensor_read_f32(tensor, 0, row, values), SQ_OK);
     assert_int_equal(sq_tensor_read_f32(tensor, 0, ROWS, values), SQ_ERR_NUMERIC);
     capture_start(&capture);
     assert_true(sq_tensor_report_not_finite(tensor));
-    text = capture_stop(&capture);
-    REFUSED(text, "layer.weight", "nan in row 3, column 5");
+    const char *text = capture_stop(&capture);
+    REFUSED(text, "layer.weight", part, "scaled by layer.weight_scale_inv");
     sq_checkpoint_close(checkpoint);
     folder_remove(&folder);
+}
+
+static void test_not_finite(void **state)
+{
+    (void)state;
+    struct writing w;
+    make_writing(&w);
+    w.codes[3 * COLUMNS + 5] = 0xff;
+    check_not_finite(&w, 3, "nan in row 3, column 5");
+    make_writing(&w);
+    w.scales[10] = NAN; /* rows 48, 49; columns 32 to 63 */
+    check_not_finite(&w, 48, "nan in row 48, column 32");
+    w.scales[10] = INFINITY;
+    w.codes[48 * COLUMNS + 32] = 0x38; /* 1 */
+    check_not_finite(&w, 48, "inf in row 48, column 32");
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_number),
-        cmocka_unit_test(test_scales),
-        cmocka_unit_test(test_bad_scales),
-        cmocka_unit_test(test_unreadable),
+        cmocka_unit_test(test_every_number), cmocka_unit_test(test_scales),     cmocka_unit_test(test_bad_scales),
+        cmocka_unit_test(test_unreadable),   cmocka_unit_test(test_not_finite),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
