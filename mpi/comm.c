@@ -55,12 +55,32 @@ static enum sq_status describe(MPI_Comm handle, struct sq_comm *comm_p)
     return SQ_OK;
 }
 
-enum sq_status sq_comm_init(int *argc, char ***argv, struct sq_comm *world_p)
+/* Whether a launcher (mpirun, srun with PMIx or PMI) started this process as one of its ranks. */
+static bool is_launched(void)
 {
-    int provided = 0;
+    static const char *const marks[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "PMI_FD"};
+    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++)
+        if (getenv(marks[i])) return true;
+    return false;
+}
+
+/* What this program wants of Open MPI; what the user has set stays. */
+static void set_defaults(void)
+{
     /* Open MPI's own MPI-IO keeps files for shared pointers, which nobody uses, beside the store, and a killed job
      * leaves them there; ROMIO has none */
     setenv("OMPI_MCA_io", "^ompio", 0);
+    if (is_launched()) return;
+    /* a rank alone needs neither a daemon nor a network; looking for them takes 0.3 s */
+    setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
+    setenv("OMPI_MCA_pml", "ob1", 0);
+    setenv("OMPI_MCA_btl", "self", 0);
+}
+
+enum sq_status sq_comm_init(int *argc, char ***argv, struct sq_comm *world_p)
+{
+    int provided = 0;
+    set_defaults();
     SQ_TRY(checked(MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread"));
     SQ_TRY(describe(MPI_COMM_WORLD, world_p));
     sq_log_set_rank(world_p->rank, world_p->size);
