@@ -11,6 +11,7 @@
 #define QUERIES 128
 #define KEYS 512
 #define SCORE_STRIDE (KEYS + 16) /* rows start in different cache sets */
+#define BLOCK 64                 /* scores that the kernels take at once; divides KEYS */
 
 /* One block of queries of one head against its keys. */
 struct block {
@@ -68,6 +69,18 @@ static float weigh(const struct block *block, float *scores, int64_t n, float sc
     return kernels->exp_sum(scores, n, scale, max); /* in place: weights are the scores' memory */
 }
 
+/* Scores [*begin_p, *end_p), widened to whole blocks of the kernels' loops by scores that weigh nothing. */
+static void widen_row(float *scores, int64_t *begin_p, int64_t *end_p)
+{
+    int64_t begin = *begin_p / BLOCK * BLOCK, end = (*end_p + BLOCK - 1) / BLOCK * BLOCK;
+    for (int64_t j = begin; j < *begin_p; j++)
+        scores[j] = -INFINITY;
+    for (int64_t j = *end_p; j < end; j++)
+        scores[j] = -INFINITY;
+    *begin_p = begin;
+    *end_p = end;
+}
+
 /* Row i of the scores of keys [first_key, first_key + n) becomes weights exp(score - max), zero where the mask is. */
 static void weigh_row(struct block *block, int64_t i, int64_t first_key, int64_t n)
 {
@@ -80,15 +93,17 @@ static void weigh_row(struct block *block, int64_t i, int64_t first_key, int64_t
     int64_t end = at_most(position + 1 - first_key, n);
     int64_t begin = shape->window ? at_least(position - shape->window + 1 - first_key, 0) : 0;
     if (begin < end) {
+        int64_t from = begin, to = end;
         float scale = adjust_scores(block, (float)(first_key + begin - position), end - begin, scores + begin);
-        float top = kernels->max(scores + begin, end - begin) * scale;
+        widen_row(scores, &from, &to);
+        float top = kernels->max(scores + from, to - from) * scale;
         if (top > block->max[i]) {
             float factor = expf(block->max[i] - top);
             kernels->scale(factor, block->v.cols, block->sums + i * block->v.cols);
             block->total[i] *= factor;
             block->max[i] = top;
         }
-        block->total[i] += weigh(block, scores + begin, end - begin, scale, block->max[i], weights + begin * size);
+        block->total[i] += weigh(block, scores + from, to - from, scale, block->max[i], weights + from * size);
     }
     begin = at_most(begin, n);
     end = at_least(end, begin);

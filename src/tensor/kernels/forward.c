@@ -1,6 +1,11 @@
 #include "tensor/kernels/forward.h"
 
 #include <math.h>
+#include <string.h>
+
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
 
 #include "base/half.h"
 #include "tensor/kernels/kernels.h"
@@ -283,16 +288,30 @@ static float exp_sum(float *x, int64_t n, float factor, float shift)
     return total;
 }
 
+/* A block of positive normal numbers to bf16. */
+static inline void narrow_lanes(const float *restrict x, uint16_t *restrict y)
+{
+#ifdef __AVX512BF16__
+    for (int j = 0; j < LANES; j += 32) {
+        __m512bh pair = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(x + j + 16), _mm512_loadu_ps(x + j));
+        memcpy(y + j, &pair, sizeof pair);
+    }
+#else
+    narrow(x, LANES, y);
+#endif
+}
+
 static float exp_sum_bf16(const float *restrict x, int64_t n, float factor, float shift, uint16_t *restrict y)
 {
-    float lanes[LANES] = {0}, total = 0.0f;
+    float lanes[LANES] = {0}, block[LANES], total = 0.0f;
     int64_t i = 0;
-    for (; i + LANES <= n; i += LANES)
+    for (; i + LANES <= n; i += LANES) {
         for (int j = 0; j < LANES; j++) {
-            float e = exp_one(MADD(x[i + j], factor, -shift));
-            y[i + j] = sq_f32_to_bf16(e);
-            lanes[j] += e;
+            block[j] = exp_one(MADD(x[i + j], factor, -shift));
+            lanes[j] += block[j];
         }
+        narrow_lanes(block, y + i);
+    }
     for (; i < n; i++) {
         float e = exp_one(MADD(x[i], factor, -shift));
         y[i] = sq_f32_to_bf16(e);
