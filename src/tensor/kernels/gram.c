@@ -44,13 +44,17 @@ static void pack_f32(const float *x, int64_t stride, int64_t rows, int64_t cols,
 
 #ifdef __AVX512BF16__
 
-/* Two rows of a strip; next is NULL behind an odd last row. */
-INLINE void pack_pair(const uint16_t *x, const uint16_t *next, int64_t cols, float *words)
+/* Two rows of `cols` columns, at most those of two strips; next is NULL behind an odd last row. */
+INLINE void pack_pair(const uint16_t *x, const uint16_t *next, int64_t cols, float *words, int64_t next_strip)
 {
-    const __mmask16 mask = (__mmask16)(cols < VEC_LANES ? (1u << cols) - 1 : 0xffffu);
-    __m512i low = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, x)), high = _mm512_setzero_si512();
-    if (next) high = _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, next)), 16);
-    _mm512_storeu_si512(words, _mm512_or_si512(low, high));
+    static const uint16_t of_both[2 * VEC_LANES] = {0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
+                                                    8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
+    const __m512i first = _mm512_loadu_si512(of_both), second = _mm512_add_epi16(first, _mm512_set1_epi16(VEC_LANES));
+    const __mmask32 mask = cols < 2 * VEC_LANES ? (1u << cols) - 1 : 0xffffffffu;
+    const __m512i low = _mm512_maskz_loadu_epi16(mask, x);
+    const __m512i high = next ? _mm512_maskz_loadu_epi16(mask, next) : _mm512_setzero_si512();
+    _mm512_storeu_si512(words, _mm512_permutex2var_epi16(low, first, high));
+    if (cols > VEC_LANES) _mm512_storeu_si512(words + next_strip, _mm512_permutex2var_epi16(low, second, high));
 }
 
 static void pack_bf16(const uint16_t *x, int64_t stride, int64_t rows, int64_t cols, float *words)
@@ -59,8 +63,9 @@ static void pack_bf16(const uint16_t *x, int64_t stride, int64_t rows, int64_t c
     for (int64_t first = 0; first < cols; first += ABREAST * VEC_LANES)
         for (int64_t step = 0; step < steps; step++) {
             const uint16_t *row = x + 2 * step * stride, *next = 2 * step + 1 < rows ? row + stride : NULL;
-            for (int64_t j = first; j < smaller(cols, first + ABREAST * VEC_LANES); j += VEC_LANES)
-                pack_pair(row + j, next ? next + j : NULL, cols - j, words + j * steps + step * VEC_LANES);
+            for (int64_t j = first; j < smaller(cols, first + ABREAST * VEC_LANES); j += 2 * VEC_LANES)
+                pack_pair(row + j, next ? next + j : NULL, cols - j, words + j * steps + step * VEC_LANES,
+                          steps * VEC_LANES);
         }
 }
 
