@@ -1,15 +1,12 @@
-/* Tiles of the factorization by LAPACK and BLAS (OpenBLAS), each on the calling thread alone. Debian's OpenBLAS ships
- * no LAPACKE: the Fortran names are declared here. Row-major a is column-major a', hence the flipped sides and
- * triangles. */
+/* Tiles of the factorization by LAPACK and BLAS (OpenBLAS) where they are not products, each on the calling thread
+ * alone. Debian's OpenBLAS ships no LAPACKE: the Fortran names are declared here. Row-major a is column-major a', hence
+ * the flipped sides and triangles. */
 #include "base/log.h"
 #include "tensor/cpu_private.h"
 
 void spotrf_(const char *uplo, const int *n, float *a, const int *lda, int *info);
 void strsm_(const char *side, const char *uplo, const char *trans, const char *diag, const int *m, const int *n,
             const float *alpha, const float *a, const int *lda, float *b, const int *ldb);
-void sgemm_(const char *transa, const char *transb, const int *m, const int *n, const int *k, const float *alpha,
-            const float *a, const int *lda, const float *b, const int *ldb, const float *beta, float *c,
-            const int *ldc);
 
 enum sq_status sq_cpu_potrf(struct sq_backend *backend, struct sq_matrix a)
 {
@@ -35,15 +32,5 @@ enum sq_status sq_cpu_trsm(struct sq_backend *backend, struct sq_matrix l, struc
     const float one = 1;
     /* b := b inv(L)'  <=>  b' := inv(L) b', and column-major sees L as U = L' */
     strsm_("L", "U", "T", "N", &m, &n, &one, l.data, &lda, b.data, &ldb);
-    return SQ_OK;
-}
-
-enum sq_status sq_cpu_update(struct sq_backend *backend, struct sq_matrix a, struct sq_matrix b, struct sq_matrix c)
-{
-    (void)backend;
-    int m = (int)c.cols, n = (int)c.rows, k = (int)a.cols;
-    int lda = (int)a.stride, ldb = (int)b.stride, ldc = (int)c.stride;
-    const float minus_one = -1, one = 1;
-    sgemm_("T", "N", &m, &n, &k, &minus_one, b.data, &ldb, a.data, &lda, &one, c.data, &ldc);
     return SQ_OK;
 }

@@ -16,7 +16,7 @@ struct product_key {
     int64_t m, n, k;
     int64_t a_strides[2], b_strides[2], c_stride;
     int32_t in_dtype, out_dtype; /* enum sq_dtype */
-    int32_t has_bias, accumulate;
+    int32_t has_bias, sign;      /* c = a b (+ bias), or c += sign a b */
 };
 
 struct product {
@@ -126,11 +126,14 @@ static enum sq_status make_primitive(dnnl_engine_t engine, const struct product_
     dnnl_primitive_attr_t attributes = NULL;
     dnnl_post_ops_t post_ops = NULL;
     dnnl_primitive_desc_t description = NULL;
+    const float sign = (float)key->sign;
     SQ_TRY(checked(dnnl_matmul_desc_init(&operation, a, b, key->has_bias ? bias : NULL, c), "describing a product"));
     SQ_TRY(checked(dnnl_primitive_attr_create(&attributes), "creating attributes"));
     enum sq_status status = checked(dnnl_post_ops_create(&post_ops), "creating post-ops");
     if (status != SQ_OK) goto out_attributes;
-    if (key->accumulate) status = checked(dnnl_post_ops_append_sum(post_ops, 1.0f), "adding a sum");
+    if (key->sign) status = checked(dnnl_post_ops_append_sum(post_ops, 1.0f), "adding a sum");
+    if (key->sign < 0 && status == SQ_OK)
+        status = checked(dnnl_primitive_attr_set_output_scales(attributes, 1, 0, &sign), "setting a sign");
     if (status == SQ_OK) status = checked(dnnl_primitive_attr_set_post_ops(attributes, post_ops), "setting post-ops");
     if (status != SQ_OK) goto out_post_ops;
     status =
@@ -184,7 +187,7 @@ static enum sq_status product_find(struct sq_cpu_gemm *gemm, const struct produc
     return SQ_OK;
 }
 
-/* c = op(a) op(b) (+ c) (+ bias), by the strides in the key. */
+/* By the strides in the key. */
 static enum sq_status multiply(struct sq_backend *backend, const struct product_key *key, void *a, void *b,
                                const float *bias, void *c)
 {
@@ -229,6 +232,20 @@ enum sq_status sq_cpu_matmul(struct sq_backend *backend, struct sq_matrix a, str
                               .c_stride = c.stride,
                               .in_dtype = (int32_t)a.dtype,
                               .out_dtype = (int32_t)c.dtype,
-                              .accumulate = accumulate};
+                              .sign = accumulate};
+    return multiply(backend, &key, a.data, b.data, NULL, c.data);
+}
+
+enum sq_status sq_cpu_update(struct sq_backend *backend, struct sq_matrix a, struct sq_matrix b, struct sq_matrix c)
+{
+    struct product_key key = {.m = a.rows,
+                              .n = b.rows,
+                              .k = a.cols,
+                              .a_strides = {a.stride, 1},
+                              .b_strides = {1, b.stride},
+                              .c_stride = c.stride,
+                              .in_dtype = (int32_t)a.dtype,
+                              .out_dtype = (int32_t)c.dtype,
+                              .sign = -1};
     return multiply(backend, &key, a.data, b.data, NULL, c.data);
 }

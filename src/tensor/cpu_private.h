@@ -22,6 +22,7 @@ enum sq_status sq_cpu_linear(struct sq_backend *, struct sq_matrix x, struct sq_
                              struct sq_matrix y);
 enum sq_status sq_cpu_matmul(struct sq_backend *, struct sq_matrix a, struct sq_matrix b, bool accumulate,
                              struct sq_matrix c);
+enum sq_status sq_cpu_update(struct sq_backend *, struct sq_matrix a, struct sq_matrix b, struct sq_matrix c);
 
 /* cpu_hessian.c: exact sums, over kernels/hessian.c and kernels/gram.c */
 enum sq_status sq_cpu_column_squares(struct sq_backend *, struct sq_matrix x, double *squares);
@@ -35,7 +36,6 @@ enum sq_status sq_cpu_mirror(struct sq_backend *, struct sq_matrix m, int64_t ro
 /* cpu_factor.c: tiles by LAPACK and BLAS */
 enum sq_status sq_cpu_potrf(struct sq_backend *, struct sq_matrix a);
 enum sq_status sq_cpu_trsm(struct sq_backend *, struct sq_matrix l, struct sq_matrix b);
-enum sq_status sq_cpu_update(struct sq_backend *, struct sq_matrix a, struct sq_matrix b, struct sq_matrix c);
 
 /* cpu_forward.c: the model's steps, over kernels/forward.c */
 enum sq_status sq_cpu_take_rows(struct sq_backend *, struct sq_matrix table, int64_t first, const int32_t *ids,
