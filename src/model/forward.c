@@ -7,10 +7,10 @@
 #include "model/alibi.h"
 #include "model/weights.h"
 
-/* What attention takes at most per worker, in floats beside value_dim (see cpu_attention.c); the plan has no backend to
- * ask. */
-#define ATTENTION_ROWS 128
+/* What attention takes at most per worker, in floats (see cpu_attention.c); the plan has no backend to ask. */
+#define ATTENTION_ROWS 32
 #define ATTENTION_COLS (2 * 528)
+#define ATTENTION_STRIP 16
 
 /* --- sizes -------------------------------------------------------------------------------------------------------- */
 
@@ -56,7 +56,9 @@ struct sq_forward_bytes sq_forward_predict_bytes(const struct sq_model *model, e
 {
     struct sq_slot_map map;
     sq_slot_map_make(model->block.steps, model->block.n_steps, &model->dims, compute, &map);
-    int64_t attention = ATTENTION_ROWS * (ATTENTION_COLS + model->dims.value_dim) * (int64_t)sizeof(float);
+    int64_t columns = model->dims.head_dim + model->dims.value_dim + 2 * ATTENTION_STRIP;
+    int64_t attention = ((length + ATTENTION_STRIP + ATTENTION_ROWS) * columns + ATTENTION_ROWS * ATTENTION_COLS) *
+                        (int64_t)sizeof(float);
     return (struct sq_forward_bytes){
         .per_sample = length * sq_slot_map_persistent_bytes(&map),
         .per_worker = length * sq_slot_map_scratch_bytes(&map) + attention + (int64_t)sq_weights_piece_bytes(model),

@@ -130,10 +130,12 @@ struct variant {
     const struct sq_solve_kernels *solve;
     const struct sq_hessian_kernels *hessian;
     const struct sq_gram_kernels *gram;
+    const struct sq_attention_kernels *attention;
 };
 
 #define KERNELS(isa)                                                                                                   \
-    &sq_forward_kernels_##isa, &sq_solve_kernels_##isa, &sq_hessian_kernels_##isa, &sq_gram_kernels_##isa
+    &sq_forward_kernels_##isa, &sq_solve_kernels_##isa, &sq_hessian_kernels_##isa, &sq_gram_kernels_##isa,             \
+        &sq_attention_kernels_##isa
 
 static bool always(void)
 {
@@ -219,6 +221,7 @@ enum sq_status sq_backend_create_cpu(int n_threads, enum sq_isa isa, struct sq_b
     cpu->solve = variant->solve;
     cpu->hessian = variant->hessian;
     cpu->gram = variant->gram;
+    cpu->attention = variant->attention;
     name_libraries(cpu->base.libraries, sizeof cpu->base.libraries);
     enum sq_status status = sq_cpu_gemm_create(cpu->base.n_workers, &cpu->gemm);
     if (status != SQ_OK) {

@@ -11,6 +11,7 @@ struct sq_cpu {
     const struct sq_solve_kernels *solve;
     const struct sq_hessian_kernels *hessian;
     const struct sq_gram_kernels *gram;
+    const struct sq_attention_kernels *attention;
     struct sq_cpu_gemm *gemm; /* oneDNN engine and primitives (cpu_gemm.c) */
 };
 

@@ -2,17 +2,7 @@
 
 #include "base/half.h"
 #include "tensor/kernels/kernels.h"
-#include "tensor/kernels/vector.h"
-
-/* A tile's sums stay in registers: ROWS x STRIPS vectors of them, STRIPS of one factor and one word of the other. */
-#if VEC_LANES == 16
-#define ROWS 8
-#else
-#define ROWS 4
-#endif
-#define STRIPS 3
-
-#define INLINE static inline __attribute__((always_inline))
+#include "tensor/kernels/words.h"
 
 /* --- packing ------------------------------------------------------------------------------------------------------ */
 
@@ -69,14 +59,6 @@ static void pack_bf16(const uint16_t *x, int64_t stride, int64_t rows, int64_t c
         }
 }
 
-/* sum + a b, both rows of each word */
-INLINE vec madd_bf16(vec a, vec b, vec sum)
-{
-    return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b);
-}
-
-#define PAIR 2
-
 #else
 
 static void pack_bf16(const uint16_t *x, int64_t stride, int64_t rows, int64_t cols, float *words)
@@ -89,13 +71,6 @@ static void pack_bf16(const uint16_t *x, int64_t stride, int64_t rows, int64_t c
                     to[l] = j + l < cols ? sq_bf16_to_f32(x[i * stride + j + l]) : 0;
             }
 }
-
-INLINE vec madd_bf16(vec a, vec b, vec sum)
-{
-    return vec_madd(a, b, sum);
-}
-
-#define PAIR 1
 
 #endif
 
@@ -120,45 +95,18 @@ static void add_tile(const float *tile, int64_t width, const struct target *t)
     }
 }
 
-/* a: word of the tile's first row; b: the first of its `strips` strips. */
-INLINE void multiply_tile(const float *a, const float *b, int64_t steps, int strips, vec (*madd)(vec, vec, vec),
-                          float *tile)
-{
-    vec sums[ROWS][STRIPS];
-    for (int i = 0; i < ROWS; i++)
-        for (int s = 0; s < strips; s++)
-            sums[i][s] = vec_all(0);
-    for (int64_t step = 0; step < steps; step++, a += VEC_LANES, b += VEC_LANES) {
-        vec right[STRIPS];
-        for (int s = 0; s < strips; s++)
-            right[s] = vec_load(b + s * steps * VEC_LANES);
-        for (int i = 0; i < ROWS; i++) {
-            const vec left = vec_all(a[i]);
-            for (int s = 0; s < strips; s++)
-                sums[i][s] = madd(left, right[s], sums[i][s]);
-        }
-    }
-    for (int i = 0; i < ROWS; i++)
-        for (int s = 0; s < strips; s++)
-            vec_store(tile + (i * strips + s) * VEC_LANES, sums[i][s]);
-}
-
 INLINE void run_tile(const struct sq_gram_packed *x, const struct target *t, vec (*madd)(vec, vec, vec))
 {
-    const float *a = x->words + t->row / VEC_LANES * VEC_LANES * x->steps + t->row % VEC_LANES;
-    const float *b = x->words + t->col * x->steps;
+    const struct word_factors factors = {.left =
+                                             x->words + t->row / VEC_LANES * VEC_LANES * x->steps + t->row % VEC_LANES,
+                                         .left_row = 1,
+                                         .left_step = VEC_LANES,
+                                         .right = x->words + t->col * x->steps,
+                                         .right_strip = x->steps * VEC_LANES,
+                                         .steps = x->steps};
     const int64_t strips = (t->cols + VEC_LANES - 1) / VEC_LANES;
     float tile[ROWS * STRIPS * VEC_LANES];
-    switch (strips) {
-    case 1:
-        multiply_tile(a, b, x->steps, 1, madd, tile);
-        break;
-    case 2:
-        multiply_tile(a, b, x->steps, 2, madd, tile);
-        break;
-    default:
-        multiply_tile(a, b, x->steps, STRIPS, madd, tile);
-    }
+    multiply_strips(&factors, strips, madd, tile);
     add_tile(tile, strips * VEC_LANES, t);
 }
 

@@ -8,16 +8,18 @@
 #define SQ_KERNEL_JOIN(name, variant) SQ_KERNEL_JOIN2(name, variant)
 #define SQ_KERNEL(name) SQ_KERNEL_JOIN(name, SQ_KERNEL_VARIANT)
 
-struct sq_forward_kernels; /* kernels/forward.h */
-struct sq_solve_kernels;   /* kernels/solve.h */
-struct sq_hessian_kernels; /* kernels/hessian.h */
-struct sq_gram_kernels;    /* kernels/gram.h */
+struct sq_forward_kernels;   /* kernels/forward.h */
+struct sq_solve_kernels;     /* kernels/solve.h */
+struct sq_hessian_kernels;   /* kernels/hessian.h */
+struct sq_gram_kernels;      /* kernels/gram.h */
+struct sq_attention_kernels; /* kernels/attention.h */
 
 #define SQ_KERNEL_TABLES(variant)                                                                                      \
     extern const struct sq_forward_kernels sq_forward_kernels_##variant;                                               \
     extern const struct sq_solve_kernels sq_solve_kernels_##variant;                                                   \
     extern const struct sq_hessian_kernels sq_hessian_kernels_##variant;                                               \
-    extern const struct sq_gram_kernels sq_gram_kernels_##variant
+    extern const struct sq_gram_kernels sq_gram_kernels_##variant;                                                     \
+    extern const struct sq_attention_kernels sq_attention_kernels_##variant
 SQ_KERNEL_TABLES(generic);
 SQ_KERNEL_TABLES(avx2);
 SQ_KERNEL_TABLES(avx512);
