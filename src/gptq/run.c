@@ -47,15 +47,28 @@ enum sq_status sq_run_hessian(struct sq_run_state *run, const char *layer, int r
     return status;
 }
 
+enum sq_status sq_run_mark_layers(struct sq_run_state *run)
+{
+    double since = sq_seconds();
+    if (run->n_unmarked == 0) return SQ_OK;
+    SQ_TRY(sq_store_finish_layers(run->job->store, SQ_OK, run->unmarked, run->n_unmarked, run->reports));
+    run->n_unmarked = 0;
+    sq_job_clock(run->job, SQ_STAGE_STORE, &since);
+    return SQ_OK;
+}
+
 enum sq_status sq_run_finish_layers(struct sq_run_state *run, enum sq_status status, const int *layers, int count,
                                     const struct sq_layer_report *reports, double seconds)
 {
-    double since = sq_seconds();
-    SQ_TRY(sq_store_finish_layers(run->job->store, status, layers, count, reports));
-    sq_job_clock(run->job, SQ_STAGE_STORE, &since);
-    for (int i = 0; i < count; i++)
+    SQ_TRY(sq_comm_agree(run->job->world, status));
+    for (int i = 0; i < count; i++) {
+        if (run->n_unmarked == SQ_RUN_UNMARKED) SQ_TRY(sq_run_mark_layers(run));
+        run->unmarked[run->n_unmarked] = layers[i];
+        run->reports[run->n_unmarked++] = reports[i];
         sq_progress_layer(run->job, layers[i], &reports[i], seconds);
-    struct sq_progress_point point = {.n_done = sq_job_n_done(run->job), .seconds = sq_seconds() - run->started};
+    }
+    struct sq_progress_point point = {.n_done = sq_job_n_done(run->job) + run->n_unmarked,
+                                      .seconds = sq_seconds() - run->started};
     point.n_done_in_run = point.n_done - run->n_done_before;
     if (count > 0) sq_progress_left(run->job, layers[count - 1], &point);
     return SQ_OK;
@@ -118,7 +131,9 @@ static enum sq_status do_block(struct sq_run_state *run, int64_t block, bool is_
     for (int g = 0; g < n_groups; g++) {
         SQ_TRY(sq_run_to_group(run, g));
         SQ_TRY(do_group(run, (int)block, g, is_last && g == n_groups - 1));
-        SQ_TRY(sq_stop_check(job->world));
+        enum sq_status stop = sq_stop_check(job->world);
+        if (stop != SQ_OK || g == n_groups - 1) SQ_TRY(sq_run_mark_layers(run));
+        SQ_TRY(stop);
     }
     if (is_last) return SQ_OK;
     double since = sq_seconds();

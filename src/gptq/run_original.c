@@ -114,7 +114,7 @@ static enum sq_status finish_wave(struct wave *wave, enum sq_status status, doub
         SQ_TRY(sq_comm_broadcast(job->world, leader_of(job, i), result, sizeof *result));
         SQ_TRY(sq_run_finish_layers(wave->run, SQ_OK, result->layers, result->count, result->reports, seconds));
     }
-    return SQ_OK;
+    return sq_run_mark_layers(wave->run);
 }
 
 static enum sq_status run_wave(struct wave *wave, bool is_last)

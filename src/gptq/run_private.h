@@ -5,11 +5,16 @@
 #include "gptq/group.h"
 #include "gptq/job.h"
 
+#define SQ_RUN_UNMARKED 256 /* layers that may wait for their marks */
+
 /* A run in progress. */
 struct sq_run_state {
     struct sq_job *job;
     double started, saved; /* clock at the start, and at the last saving of activations */
     int n_done_before;     /* layers complete at the start */
+    /* layers that are solved, their rows given to the store, and not yet marked complete there */
+    int n_unmarked, unmarked[SQ_RUN_UNMARKED];
+    struct sq_layer_report reports[SQ_RUN_UNMARKED];
 };
 
 /* One past the last block to go through: lm_head counts as a block of one group when it is quantized. Local. */
@@ -29,9 +34,14 @@ enum sq_status sq_run_to_group(struct sq_run_state *run, int index) SQ_MUST_CHEC
 enum sq_status sq_run_hessian(struct sq_run_state *run, const char *layer, int root,
                               struct sq_matrix hessian) SQ_MUST_CHECK;
 
-/* Marks the layers complete and shows them. `status` is this rank's own. Collective on the world. */
+/* Shows the layers, which are complete once sq_run_mark_layers() has been called. `status` is this rank's own.
+ * Collective on the world. */
 enum sq_status sq_run_finish_layers(struct sq_run_state *run, enum sq_status status, const int *layers, int count,
                                     const struct sq_layer_report *reports, double seconds) SQ_MUST_CHECK;
+
+/* Brings the rows of all layers finished so far to the disk, and marks them complete. This waits for the disk: done
+ * once a block, and before the run stops. Collective on the world. */
+enum sq_status sq_run_mark_layers(struct sq_run_state *run) SQ_MUST_CHECK;
 
 /* Saves the activations before `block` when the last saving is long ago. Collective. */
 enum sq_status sq_run_save_state(struct sq_run_state *run, int64_t block) SQ_MUST_CHECK;
