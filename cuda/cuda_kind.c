@@ -80,10 +80,22 @@ static enum sq_status open_device(const struct sq_comm *comm, int n_workers, boo
     return sq_comm_agree(comm, sq_backend_create_cuda(device, n_workers, backend_p));
 }
 
+static void name_libraries(char *text, size_t bytes)
+{
+    int runtime = 0, nccl = 0;
+    bool known = cudaRuntimeGetVersion(&runtime) == cudaSuccess && ncclGetVersion(&nccl) == ncclSuccess;
+    if (known)
+        snprintf(text, bytes, "CUDA %d.%d, NCCL %d.%d.%d", runtime / 1000, runtime % 1000 / 10, nccl / 10000,
+                 nccl / 100 % 100, nccl % 100);
+    else
+        snprintf(text, bytes, "CUDA, of a version that it does not tell");
+}
+
 const struct sq_device_kind sq_cuda_kind = {
     .name = "cuda",
     .count = sq_cuda_device_count,
     .open = open_device,
     .join = sq_nccl_attach,
+    .name_libraries = name_libraries,
     .free_bytes = sq_cuda_free_bytes,
 };

@@ -16,6 +16,8 @@ struct sq_device_kind {
                            int *n_sharing_p);
     /* Makes comm->device: collectives between the devices of these ranks, each with its own. Collective on comm. */
     enum sq_status (*join)(struct sq_comm *comm, struct sq_backend *backend);
+    /* "CUDA 12.4, NCCL 2.21.5", into text, without a device. Local. */
+    void (*name_libraries)(char *text, size_t bytes);
     /* Bytes of the device's memory that are free now. Local. */
     enum sq_status (*free_bytes)(struct sq_backend *backend, int64_t *bytes_p);
 };

@@ -58,12 +58,14 @@ static enum sq_status find_python(const char *folder, char **python_p)
     return sq_string_copy("python3", python_p);
 }
 
-int sq_tokenize_exec(int argc, char **argv)
+/* Names of options are checked here, where the nearest can be named; all else is the script's to say. */
+static int hand_over(int argc, char **argv)
 {
     char folder[PATH_MAX];
     char *script = NULL, *python = NULL;
     void *memory = NULL;
-    enum sq_status status = find_folder(folder);
+    enum sq_status status = sq_config_check_flags(argc, argv, SQ_COMMAND_TOKENIZE);
+    if (status == SQ_OK) status = find_folder(folder);
     if (status == SQ_OK) status = find_script(folder, &script);
     if (status == SQ_OK) status = find_python(folder, &python);
     if (status == SQ_OK) status = sq_alloc("a command line", argc + 3, sizeof(char *), &memory);
@@ -81,3 +83,10 @@ int sq_tokenize_exec(int argc, char **argv)
     sq_free(script);
     return sq_status_exit_code(status);
 }
+
+const struct sq_command sq_command_tokenize = {
+    .name = "tokenize",
+    .summary = "Makes a token file from text, with the model's tokenizer.",
+    .mask = SQ_COMMAND_TOKENIZE,
+    .hand_over = hand_over,
+};

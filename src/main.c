@@ -6,37 +6,26 @@
 #include "base/watch.h"
 #include "command.h"
 #include "config/text.h"
-
-static const struct sq_command *const commands[] = {
-    &sq_command_quantize, &sq_command_assemble, &sq_command_eval,   &sq_command_plan,
-    &sq_command_verify,   &sq_command_inspect,  &sq_command_report, &sq_command_config,
-};
-#define N_COMMANDS (sizeof commands / sizeof *commands)
+#include "version.h"
 
 static void write_usage(FILE *file)
 {
     fputs("usage: shardq COMMAND [options]        shardq COMMAND --help        shardq --version\n\n", file);
-    for (size_t i = 0; i < N_COMMANDS; i++)
-        fprintf(file, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
-    fputs("  tokenize   Makes a token file from text.\n\n"
-          "quantize, assemble, eval and verify run on many ranks: mpirun -n RANKS shardq COMMAND ...\n",
+    for (const struct sq_command *const *c = sq_commands; *c; c++)
+        fprintf(file, "  %-11s %s\n", (*c)->name, (*c)->summary);
+    fputs("\nquantize, assemble, eval and verify run on many ranks: mpirun -n RANKS shardq COMMAND ...\n"
+          "A first model, step by step: shardq help tutorial\n",
           file);
-}
-
-static const struct sq_command *find_command(const char *name)
-{
-    for (size_t i = 0; i < N_COMMANDS; i++)
-        if (!strcmp(commands[i]->name, name)) return commands[i];
-    return NULL;
 }
 
 static int refuse_command(const char *name)
 {
     char hint[96];
     struct sq_nearest nearest = {.word = name};
-    for (size_t i = 0; i < N_COMMANDS; i++)
-        sq_nearest_try(&nearest, commands[i]->name);
-    sq_nearest_try(&nearest, "tokenize");
+    for (const struct sq_command *const *c = sq_commands; *c; c++)
+        sq_nearest_try(&nearest, (*c)->name);
+    sq_nearest_try(&nearest, "--help");
+    sq_nearest_try(&nearest, "--version");
     sq_error("unknown command %s%s", name, sq_nearest_hint(&nearest, hint));
     return sq_status_exit_code(SQ_ERR_USAGE);
 }
@@ -98,19 +87,32 @@ static int start_command(const struct sq_command *command, int argc, char **argv
     return sq_status_exit_code(status);
 }
 
+static int show(void (*write)(FILE *))
+{
+    write(stdout);
+    return sq_status_exit_code(flush_results());
+}
+
+static bool asks_for_help(int argc, char **argv)
+{
+    for (int i = 0; i < argc; i++)
+        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) return true;
+    return false;
+}
+
 int main(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "";
-    bool wants_help = !strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help");
-    if (wants_help || argc < 2) {
-        write_usage(wants_help ? stdout : stderr);
-        return wants_help ? sq_status_exit_code(flush_results()) : sq_status_exit_code(SQ_ERR_USAGE);
+    if (argc < 2) {
+        write_usage(stderr);
+        return sq_status_exit_code(SQ_ERR_USAGE);
     }
-    if (!strcmp(name, "--version")) {
-        puts("shardq " SHARDQ_VERSION);
-        return sq_status_exit_code(flush_results());
-    }
-    if (!strcmp(name, "tokenize")) return sq_tokenize_exec(argc - 2, argv + 2);
-    const struct sq_command *command = find_command(name);
-    return command ? start_command(command, argc, argv) : refuse_command(name);
+    if (asks_for_help(1, argv + 1)) return show(write_usage);
+    if (!strcmp(name, "--version")) return show(sq_version_write);
+    const struct sq_command *command = sq_command_find(name);
+    if (!command) return refuse_command(name);
+    if (!command->hand_over) return start_command(command, argc, argv);
+    if (!asks_for_help(argc - 2, argv + 2)) return command->hand_over(argc - 2, argv + 2);
+    sq_config_write_help(command->name, command->summary, command->mask, stdout);
+    return sq_status_exit_code(flush_results());
 }

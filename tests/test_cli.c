@@ -57,11 +57,21 @@ static void assert_outcome(const char *words, int exit_code, const char *part)
 static void test_help(void **state)
 {
     (void)state;
-    static const char *const names[] = {"quantize", "assemble", "eval", "plan", "verify", "inspect", "report", "config"};
+    static const char *const names[] = {"quantize", "assemble", "eval", "plan",     "verify",    "inspect",
+                                        "report",   "config",   "help", "tokenize", "completion"};
     assert_outcome("", 2, "usage: shardq");
     assert_outcome("--help", 0, "usage: shardq");
     assert_outcome("--help", 0, "tokenize");
     assert_outcome("--version", 0, "shardq " SHARDQ_VERSION "\n");
+    static const char *const libraries[] = {"oneDNN ", "OpenBLAS ", "MPI ", "HDF5 ", "xxHash ", "jansson ", "libyaml "};
+    for (size_t i = 0; i < sizeof libraries / sizeof *libraries; i++)
+        assert_outcome("--version", 0, libraries[i]);
+    assert_outcome("help", 0, "troubleshooting");
+    assert_outcome("help quantize", 0, "--bits N");
+    assert_outcome("help quantize", 0, "\n  `75`\n");
+    assert_outcome("help method", 0, "Hessian");
+    assert_outcome("help shardq", 0, "  `inspect`\n");
+    assert_outcome("help eval --man", 0, "\n.SH NAME\nshardq\\-eval \\- perplexity");
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char words[64], usage[64];
         snprintf(words, sizeof words, "%s --help", names[i]);
@@ -76,6 +86,10 @@ static void test_mistakes(void **state)
     (void)state;
     static const char *const mistakes[][2] = {
         {"quantise", "unknown command quantise; did you mean quantize?"},
+        {"--versoin", "unknown command --versoin; did you mean --version?"},
+        {"help methd", "shardq help has no page methd; did you mean method?"},
+        {"tokenize --txt a", "unknown option --txt; did you mean --text?"},
+        {"completion fish", "SHELL fish: must be bash or zsh"},
         {"quantize", "shardq quantize needs --model DIR, --tokens FILE.h5, --out PATH"},
         {"quantize --bits 5", "--bits 5: must be 2, 3, 4 or 8"},
         {"quantize --model m --tokens t --out m", "--out and --model are the same: m"},

@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 declare -A may=(
-  [src/base]="base" [src/tensor]="base tensor" [src/tensor/kernels]="base tensor" [src/config]="base tensor config"
+  [src/base]="base" [src/tensor]="base tensor" [src/tensor/kernels]="base tensor" [src/config]="base tensor config" [src/help]="base help"
   [mpi]="base tensor mpi" [cuda]="base tensor mpi cuda" [cuda/kernels]="base tensor cuda" [io]="base tensor config mpi io" [src/model]="base tensor config mpi io model"
   [src/gptq]="base tensor config mpi io cuda model gptq"
   [src/report]="base tensor config mpi io model gptq report"

@@ -15,6 +15,14 @@
     X(SQ_ERR_LIBRARY, 1) /* a call of a library failed */                                                              \
     X(SQ_ERR_STRICT, 1)  /* warnings under --strict */
 
+/* X(exit code, what it says to a script); every code of the program is here, also that of base/watch.h */
+#define SQ_EXIT_LIST(X)                                                                                                \
+    X(0, "done")                                                                                                       \
+    X(1, "failed; the message says where")                                                                             \
+    X(2, "wrong usage: an option, or a file that does not go with the options")                                        \
+    X(75, "stopped at a safe point by a signal; the same command with --resume goes on")                               \
+    X(76, "waited in vain for another rank (--timeout); the same command with --resume goes on")
+
 enum sq_status {
 #define X(name, exit_code) name,
     SQ_STATUS_LIST(X)

@@ -31,16 +31,16 @@ static enum sq_status refuse_flag(const struct args *args, const char *flag)
 {
     char hint[96];
     int count;
-    const struct sq_option *table = sq_option_table(&count);
+    const struct sq_option *table = sq_option_table_of(args->command, &count);
     struct sq_nearest nearest = {.word = flag};
-    sq_nearest_try(&nearest, "--config");
-    sq_nearest_try(&nearest, "--set");
-    sq_nearest_try(&nearest, "--help");
     for (int i = 0; i < count; i++) {
-        if (!(table[i].commands & args->command) && args->command != SQ_COMMAND_CONFIG) continue;
+        if (!sq_option_is_for(&table[i], args->command)) continue;
         if (table[i].flag) sq_nearest_try(&nearest, table[i].flag);
         if (table[i].off_flag) sq_nearest_try(&nearest, table[i].off_flag);
     }
+    table = sq_common_option_table(&count);
+    for (int i = 0; i < count; i++)
+        if (sq_option_is_for(&table[i], args->command)) sq_nearest_try(&nearest, table[i].flag);
     sq_error("unknown option %s%s", flag, sq_nearest_hint(&nearest, hint));
     return SQ_ERR_USAGE;
 }
@@ -57,7 +57,7 @@ static enum sq_status find_flag(const struct args *args, struct arg *arg)
     if (arg->kind != ARG_OPTION) return SQ_OK;
     arg->option = sq_option_find_flag(name, &arg->off);
     if (!arg->option) return refuse_flag(args, name);
-    if (arg->option->commands & args->command || args->command == SQ_COMMAND_CONFIG) return SQ_OK;
+    if (sq_option_is_for(arg->option, args->command)) return SQ_OK;
     sq_error("%s is not an option of shardq %s", name, sq_command_name(args->command));
     return SQ_ERR_USAGE;
 }
@@ -67,7 +67,7 @@ static const struct sq_option *find_positional(unsigned command)
     int count;
     const struct sq_option *table = sq_option_table(&count);
     for (int i = 0; i < count; i++)
-        if (!table[i].key && table[i].commands & command) return &table[i];
+        if (!table[i].flag && table[i].commands & command) return &table[i];
     return NULL;
 }
 
@@ -153,14 +153,14 @@ static enum sq_status apply_option(const struct args *args, const struct arg *ar
     char where[NAME_MAX_BYTES];
     const struct sq_option *option = arg->option;
     if (option->type == SQ_OPTION_BOOL) return apply_bool(args, arg, config);
-    if (!option->key && option->type == SQ_OPTION_LIST)
+    if (!option->flag && option->type == SQ_OPTION_LIST)
         return sq_list_append((void *)((char *)config + option->offset), option->value_name, arg->value,
                               strlen(arg->value));
-    if (!option->key && sq_option_is_given(option, config)) {
+    if (!option->flag && sq_option_is_given(option, config)) {
         sq_error("\"%s\" is not expected: there is a %s already", arg->value, option->value_name);
         return SQ_ERR_USAGE;
     }
-    snprintf(where, sizeof where, "%s", option->key ? option->flag : option->value_name);
+    snprintf(where, sizeof where, "%s", option->flag ? option->flag : option->value_name);
     if (option->type != SQ_OPTION_RULES) return sq_option_set(option, where, arg->value, config);
     struct sq_rule rule = {.pattern = (char *)arg->value, .skip = true};
     return sq_rules_insert(config, (*n_skips)++, where, &rule);
@@ -181,6 +181,24 @@ static enum sq_status apply_kind(struct args *args, enum arg_kind kind, struct s
         if (kind != ARG_OPTION) continue;
         SQ_TRY(apply_option(args, &arg, config, &n_skips));
         *given |= sq_option_bit(arg.option);
+    }
+    return SQ_OK;
+}
+
+enum sq_status sq_config_check_flags(int argc, char **argv, unsigned command)
+{
+    struct args args = {.argc = argc, .argv = argv, .command = command};
+    int count;
+    const struct sq_option *table = sq_option_table_of(command, &count);
+    for (int i = 0; i < argc; i++) {
+        int length = (int)strcspn(argv[i], "=");
+        bool is_known = strncmp(argv[i], "--", 2) != 0;
+        for (int o = 0; o < count && !is_known; o++)
+            is_known = !strncmp(table[o].flag, argv[i], (size_t)length) && !table[o].flag[length];
+        if (is_known) continue;
+        char name[NAME_MAX_BYTES];
+        snprintf(name, sizeof name, "%.*s", length, argv[i]);
+        return refuse_flag(&args, name);
     }
     return SQ_OK;
 }

@@ -11,7 +11,7 @@
 #include "base/status.h"
 #include "tensor/backend.h"
 
-/* The commands that take options: X(enum, bit, name). */
+/* The commands: X(enum, bit, name). */
 #define SQ_COMMAND_LIST(X)                                                                                             \
     X(SQ_COMMAND_QUANTIZE, 0, "quantize")                                                                              \
     X(SQ_COMMAND_ASSEMBLE, 1, "assemble")                                                                              \
@@ -20,7 +20,10 @@
     X(SQ_COMMAND_VERIFY, 4, "verify")                                                                                  \
     X(SQ_COMMAND_INSPECT, 5, "inspect")                                                                                \
     X(SQ_COMMAND_CONFIG, 6, "config")                                                                                  \
-    X(SQ_COMMAND_REPORT, 7, "report")
+    X(SQ_COMMAND_REPORT, 7, "report")                                                                                  \
+    X(SQ_COMMAND_TOKENIZE, 8, "tokenize")                                                                              \
+    X(SQ_COMMAND_HELP, 9, "help")                                                                                      \
+    X(SQ_COMMAND_COMPLETION, 10, "completion")
 
 enum {
 #define X(name, bit, text) name = 1 << (bit),
@@ -62,7 +65,10 @@ struct sq_string_list {
 struct sq_config {
     /* files */
     char *model, *tokens, *out, *store, *log, *trace, *against, *checkpoint; /* NULL: not given */
-    char *path;                                                      /* what `inspect` looks at */
+    char *path;                                                              /* what `inspect` looks at */
+    char *topic;                                                             /* of `help`; NULL: which there are */
+    char *shell;                                                             /* of `completion` */
+    bool as_man;                                                             /* `help` writes a manual page's source */
     /* quantization */
     int bits;
     int64_t group_size;
@@ -126,10 +132,18 @@ enum sq_status sq_config_to_json(const struct sq_config *config, char **json_p) 
  * what auto came to on its processors. Released with sq_free(). Local. */
 enum sq_status sq_config_fingerprint(const struct sq_config *config, char **lines_p) SQ_MUST_CHECK;
 
+/* Checks that the words name options of a command that reads its words itself, elsewhere; their values are not looked
+ * at. SQ_ERR_USAGE. Local. */
+enum sq_status sq_config_check_flags(int argc, char **argv, unsigned command) SQ_MUST_CHECK;
+
 /* Writes the commented reference of all options, with the values of `config`. Local. */
 void sq_config_write_reference(const struct sq_config *config, FILE *file);
 
-/* Writes the help of one command. summary: one sentence. Local. */
+/* Writes how a command is called, as one line without what is optional; its options, each with its help. Local. */
+void sq_config_write_usage(const char *name, unsigned command, FILE *file);
+void sq_config_write_options(unsigned command, FILE *file);
+
+/* Writes the help of one command: both, with its summary. summary: one sentence. Local. */
 void sq_config_write_help(const char *name, const char *summary, unsigned command, FILE *file);
 
 /* The first rule whose pattern is found in the module's name; NULL when none is. Thread-safe. SQ_ERR_USAGE naming the

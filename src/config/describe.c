@@ -11,6 +11,7 @@ int sq_option_write_flags(const struct sq_option *option, FILE *file)
 {
     if (!option->flag) return fprintf(file, "%s", option->value_name);
     if (option->off_flag) return fprintf(file, "%s | %s", option->flag, option->off_flag);
+    if (!option->value_name) return fprintf(file, "%s", option->flag);
     return fprintf(file, "%s %s", option->flag, option->value_name);
 }
 
@@ -32,7 +33,7 @@ static void write_wrapped(const char *text, const char *indent, int column, FILE
     fputc('\n', file);
 }
 
-static void write_text(const struct sq_option *option, bool with_default, FILE *file)
+void sq_option_write_text(const struct sq_option *option, bool with_default, FILE *file)
 {
     bool has_range = option->words || option->max > option->min;
     fputs(option->help, file);
@@ -49,7 +50,7 @@ void sq_option_describe(const struct sq_option *option, bool with_default, const
     char *text = NULL;
     size_t bytes = 0;
     FILE *memory = open_memstream(&text, &bytes);
-    if (memory) write_text(option, with_default, memory);
+    if (memory) sq_option_write_text(option, with_default, memory);
     if (memory && fclose(memory) == 0) write_wrapped(text, indent, column, file);
     free(text);
 }
@@ -71,36 +72,49 @@ static void write_help_row(const struct sq_option *option, FILE *file)
     sq_option_describe(option, true, indent, column, file);
 }
 
-static void write_usage(const char *name, unsigned command, FILE *file)
+void sq_config_write_usage(const char *name, unsigned command, FILE *file)
 {
     int count;
-    const struct sq_option *table = sq_option_table(&count);
-    fprintf(file, "usage: shardq %s", name);
+    const struct sq_option *table = sq_option_table_of(command, &count);
+    fprintf(file, "shardq %s", name);
     for (int i = 0; i < count; i++) {
-        if (!(table[i].required & command)) continue;
-        fputc(' ', file);
+        bool is_required = table[i].required & command;
+        if (!is_required && (table[i].flag || !sq_option_is_for(&table[i], command))) continue;
+        fputs(is_required ? " " : " [", file);
         sq_option_write_flags(&table[i], file);
+        if (!is_required) fputc(']', file);
     }
     fputs(" [options]\n", file);
 }
 
-void sq_config_write_help(const char *name, const char *summary, unsigned command, FILE *file)
+const char *sq_option_section(const struct sq_option *table, int index)
+{
+    while (index > 0 && !table[index].section)
+        index--;
+    return table[index].section;
+}
+
+void sq_config_write_options(unsigned command, FILE *file)
 {
     int count;
-    const struct sq_option *table = sq_option_table(&count);
+    const struct sq_option *table = sq_option_table_of(command, &count);
     const char *section = NULL;
-    write_usage(name, command, file);
-    fprintf(file, "\n%s\n", summary);
     for (int i = 0; i < count; i++) {
-        if (table[i].section) section = table[i].section;
-        if (!(table[i].commands & command) && !(command == SQ_COMMAND_CONFIG && table[i].key)) continue;
-        if (section) fprintf(file, "\n%s\n", section);
-        section = NULL;
+        if (!sq_option_is_for(&table[i], command)) continue;
+        if (sq_option_section(table, i) != section) fprintf(file, "\n%s\n", section = sq_option_section(table, i));
         write_help_row(&table[i], file);
     }
-    fputs("\nConfiguration\n"
-          "  --config FILE.yaml            Reads options from a file; `shardq config` writes one with all of them.\n"
-          "  --set KEY=VALUE               Sets one option by its name in the file; may be repeated.\n"
-          "  --help                        Prints this text.\n",
-          file);
+    fputs("\nOf every command\n", file);
+    table = sq_common_option_table(&count);
+    for (int i = 0; i < count; i++)
+        if (sq_option_is_for(&table[i], command)) write_help_row(&table[i], file);
+}
+
+void sq_config_write_help(const char *name, const char *summary, unsigned command, FILE *file)
+{
+    fputs("usage: ", file);
+    sq_config_write_usage(name, command, file);
+    fprintf(file, "\n%s\n", summary);
+    sq_config_write_options(command, file);
+    fprintf(file, "\n`shardq help %s` says more.\n", name);
 }

@@ -9,6 +9,8 @@
 #define VERIFY SQ_COMMAND_VERIFY
 #define INSPECT SQ_COMMAND_INSPECT
 #define REPORT SQ_COMMAND_REPORT
+#define HELP SQ_COMMAND_HELP
+#define COMPLETION SQ_COMMAND_COMPLETION
 #define FIELD(name) offsetof(struct sq_config, name)
 
 #define KIB 1024.0
@@ -37,9 +39,18 @@ static const struct sq_word format_words[] = {{"auto", SQ_FORMAT_AUTO},
                                               {"gptq_v2", SQ_FORMAT_GPTQ_V2},
                                               {"compressed-tensors", SQ_FORMAT_COMPRESSED_TENSORS},
                                               {NULL, 0}};
+static const struct sq_word shell_words[] = {{"bash", 0}, {"zsh", 1}, {NULL, 0}};
 static const struct sq_word scale_words[] = {{"f16", SQ_F16}, {"bf16", SQ_BF16}, {NULL, 0}};
 
 /* clang-format off */
+static const struct sq_option common_options[] = {
+    {.flag = "--config", .value_name = "FILE.yaml", .type = SQ_OPTION_STRING, .commands = ~SQ_COMMAND_TOKENIZE,
+     .help = "Reads options from a file; `shardq config` writes one with all of them."},
+    {.flag = "--set", .value_name = "KEY=VALUE", .type = SQ_OPTION_STRING, .commands = ~SQ_COMMAND_TOKENIZE,
+     .help = "Sets one option by its name in the file; may be repeated."},
+    {.flag = "--help", .type = SQ_OPTION_BOOL, .commands = ~0u, .help = "Prints this text."},
+};
+
 static const struct sq_option options[] = {
     {.section = "Files",
      .key = "model", .flag = "--model", .value_name = "DIR", .type = SQ_OPTION_STRING, .offset = FIELD(model),
@@ -74,6 +85,14 @@ static const struct sq_option options[] = {
     {.value_name = "PATH...", .type = SQ_OPTION_LIST, .offset = FIELD(inputs), .commands = REPORT, .required = REPORT,
      .help = "Stores and checkpoints, which are shown side by side; behind each what belongs to it: traces (--trace of "
              "quantize), results of eval --json, a token file."},
+    {.value_name = "TOPIC", .type = SQ_OPTION_STRING, .offset = FIELD(topic), .commands = HELP,
+     .help = "A command or a page; `shardq help` alone lists them."},
+    {.value_name = "SHELL", .type = SQ_OPTION_STRING, .offset = FIELD(shell), .words = shell_words,
+     .commands = COMPLETION, .required = COMPLETION,
+     .help = "The shell to complete words in."},
+    {.flag = "--man", .off_flag = "--no-man", .type = SQ_OPTION_BOOL, .offset = FIELD(as_man),
+     .default_text = "false", .commands = HELP,
+     .help = "Writes the page as source for man(1), not as text."},
 
     {.section = "Quantization",
      .key = "bits", .flag = "--bits", .value_name = "N", .type = SQ_OPTION_CHOICE, .offset = FIELD(bits),
@@ -212,6 +231,22 @@ const struct sq_option *sq_option_table(int *count_p)
 {
     *count_p = N_OPTIONS;
     return options;
+}
+
+const struct sq_option *sq_common_option_table(int *count_p)
+{
+    *count_p = (int)(sizeof common_options / sizeof *common_options);
+    return common_options;
+}
+
+const struct sq_option *sq_option_table_of(unsigned command, int *count_p)
+{
+    return command == SQ_COMMAND_TOKENIZE ? sq_tokenize_option_table(count_p) : sq_option_table(count_p);
+}
+
+bool sq_option_is_for(const struct sq_option *option, unsigned command)
+{
+    return option->commands & command || (command == SQ_COMMAND_CONFIG && option->key);
 }
 
 uint64_t sq_option_bit(const struct sq_option *option)

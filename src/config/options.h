@@ -37,13 +37,13 @@ struct sq_word {
 
 struct sq_option {
     const char *section;         /* title, on the first row of a section */
-    const char *key;             /* in YAML and --set; NULL: a positional argument of the command line */
-    const char *flag, *off_flag; /* "--ragged", "--no-ragged" (bool only) */
+    const char *key;             /* in YAML and --set; NULL: only on the command line */
+    const char *flag, *off_flag; /* "--ragged", "--no-ragged" (bool only); NULL: a positional argument */
     const char *value_name;      /* what stands for the value in help; NULL for bool */
     enum sq_option_type type;
     size_t offset;               /* of the field in struct sq_config */
     const char *default_text;    /* NULL: not given (string, rules) */
-    const struct sq_word *words; /* ended by {NULL}: all values of a choice, or the words a number may also be */
+    const struct sq_word *words; /* ended by {NULL}: all values of a choice or string, or what a number may also be */
     double min, max;             /* of numbers */
     unsigned commands;           /* that accept the flag; `config` accepts all */
     unsigned required;           /* commands that cannot do without */
@@ -54,6 +54,15 @@ struct sq_option {
 #define SQ_OPTION_MAX 64 /* rows: a set of options is one uint64_t */
 
 const struct sq_option *sq_option_table(int *count_p);
+
+/* The table that has a command's options among others: this one, or its own (tokenize_options.c). */
+const struct sq_option *sq_option_table_of(unsigned command, int *count_p);
+
+/* --config, --set and --help: they say where options come from, and have no field of their own. */
+const struct sq_option *sq_common_option_table(int *count_p);
+
+/* Whether the option is one of the command's. */
+bool sq_option_is_for(const struct sq_option *option, unsigned command);
 
 /* NULL when there is no such key or flag. off_p: whether it is the flag that switches off. */
 const struct sq_option *sq_option_find_key(const char *key);
@@ -100,6 +109,12 @@ enum sq_status sq_option_refuse(const struct sq_option *option, const char *wher
 enum sq_status sq_rules_insert(struct sq_config *config, int index, const char *where,
                                const struct sq_rule *rule) SQ_MUST_CHECK;
 void sq_rules_clear(struct sq_config *config);
+
+/* --- tokenize (tokenize_options.c) ----------------------------------------------------------------------------------
+ */
+
+/* Only described here: tools/tokenize.py reads them. */
+const struct sq_option *sq_tokenize_option_table(int *count_p);
 
 /* --- the rest -------------------------------------------------------------------------------------------------------
  */

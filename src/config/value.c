@@ -137,6 +137,7 @@ enum sq_status sq_option_set(const struct sq_option *option, const char *where, 
     case SQ_OPTION_DOUBLE:
         return read_double(option, where, text, field);
     case SQ_OPTION_STRING:
+        if (option->words && !find_word(option->words, text)) return sq_option_refuse(option, where, text);
         return set_string(field, where, text);
     case SQ_OPTION_LIST:
         return set_list(option, where, text, config);

@@ -124,3 +124,17 @@ enum sq_status sq_place_memory(const struct sq_place *place, int64_t *bytes_p)
     *bytes_p = sq_node_memory("") / 4 * 3 / n_on_node;
     return SQ_OK;
 }
+
+enum sq_status sq_place_write_backends(FILE *file)
+{
+    struct sq_backend *cpu = NULL;
+    char text[64];
+    SQ_TRY(sq_backend_create_cpu(1, SQ_ISA_BEST, &cpu));
+    fprintf(file, "  cpu     %s; kernels for %s\n", cpu->libraries, cpu->isa);
+    cpu->ops->destroy(cpu);
+    for (int i = 0; kinds[i]; i++) {
+        kinds[i]->name_libraries(text, sizeof text);
+        fprintf(file, "  %-6s  %s\n", kinds[i]->name, text);
+    }
+    return SQ_OK;
+}

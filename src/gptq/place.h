@@ -2,6 +2,8 @@
 #ifndef SQ_GPTQ_PLACE_H
 #define SQ_GPTQ_PLACE_H
 
+#include <stdio.h>
+
 #include "base/status.h"
 #include "config/config.h"
 #include "mpi/device_kind.h"
@@ -28,5 +30,9 @@ void sq_place_leave(struct sq_comm *part);
 /* Bytes that one rank may take of the backend's memory by default: of the host's, three quarters shared among the ranks
  * of the node; of a device's, nine tenths of what is free. Collective. */
 enum sq_status sq_place_memory(const struct sq_place *place, int64_t *bytes_p) SQ_MUST_CHECK;
+
+/* Writes a line for each backend that the program was built with: its name, and the libraries it computes with.
+ * SQ_ERR_... when there is no memory. Local. */
+enum sq_status sq_place_write_backends(FILE *file) SQ_MUST_CHECK;
 
 #endif
