@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/watch.h"
+#include "io/stale.h"
 
 /* --- errors ----------------------------------------------------------------------------------------------------------
  */
@@ -100,9 +101,19 @@ hid_t sq_h5_try_open(const char *path, char words[SQ_H5_WORDS])
     return file;
 }
 
+static bool is_accessible(const char *path, int mode)
+{
+    struct sq_stale stale = {0};
+    int code;
+    do
+        code = access(path, mode);
+    while (code != 0 && sq_stale_wait(&stale, errno, path));
+    return code == 0;
+}
+
 enum sq_status sq_h5_open(const char *path, hid_t *file_p)
 {
-    if (access(path, R_OK) != 0) {
+    if (!is_accessible(path, R_OK)) {
         sq_error("cannot read %s: %s", path, strerror(errno));
         return SQ_ERR_INPUT;
     }
@@ -127,11 +138,51 @@ static enum sq_status shared_name(const char *path, char **name_p)
 static enum sq_status check_access(const struct sq_comm *comm, const char *path, bool writable)
 {
     enum sq_status status = SQ_OK;
-    if (access(path, writable ? R_OK | W_OK : R_OK) != 0) {
+    if (!is_accessible(path, writable ? R_OK | W_OK : R_OK)) {
         sq_error("cannot open %s for %s: %s", path, writable ? "writing" : "reading", strerror(errno));
         status = SQ_ERR_IO;
     }
     return sq_comm_agree(comm, status);
+}
+
+/* One try; when it fails, *code_p is errno's last value and words are HDF5's. Collective. */
+static hid_t try_open_shared(const struct sq_comm *comm, const char *name, bool writable, char words[SQ_H5_WORDS],
+                             int *code_p)
+{
+    hid_t access_list = H5Pcreate(H5P_FILE_ACCESS);
+    H5Pset_fapl_mpio(access_list, MPI_Comm_f2c((MPI_Fint)comm->handle),
+                     comm->hints ? MPI_Info_f2c((MPI_Fint)comm->hints) : MPI_INFO_NULL);
+    errno = 0;
+    sq_watch_begin("opening a file through MPI-IO");
+    hid_t file = H5Fopen(name, writable ? H5F_ACC_RDWR : H5F_ACC_RDONLY, access_list);
+    sq_watch_end();
+    *code_p = errno;
+    if (file < 0) sq_h5_words(words);
+    H5Pclose(access_list);
+    return file;
+}
+
+/* The ranks try again together while any of them finds its file system stale. */
+static enum sq_status open_patiently(const struct sq_comm *comm, const char *path, const char *name, bool writable,
+                                     hid_t *file_p)
+{
+    char words[SQ_H5_WORDS];
+    struct sq_stale stale = {0};
+    for (;;) {
+        int code;
+        hid_t file = try_open_shared(comm, name, writable, words, &code);
+        int64_t found[2] = {file < 0, file < 0 && code == ESTALE}; /* failed, stale */
+        SQ_TRY(sq_comm_max_i64(comm, found, 2));
+        if (!found[0]) {
+            *file_p = file;
+            return SQ_OK;
+        }
+        /* a rank that has the file open cannot close it alone, and would hang at the end */
+        if (file >= 0) sq_comm_abort(sq_status_exit_code(SQ_ERR_IO));
+        if (found[1] && sq_stale_wait(&stale, ESTALE, path)) continue;
+        sq_error("cannot open %s through MPI-IO: %s", path, code == ESTALE ? strerror(code) : words);
+        return SQ_ERR_IO;
+    }
 }
 
 enum sq_status sq_h5_open_shared(const struct sq_comm *comm, const char *path, bool writable, hid_t *file_p)
@@ -144,22 +195,9 @@ enum sq_status sq_h5_open_shared(const struct sq_comm *comm, const char *path, b
         return status;
     }
     sq_h5_quiet();
-    hid_t access_list = H5Pcreate(H5P_FILE_ACCESS);
-    H5Pset_fapl_mpio(access_list, MPI_Comm_f2c((MPI_Fint)comm->handle), MPI_INFO_NULL);
-    sq_watch_begin("opening a file through MPI-IO");
-    hid_t file = H5Fopen(name, writable ? H5F_ACC_RDWR : H5F_ACC_RDONLY, access_list);
-    sq_watch_end();
+    status = open_patiently(comm, path, name, writable, file_p);
     sq_free(name);
-    char words[SQ_H5_WORDS];
-    if (file < 0) sq_error("cannot open %s through MPI-IO: %s", path, sq_h5_words(words));
-    H5Pclose(access_list);
-    if (sq_comm_agree(comm, file < 0 ? SQ_ERR_IO : SQ_OK) != SQ_OK) {
-        /* a rank that has the file open cannot close it alone, and would hang at the end */
-        if (file >= 0) sq_comm_abort(sq_status_exit_code(SQ_ERR_IO));
-        return SQ_ERR_IO;
-    }
-    *file_p = file;
-    return SQ_OK;
+    return status;
 }
 
 void sq_h5_close_shared(hid_t file)

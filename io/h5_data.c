@@ -1,6 +1,10 @@
 #include "io/h5.h"
 
+#include <errno.h>
+#include <string.h>
+
 #include "base/log.h"
+#include "io/stale.h"
 
 enum sq_status sq_h5_group_create(hid_t parent, const char *name, hid_t *group_p)
 {
@@ -111,14 +115,42 @@ static bool select_rows(hid_t dataset, int64_t row, int64_t rows, hid_t *space_p
     return true;
 }
 
+/* A transfer that failed with this errno, which is still that of the system call inside it: HDF5 and MPI-IO do not
+ * always pass it on. */
+static bool is_worth_another_try(hid_t dataset, int code, struct sq_stale *stale)
+{
+    char path[1024] = "?";
+    if (code != ESTALE) return false;
+    H5Fget_name(dataset, path, sizeof path);
+    return sq_stale_wait(stale, code, path);
+}
+
+static void transfer_error(hid_t dataset, const char *what, int code)
+{
+    char file[1024] = "?", path[512] = "?";
+    if (code != ESTALE) {
+        sq_h5_error(dataset, what, NULL);
+        return;
+    }
+    H5Fget_name(dataset, file, sizeof file);
+    H5Iget_name(dataset, path, sizeof path);
+    sq_error("cannot %s %s:%s: %s", what, file, path, strerror(code));
+}
+
 enum sq_status sq_h5_write_rows(hid_t dataset, hid_t memory_type, int64_t row, int64_t rows, const void *data)
 {
     hid_t space, memory;
     bool written = false;
+    int code;
+    struct sq_stale stale = {0};
     if (rows == 0) return SQ_OK;
     if (select_rows(dataset, row, rows, &space, &memory)) {
-        written = H5Dwrite(dataset, memory_type, memory, space, H5P_DEFAULT, data) >= 0;
-        if (!written) sq_h5_error(dataset, "write to", NULL);
+        do {
+            errno = 0;
+            written = H5Dwrite(dataset, memory_type, memory, space, H5P_DEFAULT, data) >= 0;
+            code = errno;
+        } while (!written && is_worth_another_try(dataset, code, &stale));
+        if (!written) transfer_error(dataset, "write to", code);
         H5Sclose(memory);
         H5Sclose(space);
     } else {
@@ -131,10 +163,16 @@ enum sq_status sq_h5_read_rows(hid_t dataset, hid_t memory_type, int64_t row, in
 {
     hid_t space, memory;
     bool read = false;
+    int code;
+    struct sq_stale stale = {0};
     if (rows == 0) return SQ_OK;
     if (select_rows(dataset, row, rows, &space, &memory)) {
-        read = H5Dread(dataset, memory_type, memory, space, H5P_DEFAULT, data) >= 0;
-        if (!read) sq_h5_error(dataset, "read", NULL);
+        do {
+            errno = 0;
+            read = H5Dread(dataset, memory_type, memory, space, H5P_DEFAULT, data) >= 0;
+            code = errno;
+        } while (!read && is_worth_another_try(dataset, code, &stale));
+        if (!read) transfer_error(dataset, "read", code);
         H5Sclose(memory);
         H5Sclose(space);
     } else {

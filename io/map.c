@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "io/stale.h"
 
 static enum sq_status fail(const char *what, const char *path)
 {
@@ -38,7 +39,7 @@ static enum sq_status map_descriptor(int descriptor, const char *path, struct sq
 enum sq_status sq_map_open(const char *path, struct sq_map *map_p)
 {
     struct sq_map map;
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* so that a named pipe does not block */
+    int descriptor = sq_stale_open(path, O_RDONLY | O_NONBLOCK); /* so that a named pipe does not block */
     if (descriptor < 0) return fail("open", path);
     enum sq_status status = sq_string_copy(path, &map.path);
     if (status != SQ_OK) goto out_close;

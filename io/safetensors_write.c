@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "io/stale.h"
 
 int64_t sq_safetensors_entry_bytes(const struct sq_safetensors_entry *entry)
 {
@@ -112,7 +113,7 @@ enum sq_status sq_safetensors_create(const char *path, const struct sq_safetenso
 
 enum sq_status sq_file_create(const char *path, int *fd_p)
 {
-    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    int fd = sq_stale_open(path, O_WRONLY | O_CREAT | O_EXCL);
     if (fd < 0) {
         sq_error("cannot create %s: %s", path, strerror(errno));
         return SQ_ERR_IO;
@@ -123,7 +124,7 @@ enum sq_status sq_file_create(const char *path, int *fd_p)
 
 enum sq_status sq_file_open_write(const char *path, int *fd_p)
 {
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    int fd = sq_stale_open(path, O_WRONLY);
     if (fd < 0) {
         sq_error("cannot open %s for writing: %s", path, strerror(errno));
         return SQ_ERR_IO;
@@ -136,10 +137,11 @@ enum sq_status sq_file_write_at(int fd, const char *path, int64_t offset, const 
 {
     const size_t piece = (size_t)1 << 30; /* one call moves less than 2 GiB */
     size_t done = 0;
+    struct sq_stale stale = {0};
     while (done < bytes) {
         size_t wanted = bytes - done < piece ? bytes - done : piece;
         ssize_t n = pwrite(fd, (const char *)data + done, wanted, (off_t)(offset + (int64_t)done));
-        if (n < 0 && errno == EINTR) continue;
+        if (n < 0 && (errno == EINTR || sq_stale_wait(&stale, errno, path))) continue;
         if (n <= 0) {
             sq_error("cannot write %zu bytes at %lld of %s (%zu written): %s", bytes, (long long)offset, path, done,
                      n < 0 ? strerror(errno) : "nothing was taken");

@@ -50,7 +50,7 @@ static enum sq_status look_or_make(struct sq_state *state, const char *fingerpri
     bool exists = access(state->path, F_OK) == 0;
     if (!exists || !sq_state_look(state->path, &shape, state->checksums, words, marks)) {
         if (exists) sq_info("state file %s is made anew: %s", state->path, words);
-        status = sq_state_make(state->path, &shape);
+        status = sq_state_make(&state->comm, state->path, &shape);
     }
     sq_free(key);
     state->slots[0].mark = marks[0];

@@ -106,13 +106,13 @@ static enum sq_status write_file(const char *path, const struct sq_state_shape *
     return status != SQ_OK ? status : closed;
 }
 
-enum sq_status sq_state_make(const char *path, const struct sq_state_shape *shape)
+enum sq_status sq_state_make(const struct sq_comm *comm, const char *path, const struct sq_state_shape *shape)
 {
     char *temporary;
     int64_t slot_bytes = shape->n_samples * (shape->sample_bytes + (int64_t)sizeof(uint64_t));
     SQ_TRY(sq_string_format(&temporary, "%s.tmp", path));
     unlink(path); /* a file that cannot be used gives its room to the new one */
-    enum sq_status status = sq_file_probe(temporary, 2 * slot_bytes + 32768);
+    enum sq_status status = sq_file_probe(comm, temporary, 2 * slot_bytes + 32768);
     if (status == SQ_OK) {
         status = write_file(temporary, shape);
         if (status == SQ_OK) status = sq_file_publish(temporary, path);

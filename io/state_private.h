@@ -35,6 +35,7 @@ bool sq_state_look(const char *path, const struct sq_state_shape *shape, uint64_
                    struct sq_state_mark marks_p[2]);
 
 /* Makes an empty file with all its room on the disk, in place of whatever is there. Rank 0 alone. */
-enum sq_status sq_state_make(const char *path, const struct sq_state_shape *shape) SQ_MUST_CHECK;
+enum sq_status sq_state_make(const struct sq_comm *comm, const char *path,
+                             const struct sq_state_shape *shape) SQ_MUST_CHECK;
 
 #endif

@@ -97,15 +97,15 @@ static enum sq_status open_all(const struct sq_comm *comm, const char *path, boo
 }
 
 /* Rank 0: locks, and makes the file. */
-static enum sq_status lock_and_make(const char *path, const struct sq_store_layer *layers, int n_layers,
-                                    const char *config_yaml, const char *fingerprint, int *lock_p)
+static enum sq_status lock_and_make(const struct sq_comm *comm, const char *path, const struct sq_store_layer *layers,
+                                    int n_layers, const char *config_yaml, const char *fingerprint, int *lock_p)
 {
     enum sq_status status = SQ_ERR_USAGE;
     SQ_TRY(sq_file_lock(path, lock_p));
     if (access(path, F_OK) == 0) {
         sq_error("store %s exists already; --resume continues it", path);
     } else {
-        status = sq_store_make(path, layers, n_layers, config_yaml, fingerprint);
+        status = sq_store_make(comm, path, layers, n_layers, config_yaml, fingerprint);
     }
     if (status != SQ_OK) {
         sq_file_unlock(path, *lock_p);
@@ -121,7 +121,7 @@ enum sq_status sq_store_create(const struct sq_comm *comm, const char *path, con
     int lock = -1;
     enum sq_status status = SQ_OK;
     const struct expectation nothing = {0};
-    if (comm->rank == 0) status = lock_and_make(path, layers, n_layers, config_yaml, fingerprint, &lock);
+    if (comm->rank == 0) status = lock_and_make(comm, path, layers, n_layers, config_yaml, fingerprint, &lock);
     SQ_TRY(sq_comm_agree(comm, status));
     return open_all(comm, path, true, true, lock, &nothing, store_p);
 }
@@ -178,8 +178,13 @@ static enum sq_status write_marks(struct sq_store *store, const int *layers, int
     return SQ_OK;
 }
 
-enum sq_status sq_store_finish_layers(struct sq_store *store, enum sq_status status, const int *layers, int count,
-                                      const struct sq_layer_report *reports)
+bool sq_store_is_broken(const struct sq_store *store)
+{
+    return store->is_broken;
+}
+
+static enum sq_status finish_layers(struct sq_store *store, enum sq_status status, const int *layers, int count,
+                                    const struct sq_layer_report *reports)
 {
     const struct sq_comm *comm = &store->comm;
     if (status == SQ_OK) status = sq_store_run_flush(store);
@@ -193,6 +198,14 @@ enum sq_status sq_store_finish_layers(struct sq_store *store, enum sq_status sta
         store->index.reports[layers[i]] = reports[i];
     }
     return SQ_OK;
+}
+
+enum sq_status sq_store_finish_layers(struct sq_store *store, enum sq_status status, const int *layers, int count,
+                                      const struct sq_layer_report *reports)
+{
+    status = finish_layers(store, status, layers, count, reports);
+    store->is_broken = store->is_broken || status == SQ_ERR_IO;
+    return status;
 }
 
 /* --- looking ----------------------------------------------------------------------------------------------------- */

@@ -14,6 +14,8 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "io/stale.h"
+#include "mpi/file_hints.h"
 
 /* --- room and name ---------------------------------------------------------------------------------------------------
  */
@@ -30,9 +32,10 @@ static enum sq_status reserve(const char *path, int fd, int64_t bytes)
     return SQ_ERR_IO;
 }
 
-enum sq_status sq_file_probe(const char *path, int64_t bytes)
+enum sq_status sq_file_probe(const struct sq_comm *comm, const char *path, int64_t bytes)
 {
-    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    SQ_TRY(sq_file_hints_make(comm, path));
+    int fd = sq_stale_open(path, O_RDWR | O_CREAT | O_TRUNC);
     if (fd < 0) {
         sq_error("cannot create %s: %s", path, strerror(errno));
         return SQ_ERR_IO;
@@ -47,7 +50,7 @@ static enum sq_status reserve_all(const char *path)
 {
     struct stat info;
     enum sq_status status = SQ_ERR_IO;
-    int fd = open(path, O_RDWR | O_CLOEXEC);
+    int fd = sq_stale_open(path, O_RDWR);
     if (fd >= 0 && fstat(fd, &info) == 0) {
         status = reserve(path, fd, (int64_t)info.st_size);
         if (status == SQ_OK && fsync(fd) != 0) {
@@ -101,7 +104,7 @@ static bool is_current(int fd, const char *name)
 static enum sq_status take(const char *path, const char *name, int *lock_p)
 {
     for (;;) {
-        int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+        int fd = sq_stale_open(name, O_RDWR | O_CREAT);
         if (fd < 0) {
             sq_error("cannot create lock file %s: %s", name, strerror(errno));
             return SQ_ERR_IO;

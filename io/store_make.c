@@ -145,13 +145,13 @@ static enum sq_status write_file(const char *path, const struct sq_store_layer *
     return status != SQ_OK ? status : closed;
 }
 
-enum sq_status sq_store_make(const char *path, const struct sq_store_layer *layers, int n_layers,
-                             const char *config_yaml, const char *fingerprint)
+enum sq_status sq_store_make(const struct sq_comm *comm, const char *path, const struct sq_store_layer *layers,
+                             int n_layers, const char *config_yaml, const char *fingerprint)
 {
     char *temporary;
     SQ_TRY(sq_string_format(&temporary, "%s.tmp", path));
     /* the probe finds a full disk before HDF5 does, which cannot give up a file that it failed to write */
-    enum sq_status status = sq_file_probe(temporary, sq_store_predict_bytes(layers, n_layers));
+    enum sq_status status = sq_file_probe(comm, temporary, sq_store_predict_bytes(layers, n_layers));
     if (status == SQ_OK) {
         status = write_file(temporary, layers, n_layers, config_yaml, fingerprint);
         if (status == SQ_OK) status = sq_file_publish(temporary, path);

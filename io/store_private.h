@@ -32,7 +32,7 @@ struct sq_store_run {
 struct sq_store {
     struct sq_comm comm;
     char *path;
-    bool writable;
+    bool writable, is_broken;
     int lock; /* rank 0 of a writable store; else -1 */
     struct sq_store_index index;
     int64_t *first_tile; /* [n_layers]: where a layer's tiles start in /checksums */
@@ -56,8 +56,8 @@ static inline int64_t sq_store_layer_groups(const struct sq_store_layer *layer)
 /* --- store_make.c: rank 0 alone ---------------------------------------------------------------------------------- */
 
 /* Writes a whole new store under `temporary` and gives it its name; nothing is left when it fails. */
-enum sq_status sq_store_make(const char *path, const struct sq_store_layer *layers, int n_layers,
-                             const char *config_yaml, const char *fingerprint) SQ_MUST_CHECK;
+enum sq_status sq_store_make(const struct sq_comm *comm, const char *path, const struct sq_store_layer *layers,
+                             int n_layers, const char *config_yaml, const char *fingerprint) SQ_MUST_CHECK;
 
 /* --- store_index.c ----------------------------------------------------------------------------------------------- */
 

@@ -76,6 +76,7 @@ enum sq_status sq_store_recheck(struct sq_store *store)
     enum sq_status status = sq_comm_agree(&store->comm, look(store, damage));
     if (status == SQ_OK) status = sq_comm_max_i64(&store->comm, damage, count);
     if (status == SQ_OK) status = sq_comm_agree(&store->comm, take_back_all(store, damage));
+    store->is_broken = store->is_broken || status == SQ_ERR_IO;
     sq_free(damage);
     return status;
 }

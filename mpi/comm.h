@@ -1,6 +1,6 @@
 /* The second seam: the collectives the program uses. Host buffers go over MPI, a device's as comm_memory.h says. Every
- * function is Collective on the communicator unless it says Local. An MPI error is printed and ends the job: nothing can
- * be agreed on then. A wait for other ranks ends with the limit of base/watch.h. */
+ * function is Collective on the communicator unless it says Local. An MPI error is printed and ends the job: nothing
+ * can be agreed on then. A wait for other ranks ends with the limit of base/watch.h. */
 #ifndef SQ_MPI_COMM_H
 #define SQ_MPI_COMM_H
 
@@ -17,6 +17,7 @@ struct sq_comm {
     int rank, size;
     intptr_t handle;               /* the MPI communicator as MPI_Comm_c2f gives it: no MPI type above this folder */
     struct sq_comm_device *device; /* owned by whoever made it (cuda/nccl.h); NULL: none */
+    intptr_t hints;                /* for files opened through it (file_hints.h), as MPI_Info_c2f gives them; 0: none */
 };
 
 /* Starts MPI and gives the world; a program started without mpirun is one rank. Also sets the rank of the log. */

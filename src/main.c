@@ -6,6 +6,7 @@
 #include "base/watch.h"
 #include "command.h"
 #include "config/text.h"
+#include "mpi/file_hints.h"
 #include "version.h"
 
 static void write_usage(FILE *file)
@@ -35,18 +36,20 @@ struct words {
     int argc;
     char **argv;
     struct sq_config *config;
+    struct sq_comm *world;
 };
 
 static enum sq_status read_options(void *context)
 {
     const struct words *words = context;
-    return sq_config_parse(words->argc, words->argv, words->command->mask, words->config);
+    SQ_TRY(sq_config_parse(words->argc, words->argv, words->command->mask, words->config));
+    return words->command->needs_mpi ? sq_file_hints_set(&words->config->file_hints, words->world) : SQ_OK;
 }
 
-static enum sq_status run_command(const struct sq_command *command, const struct sq_comm *world, int argc, char **argv)
+static enum sq_status run_command(const struct sq_command *command, struct sq_comm *world, int argc, char **argv)
 {
     struct sq_config config = {0};
-    struct words words = {command, argc, argv, &config};
+    struct words words = {command, argc, argv, &config, world};
     enum sq_status status = sq_comm_first_rank_first(world, read_options, &words);
     if (status != SQ_OK) goto out_release;
     if (config.help) {
@@ -59,6 +62,7 @@ static enum sq_status run_command(const struct sq_command *command, const struct
         sq_log_close();
     }
 out_release:
+    sq_file_hints_release(world);
     sq_config_release(&config);
     return status;
 }

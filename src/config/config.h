@@ -89,11 +89,12 @@ struct sq_config {
     enum sq_isa isa;
     bool share_device; /* ranks may have one device together */
     enum sq_compute compute;
-    int threads;          /* 0: all this process may use */
-    int64_t memory_bytes; /* per rank; 0: as sq_place_memory() says */
-    int shards;           /* sample shards; decides the arithmetic, never depends on ranks */
-    int timeout_seconds;  /* longest wait for other ranks; 0: for ever */
-    int state_seconds;    /* how often activations are saved for a resume */
+    int threads;                      /* 0: all this process may use */
+    int64_t memory_bytes;             /* per rank; 0: as sq_place_memory() says */
+    int shards;                       /* sample shards; decides the arithmetic, never depends on ranks */
+    struct sq_string_list file_hints; /* "key=value", for MPI-IO */
+    int timeout_seconds;              /* longest wait for other ranks; 0: for ever */
+    int state_seconds;                /* how often activations are saved for a resume */
     bool resume, strict, assemble, json;
     /* result */
     enum sq_format format;

@@ -177,6 +177,11 @@ static const struct sq_option options[] = {
      .default_text = "16", .min = 1, .max = 65536, .commands = QUANTIZE | PLAN | VERIFY, .keep = SQ_KEEP_FINGERPRINT,
      .help = "Parts into which the samples are divided, whatever the number of ranks; more ranks than this are not all "
              "used in the forward pass."},
+    {.key = "file_hints", .flag = "--file-hints", .value_name = "KEY=VALUE,...", .type = SQ_OPTION_LIST,
+     .offset = FIELD(file_hints), .commands = QUANTIZE | ASSEMBLE,
+     .help = "Hints for MPI-IO, which makes the store with them and opens it: striping_factor and striping_unit, how a "
+             "parallel file system such as Lustre spreads it; romio_cb_write and cb_nodes, whether and where writes are "
+             "collected; and whatever else the MPI library knows."},
     {.key = "timeout", .flag = "--timeout", .value_name = "SECONDS", .type = SQ_OPTION_INT,
      .offset = FIELD(timeout_seconds), .default_text = "1800", .min = 0, .max = 604800,
      .commands = QUANTIZE | ASSEMBLE | EVAL | VERIFY,

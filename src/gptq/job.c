@@ -258,6 +258,7 @@ void sq_job_release_buffers(struct sq_job *job)
 void sq_job_close(struct sq_job *job, enum sq_status status)
 {
     if (!job) return;
+    if (job->store && sq_store_is_broken(job->store)) sq_comm_abort(sq_status_exit_code(status));
     bool is_done = status == SQ_OK || status == SQ_ERR_STRICT;
     /* a job that failed before its first layer leaves nothing that would stand in the way of the next attempt */
     bool is_void = !is_done && status != SQ_STOPPED && job->is_new && job->store && sq_job_n_done(job) == 0;

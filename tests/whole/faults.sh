@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The table of faults: for each what the user sees, what is lost, and that the job then ends in the bytes of an undisturbed
-# run. Others have scripts of their own: disk_full.sh, stop.sh, link.sh, ../slurm/jobs.sh.
+# run. Arguments: only these of them. Others have scripts of their own: disk_full.sh, stop.sh, link.sh, ../slurm/jobs.sh.
 . "$(dirname "$0")/common.sh"
-: "${CLOCK_JUMPS:?}"
+: "${CLOCK_JUMPS:?}" "${STALE_MOUNT:?}"
 tokens "$work/tokens" 1024 64 "$(vocabulary llama)" 7
 model=$work/model
 cp -r "$GOLDEN/llama" "$model"
@@ -184,8 +184,58 @@ clock_jumps() {
   same_folder "$work/whole" "$work/out"
 }
 
-for fault in kill_last_rank kill_first_rank kill_all_ranks kill_mpirun freeze_first_rank freeze_last_rank suspend_job \
-  two_jobs bit_flipped store_truncated model_replaced read_only clock_jumps; do
+# stale FILE COUNT OPTION...: a run in which the first COUNT uses of this file for writing find its mount stale; sets status.
+stale() {
+  status=0
+  mpirun -n 2 -x "LD_PRELOAD=$STALE_MOUNT" -x "STALE_PATH=$1" -x "STALE_COUNT=$2" "${@:3}" "$SHARDQ" "${job[@]}" \
+    --out "$work/out" --resume </dev/null >/dev/null 2>"$work/err" || status=$?
+}
+
+# While the store is made and opened, while rows are written to it, while the checkpoint is written.
+stale_mount() {
+  local file
+  for file in out.store.h5 out.tmp/model.safetensors; do
+    rm -rf "$work/out" "$work/out".*
+    stale "$file" 4
+    [ "$status" -eq 0 ] || { cat "$work/err"; fail "exit code $status"; }
+    sees "Stale file handle; it is tried again"
+    same_folder "$work/whole" "$work/out"
+    rm -rf "$work/out" "$work/out".*
+    stale "$file" 1000
+    [ "$status" -eq 1 ] || { cat "$work/err"; fail "exit code $status instead of 1"; }
+    grep '^shardq: error: ' "$work/err" | grep -q "$file.*: Stale file handle" || { cat "$work/err"; fail "no message"; }
+    goes_on 0
+  done
+  rm -rf "$work/out"
+  flip_a_bit "$store" $(($(stat -c %s "$store") * 3 / 4))
+  cp "$store" "$work/flipped"
+  stale out.store.h5 4 -x STALE_WRITES=1
+  [ "$status" -eq 0 ] || { cat "$work/err"; fail "exit code $status"; }
+  cmp "$work/whole.store.h5" "$store" || fail "the store differs"
+  rm -rf "$work/out"
+  mv "$work/flipped" "$store"
+  stale out.store.h5 1000 -x STALE_WRITES=1
+  [ "$status" -eq 1 ] || { cat "$work/err"; fail "exit code $status instead of 1"; }
+  expect_message "cannot write to $store:/"
+  goes_on 10
+}
+
+# Hints reach MPI-IO, and are no excuse for other bytes; what is none is refused.
+file_hints() {
+  ROMIO_PRINT_HINTS=1 mpirun -n 2 "$SHARDQ" "${job[@]}" --out "$work/out" --file-hints striping_factor=4,cb_buffer_size=1048576 \
+    </dev/null >"$work/hints" 2>"$work/err" || { cat "$work/err"; fail "with hints"; }
+  grep -q 'cb_buffer_size *value = 1048576' "$work/hints" || fail "MPI-IO did not get the hints"
+  cmp "$work/whole.store.h5" "$store" || fail "the store differs"
+  same_folder "$work/whole" "$work/out"
+  rm -rf "$work/out" "$work/out".*
+  expect 2 2 "${job[@]}" --out "$work/out" --file-hints striping_factor
+  expect_message "'striping_factor' is no hint"
+}
+
+faults=(kill_last_rank kill_first_rank kill_all_ranks kill_mpirun freeze_first_rank freeze_last_rank suspend_job two_jobs
+  bit_flipped store_truncated model_replaced read_only clock_jumps stale_mount file_hints)
+[ $# -eq 0 ] || faults=("$@")
+for fault in "${faults[@]}"; do
   since=$SECONDS
   rm -rf "$work/out" "$work/out".*
   $fault
