@@ -28,17 +28,17 @@ static enum sq_status set(MPI_Info info, const char *text)
     return SQ_ERR_USAGE;
 }
 
-enum sq_status sq_file_hints_set(const struct sq_string_list *texts, struct sq_comm *comm)
+enum sq_status sq_file_hints_set(char *const *texts, int count, struct sq_comm *comm)
 {
     MPI_Info info;
-    if (texts->count == 0) return SQ_OK;
+    if (count == 0) return SQ_OK;
     if (MPI_Info_create(&info) != MPI_SUCCESS) {
         sq_error("MPI_Info_create failed");
         return SQ_ERR_LIBRARY;
     }
     comm->hints = MPI_Info_c2f(info);
-    for (int i = 0; i < texts->count; i++)
-        SQ_TRY(set(info, texts->items[i]));
+    for (int i = 0; i < count; i++)
+        SQ_TRY(set(info, texts[i]));
     return SQ_OK;
 }
 

@@ -43,7 +43,8 @@ static enum sq_status read_options(void *context)
 {
     const struct words *words = context;
     SQ_TRY(sq_config_parse(words->argc, words->argv, words->command->mask, words->config));
-    return words->command->needs_mpi ? sq_file_hints_set(&words->config->file_hints, words->world) : SQ_OK;
+    const struct sq_string_list *hints = &words->config->file_hints;
+    return words->command->needs_mpi ? sq_file_hints_set(hints->items, hints->count, words->world) : SQ_OK;
 }
 
 static enum sq_status run_command(const struct sq_command *command, struct sq_comm *world, int argc, char **argv)
