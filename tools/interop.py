@@ -19,7 +19,7 @@ import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SHARDQ = os.path.join(HERE, "..", "build", "shardq")
-sys.path.insert(0, HERE)
+sys.path.append(HERE)  # last: tokenize.py there is not Python's
 import interop_cases as cases_of  # noqa: E402  (after its folder)
 
 READERS = ("transformers", "gptqmodel", "vllm")

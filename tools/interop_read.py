@@ -20,7 +20,7 @@ if READER == "vllm":
 
 import numpy  # noqa: E402  (after the environment)
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+sys.path.append(os.path.dirname(os.path.abspath(__file__)))  # last: tokenize.py there is not Python's
 HOW = []  # what the checkpoint in work was read with, where that is not what readers do by themselves
 
 
