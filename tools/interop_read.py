@@ -37,10 +37,14 @@ def torch_log_probabilities(model, ids):
         return torch.log_softmax(logits[:, :-1].float(), -1).numpy()
 
 
-def check_loaded(model, info, is_plain=False):
+def check_all_loaded(info):
     missing = sorted(map(str, info["missing_keys"])) + sorted(map(str, info["mismatched_keys"]))
     if missing:
         raise RuntimeError(f"left at random values: {', '.join(missing[:3])}")
+
+
+def check_loaded(model, info, is_plain=False):
+    check_all_loaded(info)
     plain = ("Linear", "NonDynamicallyQuantizableLinear")
     kinds = {type(module).__name__ for module in model.modules()}
     packed = is_plain or any(hasattr(module, "weight_packed") for module in model.modules())
@@ -58,7 +62,9 @@ def read_plain(folder, ids):
 
     if internlm2.read_config(folder)["model_type"] == "internlm2":
         return torch.log_softmax(torch.from_numpy(internlm2.logits(folder, ids)[:, :-1]), -1).numpy()
-    return torch_log_probabilities(transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), ids)
+    model, info = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    check_all_loaded(info)
+    return torch_log_probabilities(model, ids)
 
 
 def fits_fast_kernel(folder, settings):

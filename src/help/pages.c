@@ -8,6 +8,7 @@
     X(tutorial, "one's own model from the first command to a checkpoint that is served")                               \
     X(method, "how a layer is quantized: formulas, settings, references")                                              \
     X(formats, "every file that is read or written")                                                                   \
+    X(readers, "which programs load what is written, as measured")                                                     \
     X(clusters, "many ranks and nodes: Slurm, binding, devices, memory")                                               \
     X(troubleshooting, "by symptom: what each message means and what to do")                                           \
     X(measured, "quality and speed as measured, and how")                                                              \
