@@ -15,7 +15,7 @@
 #define SQ_CUDA_SIZES                                                                                                  \
     {                                                                                                                  \
         .solve_rows = 1024, .factor_tile = 512, .hessian_panel = 1024, .hessian_tokens = (int64_t)1 << 20,             \
-        .hessian_packed = 0, .hessian_slice = (int64_t)64 << 20                                                        \
+        .hessian_packed = 0, .hessian_slice = (int64_t)64 << 20, .expert_rows = 1024                                   \
     }
 #endif
 
@@ -96,6 +96,10 @@ static const struct sq_backend_ops cuda_ops = {
     .all_finite = sq_cuda_all_finite,
     .softmax_fold = sq_cuda_softmax_fold,
     .pick = sq_cuda_pick,
+    .route = sq_cuda_route,
+    .gather_rows = sq_cuda_gather_rows,
+    .add_rows = sq_cuda_add_rows,
+    .gate_rows = sq_cuda_gate_rows,
     .solve = &sq_cuda_solve_ops,
 };
 

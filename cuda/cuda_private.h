@@ -104,6 +104,14 @@ enum sq_status sq_cuda_softmax_fold(struct sq_backend *, struct sq_matrix z, str
                                     struct sq_softmax *state);
 enum sq_status sq_cuda_pick(struct sq_backend *, struct sq_matrix z, int64_t first, const int32_t *ids, float *out);
 
+/* experts.c: routing, and rows that travel */
+enum sq_status sq_cuda_route(struct sq_backend *, const struct sq_routing *, struct sq_matrix scores,
+                             struct sq_matrix chosen, struct sq_matrix weights);
+enum sq_status sq_cuda_gather_rows(struct sq_backend *, struct sq_matrix x, const int32_t *ids, struct sq_matrix y);
+enum sq_status sq_cuda_add_rows(struct sq_backend *, struct sq_matrix x, const int32_t *ids, const float *weights,
+                                struct sq_matrix y);
+enum sq_status sq_cuda_gate_rows(struct sq_backend *, struct sq_matrix x, const float *w, struct sq_matrix y);
+
 /* attention.c */
 enum sq_status sq_cuda_attention(struct sq_backend *, const struct sq_attention *, struct sq_matrix q,
                                  struct sq_matrix k, struct sq_matrix v, void *scratch, struct sq_matrix out);

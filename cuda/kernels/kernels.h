@@ -37,6 +37,14 @@ cudaError_t sq_kernel_norm(cudaStream_t stream, enum sq_norm_kind kind, struct s
 cudaError_t sq_kernel_softmax_fold(cudaStream_t stream, struct sq_matrix z, struct sq_matrix other, int64_t first,
                                    struct sq_softmax *state);
 
+/* experts.cu */
+cudaError_t sq_kernel_route(cudaStream_t stream, const struct sq_routing *routing, struct sq_matrix scores,
+                            struct sq_matrix chosen, struct sq_matrix weights);
+cudaError_t sq_kernel_gather_rows(cudaStream_t stream, struct sq_matrix x, const int32_t *ids, struct sq_matrix y);
+cudaError_t sq_kernel_add_rows(cudaStream_t stream, struct sq_matrix x, const int32_t *ids, const float *weights,
+                               struct sq_matrix y);
+cudaError_t sq_kernel_gate_rows(cudaStream_t stream, struct sq_matrix x, const float *w, struct sq_matrix y);
+
 /* attention.cu: a tile of scores of all heads at once */
 struct sq_score_tile {
     float *scores;                    /* [heads, queries, keys] */

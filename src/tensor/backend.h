@@ -59,6 +59,30 @@ enum sq_norm_kind { SQ_NORM_RMS, SQ_NORM_LAYER };
 enum sq_rope_pairs { SQ_ROPE_HALVES, SQ_ROPE_NEIGHBOURS }; /* entries i, i + n_frequencies; or 2 i, 2 i + 1 */
 enum sq_activation { SQ_ACT_SILU, SQ_ACT_RELU, SQ_ACT_GELU, SQ_ACT_GELU_TANH };
 
+/* What a router makes of its logits z, and what the weights of the chosen experts are made from. */
+enum sq_router_kind {
+    SQ_ROUTER_SOFTMAX,        /* softmax over all experts */
+    SQ_ROUTER_SOFTMAX_CHOSEN, /* z itself; weights are the softmax over the chosen ones */
+    SQ_ROUTER_SIGMOID         /* 1 / (1 + exp(-z)) */
+};
+
+/* What stands for a group of experts when groups are chosen. */
+enum sq_group_score { SQ_GROUP_BEST, SQ_GROUP_BEST_TWO }; /* its largest score; the sum of its two largest */
+
+#define SQ_ROUTING_GROUPS 64
+
+/* How a token's experts are chosen: first the best groups, where there are groups, then the best experts in them, by
+ * score + bias; of equals the first. */
+struct sq_routing {
+    enum sq_router_kind kind;
+    int64_t n_experts, n_chosen;
+    int64_t n_groups, n_chosen_groups; /* at most SQ_ROUTING_GROUPS; n_groups 0 or 1: no groups */
+    enum sq_group_score group_score;
+    bool normalise;    /* weights (scores without bias) are divided by their sum */
+    float scale;       /* and then multiplied by this */
+    const float *bias; /* backend memory [n_experts]; may be NULL */
+};
+
 struct sq_grid; /* gptq's description of a quantization grid: tensor/grid.h */
 
 struct sq_backend_ops {
@@ -161,6 +185,21 @@ struct sq_backend_ops {
     enum sq_status (*pick)(struct sq_backend *backend, struct sq_matrix z, int64_t first, const int32_t *ids,
                            float *out);
 
+    /* --- mixtures of experts (one worker each) ------------------------------------------------------------------ */
+    /* Chooses the experts of every token. scores F32 [m, n_experts]: logits, which become scores (without bias); chosen
+     * I32 and weights F32 [m, n_chosen], the best expert first. */
+    enum sq_status (*route)(struct sq_backend *backend, const struct sq_routing *routing, struct sq_matrix scores,
+                            struct sq_matrix chosen, struct sq_matrix weights);
+    /* y[i] = x[ids[i]]; x, y of one dtype, F32 or BF16; ids in backend memory [y.rows], each a row of x. */
+    enum sq_status (*gather_rows)(struct sq_backend *backend, struct sq_matrix x, const int32_t *ids,
+                                  struct sq_matrix y);
+    /* y[ids[i]] += weights[i] x[i]; x F32 or BF16 [m, n], y F32; ids and weights F32 in backend memory [m], no id
+     * twice. */
+    enum sq_status (*add_rows)(struct sq_backend *backend, struct sq_matrix x, const int32_t *ids, const float *weights,
+                               struct sq_matrix y);
+    /* y[i] *= 1 / (1 + exp(-x[i] w)); x F32 or BF16 [m, k], w F32 [k], y F32 [m, n]. */
+    enum sq_status (*gate_rows)(struct sq_backend *backend, struct sq_matrix x, const float *w, struct sq_matrix y);
+
     /* --- the solver's column kernels (one worker each) ---------------------------------------------------------- */
     /* see tensor/solve_ops.h */
     const struct sq_solve_ops *solve;
@@ -175,6 +214,7 @@ struct sq_sizes {
     int64_t hessian_tokens; /* tokens whose product is made in f32 and then added: at most these */
     int64_t hessian_packed; /* elements of inputs that are packed at once, or those of one product; 0: x as it is */
     int64_t hessian_slice;  /* elements that are reduced at once, or one panel */
+    int64_t expert_rows;    /* tokens of an expert that go through it at once */
 };
 
 /* Instruction sets of the CPU backend, best first. */

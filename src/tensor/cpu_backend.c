@@ -109,6 +109,10 @@ static const struct sq_backend_ops cpu_ops = {
     .all_finite = sq_cpu_all_finite,
     .softmax_fold = sq_cpu_softmax_fold,
     .pick = sq_cpu_pick,
+    .route = sq_cpu_route,
+    .gather_rows = sq_cpu_gather_rows,
+    .add_rows = sq_cpu_add_rows,
+    .gate_rows = sq_cpu_gate_rows,
     .solve = &sq_cpu_solve_ops,
 };
 
@@ -118,7 +122,8 @@ static const struct sq_sizes cpu_sizes = {.solve_rows = SQ_SOLVE_ROWS,
                                           .hessian_panel = 48,
                                           .hessian_tokens = 1024,
                                           .hessian_packed = (int64_t)4 << 20,
-                                          .hessian_slice = (int64_t)10 << 20};
+                                          .hessian_slice = (int64_t)10 << 20,
+                                          .expert_rows = 128};
 
 /* The kernel variants, best first; the last one runs everywhere. */
 struct variant {

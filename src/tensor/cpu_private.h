@@ -60,6 +60,14 @@ enum sq_status sq_cpu_softmax_fold(struct sq_backend *, struct sq_matrix z, stru
                                    struct sq_softmax *state);
 enum sq_status sq_cpu_pick(struct sq_backend *, struct sq_matrix z, int64_t first, const int32_t *ids, float *out);
 
+/* cpu_experts.c: routing, and rows that travel */
+enum sq_status sq_cpu_route(struct sq_backend *, const struct sq_routing *, struct sq_matrix scores,
+                            struct sq_matrix chosen, struct sq_matrix weights);
+enum sq_status sq_cpu_gather_rows(struct sq_backend *, struct sq_matrix x, const int32_t *ids, struct sq_matrix y);
+enum sq_status sq_cpu_add_rows(struct sq_backend *, struct sq_matrix x, const int32_t *ids, const float *weights,
+                               struct sq_matrix y);
+enum sq_status sq_cpu_gate_rows(struct sq_backend *, struct sq_matrix x, const float *w, struct sq_matrix y);
+
 /* cpu_solve.c: the solver's column kernels, over kernels/solve.c */
 extern const struct sq_solve_ops sq_cpu_solve_ops;
 
