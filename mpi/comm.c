@@ -220,6 +220,35 @@ enum sq_status sq_comm_all_gather(const struct sq_comm *comm, void *buffer, cons
     return traced("all_gather", since, bytes[comm->rank], all_gather(comm, buffer, offsets, bytes));
 }
 
+static int piece_at(size_t done, size_t bytes)
+{
+    size_t left = bytes > done ? bytes - done : 0;
+    return (int)(left < PIECE_BYTES ? left : PIECE_BYTES);
+}
+
+static enum sq_status shift(const struct sq_comm *comm, int distance, const void *send, size_t send_bytes,
+                            void *receive, size_t receive_bytes)
+{
+    int to = (comm->rank + distance) % comm->size, from = (comm->rank + comm->size - distance) % comm->size;
+    size_t longest = send_bytes > receive_bytes ? send_bytes : receive_bytes;
+    for (size_t done = 0; done < longest; done += PIECE_BYTES) {
+        int n_send = piece_at(done, send_bytes), n_receive = piece_at(done, receive_bytes);
+        SQ_TRY(COLLECTIVE(MPI_Sendrecv((const char *)send + (n_send ? done : 0), n_send, MPI_BYTE,
+                                       n_send ? to : MPI_PROC_NULL, 0, (char *)receive + (n_receive ? done : 0),
+                                       n_receive, MPI_BYTE, n_receive ? from : MPI_PROC_NULL, 0, comm_handle(comm),
+                                       MPI_STATUS_IGNORE),
+                          "MPI_Sendrecv"));
+    }
+    return SQ_OK;
+}
+
+enum sq_status sq_comm_shift(const struct sq_comm *comm, int distance, const void *send, size_t send_bytes,
+                             void *receive, size_t receive_bytes)
+{
+    double since = sq_trace_now();
+    return traced("shift", since, send_bytes, shift(comm, distance, send, send_bytes, receive, receive_bytes));
+}
+
 static enum sq_status reduce_pieces(const struct sq_comm *comm, void *values, int64_t count, MPI_Datatype type,
                                     MPI_Op op)
 {

@@ -56,6 +56,11 @@ enum sq_status sq_comm_broadcast(const struct sq_comm *comm, int root, void *buf
 enum sq_status sq_comm_all_gather(const struct sq_comm *comm, void *buffer, const size_t *offsets,
                                   const size_t *bytes) SQ_MUST_CHECK;
 
+/* Sends to rank + distance and receives from rank - distance (modulo the number of ranks) at once; what one sends is as
+ * long as what the other receives. */
+enum sq_status sq_comm_shift(const struct sq_comm *comm, int distance, const void *send, size_t send_bytes,
+                             void *receive, size_t receive_bytes) SQ_MUST_CHECK;
+
 /* Element-wise sum or maximum over ranks, in place. int64 sums are exact and may not depend on the order. */
 enum sq_status sq_comm_sum_i64(const struct sq_comm *comm, int64_t *values, int64_t count) SQ_MUST_CHECK;
 enum sq_status sq_comm_max_i64(const struct sq_comm *comm, int64_t *values, int64_t count) SQ_MUST_CHECK;

@@ -98,3 +98,71 @@ enum sq_status sq_comm_memory_all_gather(const struct sq_comm *comm, struct sq_b
         SQ_TRY(sq_comm_memory_broadcast(comm, backend, rank, (char *)buffer + offsets[rank], bytes[rank]));
     return SQ_OK;
 }
+
+/* --- exchange ----------------------------------------------------------------------------------------------------- */
+
+static size_t sum_before(const size_t *bytes, int rank)
+{
+    size_t sum = 0;
+    for (int r = 0; r < rank; r++)
+        sum += bytes[r];
+    return sum;
+}
+
+static size_t piece_at(size_t done, size_t bytes)
+{
+    size_t left = bytes > done ? bytes - done : 0;
+    return left < PIECE_BYTES ? left : PIECE_BYTES;
+}
+
+/* sq_comm_shift() of device memory; host [2 PIECE_BYTES]. A rank whose copies fail takes part to the end. */
+static enum sq_status shift_by_host(const struct sq_comm *comm, struct sq_backend *backend, int distance,
+                                    const char *send, size_t send_bytes, char *receive, size_t receive_bytes,
+                                    char *host)
+{
+    enum sq_status copied = SQ_OK;
+    for (size_t done = 0; done < send_bytes || done < receive_bytes; done += PIECE_BYTES) {
+        size_t n_send = piece_at(done, send_bytes), n_receive = piece_at(done, receive_bytes);
+        if (n_send && copied == SQ_OK) copied = backend->ops->download(backend, send + done, n_send, host);
+        SQ_TRY(sq_comm_shift(comm, distance, host, n_send, host + PIECE_BYTES, n_receive));
+        if (n_receive && copied == SQ_OK)
+            copied = backend->ops->upload(backend, host + PIECE_BYTES, n_receive, receive + done);
+    }
+    return copied;
+}
+
+static enum sq_status shift_all(const struct sq_comm *comm, struct sq_backend *backend, const char *send,
+                                const size_t *send_bytes, char *receive, const size_t *receive_bytes, char *host)
+{
+    enum sq_status worst = SQ_OK;
+    for (int distance = 1; distance < comm->size; distance++) {
+        int to = (comm->rank + distance) % comm->size, from = (comm->rank + comm->size - distance) % comm->size;
+        const char *source = send + sum_before(send_bytes, to);
+        char *target = receive + sum_before(receive_bytes, from);
+        enum sq_status status =
+            backend->is_host
+                ? sq_comm_shift(comm, distance, source, send_bytes[to], target, receive_bytes[from])
+                : shift_by_host(comm, backend, distance, source, send_bytes[to], target, receive_bytes[from], host);
+        if (status > worst) worst = status;
+    }
+    return worst;
+}
+
+enum sq_status sq_comm_memory_exchange(const struct sq_comm *comm, struct sq_backend *backend, const void *send,
+                                       const size_t *send_bytes, void *receive, const size_t *receive_bytes)
+{
+    void *host = NULL;
+    const char *own = (const char *)send + sum_before(send_bytes, comm->rank);
+    enum sq_status status = SQ_OK;
+    if (send_bytes[comm->rank] > 0)
+        status = backend->ops->copy(backend, own, send_bytes[comm->rank],
+                                    (char *)receive + sum_before(receive_bytes, comm->rank));
+    if (comm->size == 1) return status;
+    if (status == SQ_OK && !backend->is_host)
+        status = backend->ops->alloc_host(backend, "rows on their way to other ranks", 2 * PIECE_BYTES, &host);
+    status = sq_comm_agree(comm, status);
+    if (status == SQ_OK)
+        status = sq_comm_agree(comm, shift_all(comm, backend, send, send_bytes, receive, receive_bytes, host));
+    backend->ops->free_host(backend, host);
+    return status;
+}

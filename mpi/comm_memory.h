@@ -26,4 +26,11 @@ enum sq_status sq_comm_memory_broadcast(const struct sq_comm *comm, struct sq_ba
 enum sq_status sq_comm_memory_all_gather(const struct sq_comm *comm, struct sq_backend *backend, void *buffer,
                                          const size_t *offsets, const size_t *bytes) SQ_MUST_CHECK;
 
+/* Every rank sends bytes of its own to every rank: to rank r the next send_bytes[r] bytes at `send`, and gets the next
+ * receive_bytes[r] bytes at `receive` from rank r. What stays on a rank is copied. Between devices it goes through the
+ * host. */
+enum sq_status sq_comm_memory_exchange(const struct sq_comm *comm, struct sq_backend *backend, const void *send,
+                                       const size_t *send_bytes, void *receive,
+                                       const size_t *receive_bytes) SQ_MUST_CHECK;
+
 #endif
