@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "io/fp8.h"
+#include "io/fused.h"
 #include "io/safetensors.h"
 
 static int compare_name(const void *left, const void *right)
@@ -64,7 +65,7 @@ static enum sq_status alloc_maps(struct sq_checkpoint *checkpoint, size_t count)
     return SQ_OK;
 }
 
-static enum sq_status sort_tensors(struct sq_checkpoint *checkpoint)
+enum sq_status sq_checkpoint_sort(struct sq_checkpoint *checkpoint)
 {
     struct sq_tensor *tensors = checkpoint->tensors;
     qsort(tensors, (size_t)checkpoint->n_tensors, sizeof *tensors, compare_name);
@@ -96,7 +97,7 @@ static enum sq_status add_shards(struct sq_checkpoint *checkpoint, const json_t 
         SQ_TRY(check_shard_exists(checkpoint, index, json_string_value(item)));
         SQ_TRY(add_file(checkpoint, json_string_value(item)));
     }
-    return sort_tensors(checkpoint);
+    return sq_checkpoint_sort(checkpoint);
 }
 
 static enum sq_status add_indexed(struct sq_checkpoint *checkpoint, const char *path)
@@ -117,7 +118,7 @@ static enum sq_status add_single(struct sq_checkpoint *checkpoint)
 {
     SQ_TRY(alloc_maps(checkpoint, 1));
     SQ_TRY(add_file(checkpoint, SQ_CHECKPOINT_SINGLE));
-    return sort_tensors(checkpoint);
+    return sq_checkpoint_sort(checkpoint);
 }
 
 static bool has_file(const struct sq_checkpoint *checkpoint, const char *name)
@@ -173,6 +174,7 @@ enum sq_status sq_checkpoint_open(const char *folder, struct sq_checkpoint **che
     enum sq_status status = sq_string_copy(folder, &checkpoint->folder);
     if (status == SQ_OK) status = read_config(checkpoint);
     if (status == SQ_OK) status = add_weights(checkpoint);
+    if (status == SQ_OK) status = sq_fused_split(checkpoint);
     if (status == SQ_OK) status = sq_fp8_join_scales(checkpoint);
     if (status != SQ_OK) goto out_close;
     *checkpoint_p = checkpoint;

@@ -35,7 +35,7 @@ struct sq_checkpoint;
 /* Opens a folder: config.json, model.safetensors or model.safetensors.index.json with its shards. Every header is
  * checked: length, JSON, duplicate names (also across shards), dtype, shape, offsets inside the file, not overlapping,
  * no holes; every tensor of the index is in the shard it names. Tensors of type F8_E4M3 are joined with their scales
- * (io/fp8.h). Local. */
+ * (io/fp8.h); fused experts are taken apart (io/fused.h). Local. */
 enum sq_status sq_checkpoint_open(const char *folder, struct sq_checkpoint **checkpoint_p) SQ_MUST_CHECK;
 void sq_checkpoint_close(struct sq_checkpoint *checkpoint);
 

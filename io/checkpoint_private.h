@@ -21,6 +21,9 @@ struct sq_checkpoint {
     int64_t n_tensors;
 };
 
+/* Sorts the tensors by name; a name that is there twice is SQ_ERR_INPUT. Local. */
+enum sq_status sq_checkpoint_sort(struct sq_checkpoint *checkpoint) SQ_MUST_CHECK;
+
 /* The shards named by an index, each once, as an array of strings, after checking that `weight_map` is an object from
  * names to plain file names (a path could lead out of the folder). `path` is the index's, for messages. Released with
  * json_decref(). Local. */
