@@ -5,7 +5,7 @@
 #include "io/h5.h"
 #include "io/store.h"
 
-#define SQ_STORE_FORMAT "shardq store 2"
+#define SQ_STORE_FORMAT "shardq store 3"
 
 /* Everything a store holds beside rows and checksums: read by rank 0, then the same on every rank. */
 struct sq_store_index {

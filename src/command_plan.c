@@ -71,13 +71,15 @@ static void show_plan(const struct planning *p, int n_ranks, const struct sq_pla
     const struct sq_memory_plan *m = &plan->memory;
     if (p->config->json) {
         printf("{\"ranks\":%d,\"memory_bytes\":%lld,\"spill\":%s,\"activations_bytes\":%lld,\"weights_bytes\":%lld,"
-               "\"hessian_bytes\":%lld,\"store_bytes\":%lld,\"state_bytes\":%lld,\"reduced_bytes\":%lld,"
+               "\"hessian_bytes\":%lld,\"experts_bytes\":%lld,\"store_bytes\":%lld,\"state_bytes\":%lld,\"reduced_"
+               "bytes\":%lld,"
                "\"gathered_bytes\":%lld,\"flops\":{\"forward\":%.6g,\"hessian\":%.6g,\"factor\":%.6g,\"solve\":%.6g,"
                "\"refine\":%.6g},\"seconds\":%.6g}\n",
                n_ranks, (long long)m->resident, m->spill ? "true" : "false", (long long)m->activations,
-               (long long)m->weights, (long long)m->hessian, (long long)plan->store_bytes, (long long)plan->state_bytes,
-               (long long)plan->reduced_bytes, (long long)plan->gathered_bytes, plan->work.forward, plan->work.hessian,
-               plan->work.factor, plan->work.solve, plan->work.refine, plan->seconds);
+               (long long)m->weights, (long long)m->hessian, (long long)m->experts, (long long)plan->store_bytes,
+               (long long)plan->state_bytes, (long long)plan->reduced_bytes, (long long)plan->gathered_bytes,
+               plan->work.forward, plan->work.hessian, plan->work.factor, plan->work.solve, plan->work.refine,
+               plan->seconds);
         return;
     }
     printf("%6d  %10s %9s%s %10s %10s %10s %10s  %10s %10s  %s\n", n_ranks, sq_size_format((double)m->resident, t[0]),

@@ -141,9 +141,10 @@ static void test_bits_do_not_depend_on_ranks_threads_or_memory(void **state)
     struct sq_comm self;
     if (sq_comm_split(&ranks.comm, ranks.comm.rank, &self) != SQ_OK) abort();
     bool bf16 = has_bf16();
-    static const char *const names[] = {"llama3", "mistral",    "qwen3",  "opt",     "bloom",
-                                        "gptj",   "falcon_40b", "gemma3", "cohere2", "olmo2"};
-    for (int i = 0; i < 10; i++) {
+    static const char *const names[] = {"llama3",  "mistral",    "qwen3",          "opt",     "bloom",
+                                        "gptj",    "falcon_40b", "gemma3",         "cohere2", "olmo2",
+                                        "mixtral", "qwen2_moe",  "qwen3_moe_fused"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         check_promises(names[i], SQ_F32, &self);
         if (bf16) check_promises(names[i], SQ_BF16, &self);
     }

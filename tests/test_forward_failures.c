@@ -58,7 +58,7 @@ static void test_sample_is_named_by_its_place_in_the_job(void **state)
     struct opened o;
     open_forward("opt", &o);
     int last = ranks.comm.size - 1;
-    for (int group = 0; group < sq_model_n_groups(o.model); group++) {
+    for (int group = 0; group < sq_model_n_groups(o.model, 0); group++) {
         int first, count = sq_model_group_linears(o.model, 0, group, &first);
         CHECK(sq_forward_to_group(o.forward, group) == SQ_OK);
         for (int member = 0; member < count; member++)

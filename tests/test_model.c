@@ -74,7 +74,7 @@ static void test_linears_of_a_llama(void **state)
     open_golden("llama3_parameters", &checkpoint, &model); /* 2 blocks, hidden 32, ffn 64, 2 heads of 16, 1 kv head */
     assert_string_equal(sq_model_architecture(model), "LlamaForCausalLM");
     assert_int_equal(sq_model_n_linears(model), 15);
-    assert_int_equal(sq_model_n_groups(model), 4);
+    assert_int_equal(sq_model_n_groups(model, 0), 4);
     check_linear(model, 0, "model.layers.0.self_attn.q_proj", 32, 32, 0, 0, 0);
     check_linear(model, 2, "model.layers.0.self_attn.v_proj", 16, 32, 0, 0, 2);
     check_linear(model, 3, "model.layers.0.self_attn.o_proj", 32, 32, 0, 1, 0);

@@ -35,6 +35,7 @@ enum sq_solver { SQ_SOLVER_GPTQ, SQ_SOLVER_RTN, SQ_SOLVER_OBQ };
 enum sq_grid_kind { SQ_GRID_SEARCH, SQ_GRID_REFERENCE, SQ_GRID_ABSMAX };
 enum sq_order { SQ_ORDER_ACTIVATION, SQ_ORDER_NATURAL };
 enum sq_propagation { SQ_PROPAGATION_QUANTIZED, SQ_PROPAGATION_ORIGINAL };
+enum sq_expert_tokens { SQ_EXPERTS_ROUTE, SQ_EXPERTS_ALL, SQ_EXPERTS_TOP_UP };
 enum sq_backend_choice { SQ_BACKEND_AUTO, SQ_BACKEND_CPU, SQ_BACKEND_CUDA };
 enum sq_compute { SQ_COMPUTE_AUTO, SQ_COMPUTE_FP32, SQ_COMPUTE_BF16 };
 enum sq_format {
@@ -82,7 +83,9 @@ struct sq_config {
     int refine;     /* rounds of refinement after the solve; 0 switches it off, always 0 with solver rtn */
     enum sq_propagation propagation;
     bool lm_head;
-    struct sq_rule *rules; /* one {skip} per --skip, then `rules:` of the YAML file: flags win over the file */
+    enum sq_expert_tokens experts; /* tokens that an expert is calibrated with */
+    int64_t expert_tokens;         /* an expert with fewer is warned of, or topped up */
+    struct sq_rule *rules;         /* one {skip} per --skip, then `rules:` of the YAML file: flags win over the file */
     int n_rules;
     /* running */
     enum sq_backend_choice backend;

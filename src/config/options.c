@@ -27,6 +27,8 @@ static const struct sq_word solver_words[] = {
     {"gptq", SQ_SOLVER_GPTQ}, {"rtn", SQ_SOLVER_RTN}, {"obq", SQ_SOLVER_OBQ}, {NULL, 0}};
 static const struct sq_word propagation_words[] = {
     {"quantized", SQ_PROPAGATION_QUANTIZED}, {"original", SQ_PROPAGATION_ORIGINAL}, {NULL, 0}};
+static const struct sq_word expert_words[] = {
+    {"route", SQ_EXPERTS_ROUTE}, {"all", SQ_EXPERTS_ALL}, {"top-up", SQ_EXPERTS_TOP_UP}, {NULL, 0}};
 static const struct sq_word backend_words[] = {
     {"auto", SQ_BACKEND_AUTO}, {"cpu", SQ_BACKEND_CPU}, {"cuda", SQ_BACKEND_CUDA}, {NULL, 0}};
 static const struct sq_word isa_words[] = {{"auto", SQ_ISA_BEST},       {"avx512bf16", SQ_ISA_AVX512BF16},
@@ -139,6 +141,15 @@ static const struct sq_option options[] = {
     {.key = "lm_head", .flag = "--lm-head", .off_flag = "--no-lm-head", .type = SQ_OPTION_BOOL,
      .offset = FIELD(lm_head), .default_text = "false", .commands = QUANTIZE | PLAN, .keep = SQ_KEEP_FINGERPRINT,
      .help = "Quantizes the output layer, too."},
+    {.key = "experts", .flag = "--experts", .value_name = "TOKENS", .type = SQ_OPTION_CHOICE, .offset = FIELD(experts),
+     .default_text = "route", .words = expert_words, .commands = QUANTIZE | PLAN, .keep = SQ_KEEP_FINGERPRINT,
+     .help = "Tokens that the experts of a mixture are calibrated with. route: those that the model sends there; all: "
+             "every token; top-up: those of route, and for an expert with fewer than expert_tokens the nearest others by "
+             "the router's score."},
+    {.key = "expert_tokens", .flag = "--expert-tokens", .value_name = "N", .type = SQ_OPTION_INT64,
+     .offset = FIELD(expert_tokens), .default_text = "256", .min = 1, .max = 1e9, .commands = QUANTIZE | PLAN,
+     .keep = SQ_KEEP_FINGERPRINT,
+     .help = "An expert that is calibrated with fewer tokens is warned of; with experts top-up it gets so many."},
     {.key = "rules", .flag = "--skip", .value_name = "REGEX", .type = SQ_OPTION_RULES, .offset = FIELD(rules),
      .commands = QUANTIZE | PLAN, .keep = SQ_KEEP_FINGERPRINT,
      .help = "Exceptions by regular expression, searched in names such as model.layers.3.mlp.up_proj; the first that "

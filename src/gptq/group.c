@@ -4,10 +4,13 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "model/experts.h"
 
 struct sq_group sq_group_at(const struct sq_job *job, int block, int index)
 {
-    struct sq_group group = {.block = block, .index = index};
+    struct sq_group group = {.block = block, .index = index, .team = &job->team};
+    group.is_expert = sq_model_is_expert_group(job->model, block, index);
+    group.n_tokens = group.n_routed = job->tokens.n_samples * job->tokens.length;
     group.n_linears = sq_model_group_linears(job->model, block, index, &group.first);
     for (int i = 0; i < group.n_linears; i++) {
         int layer = job->layers.of_linear[group.first + i];
@@ -34,7 +37,7 @@ static enum sq_status make_spread(struct sq_job *job, const struct sq_group *gro
                                                  .layer = layer,
                                                  .grid = job->layers.layers[layer].grid};
     }
-    return sq_spread_make(&job->team, members, n, job->backend->sizes.solve_rows, job->records, spread_p);
+    return sq_spread_make(group->team, members, n, job->backend->sizes.solve_rows, job->records, spread_p);
 }
 
 /* --- solving ---------------------------------------------------------------------------------------------------------
@@ -118,18 +121,19 @@ static void report_not_finite(const struct sq_job *job, const struct sq_spread *
 }
 
 /* The same on every rank of the team. */
-static enum sq_status fill_reports(const struct sq_job *job, const struct sq_spread *spread,
-                                   struct sq_layer_report *reports)
+static enum sq_status fill_reports(const struct sq_job *job, const struct sq_group *group,
+                                   const struct sq_spread *spread, struct sq_layer_report *reports)
 {
     for (int m = 0; m < spread->n_members; m++) {
         reports[m] = (struct sq_layer_report){.damping = job->factor.damping,
                                               .n_rungs = job->factor.diagonal_only ? -1 : job->factor.n_rungs,
                                               .n_dead = job->factor.n_dead,
                                               .n_limited = sq_spread_n_limited(spread, m),
-                                              .n_tokens = job->tokens.n_samples * job->tokens.length};
+                                              .n_tokens = group->n_tokens,
+                                              .n_routed = group->n_routed};
         sq_spread_errors(spread, m, &reports[m].error, &reports[m].error_rtn);
         if (isfinite(reports[m].error) && isfinite(reports[m].error_rtn)) continue;
-        if (job->team.rank == 0) sq_error("the error of %s is not finite", spread->members[m].linear->name);
+        if (group->team->rank == 0) sq_error("the error of %s is not finite", spread->members[m].linear->name);
         return SQ_ERR_NUMERIC;
     }
     return SQ_OK;
@@ -141,7 +145,7 @@ enum sq_status sq_group_solve(struct sq_job *job, const struct sq_group *group, 
     double since = sq_seconds();
     struct sq_spread spread;
     struct solving solving = {job, &spread};
-    SQ_TRY(sq_comm_agree(&job->team, make_spread(job, group, &spread)));
+    SQ_TRY(sq_comm_agree(group->team, make_spread(job, group, &spread)));
     int64_t n = spread.members[0].linear->in_features;
     enum sq_status status = sq_factor_make(job->backend, n, job->config->order, job->config->damping, &job->factor);
     sq_job_clock(job, SQ_STAGE_FACTOR, &since);
@@ -149,11 +153,11 @@ enum sq_status sq_group_solve(struct sq_job *job, const struct sq_group *group, 
     sq_job_clock(job, SQ_STAGE_SOLVE, &since);
     if (status == SQ_OK) status = write_tiles(job, &spread);
     sq_job_clock(job, SQ_STAGE_STORE, &since);
-    status = sq_comm_agree(&job->team, status);
-    if (status == SQ_ERR_NUMERIC && job->team.rank == 0) report_not_finite(job, &spread);
-    if (status == SQ_OK) status = sq_spread_gather(&spread, &job->team);
+    status = sq_comm_agree(group->team, status);
+    if (status == SQ_ERR_NUMERIC && group->team->rank == 0) report_not_finite(job, &spread);
+    if (status == SQ_OK) status = sq_spread_gather(&spread, group->team);
     sq_job_clock(job, SQ_STAGE_GATHER, &since);
-    if (status == SQ_OK) status = fill_reports(job, &spread, reports);
+    if (status == SQ_OK) status = fill_reports(job, group, &spread, reports);
     if (status != SQ_OK) {
         sq_spread_release(&spread);
         return status;
@@ -180,9 +184,9 @@ static enum sq_status read_tiles(struct sq_job *job, const struct sq_spread *spr
 enum sq_status sq_group_restore(struct sq_job *job, const struct sq_group *group, struct sq_spread *spread_p)
 {
     struct sq_spread spread;
-    SQ_TRY(sq_comm_agree(&job->team, make_spread(job, group, &spread)));
-    enum sq_status status = sq_comm_agree(&job->team, read_tiles(job, &spread));
-    if (status == SQ_OK) status = sq_spread_gather(&spread, &job->team);
+    SQ_TRY(sq_comm_agree(group->team, make_spread(job, group, &spread)));
+    enum sq_status status = sq_comm_agree(group->team, read_tiles(job, &spread));
+    if (status == SQ_OK) status = sq_spread_gather(&spread, group->team);
     if (status != SQ_OK) {
         sq_spread_release(&spread);
         return status;
@@ -228,12 +232,13 @@ enum sq_status sq_group_set_weights(struct sq_job *job, const struct sq_group *g
     if (spread) {
         struct solving solving = {job, spread};
         enum sq_status status = job->backend->ops->parallel(job->backend, spread->n_tiles, dequantize_tile, &solving);
-        SQ_TRY(sq_comm_agree(job->world, status));
+        SQ_TRY(sq_comm_agree(group->team, status)); /* without an expert: all ranks */
     }
     for (int i = 0; i < group->n_linears; i++) {
         const struct sq_linear *linear = sq_model_linear(job->model, group->first + i);
         if (spread && job->layers.of_linear[group->first + i] >= 0) continue;
-        SQ_TRY(sq_forward_load_linear(job->forward, job->world, linear->member));
+        SQ_TRY(group->is_expert ? sq_experts_load(job->forward, linear->member)
+                                : sq_forward_load_linear(job->forward, job->world, linear->member));
     }
     return SQ_OK;
 }

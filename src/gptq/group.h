@@ -9,6 +9,9 @@ struct sq_group {
     int block, index;                  /* index of the group in its block */
     int first, n_linears;              /* in the model's list of linears */
     int layers[SQ_STEP_MAX], n_layers; /* store indices of those that are quantized */
+    const struct sq_comm *team;        /* ranks that have it together; as sq_group_at() gives it: job->team */
+    bool is_expert;                    /* a part of an expert: its weights are set on its team alone */
+    int64_t n_tokens, n_routed;        /* for the reports; as sq_group_at() gives them: all tokens */
 };
 
 /* Group `index` of a block (block == n_blocks: lm_head). Local. */
@@ -18,17 +21,17 @@ struct sq_group sq_group_at(const struct sq_job *job, int block, int index);
 bool sq_group_is_done(const struct sq_job *job, const struct sq_group *group);
 
 /* H [n, n] of the group's input on this rank is in job->factor.hessian: factor, solve this rank's tiles, write them to
- * the store, gather. Collective on job->team. reports: one per quantized layer, in order; the layers are not yet marked
- * (sq_store_finish_layers). spread_p is released by the caller. */
+ * the store, gather. Collective on the group's team. reports: one per quantized layer, in order; the layers are not yet
+ * marked (sq_store_finish_layers). spread_p is released by the caller. */
 enum sq_status sq_group_solve(struct sq_job *job, const struct sq_group *group, struct sq_spread *spread_p,
                               struct sq_layer_report *reports) SQ_MUST_CHECK;
 
-/* The group's records from the store, on every rank of the team. Collective on job->team. */
+/* The group's records from the store, on every rank of its team. Collective on the group's team. */
 enum sq_status sq_group_restore(struct sq_job *job, const struct sq_group *group,
                                 struct sq_spread *spread_p) SQ_MUST_CHECK;
 
 /* Puts the weights of the present group into the forward pass: quantized ones dequantized from the records (spread not
- * NULL), the others from the checkpoint. Collective on the world. */
+ * NULL), the others from the checkpoint. Collective on the world, of an expert's group on its team. */
 enum sq_status sq_group_set_weights(struct sq_job *job, const struct sq_group *group,
                                     const struct sq_spread *spread) SQ_MUST_CHECK;
 

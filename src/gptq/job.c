@@ -121,6 +121,7 @@ static enum sq_status plan_memory(struct sq_job *job, struct sq_memory_request *
                                           .n_samples = largest[0],
                                           .length = job->tokens.length,
                                           .n_job_samples = job->tokens.n_samples,
+                                          .n_ranks = job->world->size,
                                           .n_workers = (int)largest[1],
                                           .sizes = job->backend->sizes,
                                           .is_host = job->backend->is_host,

@@ -104,6 +104,7 @@ static enum sq_status fill(struct resolving *r, struct sq_layers *layers)
         layers->of_linear[i] = -1;
         if (!is_quantized(r, i)) continue;
         SQ_TRY(make_layer(r, i, layers->group_size, &layers->layers[layers->n_layers]));
+        layers->linears[layers->n_layers] = i;
         layers->of_linear[i] = layers->n_layers++;
     }
     if (layers->n_layers > 0) return SQ_OK;
@@ -116,13 +117,15 @@ enum sq_status sq_layers_resolve(const struct sq_model *model, const struct sq_c
 {
     int n_linears = sq_model_n_linears(model);
     struct sq_layers layers = {0};
-    void *store_layers = NULL, *of_linear = NULL, *rules = NULL;
+    void *store_layers = NULL, *of_linear = NULL, *linears = NULL, *rules = NULL;
     SQ_TRY(check_lm_head(model, config));
     enum sq_status status = sq_alloc("the list of layers", n_linears, sizeof *layers.layers, &store_layers);
     if (status == SQ_OK) status = sq_alloc("the list of layers", n_linears, sizeof *layers.of_linear, &of_linear);
+    if (status == SQ_OK) status = sq_alloc("the list of layers", n_linears, sizeof *layers.linears, &linears);
     if (status == SQ_OK) status = sq_alloc("the list of rules", n_linears, sizeof(struct sq_rule *), &rules);
     layers.layers = store_layers;
     layers.of_linear = of_linear;
+    layers.linears = linears;
     struct resolving resolving = {model, config, rules};
     if (status == SQ_OK) status = fill(&resolving, &layers);
     sq_free(rules);
@@ -138,5 +141,6 @@ void sq_layers_release(struct sq_layers *layers)
 {
     sq_free(layers->layers);
     sq_free(layers->of_linear);
+    sq_free(layers->linears);
     memset(layers, 0, sizeof *layers);
 }

@@ -12,6 +12,7 @@ struct sq_layers {
     struct sq_store_layer *layers; /* in the order of computation; names borrowed from the model */
     int n_layers;
     int *of_linear;     /* [linears of the model] index in layers, or -1 where the linear stays as it is */
+    int *linears;       /* [n_layers] the other way round */
     int64_t group_size; /* of the job, resolved: never SQ_GROUP_AUTO */
 };
 

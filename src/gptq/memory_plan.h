@@ -18,7 +18,7 @@ struct sq_memory_request {
     enum sq_dtype compute;
     int64_t n_samples, length; /* samples of this rank (the largest share) */
     int64_t n_job_samples;     /* of all ranks: each has the token ids of the whole job */
-    int n_workers;
+    int n_ranks, n_workers;
     struct sq_sizes sizes; /* of the backend */
     bool is_host;          /* likewise: only then can activations go to a file */
     int64_t limit;         /* bytes this rank may take; 0: no limit */
@@ -32,6 +32,7 @@ struct sq_memory_plan {
     int64_t hessian;     /* sums, H and its factor */
     int64_t rows;        /* records of one group of linears, what the solver takes */
     int64_t tokens;
+    int64_t experts;  /* tokens of the expert in work, should all of them go to it, and those on their way */
     int64_t resident; /* what counts against the limit: all of it, without the activations when they spill */
     bool spill;       /* activations in a file */
 };
@@ -46,7 +47,7 @@ int64_t sq_memory_widest_input(const struct sq_model *model, const struct sq_lay
 size_t sq_memory_scratch_bytes(const struct sq_memory_request *request);
 size_t sq_memory_record_bytes(const struct sq_memory_request *request);
 
-/* Bytes of the Hessians of one block kept at once (propagation: original). Local. */
+/* Bytes of the Hessians of one block kept at once without experts (propagation: original). Local. */
 int64_t sq_memory_block_hessians(const struct sq_model *model);
 
 #endif

@@ -46,6 +46,12 @@ enum sq_status sq_plan_measure_rates(struct sq_backend *backend, enum sq_dtype c
 
 /* --- work --------------------------------------------------------------------------------------------------------- */
 
+/* Of all tokens, those that an expert gets on average. */
+static double expert_share(const struct sq_model *model, int block)
+{
+    return (double)sq_model_n_chosen(model) / sq_model_n_experts(model, block);
+}
+
 /* One linear for all tokens; H and factor are counted once for each group, by its first quantized member. */
 static void count_linear(const struct sq_memory_request *request, int index, bool is_first, double tokens,
                          struct sq_plan_work *work)
@@ -53,10 +59,11 @@ static void count_linear(const struct sq_memory_request *request, int index, boo
     const struct sq_linear *linear = sq_model_linear(request->model, index);
     double n = (double)linear->in_features, rows = (double)linear->out_features;
     bool is_head = linear->block == (int)sq_model_n_blocks(request->model);
-    if (!is_head) work->forward += 2 * tokens * n * rows;
+    double share = linear->expert < 0 ? 1 : expert_share(request->model, linear->block);
+    if (!is_head) work->forward += 2 * share * tokens * n * rows;
     if (request->layers->of_linear[index] < 0) return;
     if (is_first) {
-        work->hessian += tokens * n * (n + 1);
+        work->hessian += (request->config->experts == SQ_EXPERTS_ALL ? 1 : share) * tokens * n * (n + 1);
         work->factor += n * n * n / 3;
     }
     work->solve += rows * n * n;
@@ -88,14 +95,20 @@ static void count_bytes(const struct sq_memory_request *request, int n_ranks, st
     plan->store_bytes = sq_store_predict_bytes(layers->layers, layers->n_layers);
     plan->state_bytes = 2 * request->n_samples * request->length * sq_model_hidden_size(request->model) * 4;
     if (n_ranks == 1) return;
-    for (int block = 0; block < (int)sq_model_n_blocks(request->model); block++)
-        for (int g = 0; g < sq_model_n_groups(request->model); g++) {
+    int64_t token_bytes = sq_model_hidden_size(request->model) * (int64_t)sq_dtype_size(request->compute);
+    for (int block = 0; block < (int)sq_model_n_blocks(request->model); block++) {
+        if (sq_model_n_experts(request->model, block) > 0) /* there and back */
+            plan->gathered_bytes +=
+                2 * request->n_samples * request->length * sq_model_n_chosen(request->model) * token_bytes / n_ranks;
+        for (int g = 0; g < sq_model_n_groups(request->model, block); g++) {
             int first = 0, count = sq_model_group_linears(request->model, block, g, &first);
+            if (sq_model_is_expert_group(request->model, block, g)) continue; /* of one team alone */
             int64_t n = sq_model_linear(request->model, first)->in_features;
             plan->reduced_bytes += n * (n + 1) / 2 * 8;
             for (int i = 0; i < count; i++)
                 plan->gathered_bytes += sq_model_linear(request->model, first + i)->out_features * n;
         }
+    }
 }
 
 /* --- time --------------------------------------------------------------------------------------------------------- */
@@ -130,6 +143,7 @@ enum sq_status sq_plan_make(const struct sq_memory_request *request, int n_ranks
     struct sq_plan plan = {0};
     struct sq_memory_request rank = *request;
     rank.n_samples = 0;
+    rank.n_ranks = n_ranks;
     rank.n_job_samples = request->n_samples;
     for (int r = 0; r < n_ranks; r++) {
         int64_t count = sq_shards_make(request->n_samples, request->config->shards, r, n_ranks).samples.count;

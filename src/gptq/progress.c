@@ -12,12 +12,34 @@
 /* The name inside the block: "mlp.up_proj" of "model.layers.3.mlp.up_proj". */
 static const char *short_name(const char *name)
 {
-    const char *dot = name;
-    for (const char *c = name; *c; c++)
-        if (c[0] == '.' && c[1] >= '0' && c[1] <= '9') dot = c + 1;
-    while (*dot >= '0' && *dot <= '9')
-        dot++;
-    return *dot == '.' ? dot + 1 : name;
+    const char *digit = name;
+    while (*digit && !(digit[0] == '.' && digit[1] >= '0' && digit[1] <= '9'))
+        digit++;
+    if (*digit) digit++;
+    while (*digit >= '0' && *digit <= '9')
+        digit++;
+    return *digit == '.' ? digit + 1 : name;
+}
+
+static const struct sq_linear *linear_of(const struct sq_job *job, int layer)
+{
+    return sq_model_linear(job->model, job->layers.linears[layer]);
+}
+
+/* An expert that too few tokens came to. */
+static bool is_starved(const struct sq_job *job, int layer, const struct sq_layer_report *report)
+{
+    return linear_of(job, layer)->expert >= 0 && report->n_tokens < job->config->expert_tokens;
+}
+
+/* The first of an expert's layers speaks for it. */
+static bool is_first_of_expert(const struct sq_job *job, int layer)
+{
+    const struct sq_linear *linear = linear_of(job, layer);
+    if (linear->expert < 0) return false;
+    if (layer == 0) return true;
+    const struct sq_linear *before = linear_of(job, layer - 1);
+    return before->expert != linear->expert || before->block != linear->block;
 }
 
 void sq_progress_start(const struct sq_job *job, int n_done)
@@ -40,6 +62,18 @@ void sq_progress_start(const struct sq_job *job, int n_done)
         config->bits, (long long)job->layers.group_size, (long long)job->memory.resident);
 }
 
+/* One warning for all layers of an expert. */
+static void warn_of_expert(const struct sq_job *job, int layer, const struct sq_layer_report *report)
+{
+    const struct sq_linear *linear = linear_of(job, layer);
+    if (!is_starved(job, layer, report) || !is_first_of_expert(job, layer)) return;
+    if (report->n_tokens == 0)
+        sq_warning("block %d: no token came to expert %d; it is plainly rounded", linear->block + 1, linear->expert);
+    else
+        sq_warning("block %d: expert %d was calibrated with %lld tokens, fewer than %lld", linear->block + 1,
+                   linear->expert, (long long)report->n_tokens, (long long)job->config->expert_tokens);
+}
+
 static void warn_of_layer(const struct sq_job *job, const char *name, const struct sq_layer_report *report)
 {
     unsigned flags = sq_layer_flags(report, job->config->solver);
@@ -57,14 +91,6 @@ static void warn_of_layer(const struct sq_job *job, const char *name, const stru
         sq_warning("%s: error %.3g is no better than plain rounding's %.3g", name, report->error, report->error_rtn);
 }
 
-static const struct sq_linear *linear_of(const struct sq_job *job, int layer)
-{
-    const struct sq_linear *linear = sq_model_linear(job->model, 0);
-    for (int i = 0; i < sq_model_n_linears(job->model); i++)
-        if (job->layers.of_linear[i] == layer) linear = sq_model_linear(job->model, i);
-    return linear;
-}
-
 void sq_progress_layer(const struct sq_job *job, int layer, const struct sq_layer_report *report, double seconds)
 {
     const struct sq_store_layer *l = &job->layers.layers[layer];
@@ -74,12 +100,15 @@ void sq_progress_layer(const struct sq_job *job, int layer, const struct sq_laye
             (long long)sq_model_n_blocks(job->model), short_name(l->name), (long long)l->out_features,
             (long long)l->in_features, report->error, report->error_rtn,
             report->error_rtn > 0 ? report->error / report->error_rtn : 1.0, seconds);
+    warn_of_expert(job, layer, report);
     warn_of_layer(job, l->name, report);
     sq_event(
         "{\"event\":\"layer\",\"name\":\"%s\",\"block\":%d,\"out_features\":%lld,\"in_features\":%lld,\"error\":%.9g,"
-        "\"error_rtn\":%.9g,\"damping\":%g,\"rungs\":%lld,\"dead\":%lld,\"limited\":%lld,\"seconds\":%.4f}",
+        "\"error_rtn\":%.9g,\"damping\":%g,\"rungs\":%lld,\"dead\":%lld,\"limited\":%lld,\"tokens\":%lld,\"routed\":%"
+        "lld,\"seconds\":%.4f}",
         l->name, linear->block, (long long)l->out_features, (long long)l->in_features, report->error, report->error_rtn,
-        report->damping, (long long)report->n_rungs, (long long)report->n_dead, (long long)report->n_limited, seconds);
+        report->damping, (long long)report->n_rungs, (long long)report->n_dead, (long long)report->n_limited,
+        (long long)report->n_tokens, (long long)report->n_routed, seconds);
 }
 
 /* "37 %, 8.1 layers/s, about 17 s left, 83.0 MiB held" */
@@ -110,8 +139,10 @@ void sq_progress_left(const struct sq_job *job, int layer, const struct sq_progr
 int sq_progress_n_flagged(const struct sq_job *job)
 {
     int count = 0;
-    for (int i = 0; i < job->layers.n_layers; i++)
-        count += sq_layer_flags(sq_store_report(job->store, i), job->config->solver) != 0;
+    for (int i = 0; i < job->layers.n_layers; i++) {
+        const struct sq_layer_report *report = sq_store_report(job->store, i);
+        count += sq_layer_flags(report, job->config->solver) != 0 || is_starved(job, i, report);
+    }
     return count;
 }
 
@@ -175,6 +206,24 @@ static int64_t source_bytes(const struct sq_job *job)
     return bytes;
 }
 
+/* Experts whose layers are in the store. */
+static void show_experts(const struct sq_job *job)
+{
+    int n_experts = 0, n_starved = 0;
+    int64_t fewest = INT64_MAX, most = 0;
+    for (int i = 0; i < job->layers.n_layers; i++) {
+        const struct sq_layer_report *report = sq_store_report(job->store, i);
+        if (!is_first_of_expert(job, i)) continue;
+        n_experts++;
+        n_starved += is_starved(job, i, report);
+        if (report->n_tokens < fewest) fewest = report->n_tokens;
+        if (report->n_tokens > most) most = report->n_tokens;
+    }
+    if (n_experts > 0)
+        sq_info("  experts      %d, calibrated with %lld to %lld tokens; %d with fewer than %lld", n_experts,
+                (long long)fewest, (long long)most, n_starved, (long long)job->config->expert_tokens);
+}
+
 void sq_progress_summary(const struct sq_job *job, int64_t total_bytes, double seconds)
 {
     char before[16], after[16];
@@ -184,11 +233,14 @@ void sq_progress_summary(const struct sq_job *job, int64_t total_bytes, double s
     if (total_bytes)
         sq_info("  size         %s -> %s (%.2f x smaller)", sq_size_format((double)source_bytes(job), before),
                 sq_size_format((double)total_bytes, after), (double)source_bytes(job) / (double)total_bytes);
+    show_experts(job);
     show_worst(job);
     show_times(job, seconds);
-    sq_info("  warnings     %lld; layers with raised damping, dead inputs, scales at a limit or no gain over rounding: "
-            "%d of %d",
-            (long long)sq_log_n_warnings(), sq_progress_n_flagged(job), job->layers.n_layers);
+    sq_info(
+        "  warnings     %lld; layers with raised damping, dead inputs, scales at a limit, few tokens or no gain over "
+        "rounding: "
+        "%d of %d",
+        (long long)sq_log_n_warnings(), sq_progress_n_flagged(job), job->layers.n_layers);
     sq_event("{\"event\":\"end\",\"seconds\":%.3f,\"warnings\":%lld,\"bytes_before\":%lld,\"bytes_after\":%lld}",
              seconds, (long long)sq_log_n_warnings(), (long long)source_bytes(job), (long long)total_bytes);
 }

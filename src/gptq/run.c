@@ -12,11 +12,6 @@ int64_t sq_run_end(const struct sq_job *job)
     return sq_model_n_blocks(job->model) + (job->config->lm_head ? 1 : 0);
 }
 
-int sq_run_n_groups(const struct sq_job *job, int64_t block)
-{
-    return block < sq_model_n_blocks(job->model) ? sq_model_n_groups(job->model) : 1;
-}
-
 /* --- steps that both ways of propagation take --------------------------------------------------------------------- */
 
 enum sq_status sq_run_load_block(struct sq_run_state *run, int64_t block)
@@ -125,14 +120,17 @@ static enum sq_status do_group(struct sq_run_state *run, int block, int index, b
 static enum sq_status do_block(struct sq_run_state *run, int64_t block, bool is_last)
 {
     struct sq_job *job = run->job;
-    int n_groups = sq_run_n_groups(job, block);
+    int n_groups = sq_model_n_groups(job->model, block), first = 0;
     sq_trace_set_block(block);
     SQ_TRY(sq_run_load_block(run, block));
-    for (int g = 0; g < n_groups; g++) {
+    for (int g = 0, n; g < n_groups; g += n) { /* step by step */
+        n = sq_model_step_groups(job->model, block, g, &first);
+        bool is_end = is_last && g + n == n_groups;
         SQ_TRY(sq_run_to_group(run, g));
-        SQ_TRY(do_group(run, (int)block, g, is_last && g == n_groups - 1));
+        SQ_TRY(sq_model_is_expert_group(job->model, block, g) ? sq_run_experts(run, (int)block, g, is_end)
+                                                              : do_group(run, (int)block, g, is_end));
         enum sq_status stop = sq_stop_check(job->world);
-        if (stop != SQ_OK || g == n_groups - 1) SQ_TRY(sq_run_mark_layers(run));
+        if (stop != SQ_OK || g + n == n_groups) SQ_TRY(sq_run_mark_layers(run));
         SQ_TRY(stop);
     }
     if (is_last) return SQ_OK;

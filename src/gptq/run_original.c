@@ -5,7 +5,8 @@
  *                                    the Hessians of its groups are summed on the leader of the team that owns it
  *      every team at once:           factors and solves its block
  *
- * The Hessians of one block per team are kept meanwhile. */
+ * The Hessians of one block per team are kept meanwhile. Experts are too many for that: they are solved by their own
+ * teams while the samples go through their block. */
 #include "base/clock.h"
 #include "base/memory.h"
 #include "base/trace.h"
@@ -13,7 +14,7 @@
 #include "mpi/comm_memory.h"
 #include "mpi/stop.h"
 
-/* The layers and reports of a whole block. */
+/* The layers and reports of a whole block, without its experts. */
 struct block_result {
     int layers[64];
     struct sq_layer_report reports[64];
@@ -34,6 +35,7 @@ static struct sq_matrix group_hessian(const struct wave *wave, int block, int in
     int64_t n = 0;
     for (int g = 0; g <= index; g++) {
         int first = 0;
+        if (sq_model_is_expert_group(job->model, block, g)) continue;
         if (values) values += n * n;
         sq_model_group_linears(job->model, block, g, &first);
         n = sq_model_linear(job->model, first)->in_features;
@@ -47,24 +49,34 @@ static int leader_of(const struct sq_job *job, int64_t index)
     return (int)((index * job->world->size + job->n_teams - 1) / job->n_teams);
 }
 
+static enum sq_status push_group(struct wave *wave, int64_t index, int g, bool is_last)
+{
+    struct sq_job *job = wave->run->job;
+    int block = (int)(wave->first + index);
+    struct sq_group group = sq_group_at(job, block, g);
+    if (group.n_layers > 0 && !sq_group_is_done(job, &group)) {
+        /* the buffer belongs to this rank's own block: only the leader of this one writes there */
+        SQ_TRY(sq_run_hessian(wave->run, sq_model_linear(job->model, group.first)->name, leader_of(job, index),
+                              group_hessian(wave, block, g)));
+    }
+    return is_last ? SQ_OK : sq_group_set_weights(job, &group, NULL);
+}
+
 static enum sq_status push_block(struct wave *wave, int64_t index, bool is_last)
 {
     struct sq_run_state *run = wave->run;
     struct sq_job *job = run->job;
-    int block = (int)(wave->first + index);
-    int n_groups = sq_run_n_groups(job, block);
+    int block = (int)(wave->first + index), first = 0;
+    int n_groups = sq_model_n_groups(job->model, block);
     sq_trace_set_block(block);
     SQ_TRY(sq_run_load_block(run, block));
-    for (int g = 0; g < n_groups; g++) {
-        struct sq_group group = sq_group_at(job, block, g);
+    for (int g = 0, n; g < n_groups; g += n) { /* step by step */
+        n = sq_model_step_groups(job->model, block, g, &first);
+        bool is_end = is_last && g + n == n_groups;
         SQ_TRY(sq_run_to_group(run, g));
-        if (group.n_layers > 0 && !sq_group_is_done(job, &group)) {
-            /* the buffer belongs to this rank's own block: only the leader of this one writes there */
-            SQ_TRY(sq_run_hessian(run, sq_model_linear(job->model, group.first)->name, leader_of(job, index),
-                                  group_hessian(wave, block, g)));
-        }
-        if (is_last && g == n_groups - 1) return SQ_OK;
-        SQ_TRY(sq_group_set_weights(job, &group, NULL));
+        SQ_TRY(sq_model_is_expert_group(job->model, block, g) ? sq_run_experts(run, block, g, is_end)
+                                                              : push_group(wave, index, g, is_end));
+        if (is_end) return SQ_OK;
     }
     double since = sq_seconds();
     enum sq_status status = sq_forward_finish_block(job->forward);
@@ -96,9 +108,9 @@ static enum sq_status solve_own_block(struct wave *wave)
     if (job->team_index >= wave->count) return SQ_OK;
     int block = (int)(wave->first + job->team_index);
     sq_trace_set_block(block);
-    for (int g = 0; g < sq_run_n_groups(job, block); g++) {
+    for (int g = 0; g < sq_model_n_groups(job->model, block); g++) {
         struct sq_group group = sq_group_at(job, block, g);
-        if (group.n_layers == 0 || sq_group_is_done(job, &group)) continue;
+        if (group.is_expert || group.n_layers == 0 || sq_group_is_done(job, &group)) continue;
         SQ_TRY(solve_group(wave, &group, &wave->results[job->team_index]));
     }
     return SQ_OK;

@@ -20,9 +20,6 @@ struct sq_run_state {
 /* One past the last block to go through: lm_head counts as a block of one group when it is quantized. Local. */
 int64_t sq_run_end(const struct sq_job *job);
 
-/* LINEAR groups of a block in that sense. Local. */
-int sq_run_n_groups(const struct sq_job *job, int64_t block);
-
 /* Takes the weights of the block that are not quantized: forward.h. Collective. */
 enum sq_status sq_run_load_block(struct sq_run_state *run, int64_t block) SQ_MUST_CHECK;
 
@@ -45,6 +42,10 @@ enum sq_status sq_run_mark_layers(struct sq_run_state *run) SQ_MUST_CHECK;
 
 /* Saves the activations before `block` when the last saving is long ago. Collective. */
 enum sq_status sq_run_save_state(struct sq_run_state *run, int64_t block) SQ_MUST_CHECK;
+
+/* The experts of a block, whose groups begin with `first_group`, once sq_run_to_group() has come to them
+ * (run_experts.c). is_last: nothing needs what they give. Collective. */
+enum sq_status sq_run_experts(struct sq_run_state *run, int block, int first_group, bool is_last) SQ_MUST_CHECK;
 
 /* Propagation "original" (run_original.c): from block `first` on. Collective. */
 enum sq_status sq_run_original(struct sq_run_state *run, int64_t first) SQ_MUST_CHECK;

@@ -5,33 +5,9 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "gptq/compute.h"
-#include "gptq/hessian.h"
-#include "gptq/place.h"
-#include "gptq/shards.h"
-#include "io/tokens.h"
-#include "model/forward.h"
+#include "gptq/verify_private.h"
 
 #define COLUMNS 256 /* of a block of a quadratic form */
-
-struct verification {
-    const struct sq_config *config;
-    const struct sq_comm *world;
-    struct sq_place place;
-    struct sq_backend *backend; /* the place's */
-    struct sq_checkpoint *original, *quantized;
-    struct sq_model *original_model, *model;
-    struct sq_tokens tokens;
-    struct sq_shards shards;
-    struct sq_forward *forward;
-    struct sq_hessian_workspace workspace;
-    struct sq_matrix hessian; /* [n, n] of the present group */
-    float *scratch;           /* [workers, room_elements()] */
-    void *rows;               /* likewise, in backend memory */
-    double *figures;          /* [rows of the widest layer, 2]: error and norm of each row */
-    int64_t n_max, rows_max, tile_rows;
-    const struct sq_linear *linear;
-    struct sq_range tiles; /* of tile_rows rows: this rank's, of the present layer */
-};
 
 /* --- one layer ---------------------------------------------------------------------------------------------------- */
 
@@ -50,12 +26,12 @@ struct tile_room {
     void *backend_x, *backend_product;
 };
 
-static int64_t room_elements(const struct verification *v)
+static int64_t room_elements(const struct sq_verification *v)
 {
     return 2 * v->tile_rows * (v->n_max + COLUMNS);
 }
 
-static struct tile_room room_of(const struct verification *v, int worker)
+static struct tile_room room_of(const struct sq_verification *v, int worker)
 {
     int64_t at = worker * room_elements(v), product = 2 * v->tile_rows * v->n_max;
     float *host = v->scratch + at, *backend = (float *)v->rows + at;
@@ -70,7 +46,7 @@ static void add_dots(struct sq_matrix x, struct sq_matrix y, double factor, doub
 }
 
 /* values[r] += factor * x_r,to H_to,from x_r,from'; the weights and errors x are in room->x and in the backend. */
-static enum sq_status add_block(const struct verification *v, const struct tile_room *room, struct sq_matrix x,
+static enum sq_status add_block(const struct sq_verification *v, const struct tile_room *room, struct sq_matrix x,
                                 struct sq_range from, struct sq_range to, double factor, double *values)
 {
     const struct sq_backend_ops *ops = v->backend->ops;
@@ -86,7 +62,7 @@ static enum sq_status add_block(const struct verification *v, const struct tile_
 
 /* values[r] = x_r H x_r' for each row of x [rows, n], room->x: the sum over column blocks b of
  * x_b (2 H_b,<b x_<b + H_bb x_b). */
-static enum sq_status quadratic(const struct verification *v, const struct tile_room *room, struct sq_matrix x,
+static enum sq_status quadratic(const struct sq_verification *v, const struct tile_room *room, struct sq_matrix x,
                                 double *values)
 {
     SQ_TRY(v->backend->ops->upload(v->backend, x.data, (size_t)(x.rows * x.cols) * sizeof(float), room->backend_x));
@@ -103,7 +79,7 @@ static enum sq_status quadratic(const struct verification *v, const struct tile_
 /* Both forms of the tile's rows at once: weights, then errors. */
 static enum sq_status measure_tile(void *context, int64_t index, int worker)
 {
-    struct verification *v = context;
+    struct sq_verification *v = context;
     const struct sq_linear *linear = v->linear;
     int64_t n = linear->in_features, row = (v->tiles.first + index) * v->tile_rows;
     int64_t rows = linear->out_features - row < v->tile_rows ? linear->out_features - row : v->tile_rows;
@@ -124,24 +100,24 @@ static enum sq_status measure_tile(void *context, int64_t index, int worker)
 }
 
 /* Sums the rows' figures in order of rows, after all ranks have measured theirs. */
-static enum sq_status measure_layer(struct verification *v, double *error_p)
+enum sq_status sq_verify_measure(struct sq_verification *v, double *error_p)
 {
-    int size = v->world->size;
+    int size = v->team->size;
     int64_t n_tiles = (v->linear->out_features + v->tile_rows - 1) / v->tile_rows;
     void *memory = NULL;
-    SQ_TRY(sq_comm_agree(v->world, sq_alloc("shares of rows", 2 * (int64_t)size, sizeof(size_t), &memory)));
+    SQ_TRY(sq_comm_agree(v->team, sq_alloc("shares of rows", 2 * (int64_t)size, sizeof(size_t), &memory)));
     size_t *offsets = memory, *bytes = offsets + size;
     for (int r = 0; r < size; r++) {
         struct sq_range share = sq_split(n_tiles, r, size);
         offsets[r] = (size_t)(share.first * v->tile_rows) * 2 * sizeof(double);
         bytes[r] = (size_t)(share.count * v->tile_rows) * 2 * sizeof(double);
     }
-    v->tiles = sq_split(n_tiles, v->world->rank, size);
+    v->tiles = sq_split(n_tiles, v->team->rank, size);
     enum sq_status status =
-        sq_comm_agree(v->world, v->backend->ops->parallel(v->backend, v->tiles.count, measure_tile, v));
-    if (status == SQ_ERR_NUMERIC && v->world->rank == 0 && !sq_checkpoint_report_linear(v->original, v->linear->name))
+        sq_comm_agree(v->team, v->backend->ops->parallel(v->backend, v->tiles.count, measure_tile, v));
+    if (status == SQ_ERR_NUMERIC && v->team->rank == 0 && !sq_checkpoint_report_linear(v->original, v->linear->name))
         (void)sq_checkpoint_report_linear(v->quantized, v->linear->name);
-    if (status == SQ_OK) status = sq_comm_all_gather(v->world, v->figures, offsets, bytes);
+    if (status == SQ_OK) status = sq_comm_all_gather(v->team, v->figures, offsets, bytes);
     sq_free(memory);
     double error = 0, norm = 0;
     for (int64_t r = 0; r < v->linear->out_features; r++) {
@@ -154,18 +130,17 @@ static enum sq_status measure_layer(struct verification *v, double *error_p)
 
 /* --- the walk through the model ----------------------------------------------------------------------------------- */
 
-static bool is_packed(const struct verification *v, const struct sq_linear *linear)
+bool sq_verify_is_packed(const struct sq_verification *v, const struct sq_linear *linear)
 {
     return !sq_checkpoint_find_part(v->quantized, linear->name, "weight");
 }
 
-static enum sq_status verify_group(struct verification *v, int block, int group, sq_verify_fn *show, void *context)
+static enum sq_status verify_group(struct sq_verification *v, int block, int group)
 {
     int first = 0, count = sq_model_group_linears(v->model, block, group, &first);
     bool any_packed = false;
-    SQ_TRY(sq_forward_agree(v->forward, v->world, sq_forward_to_group(v->forward, group)));
     for (int i = 0; i < count; i++)
-        any_packed |= is_packed(v, sq_model_linear(v->model, first + i));
+        any_packed |= sq_verify_is_packed(v, sq_model_linear(v->model, first + i));
     if (any_packed) {
         int64_t n = sq_model_linear(v->model, first)->in_features;
         v->hessian = sq_matrix_view(v->hessian.data, SQ_F32, n, n);
@@ -175,36 +150,46 @@ static enum sq_status verify_group(struct verification *v, int block, int group,
     for (int i = 0; i < count; i++) {
         v->linear = sq_model_linear(v->model, first + i);
         if (block < sq_model_n_blocks(v->model)) SQ_TRY(sq_forward_load_linear(v->forward, v->world, i));
-        if (!is_packed(v, v->linear)) continue;
+        if (!sq_verify_is_packed(v, v->linear)) continue;
         double error = 0;
-        SQ_TRY(measure_layer(v, &error));
-        show(context, v->linear->name, v->linear->out_features, v->linear->in_features, error);
+        SQ_TRY(sq_verify_measure(v, &error));
+        v->show(v->context, v->linear->name, v->linear->out_features, v->linear->in_features, error);
     }
     return SQ_OK;
 }
 
-static enum sq_status verify_blocks(struct verification *v, sq_verify_fn *show, void *context)
+/* A LINEAR or EXPERTS step, which begins with that group. */
+static enum sq_status verify_step(struct sq_verification *v, int64_t block, int group)
+{
+    SQ_TRY(sq_forward_agree(v->forward, v->world, sq_forward_to_group(v->forward, group)));
+    v->team = v->world;
+    return sq_model_is_expert_group(v->model, block, group) ? sq_verify_experts(v, (int)block, group)
+                                                            : verify_group(v, (int)block, group);
+}
+
+static enum sq_status verify_blocks(struct sq_verification *v)
 {
     int64_t n_blocks = sq_model_n_blocks(v->model);
-    bool has_packed_head =
-        is_packed(v, sq_model_linear(v->model, sq_model_n_linears(v->model) - 1)) && !sq_model_is_tied(v->model);
+    bool has_packed_head = sq_verify_is_packed(v, sq_model_linear(v->model, sq_model_n_linears(v->model) - 1)) &&
+                           !sq_model_is_tied(v->model);
     SQ_TRY(sq_forward_embed(v->forward, v->world, v->tokens.ids + v->shards.samples.first * v->tokens.length));
     for (int64_t block = 0; block < n_blocks; block++) {
         SQ_TRY(sq_forward_load_block(v->forward, v->world, block));
-        for (int g = 0; g < sq_model_n_groups(v->model); g++)
-            SQ_TRY(verify_group(v, (int)block, g, show, context));
+        int first = 0;
+        for (int g = 0; g < sq_model_n_groups(v->model, block); g += sq_model_step_groups(v->model, block, g, &first))
+            SQ_TRY(verify_step(v, block, g));
         SQ_TRY(sq_forward_agree(v->forward, v->world, sq_forward_finish_block(v->forward)));
     }
     if (!has_packed_head) return SQ_OK;
     SQ_TRY(sq_forward_load_block(v->forward, v->world, n_blocks));
-    return verify_group(v, (int)n_blocks, 0, show, context);
+    return verify_step(v, n_blocks, 0);
 }
 
 /* --- opening and closing ------------------------------------------------------------------------------------------ */
 
 static enum sq_status open_models(void *context)
 {
-    struct verification *v = context;
+    struct sq_verification *v = context;
     const struct sq_config *config = v->config;
     SQ_TRY(sq_checkpoint_open(config->model, &v->original));
     SQ_TRY(sq_model_open(v->original, &v->original_model));
@@ -217,7 +202,7 @@ static enum sq_status open_models(void *context)
         same = !strcmp(a->name, b->name) && a->in_features == b->in_features && a->out_features == b->out_features;
     }
     for (int i = 0; i < n; i++)
-        any_packed |= is_packed(v, sq_model_linear(v->model, i));
+        any_packed |= sq_verify_is_packed(v, sq_model_linear(v->model, i));
     if (same && any_packed) return SQ_OK;
     if (same)
         sq_error("%s has no quantized layer", config->checkpoint);
@@ -226,7 +211,7 @@ static enum sq_status open_models(void *context)
     return SQ_ERR_INPUT;
 }
 
-static enum sq_status take_memory(struct verification *v, enum sq_dtype compute)
+static enum sq_status take_memory(struct sq_verification *v, enum sq_dtype compute)
 {
     struct sq_forward_options options = {.compute = compute,
                                          .first_sample = v->shards.samples.first,
@@ -252,7 +237,7 @@ static enum sq_status take_memory(struct verification *v, enum sq_dtype compute)
     return SQ_OK;
 }
 
-static void close_all(struct verification *v)
+static void close_all(struct sq_verification *v)
 {
     sq_free(v->figures);
     sq_free(v->scratch);
@@ -270,7 +255,7 @@ static void close_all(struct verification *v)
     sq_place_close(&v->place);
 }
 
-static enum sq_status run(struct verification *v, sq_verify_fn *show, void *context)
+static enum sq_status run(struct sq_verification *v)
 {
     const struct sq_config *config = v->config;
     enum sq_dtype compute;
@@ -283,13 +268,13 @@ static enum sq_status run(struct verification *v, sq_verify_fn *show, void *cont
                           &v->tokens));
     v->shards = sq_shards_make(v->tokens.n_samples, config->shards, v->world->rank, v->world->size);
     SQ_TRY(sq_comm_agree(v->world, take_memory(v, compute)));
-    return verify_blocks(v, show, context);
+    return verify_blocks(v);
 }
 
 enum sq_status sq_verify(const struct sq_config *config, const struct sq_comm *world, sq_verify_fn *show, void *context)
 {
-    struct verification v = {.config = config, .world = world};
-    enum sq_status status = run(&v, show, context);
+    struct sq_verification v = {.config = config, .world = world, .show = show, .context = context};
+    enum sq_status status = run(&v);
     close_all(&v);
     return status;
 }

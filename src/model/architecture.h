@@ -24,6 +24,12 @@
         SQ_KEY_REQUIRED_OR("n_positions", "max_position_embeddings", SQ_KEY_INT, max_length),                          \
         SQ_KEY_DEFAULT("layer_norm_epsilon", SQ_KEY_FLOAT, epsilon, "1e-5")
 
+/* How the router of a block with experts chooses; numbers are among the dimensions. */
+struct sq_routing_form {
+    enum sq_router_kind kind;
+    enum sq_group_score group_score;
+};
+
 struct sq_architecture {
     const char *name; /* in `architectures` of config.json */
     struct sq_config_table config;
@@ -34,11 +40,13 @@ struct sq_architecture {
     bool norm_adds_one; /* norms multiply by 1 + weight */
     bool has_alibi;     /* scores fall with the distance (Press et al., "Train short, test long") */
     struct sq_rope_form rope;
+    struct sq_routing_form routing;        /* where blocks have experts */
     bool is_transposed;                    /* the weights of a block's linears are stored [in_features, out_features] */
     const char *prefixes[SQ_MAX_PREFIXES]; /* of every tensor but lm_head, tried in this order */
     const char *embedding, *blocks;        /* after the prefix: "embed_tokens", "layers" */
     const char *positions;                 /* learned positions, or NULL */
     int64_t position_offset;               /* row of position 0 */
+    const char *new_name; /* a tensor of a block that folders with SQ_VARIANT_NEW_NAMES have; or NULL */
 };
 
 /* clang-format off */
@@ -55,10 +63,13 @@ struct sq_architecture {
     X(gptj) \
     X(granite) \
     X(internlm2) \
+    X(mixtral) \
     X(olmo2) \
+    X(olmoe) \
     X(opt) \
     X(phi) \
     X(phi3) \
+    X(qwen2_moe) X(qwen3_moe) \
     X(stablelm)
 /* clang-format on */
 

@@ -162,6 +162,30 @@ static enum sq_status bad_value(const struct sq_config_table *table, const json_
     return SQ_ERR_INPUT;
 }
 
+/* A token must find its experts in its groups. */
+static enum sq_status check_experts(const struct sq_config_table *table, const json_t *config, const char *folder,
+                                    const struct sq_dimensions *dims)
+{
+    int64_t open = dims->n_experts;
+    if (dims->n_experts == 0) return SQ_OK;
+    if (dims->n_expert_groups > 1) {
+        if (dims->n_expert_groups > SQ_ROUTING_GROUPS || dims->n_experts % dims->n_expert_groups)
+            return bad_value(table, config, folder, offsetof(struct sq_dimensions, n_expert_groups),
+                             dims->n_expert_groups, "it must divide the number of experts and be at most 64");
+        if (dims->n_chosen_groups < 1 || dims->n_chosen_groups > dims->n_expert_groups)
+            return bad_value(table, config, folder, offsetof(struct sq_dimensions, n_chosen_groups),
+                             dims->n_chosen_groups, "it must be from 1 to the number of groups");
+        open = dims->n_experts / dims->n_expert_groups * dims->n_chosen_groups;
+    }
+    if (dims->n_chosen < 1 || dims->n_chosen > open)
+        return bad_value(table, config, folder, offsetof(struct sq_dimensions, n_chosen), dims->n_chosen,
+                         "it must be from 1 to the number of experts to choose from");
+    if (dims->expert_ffn < 1)
+        return bad_value(table, config, folder, offsetof(struct sq_dimensions, expert_ffn), dims->expert_ffn,
+                         "it must be at least 1");
+    return SQ_OK;
+}
+
 /* Values that follow from others, then what must hold between them. */
 static enum sq_status resolve(const struct sq_config_table *table, const json_t *config, const char *folder,
                               struct sq_dimensions *dims)
@@ -181,6 +205,7 @@ static enum sq_status resolve(const struct sq_config_table *table, const json_t 
     if (dims->embedding_dim && dims->embedding_dim != dims->hidden)
         return bad_value(table, config, folder, offsetof(struct sq_dimensions, embedding_dim), dims->embedding_dim,
                          "supported is only hidden_size");
+    SQ_TRY(check_experts(table, config, folder, dims));
     if (dims->attention_scale == 0) dims->attention_scale = (double)(1.0f / sqrtf((float)dims->head_dim));
     return SQ_OK;
 }
@@ -189,7 +214,7 @@ enum sq_status sq_dimensions_read(const struct sq_config_table *table, const jso
                                   struct sq_dimensions *dims_p)
 {
     struct sq_dimensions dims = {
-        .bias[SQ_BIAS_ALWAYS] = true, .embedding_scale = 1, .residual_scale = 1, .logit_scale = 1};
+        .bias[SQ_BIAS_ALWAYS] = true, .embedding_scale = 1, .residual_scale = 1, .logit_scale = 1, .route_scale = 1};
     for (int i = 0; i < table->n_keys; i++)
         SQ_TRY(read_key(&table->keys[i], config, folder, &dims));
     for (int i = 0; i < table->n_fixed; i++)
@@ -237,5 +262,25 @@ enum sq_status sq_windows_read(const struct sq_config_table *table, const json_t
     if (types) return windows_of_types(types, folder, dims, windows);
     for (int64_t b = 0; b < dims->n_blocks; b++)
         windows[b] = has_window(dims, b) ? dims->window : 0;
+    return SQ_OK;
+}
+
+enum sq_status sq_sparse_blocks_read(const struct sq_config_table *table, const json_t *config, const char *folder,
+                                     const struct sq_dimensions *dims, bool *sparse)
+{
+    const json_t *list = table->has_dense_list ? value_of(config, "mlp_only_layers") : NULL;
+    for (int64_t b = 0; b < dims->n_blocks; b++)
+        sparse[b] = dims->n_experts > 0 && b >= dims->first_sparse &&
+                    (dims->sparse_step < 1 || (b + 1) % dims->sparse_step == 0);
+    for (size_t i = 0; list && (!json_is_array(list) || i < json_array_size(list)); i++) {
+        const json_t *item = json_array_get(list, i);
+        int64_t block = json_is_integer(item) ? (int64_t)json_integer_value(item) : -1;
+        if (block < 0 || block >= dims->n_blocks) {
+            sq_error("%s/config.json: key 'mlp_only_layers' must be a list of blocks from 0 to %lld", folder,
+                     (long long)dims->n_blocks - 1);
+            return SQ_ERR_INPUT;
+        }
+        sparse[block] = false;
+    }
     return SQ_OK;
 }

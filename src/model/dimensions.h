@@ -32,6 +32,8 @@ enum sq_variant {
     SQ_VARIANT_MULTI_QUERY, /* one key head for all queries */
     SQ_VARIANT_GROUPED,     /* groups of queries with a key head each */
     SQ_VARIANT_Q_LATENT,    /* queries are made from a narrow slot (MLA) */
+    SQ_VARIANT_EXPERTS,     /* differs from block to block: it has experts in place of an MLP */
+    SQ_VARIANT_NEW_NAMES,   /* the folder has the tensor names that transformers gives today (new_name of a table) */
     SQ_N_VARIANTS
 };
 
@@ -47,6 +49,12 @@ struct sq_dimensions {
     int64_t window, first_window; /* sliding window (0: none) of the blocks from first_window on */
     int64_t window_pattern;       /* every so-many-th block has no window; 0: all have it */
     bool use_window;              /* false: window is ignored */
+    int64_t n_experts, n_chosen;  /* experts of a block (0: none), and those that a token goes to */
+    int64_t n_expert_groups, n_chosen_groups; /* groups of experts, and those that a token goes to; 0: no groups */
+    int64_t expert_ffn, shared_ffn;           /* widths of an expert, and of the one that every token goes to */
+    int64_t first_sparse, sparse_step; /* from first_sparse on every sparse_step-th block has experts; 0: every one */
+    bool normalise_routes;             /* the weights of a token's experts are divided by their sum */
+    double route_scale;                /* and multiplied by this */
     bool tied, bias[SQ_N_BIASES], variant[SQ_N_VARIANTS];
     enum sq_activation activation;
     double epsilon;
@@ -101,6 +109,7 @@ struct sq_config_table {
     int n_fixed;
     bool has_layer_types;                         /* `layer_types` says which blocks have the window */
     void (*complete)(struct sq_dimensions *dims); /* what follows from other keys; may be NULL */
+    bool has_dense_list;                          /* `mlp_only_layers` lists blocks that have no experts */
 };
 
 #define SQ_COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
@@ -108,6 +117,10 @@ struct sq_config_table {
 /* Dimensions by the table; each missing, wrong or unsupported value is SQ_ERR_INPUT naming the key. Local. */
 enum sq_status sq_dimensions_read(const struct sq_config_table *table, const json_t *config, const char *folder,
                                   struct sq_dimensions *dims_p) SQ_MUST_CHECK;
+
+/* sparse[n_blocks]: whether the block has experts. Local. */
+enum sq_status sq_sparse_blocks_read(const struct sq_config_table *table, const json_t *config, const char *folder,
+                                     const struct sq_dimensions *dims, bool *sparse) SQ_MUST_CHECK;
 
 /* windows[n_blocks]: sliding window of every block, 0 for none, by `layer_types` where the key is there. Local. */
 enum sq_status sq_windows_read(const struct sq_config_table *table, const json_t *config, const char *folder,

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "model/alibi.h"
+#include "model/experts.h"
 #include "model/weights.h"
 
 /* What attention takes at most per worker, in floats (see cpu_attention.c); the plan has no backend to ask. */
@@ -19,30 +20,56 @@ static int64_t linear_bytes(const struct sq_linear *linear, enum sq_dtype comput
     return (linear->out_features * linear->in_features * (int64_t)sq_dtype_size(compute) + 63) / 64 * 64;
 }
 
-int64_t sq_forward_group_bytes(const struct sq_model *model, int group, enum sq_dtype compute)
+/* 0 for an expert's first group, gate and up; 1 for its second, down. */
+static int group_part(const struct sq_model *model, int64_t block, int group)
 {
-    int first, count = sq_model_group_linears(model, 0, group, &first);
+    int first;
+    sq_model_step_groups(model, block, group, &first);
+    return (group - first) % 2;
+}
+
+/* First linear of those whose weights are in memory together: the members of a group, or all of an expert. */
+static int first_together(const struct sq_model *model, int64_t block, int group)
+{
+    int first;
+    if (sq_model_is_expert_group(model, block, group)) group -= group_part(model, block, group);
+    sq_model_group_linears(model, (int)block, group, &first);
+    return first;
+}
+
+/* The groups of a block whose weights are in memory at once: one, or the two of an expert. */
+static int64_t group_bytes(const struct sq_model *model, int64_t block, int group, enum sq_dtype compute)
+{
+    int first, end = sq_model_group_linears(model, (int)block, group, &first);
     int64_t bytes = 0;
-    for (int i = 0; i < count; i++)
-        bytes += linear_bytes(sq_model_linear(model, first + i), compute);
+    end += first;
+    for (int i = first_together(model, block, group); i < end; i++)
+        bytes += linear_bytes(sq_model_linear(model, i), compute);
     return bytes;
 }
 
+/* All blocks of a kind take the same. */
 static int64_t weight_bytes(const struct sq_model *model, enum sq_dtype compute)
 {
     int64_t most = 0;
-    for (int group = 0; group < sq_model_n_groups(model); group++) {
-        int64_t bytes = sq_forward_group_bytes(model, group, compute);
-        if (bytes > most) most = bytes;
+    bool seen[SQ_N_BLOCK_KINDS] = {false};
+    for (int64_t block = 0; block < model->dims.n_blocks; block++) {
+        if (seen[model->sparse[block]]) continue;
+        seen[model->sparse[block]] = true;
+        for (int group = 0; group < sq_model_n_groups(model, block); group++) {
+            int64_t bytes = group_bytes(model, block, group, compute);
+            if (bytes > most) most = bytes;
+        }
     }
     return most;
 }
 
 static int64_t parameters_length(const struct sq_model *model)
 {
-    const struct sq_section *const sections[] = {&model->stem, &model->block, &model->head};
+    const struct sq_section *const sections[] = {&model->stem, &model->blocks[SQ_BLOCK_DENSE],
+                                                 &model->blocks[SQ_BLOCK_SPARSE], &model->head};
     int64_t most = 0;
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < SQ_COUNT(sections); i++)
         if (sections[i]->parameters_length > most) most = sections[i]->parameters_length;
     return most;
 }
@@ -52,10 +79,20 @@ static int64_t rope_length(const struct sq_model *model, int64_t length)
     return length * (model->ropes[0].n_frequencies + model->ropes[1].n_frequencies);
 }
 
+static void make_map(const struct sq_model *model, enum sq_dtype compute, struct sq_slot_map *map)
+{
+    struct sq_program programs[SQ_N_BLOCK_KINDS];
+    int n = 0;
+    for (int kind = 0; kind < SQ_N_BLOCK_KINDS; kind++)
+        if (model->has_kind[kind])
+            programs[n++] = (struct sq_program){model->blocks[kind].steps, model->blocks[kind].n_steps};
+    sq_slot_map_make(programs, n, &model->dims, compute, map);
+}
+
 struct sq_forward_bytes sq_forward_predict_bytes(const struct sq_model *model, enum sq_dtype compute, int64_t length)
 {
     struct sq_slot_map map;
-    sq_slot_map_make(model->block.steps, model->block.n_steps, &model->dims, compute, &map);
+    make_map(model, compute, &map);
     int64_t columns = model->dims.head_dim + model->dims.value_dim + 2 * ATTENTION_STRIP;
     int64_t attention = ((length + ATTENTION_STRIP + ATTENTION_ROWS) * columns + ATTENTION_ROWS * ATTENTION_COLS) *
                         (int64_t)sizeof(float);
@@ -156,7 +193,7 @@ enum sq_status sq_forward_create(struct sq_backend *backend, const struct sq_mod
     forward->model = model;
     forward->options = *options;
     forward->options.spill_folder = NULL; /* the caller's string; used here only */
-    sq_slot_map_make(model->block.steps, model->block.n_steps, &model->dims, options->compute, &forward->map);
+    make_map(model, options->compute, &forward->map);
     enum sq_status status = take_memory(forward, options->spill_folder);
     if (status != SQ_OK) {
         sq_forward_destroy(forward);
@@ -170,6 +207,7 @@ void sq_forward_destroy(struct sq_forward *forward)
 {
     if (!forward) return;
     struct sq_backend *backend = forward->backend;
+    sq_experts_destroy(forward->experts);
     sq_activations_destroy(backend, &forward->activations);
     void *of_backend[] = {forward->scratch,    forward->weights,  forward->parameters, forward->slopes,
                           forward->cosines[0], forward->sines[0], forward->cosines[1], forward->sines[1]};
@@ -220,24 +258,24 @@ enum sq_status sq_forward_set_hidden(void *forward_p, int64_t sample, void *valu
 struct sq_matrix sq_forward_group_input(const struct sq_forward *forward)
 {
     const struct sq_section *section = forward->section;
-    return sq_forward_slot(forward, section->steps[section->group_steps[forward->group]].in[0]);
+    return sq_forward_slot(forward, section->steps[sq_section_stage(section, forward->group)->step].in[0]);
 }
 
 struct sq_matrix sq_forward_weight_of(const struct sq_forward *forward, int group, int member)
 {
-    int first, count = sq_model_group_linears(forward->model, 0, group, &first);
+    int first, count = sq_model_group_linears(forward->model, (int)forward->block, group, &first);
     assert(member < count);
     (void)count;
     char *data = forward->weights;
-    for (int i = 0; i < member; i++)
-        data += linear_bytes(sq_model_linear(forward->model, first + i), forward->options.compute);
+    for (int i = first_together(forward->model, forward->block, group); i < first + member; i++)
+        data += linear_bytes(sq_model_linear(forward->model, i), forward->options.compute);
     const struct sq_linear *linear = sq_model_linear(forward->model, first + member);
     return sq_matrix_view(data, forward->options.compute, linear->out_features, linear->in_features);
 }
 
 struct sq_matrix sq_forward_linear_weight(struct sq_forward *forward, int member)
 {
-    assert(forward->section == &forward->model->block);
+    assert(forward->block >= 0 && forward->block < forward->model->dims.n_blocks);
     return sq_forward_weight_of(forward, forward->group, member);
 }
 
@@ -245,7 +283,7 @@ const float *sq_forward_head_bias(const struct sq_forward *forward)
 {
     const struct sq_section *head = &forward->model->head;
     assert(forward->section == head);
-    const struct sq_parameter *bias = sq_section_parameter(head, head->group_steps[0], 0, true);
+    const struct sq_parameter *bias = sq_section_parameter(head, head->stages[0].step, 0, true);
     return bias ? forward->parameters + bias->offset : NULL;
 }
 
@@ -258,7 +296,7 @@ void sq_forward_forget(const struct sq_forward *forward, int64_t row, int64_t ro
 
 enum sq_status sq_forward_to_group(struct sq_forward *forward, int group)
 {
-    enum sq_status status = sq_forward_run_steps(forward, forward->section->group_steps[group]);
+    enum sq_status status = sq_forward_run_steps(forward, sq_section_stage(forward->section, group)->step);
     forward->group = group;
     return status;
 }

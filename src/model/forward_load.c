@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "model/experts.h"
 #include "model/forward_private.h"
 #include "model/weights.h"
 
@@ -147,7 +148,8 @@ static enum sq_status read_parameter(struct sq_forward *forward, const struct sq
         sq_free(name);
         SQ_TRY(read_rows(tensor, 0, parameter->shape[0], values + i * length));
     }
-    bool is_factor = !parameter->is_bias; /* only norms have weights here */
+    enum sq_step_kind kind = forward->section->steps[parameter->step].kind;
+    bool is_factor = !parameter->is_bias && (kind == SQ_STEP_NORM || kind == SQ_STEP_HEAD_NORM);
     for (int64_t i = 0; is_factor && forward->model->architecture->norm_adds_one && i < parameter->length; i++)
         values[i] += 1.0f;
     return SQ_OK;
@@ -184,16 +186,22 @@ enum sq_status sq_forward_load_linear(struct sq_forward *forward, const struct s
                            forward->pieces, sq_forward_linear_weight(forward, member));
 }
 
+/* A LINEAR or EXPERTS step with the checkpoint's own weights. */
+static enum sq_status run_stage(struct sq_forward *forward, const struct sq_comm *comm, const struct sq_stage *stage)
+{
+    SQ_TRY(sq_forward_agree(forward, comm, sq_forward_to_group(forward, stage->first_group)));
+    if (sq_section_is_experts(forward->section, stage)) return sq_experts_run(forward, comm);
+    for (int member = 0; member < stage->n_linears; member++)
+        SQ_TRY(sq_forward_load_linear(forward, comm, member));
+    return SQ_OK;
+}
+
 enum sq_status sq_forward_run_blocks(struct sq_forward *forward, const struct sq_comm *comm, int64_t block)
 {
     for (; block < forward->model->dims.n_blocks; block++) {
         SQ_TRY(sq_forward_load_block(forward, comm, block));
-        for (int group = 0; group < forward->section->n_groups; group++) {
-            SQ_TRY(sq_forward_agree(forward, comm, sq_forward_to_group(forward, group)));
-            int first, count = sq_model_group_linears(forward->model, (int)block, group, &first);
-            for (int member = 0; member < count; member++)
-                SQ_TRY(sq_forward_load_linear(forward, comm, member));
-        }
+        for (int i = 0; i < forward->section->n_stages; i++)
+            SQ_TRY(run_stage(forward, comm, &forward->section->stages[i]));
         SQ_TRY(sq_forward_agree(forward, comm, sq_forward_finish_block(forward)));
     }
     return SQ_OK;

@@ -21,6 +21,7 @@ struct sq_forward {
     float *slopes;                       /* backend memory [n_heads]: of ALiBi; NULL without */
     void *pieces;                        /* host [n_workers, sq_weights_piece_bytes()] */
     bool *failed;                        /* by sample: a NaN or infinity was found */
+    struct sq_experts *experts;          /* the EXPERTS step in work, and what is kept from one to the next; or NULL */
     /* where it stands */
     int64_t block;
     const struct sq_section *section;
@@ -28,8 +29,8 @@ struct sq_forward {
     int next_step; /* first step that has not run */
 };
 
-/* Bytes of the weights of a group, and where a member's begin. */
-int64_t sq_forward_group_bytes(const struct sq_model *model, int group, enum sq_dtype compute);
+/* Where the weights of a member of a group of the present block are; gate, up and down of an expert lie one after the
+ * other. */
 struct sq_matrix sq_forward_weight_of(const struct sq_forward *forward, int group, int member);
 
 /* Runs steps [next_step, end) on every sample (forward_run.c). Local. */

@@ -55,10 +55,10 @@ static enum sq_status run_head_norm(const struct sample *sample, int index, cons
 
 static int group_of_step(const struct sq_section *section, int index)
 {
-    int group = 0;
-    while (section->group_steps[group] != index)
-        group++;
-    return group;
+    const struct sq_stage *stage = section->stages;
+    while (stage->step != index)
+        stage++;
+    return stage->first_group;
 }
 
 static enum sq_status run_linear(const struct sample *sample, int index, const struct sq_step *step)
@@ -104,6 +104,29 @@ static enum sq_status run_attention(const struct sample *sample, const struct sq
     return forward->backend->ops->attention(forward->backend, &shape, slot_of(sample, step->in[0]),
                                             slot_of(sample, step->in[1]), slot_of(sample, step->in[2]), scratch,
                                             slot_of(sample, step->out[0].slot));
+}
+
+static enum sq_status run_route(const struct sample *sample, int index, const struct sq_step *step)
+{
+    const struct sq_forward *forward = sample->forward;
+    const struct sq_dimensions *dims = &forward->model->dims;
+    const struct sq_routing_form *form = &forward->model->architecture->routing;
+    struct sq_matrix x = slot_of(sample, step->in[0]), scores = slot_of(sample, step->out[0].slot);
+    struct sq_matrix chosen = slot_of(sample, step->out[1].slot);
+    struct sq_routing routing = {.kind = form->kind,
+                                 .n_experts = dims->n_experts,
+                                 .n_chosen = dims->n_chosen,
+                                 .n_groups = dims->n_expert_groups,
+                                 .n_chosen_groups = dims->n_chosen_groups,
+                                 .group_score = form->group_score,
+                                 .normalise = dims->normalise_routes,
+                                 .scale = (float)dims->route_scale,
+                                 .bias = parameter_of(forward, index, 1, true)};
+    float *router = (float *)(uintptr_t)parameter_of(forward, index, 0, false); /* a matrix may be written to */
+    SQ_TRY(forward->backend->ops->linear(forward->backend, x, sq_matrix_view(router, SQ_F32, scores.cols, x.cols),
+                                         parameter_of(forward, index, 0, true), scores));
+    chosen.dtype = SQ_I32; /* as wide as F32 */
+    return forward->backend->ops->route(forward->backend, &routing, scores, chosen, slot_of(sample, step->out[2].slot));
 }
 
 static enum sq_status run_split(const struct sample *sample, const struct sq_step *step)
@@ -184,6 +207,13 @@ static enum sq_status run_step(const struct sample *sample, int index)
         return run_split_heads(sample, step);
     case SQ_STEP_JOIN_KEYS:
         return run_join_keys(sample, step);
+    case SQ_STEP_ROUTE:
+        return run_route(sample, index, step);
+    case SQ_STEP_GATE_ROWS:
+        return backend->ops->gate_rows(backend, slot_of(sample, step->in[0]), parameter_of(forward, index, 0, false),
+                                       slot_of(sample, step->out[0].slot));
+    case SQ_STEP_EXPERTS: /* done for all samples together (experts.h) before the steps after it */
+        return SQ_OK;
     case SQ_STEP_COPY:
         break;
     }

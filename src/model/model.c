@@ -5,80 +5,9 @@
 #include "base/log.h"
 #include "base/memory.h"
 
-/* --- sections ----------------------------------------------------------------------------------------------------- */
-
-/* Fills in where the parameter lies, and adds it. */
-static void add_parameter(struct sq_section *section, struct sq_parameter parameter)
-{
-    parameter.length = parameter.n_tensors * parameter.shape[0] * (parameter.n_dims > 1 ? parameter.shape[1] : 1);
-    parameter.offset = section->parameters_length;
-    section->parameters[section->n_parameters++] = parameter;
-    section->parameters_length += (parameter.length + 15) / 16 * 16; /* each starts a cache line */
-}
-
-static void add_linear_step(const struct sq_dimensions *dims, int step, struct sq_section *section)
-{
-    const struct sq_step *s = &section->steps[step];
-    section->group_steps[section->n_groups] = step;
-    section->group_first[section->n_groups++] = section->n_linears;
-    section->n_linears += s->n_out;
-    for (int member = 0; member < s->n_out; member++) {
-        if (!dims->bias[s->out[member].bias]) continue;
-        int64_t width = sq_slot_width(dims, s->out[member].slot);
-        add_parameter(section, (struct sq_parameter){step, member, true, 1, 1, {width}, 0, 0});
-    }
-}
-
-static void add_norm_step(const struct sq_dimensions *dims, int step, struct sq_section *section)
-{
-    const struct sq_step *s = &section->steps[step];
-    int64_t width = sq_slot_width(dims, s->in[0]), n_heads = width / dims->head_dim;
-    struct sq_parameter weight = {step, 0, false, 1, 1, {width}, 0, 0};
-    if (s->kind == SQ_STEP_HEAD_NORM) {
-        weight.shape[0] = s->heads == SQ_HEADS_ROWS ? n_heads : dims->head_dim;
-        weight.shape[1] = dims->head_dim;
-        weight.n_dims = s->heads == SQ_HEADS_ROWS ? 2 : 1;
-        weight.n_tensors = s->heads == SQ_HEADS_TENSORS ? n_heads : 1;
-    }
-    add_parameter(section, weight);
-    if (!dims->bias[s->out[0].bias]) return;
-    weight.is_bias = true;
-    add_parameter(section, weight);
-}
-
-static bool has_step(const struct sq_dimensions *dims, const struct sq_step *step)
-{
-    if (step->when != SQ_VARIANT_NONE && !dims->variant[step->when]) return false;
-    return step->unless == SQ_VARIANT_NONE || !dims->variant[step->unless];
-}
-
-void sq_section_fill(const struct sq_dimensions *dims, const struct sq_program *program, struct sq_section *section)
-{
-    *section = (struct sq_section){.n_steps = 0};
-    for (int i = 0; i < program->n_steps; i++) {
-        const struct sq_step *step = &program->steps[i];
-        if (!has_step(dims, step)) continue;
-        section->steps[section->n_steps] = *step;
-        if (step->kind == SQ_STEP_LINEAR) add_linear_step(dims, section->n_steps, section);
-        if (step->kind == SQ_STEP_NORM || step->kind == SQ_STEP_HEAD_NORM)
-            add_norm_step(dims, section->n_steps, section);
-        section->n_steps++;
-    }
-}
-
-const struct sq_parameter *sq_section_parameter(const struct sq_section *section, int step, int member, bool is_bias)
-{
-    for (int i = 0; i < section->n_parameters; i++) {
-        const struct sq_parameter *p = &section->parameters[i];
-        if (p->step == step && p->member == member && p->is_bias == is_bias) return p;
-    }
-    return NULL;
-}
-
 /* --- names -------------------------------------------------------------------------------------------------------- */
 
-/* "norms.#" -> "norms.3" */
-static enum sq_status number_name(const char *name, int64_t index, char **name_p)
+enum sq_status sq_model_number_name(const char *name, int64_t index, char **name_p)
 {
     const char *mark = strchr(name, '#');
     if (!mark) return sq_string_copy(name, name_p);
@@ -90,14 +19,16 @@ enum sq_status sq_model_parameter_name(const struct sq_model *model, int64_t blo
 {
     const struct sq_section *section = sq_model_section(model, block);
     const struct sq_step *step = &section->steps[parameter->step];
-    const char *ending = parameter->is_bias ? "bias" : "weight", *prefix = model->prefix;
+    const char *ending = parameter->is_whole_name ? "" : parameter->is_bias ? ".bias" : ".weight";
+    const char *prefix = model->prefix;
+    bool is_in_block = block >= 0 && block < model->dims.n_blocks;
     char *tensor;
-    SQ_TRY(number_name(step->out[parameter->member].tensor, index, &tensor));
-    if (section != &model->block && step->kind == SQ_STEP_LINEAR) prefix = ""; /* lm_head stands beside the model */
-    enum sq_status status = section == &model->block
-                                ? sq_string_format(name_p, "%s%s.%lld.%s.%s", prefix, model->architecture->blocks,
+    SQ_TRY(sq_model_number_name(step->out[parameter->member].tensor, index, &tensor));
+    if (!is_in_block && step->kind == SQ_STEP_LINEAR) prefix = ""; /* lm_head stands beside the model */
+    enum sq_status status = is_in_block
+                                ? sq_string_format(name_p, "%s%s.%lld.%s%s", prefix, model->architecture->blocks,
                                                    (long long)block, tensor, ending)
-                                : sq_string_format(name_p, "%s%s.%s", prefix, tensor, ending);
+                                : sq_string_format(name_p, "%s%s%s", prefix, tensor, ending);
     sq_free(tensor);
     return status;
 }
@@ -120,53 +51,6 @@ static enum sq_status find_prefix(struct sq_model *model)
         if (is_there) return SQ_OK;
     }
     model->prefix = prefixes[0];
-    return SQ_OK;
-}
-
-/* --- linears ------------------------------------------------------------------------------------------------------ */
-
-static enum sq_status list_block(struct sq_model *model, int64_t block)
-{
-    for (int group = 0; group < model->block.n_groups; group++) {
-        const struct sq_step *step = &model->block.steps[model->block.group_steps[group]];
-        for (int member = 0; member < step->n_out; member++) {
-            struct sq_linear *linear = &model->linears[model->n_linears];
-            SQ_TRY(sq_string_format(&linear->name, "%s%s.%lld.%s", model->prefix, model->architecture->blocks,
-                                    (long long)block, step->out[member].tensor));
-            linear->out_features = sq_slot_width(&model->dims, step->out[member].slot);
-            linear->in_features = sq_slot_width(&model->dims, step->in[0]);
-            linear->is_transposed = model->architecture->is_transposed;
-            linear->has_bias = model->dims.bias[step->out[member].bias];
-            linear->block = (int)block;
-            linear->group = group;
-            linear->member = member;
-            model->n_linears++;
-        }
-    }
-    return SQ_OK;
-}
-
-static enum sq_status list_linears(struct sq_model *model)
-{
-    int64_t n_blocks = model->dims.n_blocks, n_tensors = sq_checkpoint_n_tensors(model->checkpoint);
-    if (n_blocks > n_tensors || n_blocks > INT32_MAX / 64) { /* before memory is taken for them */
-        sq_error("%s/config.json: key 'num_hidden_layers' is %lld, but there are only %lld tensors",
-                 sq_checkpoint_folder(model->checkpoint), (long long)n_blocks, (long long)n_tensors);
-        return SQ_ERR_INPUT;
-    }
-    void *memory;
-    SQ_TRY(sq_alloc("the list of linears", n_blocks * model->block.n_linears + 1, sizeof *model->linears, &memory));
-    model->linears = memory;
-    for (int64_t block = 0; block < n_blocks; block++)
-        SQ_TRY(list_block(model, block));
-    struct sq_linear *last = &model->linears[model->n_linears];
-    const struct sq_step_out *logits = &model->head.steps[model->head.group_steps[0]].out[0];
-    SQ_TRY(sq_string_copy(logits->tensor, &last->name));
-    last->has_bias = model->dims.bias[logits->bias];
-    last->out_features = model->dims.vocab;
-    last->in_features = model->dims.hidden;
-    last->block = (int)n_blocks;
-    model->n_linears++;
     return SQ_OK;
 }
 
@@ -214,14 +98,65 @@ static enum sq_status read_windows(struct sq_model *model)
                            sq_checkpoint_folder(model->checkpoint), &model->dims, model->windows);
 }
 
+static enum sq_status check_block_count(const struct sq_model *model)
+{
+    int64_t n_blocks = model->dims.n_blocks, n_tensors = sq_checkpoint_n_tensors(model->checkpoint);
+    if (n_blocks <= n_tensors && model->dims.n_experts <= n_tensors && n_blocks <= INT32_MAX / 64 &&
+        n_blocks * (model->dims.n_experts + 1) <= INT32_MAX / 64)
+        return SQ_OK;
+    sq_error("%s/config.json: key 'num_hidden_layers' is %lld%s, but there are only %lld tensors",
+             sq_checkpoint_folder(model->checkpoint), (long long)n_blocks,
+             model->dims.n_experts ? " and there are experts" : "", (long long)n_tensors);
+    return SQ_ERR_INPUT;
+}
+
+static enum sq_status read_sparse_blocks(struct sq_model *model)
+{
+    void *memory;
+    SQ_TRY(sq_alloc("the kinds of blocks", model->dims.n_blocks, sizeof *model->sparse, &memory));
+    model->sparse = memory;
+    SQ_TRY(sq_sparse_blocks_read(&model->architecture->config, sq_checkpoint_config(model->checkpoint),
+                                 sq_checkpoint_folder(model->checkpoint), &model->dims, model->sparse));
+    for (int64_t block = 0; block < model->dims.n_blocks; block++)
+        model->has_kind[model->sparse[block] ? SQ_BLOCK_SPARSE : SQ_BLOCK_DENSE] = true;
+    return SQ_OK;
+}
+
+/* Whether some block of the folder has the tensor that stands for new names. */
+static enum sq_status find_new_names(struct sq_model *model)
+{
+    const struct sq_architecture *architecture = model->architecture;
+    bool *found = &model->dims.variant[SQ_VARIANT_NEW_NAMES];
+    for (int64_t block = 0; architecture->new_name && block < model->dims.n_blocks && !*found; block++) {
+        char *name;
+        SQ_TRY(sq_string_format(&name, "%s%s.%lld.%s", model->prefix, architecture->blocks, (long long)block,
+                                architecture->new_name));
+        *found = sq_checkpoint_find(model->checkpoint, name) != NULL;
+        sq_free(name);
+    }
+    return SQ_OK;
+}
+
+static void fill_sections(struct sq_model *model)
+{
+    const struct sq_architecture *architecture = model->architecture;
+    struct sq_dimensions dims = model->dims;
+    sq_section_fill(&dims, &architecture->stem, &model->stem);
+    sq_section_fill(&dims, &architecture->head, &model->head);
+    sq_section_fill(&dims, &architecture->block, &model->blocks[SQ_BLOCK_DENSE]);
+    dims.variant[SQ_VARIANT_EXPERTS] = true;
+    sq_section_fill(&dims, &architecture->block, &model->blocks[SQ_BLOCK_SPARSE]);
+}
+
 static enum sq_status open_parts(struct sq_model *model)
 {
     SQ_TRY(read_config(model));
     SQ_TRY(find_prefix(model));
-    sq_section_fill(&model->dims, &model->architecture->stem, &model->stem);
-    sq_section_fill(&model->dims, &model->architecture->block, &model->block);
-    sq_section_fill(&model->dims, &model->architecture->head, &model->head);
-    SQ_TRY(list_linears(model));
+    SQ_TRY(check_block_count(model)); /* before memory is taken for blocks */
+    SQ_TRY(read_sparse_blocks(model));
+    SQ_TRY(find_new_names(model));
+    fill_sections(model);
+    SQ_TRY(sq_model_list_linears(model));
     SQ_TRY(read_windows(model));
     return sq_model_check_tensors(model);
 }
@@ -247,6 +182,8 @@ void sq_model_close(struct sq_model *model)
     for (int i = 0; model->linears && i < model->n_linears; i++)
         sq_free(model->linears[i].name);
     sq_free(model->linears);
+    sq_free(model->first_linear);
+    sq_free(model->sparse);
     sq_free(model->windows);
     sq_free(model);
 }
@@ -303,17 +240,39 @@ const struct sq_linear *sq_model_linear(const struct sq_model *model, int index)
     return &model->linears[index];
 }
 
-int sq_model_n_groups(const struct sq_model *model)
+int sq_model_n_groups(const struct sq_model *model, int64_t block)
 {
-    return model->block.n_groups;
+    return sq_model_section(model, block)->n_groups;
 }
 
 int sq_model_group_linears(const struct sq_model *model, int block, int group, int *first_p)
 {
+    int first, count = sq_section_group(sq_model_section(model, block), group, &first);
+    *first_p = model->first_linear[block] + first;
+    return count;
+}
+
+int sq_model_step_groups(const struct sq_model *model, int64_t block, int group, int *first_p)
+{
+    const struct sq_stage *stage = sq_section_stage(sq_model_section(model, block), group);
+    *first_p = stage->first_group;
+    return stage->n_groups;
+}
+
+int sq_model_n_experts(const struct sq_model *model, int64_t block)
+{
+    return block < model->dims.n_blocks && model->sparse[block] ? (int)model->dims.n_experts : 0;
+}
+
+int sq_model_n_chosen(const struct sq_model *model)
+{
+    return (int)model->dims.n_chosen;
+}
+
+bool sq_model_is_expert_group(const struct sq_model *model, int64_t block, int group)
+{
     const struct sq_section *section = sq_model_section(model, block);
-    int end = group + 1 < section->n_groups ? section->group_first[group + 1] : section->n_linears;
-    *first_p = block * model->block.n_linears + section->group_first[group];
-    return end - section->group_first[group];
+    return sq_section_is_experts(section, sq_section_stage(section, group));
 }
 
 /* Scores and weighted sums of the positions each position sees, two operations per multiply-add. */

@@ -20,8 +20,9 @@ struct sq_linear {
     bool has_bias;
     bool is_transposed; /* its plain tensor is [in_features, out_features] */
     int block;          /* n_blocks for lm_head */
-    int group;          /* index of its LINEAR step among the block's LINEAR steps */
+    int group;          /* index among the block's groups of linears with one input */
     int member;         /* position in that group */
+    int expert;         /* that it is a part of; -1: none */
 };
 
 /* The layer as a folder has it; the name is borrowed. */
@@ -53,8 +54,17 @@ const char *sq_model_architecture(const struct sq_model *model);
 int sq_model_n_linears(const struct sq_model *model);
 const struct sq_linear *sq_model_linear(const struct sq_model *model, int index);
 
-/* LINEAR steps ("groups") of a block, and index of the first linear of (block, group). */
-int sq_model_n_groups(const struct sq_model *model);
+/* Groups of linears with one input: a LINEAR step is one, an expert two (gate and up, then down), one expert after the
+ * other. Those of a block (n_blocks: lm_head), and index of the first linear of (block, group). */
+int sq_model_n_groups(const struct sq_model *model, int64_t block);
 int sq_model_group_linears(const struct sq_model *model, int block, int group, int *first_p); /* returns the count */
+
+/* Groups of the step that `group` belongs to, from its first on: 1, or twice the number of experts. */
+int sq_model_step_groups(const struct sq_model *model, int64_t block, int group, int *first_p);
+
+/* Experts of a block (0: none), those that a token goes to, and whether a group is one of an expert's. */
+int sq_model_n_experts(const struct sq_model *model, int64_t block);
+int sq_model_n_chosen(const struct sq_model *model);
+bool sq_model_is_expert_group(const struct sq_model *model, int64_t block, int group);
 
 #endif

@@ -6,17 +6,26 @@
 #include "model/model.h"
 
 #define SQ_MAX_STEPS 32
-#define SQ_MAX_GROUPS 8      /* LINEAR steps of a block */
+#define SQ_MAX_STAGES 12     /* LINEAR and EXPERTS steps of a block */
 #define SQ_MAX_PARAMETERS 32 /* small tensors of a block */
 
-/* A small tensor of a block: weight or bias of a norm, bias of a linear. */
+/* A small tensor of a block: weight or bias of a norm or router, bias of a linear; kept in full precision. */
 struct sq_parameter {
     int step, member; /* of the section */
     bool is_bias;
-    int64_t n_tensors; /* it consists of so many */
-    int n_dims;        /* of each */
+    bool is_whole_name; /* its name has no ending */
+    int64_t n_tensors;  /* it consists of so many */
+    int n_dims;         /* of each */
     int64_t shape[2];
     int64_t length, offset; /* place in the block's parameters, in floats */
+};
+
+/* A LINEAR step, which is one group of linears, or an EXPERTS step, which is two for each expert: gate and up, then
+ * down. Numbers count within the block. */
+struct sq_stage {
+    int step;
+    int first_group, n_groups;
+    int first_linear, n_linears;
 };
 
 /* The steps of a program that this model has, and what they need. */
@@ -25,11 +34,13 @@ struct sq_section {
     int n_steps;
     struct sq_parameter parameters[SQ_MAX_PARAMETERS];
     int n_parameters;
-    int64_t parameters_length;      /* floats */
-    int group_steps[SQ_MAX_GROUPS]; /* its LINEAR steps */
-    int group_first[SQ_MAX_GROUPS]; /* index of a group's first linear among the block's */
-    int n_groups, n_linears;
+    int64_t parameters_length; /* floats */
+    struct sq_stage stages[SQ_MAX_STAGES];
+    int n_stages, n_groups, n_linears;
 };
+
+/* The kinds of block. */
+enum sq_block_kind { SQ_BLOCK_DENSE, SQ_BLOCK_SPARSE, SQ_N_BLOCK_KINDS };
 
 struct sq_model {
     const struct sq_checkpoint *checkpoint;
@@ -38,8 +49,11 @@ struct sq_model {
     struct sq_rope ropes[2]; /* of blocks without a sliding window, and with one; see sq_model_rope() */
     int64_t *windows;        /* [n_blocks] */
     const char *prefix;      /* of the tensors in this folder */
-    struct sq_section stem, block, head;
-    struct sq_linear *linears; /* [n_blocks * block.n_linears + 1] */
+    bool *sparse;            /* [n_blocks] the block has experts */
+    struct sq_section stem, blocks[SQ_N_BLOCK_KINDS], head;
+    bool has_kind[SQ_N_BLOCK_KINDS]; /* some block is of this kind */
+    int *first_linear;               /* [n_blocks + 1] of each block, then of the head */
+    struct sq_linear *linears;       /* [first_linear[n_blocks] + 1] */
     int n_linears;
     int64_t n_parameters;
 };
@@ -50,7 +64,19 @@ struct sq_model {
 static inline const struct sq_section *sq_model_section(const struct sq_model *model, int64_t block)
 {
     if (block == SQ_BLOCK_STEM) return &model->stem;
-    return block < model->dims.n_blocks ? &model->block : &model->head;
+    if (block == model->dims.n_blocks) return &model->head;
+    return &model->blocks[model->sparse[block] ? SQ_BLOCK_SPARSE : SQ_BLOCK_DENSE];
+}
+
+/* The stage that a group belongs to. */
+const struct sq_stage *sq_section_stage(const struct sq_section *section, int group);
+
+/* First linear among the block's, and count, of one group. */
+int sq_section_group(const struct sq_section *section, int group, int *first_p);
+
+static inline bool sq_section_is_experts(const struct sq_section *section, const struct sq_stage *stage)
+{
+    return section->steps[stage->step].kind == SQ_STEP_EXPERTS;
 }
 
 /* Which of the model's ropes the block has, -1: none. */
@@ -61,6 +87,12 @@ const struct sq_parameter *sq_section_parameter(const struct sq_section *section
 
 /* Fills a section from its program. Local. */
 void sq_section_fill(const struct sq_dimensions *dims, const struct sq_program *program, struct sq_section *section);
+
+/* The list of linears (model_linears.c), from the sections. Local. */
+enum sq_status sq_model_list_linears(struct sq_model *model) SQ_MUST_CHECK;
+
+/* "norms.#" -> "norms.3"; released with sq_free(). */
+enum sq_status sq_model_number_name(const char *name, int64_t index, char **name_p) SQ_MUST_CHECK;
 
 /* Name of one of a small parameter's tensors, such as "model.layers.3.input_layernorm.weight"; released with sq_free().
  */

@@ -21,7 +21,7 @@ static slot_set written_by(const struct sq_step *step)
 
 struct liveness {
     slot_set used;
-    slot_set persistent;          /* alive at some LINEAR step */
+    slot_set persistent;          /* alive at some LINEAR or EXPERTS step */
     slot_set clashes[SQ_N_SLOTS]; /* by slot: those that may not share memory with it */
 };
 
@@ -33,20 +33,19 @@ static void add_clashes(struct liveness *live, slot_set these, slot_set those)
     }
 }
 
-/* Backwards over the block: a slot is alive from where it is written to where it is last read; the residual stream
+/* Backwards over a block: a slot is alive from where it is written to where it is last read; the residual stream
  * always. */
-static struct liveness find_liveness(const struct sq_step *steps, int n_steps)
+static void add_liveness(const struct sq_program *program, struct liveness *live)
 {
-    struct liveness live = {.used = 1u, .persistent = 1u};
     slot_set alive = 1u;
-    for (int i = n_steps - 1; i >= 0; i--) {
-        const struct sq_step *step = &steps[i];
-        live.used |= written_by(step) | read_by(step);
-        add_clashes(&live, written_by(step), written_by(step) | read_by(step) | alive);
+    for (int i = program->n_steps - 1; i >= 0; i--) {
+        const struct sq_step *step = &program->steps[i];
+        live->used |= written_by(step) | read_by(step);
+        add_clashes(live, written_by(step), written_by(step) | read_by(step) | alive);
         alive = (alive & ~written_by(step)) | read_by(step) | 1u;
-        if (step->kind == SQ_STEP_LINEAR) live.persistent |= alive;
+        if (step->kind == SQ_STEP_LINEAR || step->kind == SQ_STEP_EXPERTS) live->persistent |= alive;
+        if (step->kind == SQ_STEP_EXPERTS) live->persistent |= written_by(step); /* every expert adds to it */
     }
-    return live;
 }
 
 static int64_t row_bytes(int64_t width, enum sq_dtype dtype)
@@ -78,10 +77,12 @@ static void put(struct sq_slot_map *map, int slot, slot_set clashes)
     place->area = area;
 }
 
-void sq_slot_map_make(const struct sq_step *steps, int n_steps, const struct sq_dimensions *dims, enum sq_dtype compute,
-                      struct sq_slot_map *map)
+void sq_slot_map_make(const struct sq_program *programs, int n_programs, const struct sq_dimensions *dims,
+                      enum sq_dtype compute, struct sq_slot_map *map)
 {
-    struct liveness live = find_liveness(steps, n_steps);
+    struct liveness live = {.used = 1u, .persistent = 1u};
+    for (int i = 0; i < n_programs; i++)
+        add_liveness(&programs[i], &live);
     *map = (struct sq_slot_map){.n_persistent = 0};
     for (enum sq_slot i = 0; i < SQ_N_SLOTS; i++) {
         if (!(live.used >> i & 1u)) continue;

@@ -1,5 +1,6 @@
-/* Where a sample's buffers ("slots") live. What is alive at a LINEAR step stays for every sample of the rank, the rest
- * is scratch memory of the worker that has a sample in hand; slots that are never alive together share memory. */
+/* Where a sample's buffers ("slots") live. What is alive at a LINEAR or EXPERTS step stays for every sample of the
+ * rank, the rest is scratch memory of the worker that has a sample in hand; slots that are never alive together share
+ * memory. */
 #ifndef SQ_MODEL_SLOTS_H
 #define SQ_MODEL_SLOTS_H
 
@@ -24,9 +25,9 @@ struct sq_slot_map {
     int n_persistent, n_scratch;
 };
 
-/* From the steps of the block (the head uses no slot that the block does not keep). Local. */
-void sq_slot_map_make(const struct sq_step *steps, int n_steps, const struct sq_dimensions *dims, enum sq_dtype compute,
-                      struct sq_slot_map *map);
+/* From the steps of every kind of block (the head uses no slot that the blocks do not keep). Local. */
+void sq_slot_map_make(const struct sq_program *programs, int n_programs, const struct sq_dimensions *dims,
+                      enum sq_dtype compute, struct sq_slot_map *map);
 
 /* Bytes per token: of what stays, and of a worker's scratch memory. */
 int64_t sq_slot_map_persistent_bytes(const struct sq_slot_map *map);

@@ -1,7 +1,25 @@
 #include "model/steps.h"
 
 /* What a slot holds per token. */
-enum width { HIDDEN, QUERIES, KEYS, VALUES, Q_RANK, LATENTS, KV_RANK, TURNING, KV, ATTENDED, QKV, FFN, TWO_FFN, VOCAB };
+enum width {
+    HIDDEN,
+    QUERIES,
+    KEYS,
+    VALUES,
+    Q_RANK,
+    LATENTS,
+    KV_RANK,
+    TURNING,
+    KV,
+    ATTENDED,
+    QKV,
+    FFN,
+    TWO_FFN,
+    SHARED,
+    EXPERTS,
+    CHOSEN,
+    VOCAB
+};
 
 static const struct {
     enum width width;
@@ -25,6 +43,13 @@ static const struct {
     [SQ_SLOT_GATE] = {FFN, false},
     [SQ_SLOT_UP] = {FFN, false},
     [SQ_SLOT_ACTIVE] = {FFN, false},
+    [SQ_SLOT_SHARED_GATE] = {SHARED, false},
+    [SQ_SLOT_SHARED_UP] = {SHARED, false},
+    [SQ_SLOT_SHARED_ACTIVE] = {SHARED, false},
+    [SQ_SLOT_ROUTER_INPUT] = {HIDDEN, true},
+    [SQ_SLOT_SCORES] = {EXPERTS, true},
+    [SQ_SLOT_CHOSEN] = {CHOSEN, true},
+    [SQ_SLOT_ROUTE_WEIGHTS] = {CHOSEN, true},
     [SQ_SLOT_LOGITS] = {VOCAB, true},
 };
 
@@ -60,6 +85,12 @@ int64_t sq_slot_width(const struct sq_dimensions *dims, enum sq_slot slot)
         return dims->ffn;
     case TWO_FFN:
         return 2 * dims->ffn;
+    case SHARED:
+        return dims->shared_ffn;
+    case EXPERTS:
+        return dims->n_experts;
+    case CHOSEN:
+        return dims->n_chosen;
     case VOCAB:
         return dims->vocab;
     case HIDDEN:

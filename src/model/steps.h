@@ -1,4 +1,6 @@
 /* A block as a short straight program: the steps, and the buffers of a sample ("slots") they work on.
+ * The blocks of a model may differ: rows with .when = SQ_VARIANT_EXPERTS are there in blocks with experts only, rows
+ * with .unless = SQ_VARIANT_EXPERTS in the others.
  * A table of steps has one row per step, made by the macros below and followed by its condition where it has one:
  *
  *      {SQ_NORM(RESIDUAL, INPUT, "input_layernorm", NEVER)},
@@ -12,8 +14,8 @@
 
 /* --- slots -------------------------------------------------------------------------------------------------------- */
 
-/* F32: the residual stream, and what is added to it; the others are of the compute dtype. One that no step of a block
- * uses takes no memory. */
+/* F32: the residual stream, what is added to it, and what routing works on; the others are of the compute dtype. One
+ * that no step of a block uses takes no memory. */
 enum sq_slot {
     SQ_SLOT_RESIDUAL,  /* between blocks only this one is alive */
     SQ_SLOT_INPUT,     /* of attention, or of both */
@@ -32,8 +34,15 @@ enum sq_slot {
     SQ_SLOT_GATE_UP, /* of a fused linear: the gate, then what it gates */
     SQ_SLOT_GATE,
     SQ_SLOT_UP,
-    SQ_SLOT_ACTIVE, /* after the activation function */
-    SQ_SLOT_LOGITS, /* written by lm_head (evaluate.h), by no step */
+    SQ_SLOT_ACTIVE,      /* after the activation function */
+    SQ_SLOT_SHARED_GATE, /* the same three of the expert that every token goes to */
+    SQ_SLOT_SHARED_UP,
+    SQ_SLOT_SHARED_ACTIVE,
+    SQ_SLOT_ROUTER_INPUT,  /* in F32: routing is done in full precision */
+    SQ_SLOT_SCORES,        /* of all experts */
+    SQ_SLOT_CHOSEN,        /* the token's experts: I32 */
+    SQ_SLOT_ROUTE_WEIGHTS, /* their weights in the sum of what they give */
+    SQ_SLOT_LOGITS,        /* written by lm_head (evaluate.h), by no step */
     SQ_N_SLOTS
 };
 
@@ -56,7 +65,12 @@ enum sq_step_kind {
     SQ_STEP_SCALE,       /* in *= residual_scale, in place; F32 */
     SQ_STEP_SPLIT,       /* columns of in: those of out[0], those of out[1], ... */
     SQ_STEP_SPLIT_HEADS, /* columns of in by key head: its queries (out[0]), its key (out[1]), its value (out[2]) */
-    SQ_STEP_JOIN_KEYS    /* by head, in[0] is part of a key and a value (out[1]); the key (out[0]) ends in in[1] */
+    SQ_STEP_JOIN_KEYS,   /* by head, in[0] is part of a key and a value (out[1]); the key (out[0]) ends in in[1] */
+    SQ_STEP_ROUTE,       /* scores, chosen, weights (out[0 .. 2]) from in and the router (out[0].tensor), as the
+                          * architecture's routing says; out[1].tensor: a whole name, what is added to scores to choose */
+    SQ_STEP_EXPERTS,  /* out = sum over the token's experts e of weight * down_e(act(gate_e in[0]) * up_e in[0]); in[1]
+                       * chosen, in[2] weights, in[3] scores; the tensors of out are gate, up, down, with '#' for e */
+    SQ_STEP_GATE_ROWS /* out *= sigmoid(in tensor'), tensor [1, width of in]; F32 */
 };
 
 /* Which weights a norm of heads has. */
@@ -73,7 +87,7 @@ struct sq_step_out {
     enum sq_bias bias;
 };
 
-#define SQ_STEP_INPUTS 3
+#define SQ_STEP_INPUTS 4
 
 struct sq_step {
     enum sq_step_kind kind;
@@ -122,6 +136,16 @@ struct sq_program {
                            .n_out = 2, .out = {{.slot = SQ_SLOT_K}, {.slot = SQ_SLOT_V}}
 #define SQ_COPY(from, to)  .kind = SQ_STEP_COPY, SQ_ONE_IN(from), .n_out = 1, .out = {{.slot = SQ_SLOT_##to}}
 #define SQ_SCALE(what)     .kind = SQ_STEP_SCALE, SQ_ONE_IN(what), .n_out = 1, .out = {{.slot = SQ_SLOT_##what}}
+#define SQ_ROUTE(tensor)         SQ_ROUTE_BIASED(tensor, NULL)
+#define SQ_ROUTE_BIASED(tensor, bias) .kind = SQ_STEP_ROUTE, SQ_ONE_IN(ROUTER_INPUT), .n_out = 3, \
+                           .out = {{SQ_SLOT_SCORES, tensor, SQ_BIAS_NEVER}, {SQ_SLOT_CHOSEN, bias, SQ_BIAS_NEVER}, \
+                                   {.slot = SQ_SLOT_ROUTE_WEIGHTS}}
+#define SQ_EXPERTS(from, to, gate, up, down) .kind = SQ_STEP_EXPERTS, .n_in = 4, \
+                           .in = {SQ_SLOT_##from, SQ_SLOT_CHOSEN, SQ_SLOT_ROUTE_WEIGHTS, SQ_SLOT_SCORES}, .n_out = 3, \
+                           .out = {SQ_TO(to, gate, NEVER), SQ_TO(to, up, NEVER), SQ_TO(to, down, NEVER)}
+#define SQ_GATE_ROWS(from, what, tensor) .kind = SQ_STEP_GATE_ROWS, SQ_ONE_IN(from), .n_out = 1, .out = {SQ_TO(what, tensor, NEVER)}
+#define SQ_ACTIVATE_SHARED .kind = SQ_STEP_ACTIVATE, .n_in = 2, .in = {SQ_SLOT_SHARED_GATE, SQ_SLOT_SHARED_UP}, \
+                           .n_out = 1, .out = {{.slot = SQ_SLOT_SHARED_ACTIVE}}
 #define SQ_ADD(what)       .kind = SQ_STEP_ADD, SQ_ONE_IN(what)
 /* clang-format on */
 

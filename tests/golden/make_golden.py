@@ -59,6 +59,12 @@ GLM = {**TINY, "num_key_value_heads": 2, "head_dim": 16, "hidden_act": "silu", "
 MLA = {**TINY, "num_key_value_heads": 4, "kv_lora_rank": 64, "qk_nope_head_dim": 16, "qk_rope_head_dim": 32,
        "v_head_dim": 24, "first_k_dense_replace": 2, "hidden_act": "silu", "rms_norm_eps": 1e-5, "tie_word_embeddings": False}
 
+MOE = {**TINY, "num_key_value_heads": 2, "hidden_act": "silu", "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
+       "tie_word_embeddings": False, "num_experts_per_tok": 2}
+MIXTRAL = {"architectures": ["MixtralForCausalLM"], "model_type": "mixtral", **MOE, "intermediate_size": 32,
+           "num_local_experts": 4, "sliding_window": None, "router_jitter_noise": 0.0, "pad_token_id": 0}
+QWEN_MOE = {**MOE, "moe_intermediate_size": 32, "use_sliding_window": False, "max_window_layers": 2, "pad_token_id": 0}
+
 # name: (config.json, sample length, stored dtype, number of files)
 # Configurations use the keys that published checkpoints have (rope_theta, rope_scaling, torch_dtype); "llama3_parameters"
 # and "mistral" use those that transformers 5 writes (rope_parameters, dtype).
@@ -194,6 +200,20 @@ MODELS = {
                      "rope_theta": 100, "rope_interleave": False, "attention_bias": True, "rope_scaling": {
                          "type": "yarn", "factor": 8.0, "original_max_position_embeddings": 8, "beta_fast": 2,
                          "beta_slow": 0.5, "mscale": 0.7, "mscale_all_dim": 1.3}}, 24, "bfloat16", 1),
+    # "..._fused": experts in the fused tensors that transformers has in memory; else one tensor each, as published
+    "mixtral": ({**MIXTRAL}, 16, "bfloat16", 1),
+    "mixtral_fused": ({**MIXTRAL, "sliding_window": 7, "num_local_experts": 5, "head_dim": 16}, 16, "float32", 1),
+    "qwen2_moe": ({"architectures": ["Qwen2MoeForCausalLM"], "model_type": "qwen2_moe", **QWEN_MOE, "num_experts": 5,
+                   "shared_expert_intermediate_size": 64, "decoder_sparse_step": 2, "mlp_only_layers": [],
+                   "norm_topk_prob": False}, 16, "bfloat16", 1),
+    "qwen3_moe": ({"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", **QWEN_MOE, "head_dim": 16,
+                   "num_experts": 6, "decoder_sparse_step": 1, "mlp_only_layers": [1], "norm_topk_prob": True,
+                   "attention_bias": False}, 16, "bfloat16", 2),
+    "qwen3_moe_fused": ({"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", **QWEN_MOE,
+                         "head_dim": 16, "num_experts": 5, "norm_topk_prob": True, "num_experts_per_tok": 1,
+                         "tie_word_embeddings": True}, 16, "bfloat16", 1),
+    "olmoe": ({"architectures": ["OlmoeForCausalLM"], "model_type": "olmoe", **MOE, "intermediate_size": 32,
+               "num_experts": 6, "norm_topk_prob": False, "clip_qkv": None}, 16, "float16", 1),
 }
 
 
@@ -225,6 +245,30 @@ def draw(name, shape, centre, generator):
     if "norm" in name.split(".")[-2] and name.endswith("weight") or len(shape) == 1 and name.endswith("weight"):
         return centre + 0.1 * values
     return (SPREAD if len(shape) > 1 else 0.2) * values
+
+
+def starve_an_expert(tensors):
+    """Of five or more experts the fifth never gets a token: of a, -a, b, -b two are always above zero."""
+    for key in [key for key in tensors if key.endswith("mlp.gate.weight") and len(tensors[key]) >= 5]:
+        router = tensors[key]
+        router[1], router[3], router[4] = -router[0], -router[2], 0
+
+
+def split_experts(tensors, name):
+    """One tensor for each expert in place of the fused ones, under the names of published checkpoints."""
+    words = {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"}
+    place = "mlp"
+    if name == "mixtral":
+        words, place = {"gate": "w1", "up": "w3", "down": "w2"}, "block_sparse_moe"
+        for key in [key for key in tensors if key.endswith("mlp.gate.weight")]:
+            tensors[key.replace("mlp", place)] = tensors.pop(key)
+    for key in [key for key in tensors if ".mlp.experts." in key]:
+        fused = tensors.pop(key)
+        prefix = key[:key.index("mlp.experts.")] + f"{place}.experts."
+        for expert, weight in enumerate(fused):
+            parts = zip(("gate", "up"), weight.chunk(2)) if key.endswith("gate_up_proj") else [("down", weight)]
+            for part, values in parts:
+                tensors[f"{prefix}{expert}.{words[part]}.weight"] = values.contiguous()
 
 
 def is_internlm2(folder):
@@ -280,6 +324,9 @@ def write_weights(folder, name, dtype, n_files):
     centre = 0.0 if name.startswith("gemma") else 1.0  # its norms add one
     tensors = {key: torch.from_numpy(draw(key, shapes[key], centre, generator)).to(getattr(torch, dtype))
                for key in sorted(shapes)}
+    starve_an_expert(tensors)
+    if not name.endswith("_fused"):
+        split_experts(tensors, name)
     settings = MODELS[name][0].get("quantization_config")
     meaning = quantize_fp8(tensors, settings) if settings else None
     if n_files == 1:

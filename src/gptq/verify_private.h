@@ -1,0 +1,45 @@
+/* What the two halves of sq_verify() share. */
+#ifndef SQ_GPTQ_VERIFY_PRIVATE_H
+#define SQ_GPTQ_VERIFY_PRIVATE_H
+
+#include "gptq/hessian.h"
+#include "gptq/place.h"
+#include "gptq/shards.h"
+#include "gptq/verify.h"
+#include "io/checkpoint.h"
+#include "io/tokens.h"
+#include "model/forward.h"
+
+struct sq_verification {
+    const struct sq_config *config;
+    const struct sq_comm *world;
+    const struct sq_comm *team; /* ranks that measure a layer together: the world, or the team of an expert */
+    struct sq_place place;
+    struct sq_backend *backend; /* the place's */
+    struct sq_checkpoint *original, *quantized;
+    struct sq_model *original_model, *model;
+    struct sq_tokens tokens;
+    struct sq_shards shards;
+    struct sq_forward *forward;
+    struct sq_hessian_workspace workspace;
+    struct sq_matrix hessian; /* [n, n] of the present group */
+    float *scratch;           /* [workers, room_elements()] */
+    void *rows;               /* likewise, in backend memory */
+    double *figures;          /* [rows of the widest layer, 2]: error and norm of each row */
+    int64_t n_max, rows_max, tile_rows;
+    const struct sq_linear *linear;
+    struct sq_range tiles; /* of tile_rows rows: this rank's, of the present layer */
+    sq_verify_fn *show;
+    void *context; /* its */
+};
+
+/* Whether the quantized folder has the layer in a quantized form. Local. */
+bool sq_verify_is_packed(const struct sq_verification *v, const struct sq_linear *linear);
+
+/* The error of v->linear by v->hessian, the same on every rank of v->team. Collective on it. */
+enum sq_status sq_verify_measure(struct sq_verification *v, double *error_p) SQ_MUST_CHECK;
+
+/* The experts of a block, whose groups begin with `first_group` (verify_experts.c). Collective. */
+enum sq_status sq_verify_experts(struct sq_verification *v, int block, int first_group) SQ_MUST_CHECK;
+
+#endif
