@@ -90,6 +90,52 @@ static void test_linears_of_a_llama(void **state)
     close_both(checkpoint, model);
 }
 
+/* Blocks of two kinds: the first has experts, the second has none. */
+static void test_linears_of_experts(void **state)
+{
+    (void)state;
+    struct sq_checkpoint *checkpoint;
+    struct sq_model *model;
+    open_golden("qwen3_moe", &checkpoint, &model); /* hidden 32, 6 experts of 32, 2 of them for a token */
+    assert_int_equal(sq_model_n_experts(model, 0), 6);
+    assert_int_equal(sq_model_n_experts(model, 1), 0);
+    assert_int_equal(sq_model_n_chosen(model), 2);
+    assert_int_equal(sq_model_n_groups(model, 0), 14);
+    assert_int_equal(sq_model_n_groups(model, 1), 4);
+    assert_int_equal(sq_model_n_linears(model), 4 + 18 + 7 + 1);
+    check_linear(model, 4, "model.layers.0.mlp.experts.0.gate_proj", 32, 32, 0, 2, 0);
+    check_linear(model, 8, "model.layers.0.mlp.experts.1.up_proj", 32, 32, 0, 4, 1);
+    check_linear(model, 21, "model.layers.0.mlp.experts.5.down_proj", 32, 32, 0, 13, 0);
+    check_linear(model, 26, "model.layers.1.mlp.gate_proj", 64, 32, 1, 2, 0);
+    assert_int_equal(sq_model_linear(model, 8)->expert, 1);
+    assert_int_equal(sq_model_linear(model, 3)->expert, -1);
+    int first;
+    assert_int_equal(sq_model_step_groups(model, 0, 7, &first), 12);
+    assert_int_equal(first, 2);
+    assert_int_equal(sq_model_step_groups(model, 0, 1, &first), 1);
+    assert_int_equal(sq_model_group_linears(model, 0, 5, &first), 1);
+    assert_int_equal(first, 9);
+    assert_true(sq_model_is_expert_group(model, 0, 2) && !sq_model_is_expert_group(model, 0, 1));
+    close_both(checkpoint, model);
+}
+
+/* One name for the experts of both layouts. */
+static void test_fused_experts_are_taken_apart(void **state)
+{
+    (void)state;
+    struct sq_checkpoint *checkpoint;
+    struct sq_model *model;
+    open_golden("mixtral_fused", &checkpoint, &model); /* hidden 32, 5 experts of 32 */
+    check_linear(model, 4 + 3 * 4 + 1, "model.layers.0.mlp.experts.4.up_proj", 32, 32, 0, 10, 1);
+    assert_null(sq_checkpoint_find(checkpoint, "model.layers.0.mlp.experts.gate_up_proj"));
+    const struct sq_tensor *gate = sq_checkpoint_find(checkpoint, "model.layers.0.mlp.experts.0.gate_proj.weight");
+    const struct sq_tensor *up = sq_checkpoint_find(checkpoint, "model.layers.0.mlp.experts.0.up_proj.weight");
+    const struct sq_tensor *next = sq_checkpoint_find(checkpoint, "model.layers.0.mlp.experts.1.gate_proj.weight");
+    assert_ptr_equal(up->data, (const char *)gate->data + gate->bytes);
+    assert_ptr_equal(next->data, (const char *)up->data + up->bytes);
+    close_both(checkpoint, model);
+}
+
 static void test_biases(void **state)
 {
     (void)state;
@@ -233,6 +279,10 @@ static void test_options_that_are_not_supported_are_named(void **state)
     check_refused("stablelm", "\"partial_rotary_factor\": 0.25", "\"partial_rotary_factor\": 2", "at most 1", NULL);
     check_refused("granite", "\"logits_scaling\": 1.7", "\"logits_scaling\": 0", "'logits_scaling' is 0", NULL);
     check_refused("phi3_long", "2.0\n  ]", "2.0, 3.0]", "'short_factor'", "6 numbers");
+    check_refused("olmoe", "\"clip_qkv\": null", "\"clip_qkv\": 8.0", "'clip_qkv' is 8.0", NULL);
+    check_refused("qwen2_moe", "\"use_sliding_window\": false", "\"use_sliding_window\": true",
+                  "'use_sliding_window' is true", NULL);
+    check_refused("olmoe", "OlmoeForCausalLM", "GptOssForCausalLM", "'GptOssForCausalLM' is not supported", "MXFP4");
     check_refused("deepseek_v3", "\"q_lora_rank\"", "\"n_routed_experts\": 8, \"q_lora_rank\"",
                   "'n_routed_experts' is 8", NULL);
     check_refused("deepseek_v2", "\"q_lora_rank\"", "\"mlp_bias\": true, \"q_lora_rank\"", "'mlp_bias' is true", NULL);
@@ -258,6 +308,11 @@ static void test_values_that_cannot_be_are_named(void **state)
     check_refused("opt", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 4611686018427387904",
                   "'num_hidden_layers'", "268435456");
     check_refused("opt", "\"ffn_dim\": 128", "\"ffn_dim\": 0", "'ffn_dim'", NULL);
+    check_refused("mixtral", "\"num_experts_per_tok\": 2", "\"num_experts_per_tok\": 5", "'num_experts_per_tok' is 5",
+                  "experts to choose from");
+    check_refused("mixtral", "\"num_local_experts\": 4", "\"num_local_experts\": 5", "block_sparse_moe.gate.weight",
+                  "[5, 32]");
+    check_refused("qwen2_moe", "\"mlp_only_layers\": []", "\"mlp_only_layers\": [2]", "'mlp_only_layers'", "0 to 1");
     check_refused("opt", "\"enable_bias\": true", "\"enable_bias\": 1", "'enable_bias'", "true or false");
     check_refused("llama3_parameters", "\"num_key_value_heads\": 1", "\"num_key_value_heads\": 3",
                   "'num_key_value_heads'", "3");
@@ -320,6 +375,8 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_golden_model_opens),
         cmocka_unit_test(test_linears_of_a_llama),
+        cmocka_unit_test(test_linears_of_experts),
+        cmocka_unit_test(test_fused_experts_are_taken_apart),
         cmocka_unit_test(test_biases),
         cmocka_unit_test(test_sliding_windows),
         cmocka_unit_test(test_unknown_architecture_lists_those_known),

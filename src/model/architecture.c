@@ -11,9 +11,23 @@ static const struct sq_architecture *const architectures[] = {
 #undef X
 };
 
+/* What people may come with, and why it is refused. */
+static const struct {
+    const char *name, *reason;
+} refused[] = {
+    {"GptOssForCausalLM",
+     "its experts are fused, biased and in MXFP4, which no reader of the formats written here takes"},
+    {"Qwen3NextForCausalLM", "it has linear attention"},
+};
+
 static enum sq_status unknown_architecture(const char *folder, const char *name)
 {
     char known[2048] = "";
+    for (int i = 0; i < SQ_COUNT(refused); i++) {
+        if (strcmp(name, refused[i].name) != 0) continue;
+        sq_error("%s/config.json: architecture '%s' is not supported: %s", folder, name, refused[i].reason);
+        return SQ_ERR_INPUT;
+    }
     for (int i = 0; i < SQ_COUNT(architectures); i++) {
         size_t used = strlen(known);
         snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", architectures[i]->name);

@@ -84,6 +84,23 @@ for samples in single good; do
   done
 done
 
+# --- experts ---
+
+changed() { # changed NAME MODEL SED_SCRIPT: a copy of a golden model with a change in the header of its weights
+  cp -r "$GOLDEN/$2" "$work/$1"
+  LC_ALL=C sed -i "$3" "$work/$1/model.safetensors"
+  ! cmp -s "$GOLDEN/$2/model.safetensors" "$work/$1/model.safetensors" || fail "nothing to change for $1"
+}
+tokens "$work/moe" 8 14 104 1
+changed lost olmoe 's/"model.layers.1.mlp.experts.2.up_proj.weight"/"model.layers.1.mlp.experts.2.uq_proj.weight"/'
+quantize 1 "model.layers.1.mlp.experts.2.up_proj has neither weight" "$work/lost" "$work/moe"
+changed turned mixtral_fused 's/"shape":\[5,64,32\]/"shape":[5,32,64]/'
+quantize 1 "mlp.experts.gate_up_proj has shape [5, 32, 64], which does not go with" "$work/turned" "$work/moe"
+changed odd mixtral_fused 's/"shape":\[5,64,32\]/"shape":[64,5,32]/'
+quantize 1 "an even number of outputs" "$work/odd" "$work/moe"
+changed flat mixtral_fused 's/"shape":\[5,32,32\]/"shape":[160,32]/'
+quantize 1 "mlp.experts.down_proj has 2 dimensions" "$work/flat" "$work/moe"
+
 # --- tokens ---
 
 quantize 1 "$work/absent" "$source" "$work/absent"

@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# Mixtures of experts: the same bytes from 1, 2, 3, 4 and more ranks than experts, for each family, policy and way of
+# propagation, with an expert that no token comes to; a job killed in the middle of a block's experts goes on with
+# another number of ranks; few tokens are reported.
+. "$(dirname "$0")/common.sh"
+export OMPI_MCA_btl_vader_backing_directory=$work # what a killed mpirun leaves goes with the rest
+
+check() { # check SETTINGS MODEL OPTION...: each setting of ranks:threads against one rank with one thread
+  local settings=$1 model=$2 setting
+  shift 2
+  tokens "$work/tokens" 9 14 104 1
+  for setting in 1:1 $settings; do
+    run "${setting%:*}" quantize --model "$GOLDEN/$model" --tokens "$work/tokens" --out "$work/$setting" \
+      --store "$work/$setting.h5" --threads "${setting#*:}" "$@" || { cat "$work/err"; fail "$model on $setting: $*"; }
+    cmp "$work/1:1.h5" "$work/$setting.h5" || fail "$model: another store from $setting ranks:threads: $*"
+    same_folder "$work/1:1" "$work/$setting"
+  done
+  rm -rf "$work"/[0-9]*
+}
+
+check "2:2 3:1 4:1 8:1" qwen3_moe # 6 experts
+grep -q 'block 1: no token came to expert 4; it is plainly rounded' "$work/err" || fail "expert 4 is not reported"
+check "2:1 3:2 4:1 5:1" mixtral --propagation original
+check "2:1 3:1 4:1 7:2" qwen2_moe --experts top-up --expert-tokens 60 --strict
+grep -q 'calibrated with 60 to' "$work/err" || fail "the experts were not topped up to 60 tokens"
+check "2:2 3:1 4:1" olmoe --experts all --compute fp32 --expert-tokens 100 --strict
+grep -q 'calibrated with 126 to 126 tokens; 0 with fewer than' "$work/err" || { cat "$work/err"; fail "not all tokens"; }
+check "2:1 3:1" olmoe --experts top-up --propagation original --expert-tokens 50 --solver rtn
+check "2:1 5:1" mixtral_fused --format compressed-tensors --skip 'experts\.(1|3\.up)'
+check "3:1" qwen3_moe_fused --bits 3 --dequantized
+
+# --- figures ---
+
+job=(quantize --model "$GOLDEN/qwen3_moe" --tokens "$work/tokens" --threads 1)
+expect 1 2 "${job[@]}" --out "$work/strict" --strict --log "$work/log"
+expect_message "layers were warned of"
+grep -q '"name":"model.layers.0.mlp.experts.4.up_proj".*"tokens":0,"routed":0' "$work/log" || fail "no count of tokens in --log"
+[ "$(grep -c 'warning: .*block 1: .*expert' "$work/err")" -eq 6 ] || fail "not one warning for each expert"
+
+# what quantize reports and what verify finds are the same layers; on any number of ranks the same figures
+run 1 verify --model "$GOLDEN/qwen3_moe" --checkpoint "$work/strict" --tokens "$work/tokens" --json >"$work/one"
+run 3 verify --model "$GOLDEN/qwen3_moe" --checkpoint "$work/strict" --tokens "$work/tokens" --json >"$work/three"
+cmp "$work/one" "$work/three" || fail "verify differs on three ranks"
+[ "$(grep -c error "$work/one")" = "$(grep -c '"event":"layer"' "$work/log")" ] || fail "verify shows other layers"
+figures() { # figures RANKS: of the checkpoint, against the original
+  run "$1" eval --model "$work/strict" --tokens "$work/tokens" --against "$GOLDEN/qwen3_moe" --json | sed 's/,"compute".*//'
+}
+[ "$(figures 2)" = "$(figures 4)" ] || fail "eval differs on four ranks"
+
+# --- killed among the experts of a block ---
+
+tokens "$work/tokens" 384 64 104 7
+job=(quantize --model "$GOLDEN/olmoe" --tokens "$work/tokens" --threads 1)
+ranks_of() { pgrep -f "^$SHARDQ quantize.*--out $work/resumed" || true; }
+
+within=0
+note_start() { # counts a start from the middle of a block, which has 22 layers
+  local done
+  done=$(sed -n 's/.*(\([0-9]*\) in the store).*/\1/p' "$work/err")
+  [ $((done % 22)) -eq 0 ] || within=$((within + 1))
+}
+
+kill_at() { # kill_at RANKS LAYER: starts or goes on with the job, and kills its ranks when the layer is done
+  local pid victims
+  : >"$work/err"
+  mpirun -n "$1" "$SHARDQ" "${job[@]}" --propagation "$mode" --out "$work/resumed" --resume </dev/null 2>"$work/err" &
+  pid=$!
+  until grep -q "^block .* $2 " "$work/err" || ! kill -0 "$pid" 2>/dev/null; do sleep 0.005; done
+  mapfile -t victims < <(ranks_of)
+  [ "${#victims[@]}" -eq 0 ] || kill -9 "${victims[@]}" 2>/dev/null || true
+  { wait "$pid" || true; } 2>/dev/null
+  note_start
+  [ ! -e "$work/resumed" ] || fail "the job was done before it was killed at $2"
+}
+
+for mode in quantized original; do
+  run 2 "${job[@]}" --propagation "$mode" --out "$work/$mode" || { cat "$work/err"; fail "the undisturbed run"; }
+  kill_at 2 mlp.experts.1.gate_proj
+  kill_at 3 mlp.experts.3.down_proj
+  run 4 "${job[@]}" --propagation "$mode" --out "$work/resumed" --resume || { cat "$work/err"; fail "the resumed run"; }
+  note_start
+  cmp "$work/$mode.store.h5" "$work/resumed.store.h5" || fail "$mode: the store differs"
+  same_folder "$work/$mode" "$work/resumed"
+  rm -rf "$work/resumed"*
+done
+[ "$within" -gt 0 ] || fail "no job went on from the middle of a block"
+echo "experts: the same bytes on any number of ranks, also after kills; $within of 4 restarts were in the middle of a block"
