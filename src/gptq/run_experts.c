@@ -150,6 +150,7 @@ static enum sq_status finish_wave(struct expert_run *e, double seconds)
         }
     status = sq_comm_agree(job->world, status);
     if (status == SQ_OK && count > 0) status = sq_run_finish_layers(e->run, SQ_OK, layers, count, reports, seconds);
+    if (status == SQ_OK && count > 0) status = sq_run_mark_layers(e->run); /* a block of experts takes long */
     sq_free(layers);
     sq_free(reports);
     return status;
