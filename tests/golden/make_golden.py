@@ -208,7 +208,7 @@ MODELS = {
                    "norm_topk_prob": False}, 16, "bfloat16", 1),
     "qwen3_moe": ({"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", **QWEN_MOE, "head_dim": 16,
                    "num_experts": 6, "decoder_sparse_step": 1, "mlp_only_layers": [1], "norm_topk_prob": True,
-                   "attention_bias": False}, 16, "bfloat16", 2),
+                   "attention_bias": False}, 16, "bfloat16", 1),
     "qwen3_moe_fused": ({"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", **QWEN_MOE,
                          "head_dim": 16, "num_experts": 5, "norm_topk_prob": True, "num_experts_per_tok": 1,
                          "tie_word_embeddings": True}, 16, "bfloat16", 1),
