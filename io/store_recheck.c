@@ -74,6 +74,7 @@ enum sq_status sq_store_recheck(struct sq_store *store)
     for (int64_t l = 0; l < count; l++)
         damage[l] = 0;
     enum sq_status status = sq_comm_agree(&store->comm, look(store, damage));
+    store->run.layer = -1; /* no rank may hold on to tiles that another one writes again */
     if (status == SQ_OK) status = sq_comm_max_i64(&store->comm, damage, count);
     if (status == SQ_OK) status = sq_comm_agree(&store->comm, take_back_all(store, damage));
     store->is_broken = store->is_broken || status == SQ_ERR_IO;

@@ -217,6 +217,19 @@ static void test_damaged_metadata(void **state)
     end_test();
 }
 
+/* Where the codes of a layer begin in the whole store. */
+static long codes_offset(int l)
+{
+    char path[1024], name[64];
+    snprintf(name, sizeof name, "layers/%s/codes", layers[l].name);
+    hid_t file = H5Fopen(ranks_file("full.h5", path), H5F_ACC_RDONLY, H5P_DEFAULT);
+    hid_t codes = H5Dopen2(file, name, H5P_DEFAULT);
+    long offset = (long)H5Dget_offset(codes);
+    H5Dclose(codes);
+    H5Fclose(file);
+    return offset;
+}
+
 /* A byte changed in the codes of layer 3, row 65. */
 static void test_damaged_codes(void **state)
 {
@@ -225,16 +238,37 @@ static void test_damaged_codes(void **state)
     struct sq_store *store = NULL;
     static struct fixture_tile tile;
     struct sq_store_rows rows = fixture_rows(&tile);
-    hid_t file = H5Fopen(ranks_file("full.h5", path), H5F_ACC_RDONLY, H5P_DEFAULT);
-    hid_t codes = H5Dopen2(file, "layers/model.layers.3.up_proj/codes", H5P_DEFAULT);
-    long offset = (long)H5Dget_offset(codes) + 65 * 96 + 7;
-    H5Dclose(codes);
-    H5Fclose(file);
-    CHECK(open_again(damaged_copy(0, offset, path), false, &store) == SQ_OK);
+    CHECK(open_again(damaged_copy(0, codes_offset(3) + 65 * 96 + 7, path), false, &store) == SQ_OK);
     CHECK(sq_store_read_tile(store, 3, 1, &rows) == SQ_OK);
     capture_start(&ranks.capture);
     CHECK(sq_store_read_tile(store, 3, 2, &rows) == SQ_ERR_INPUT);
     EXPECT_ERROR(ranks.comm.rank, path, "layer model.layers.3.up_proj", "rows 64 ... 95", "checksum");
+    sq_store_close(store);
+    remove_file("damaged.h5");
+    end_test();
+}
+
+/* A layer that is found damaged and written again, here by rank 0 alone, is whole for every rank: also for those that
+ * have seen the damage. */
+static void test_recheck(void **state)
+{
+    (void)state;
+    char path[1024];
+    struct sq_store *store = NULL;
+    const int last = N_LAYERS - 1;
+    const struct sq_layer_report report = fixture_report(last);
+    CHECK(open_again(damaged_copy(0, codes_offset(last) + 95 * 64 + 7, path), true, &store) == SQ_OK);
+    ranks_listen();
+    CHECK(sq_store_recheck(store) == SQ_OK);
+    const char *words = capture_stop(&ranks.capture);
+    CHECK(ranks.comm.rank != 0 || (strstr(words, layers[last].name) && strstr(words, "from row 64 on")));
+    for (int l = 0; l < N_LAYERS; l++)
+        CHECK(sq_store_is_done(store, l) == (l != last));
+    enum sq_status written = ranks.comm.rank == 0 ? fixture_write(store, layers, last, 0, 1) : SQ_OK;
+    CHECK(sq_store_finish_layers(store, written, &last, 1, &report) == SQ_OK);
+    for (int l = N_LAYERS - 1; l >= 0; l--)
+        CHECK(fixture_holds(store, layers, l));
+    CHECK(sq_store_recheck(store) == SQ_OK && sq_store_is_done(store, last));
     sq_store_close(store);
     remove_file("damaged.h5");
     end_test();
@@ -252,6 +286,7 @@ static int run(void)
         cmocka_unit_test(test_no_store),
         cmocka_unit_test(test_damaged_metadata),
         cmocka_unit_test(test_damaged_codes),
+        cmocka_unit_test(test_recheck),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
