@@ -121,6 +121,8 @@ static void test_trace(void **state)
         "},"
         "{\"ph\":\"X\",\"pid\":1,\"tid\":1,\"name\":\"agree\",\"ts\":3e6,\"dur\":1e6,\"args\":{\"block\":0,\"bytes\":4}"
         "},"
+        "{\"ph\":\"X\",\"pid\":1,\"tid\":0,\"name\":\"solve\",\"ts\":1e30,\"dur\":1,\"args\":{\"block\":1,\"bytes\":0}}"
+        "," /* beyond the end */
         "{\"ph\":\"C\",\"pid\":1,\"name\":\"memory\",\"ts\":3e6,\"args\":{\"bytes\":99}}],"
         "\"otherData\": {\"seconds\": 4, \"ranks\": [{\"rank\": 0, \"sums\": []}, {\"rank\": 1, \"sums\": []}]}}";
     json_t *trace = NULL, *small = NULL;

@@ -68,7 +68,7 @@ static void add_share(struct summary *summary, const struct span *span)
 {
     int stage = find_stage(summary, span->name);
     double slice = summary->seconds / SLICES, end = span->start + span->seconds;
-    if (stage < 0 || slice <= 0) return;
+    if (stage < 0 || slice <= 0 || span->start >= summary->seconds) return;
     double *shares = summary->shares + (span->rank * MAX_STAGES + stage) * SLICES;
     for (int i = (int)(span->start / slice); i < SLICES && i * slice < end; i++)
         shares[i] += fmin(end, (i + 1) * slice) - fmax(span->start, i * slice);
