@@ -37,16 +37,28 @@ put_back() { # put_back WHY
   fi
 }
 
+# How often ranks were lost so far: the job's comment keeps it, for Slurm's own count has restarts of other reasons, too.
+count_lost() {
+  local count
+  count=$(scontrol -o show job "$SLURM_JOB_ID" 2>/dev/null | sed -n 's/.* Comment=shardq lost ranks: \([0-9]*\).*/\1/p')
+  echo "${count:-0}"
+}
+note_lost() { # note_lost COUNT
+  [ "${ENVIRONMENT-}" != BATCH ] || scontrol update "JobId=$SLURM_JOB_ID" "Comment=shardq lost ranks: $1"
+}
+
 # What the exit code of the ranks means for the job.
 finish() { # finish STATUS
-  local restarts=${SLURM_RESTART_COUNT:-0}
+  local lost
   if [ "$1" -eq 75 ] && [ "$near_end" = yes ]; then
     put_back "stopped before the time limit"
   elif [ "$1" -eq 76 ] || [ "$1" -gt 128 ]; then
-    if [ "$restarts" -lt "$retries" ]; then
-      put_back "ranks were lost (exit code $1, restart $restarts of $retries)"
+    lost=$(($(count_lost) + 1))
+    if [ "$lost" -le "$retries" ]; then
+      note_lost "$lost"
+      put_back "ranks were lost (exit code $1, time $lost of $retries)"
     else
-      say "ranks were lost (exit code $1) after $restarts restarts: given up"
+      say "ranks were lost (exit code $1) for the ${lost}th time: given up"
     fi
   elif [ "$1" -ne 0 ]; then
     say "exit code $1"

@@ -13,7 +13,7 @@ srun_options=(--mpi=pmix)
 mpirun_options=(--bind-to none)
 
 # How often a job is put back into the queue after ranks were lost (a node or a link went, a rank was killed). A job that
-# stops before its time limit is put back without counting.
+# stops before its time limit is put back without counting. The job's comment in Slurm has the count.
 retries=${SHARDQ_RETRIES:-3}
 
 # NCCL and UCX: the interfaces that join the nodes. Left alone they choose for themselves.

@@ -93,8 +93,9 @@ rank_id=$id
 freeze rank
 kill -9 "${frozen[1]}"
 ends rank "$rank_id" 40
-says rank 'ranks were lost (exit code' || { show rank; fail "the lost rank was not seen"; }
+says rank 'ranks were lost (exit code 137, time 1 of 3)' || { show rank; fail "the lost rank was not seen"; }
 [ "$(restarts "$rank_id")" -eq 1 ] || { show rank; fail "$(restarts "$rank_id") restarts"; }
+scontrol show job "$rank_id" | grep -q 'Comment=shardq lost ranks: 1' || { show rank; fail "the loss was not counted"; }
 same_result rank
 echo "a killed rank: after $SECONDS s"
 
