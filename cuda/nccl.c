@@ -126,7 +126,9 @@ static enum sq_status all_gather(struct sq_comm_device *device, void *buffer, co
 static void destroy(struct sq_comm_device *device)
 {
     struct sq_nccl *nccl = (struct sq_nccl *)device;
+    sq_watch_begin("leaving a communicator");
     if (!nccl->is_broken) (void)ncclCommDestroy(nccl->comm);
+    sq_watch_end();
     sq_free(nccl);
 }
 
@@ -137,8 +139,10 @@ static enum sq_status connect(const struct sq_comm *comm, ncclComm_t *nccl_p)
     if (comm->rank == 0) status = checked(ncclGetUniqueId(&id), NULL, "making a communicator's name");
     SQ_TRY(sq_comm_agree(comm, status));
     SQ_TRY(sq_comm_broadcast(comm, 0, &id, sizeof id));
-    return sq_comm_agree(comm,
-                         checked(ncclCommInitRank(nccl_p, comm->size, id, comm->rank), NULL, "joining a communicator"));
+    sq_watch_begin("joining a communicator");
+    ncclResult_t code = ncclCommInitRank(nccl_p, comm->size, id, comm->rank);
+    sq_watch_end();
+    return sq_comm_agree(comm, checked(code, NULL, "joining a communicator"));
 }
 
 enum sq_status sq_nccl_attach(struct sq_comm *comm, struct sq_backend *backend)
