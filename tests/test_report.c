@@ -181,14 +181,20 @@ static void test_refused(void **state)
     end_test();
 }
 
-/* A record with a figure missing, one out of range, and without layers. */
+#define RECORD(fingerprint, layers)                                                                                    \
+    "{\"config\": {}, \"fingerprint\": " fingerprint ", \"versions\": [\"1\"], \"source_bytes\": 1, "                  \
+    "\"checkpoint_bytes\": 1, \"evals\": 5, \"layers\": [" layers "]}"
+
+/* A record with a figure missing, one out of range, a member of another type, and without layers. */
 static void test_bad_records(void **state)
 {
     (void)state;
     static const char *const bad[][2] = {
-        {"{\"config\": {}, \"layers\": []}", "has no config, or no layers"},
-        {"{\"config\": {}, \"layers\": [{\"name\": \"a\", \"out\": 4}]}", "layer a lacks one of its figures"},
-        {"{\"config\": {}, \"layers\": [{\"name\": \"a\", \"out\": 4, \"in\": 4, \"bits\": 99, \"group_size\": 4}]}",
+        {"{\"config\": {}, \"layers\": []}", "shardq.json lacks fingerprint"},
+        {RECORD("[]", ""), "shardq.json lacks fingerprint"},
+        {RECORD("{}", ""), "shardq.json lacks layers"},
+        {RECORD("{}", "{\"name\": \"a\", \"out\": 4}"), "layer a lacks one of its figures"},
+        {RECORD("{}", "{\"name\": \"a\", \"out\": 4, \"in\": 4, \"bits\": 99, \"group_size\": 4}"),
          "layer a lacks one of its figures, or has it out of range"},
         {"{\"config\": {}", "shardq.json: line 1"},
     };

@@ -191,6 +191,27 @@ static enum sq_status open_store(const struct sq_comm *self, const char *path, s
     return sq_report_set(run->object, "layers", layers);
 }
 
+/* What the page takes from a record, and counts on; nothing else in the file can get in its way. */
+static const struct {
+    const char *key;
+    json_type type;
+} members[] = {{"config", JSON_OBJECT},        {"fingerprint", JSON_OBJECT},       {"versions", JSON_ARRAY},
+               {"source_bytes", JSON_INTEGER}, {"checkpoint_bytes", JSON_INTEGER}, {"layers", JSON_ARRAY}};
+
+static enum sq_status take_members(const char *file, const json_t *record, json_t *object)
+{
+    for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
+        json_t *value = json_object_get(record, members[i].key);
+        bool is_good = value && json_typeof(value) == members[i].type;
+        if (!is_good || (members[i].type == JSON_ARRAY && json_array_size(value) == 0)) {
+            sq_error("%s lacks %s or has it of another type", file, members[i].key);
+            return SQ_ERR_INPUT;
+        }
+        SQ_TRY(sq_report_set(object, members[i].key, json_incref(value)));
+    }
+    return SQ_OK;
+}
+
 static enum sq_status read_record(const char *path, json_t *object)
 {
     char *file = NULL;
@@ -201,12 +222,7 @@ static enum sq_status read_record(const char *path, json_t *object)
     }
     SQ_TRY(sq_path_join(path, SQ_JOB_RECORD_NAME, &file));
     enum sq_status status = sq_json_read(file, &record);
-    if (status == SQ_OK &&
-        (!json_is_object(json_object_get(record, "config")) || !json_array_size(json_object_get(record, "layers")))) {
-        sq_error("%s has no config, or no layers", file);
-        status = SQ_ERR_INPUT;
-    }
-    if (status == SQ_OK && json_object_update(object, record)) status = SQ_ERR_MEMORY;
+    if (status == SQ_OK) status = take_members(file, record, object);
     json_decref(record);
     sq_free(file);
     return status;
