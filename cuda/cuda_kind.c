@@ -1,6 +1,7 @@
 /* Which rank has which device. */
 #include "cuda/cuda_kind.h"
 
+#include <nccl.h>
 #include <stdio.h>
 #include <string.h>
 
