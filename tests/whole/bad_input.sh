@@ -98,7 +98,7 @@ changed turned mixtral_fused 's/"shape":\[5,64,32\]/"shape":[5,32,64]/'
 quantize 1 "mlp.experts.gate_up_proj has shape [5, 32, 64], which does not go with" "$work/turned" "$work/moe"
 changed odd mixtral_fused 's/"shape":\[5,64,32\]/"shape":[64,5,32]/'
 quantize 1 "an even number of outputs" "$work/odd" "$work/moe"
-changed flat mixtral_fused 's/"shape":\[5,32,32\]/"shape":[160,32]/'
+changed flat mixtral_fused 's/"shape":\[5,32,32\]/"shape":[160, 32]/'
 quantize 1 "mlp.experts.down_proj has 2 dimensions" "$work/flat" "$work/moe"
 
 # --- tokens ---
