@@ -29,6 +29,10 @@ FAMILIES = [
     ("GLM-4", ["glm4"]),
     ("OLMo 2", ["olmo2"]),
     ("Granite", ["granite"]),
+    ("Mixtral", ["mixtral"]),
+    ("Qwen2-MoE", ["qwen2_moe"]),
+    ("Qwen3-MoE", ["qwen3_moe"]),
+    ("OLMoE", ["olmoe"]),
 ]
 
 # (what the table calls it, options of `shardq quantize`). "RULES": a file with the rules below.
