@@ -7,25 +7,49 @@
 #include "base/memory.h"
 #include "io/checkpoint_private.h"
 
-/* A name's ending, and what the tensor has for each expert: one or two matrices. */
+#define MIXTRAL "MixtralForCausalLM"
+
+/* A name's ending, what the tensor has for each expert, one or two matrices, and what their names have instead. */
 struct fused_kind {
+    const char *architecture; /* NULL: the others */
     const char *ending;
     int n_parts;
+    const char *place; /* before ".N." */
     const char *parts[2];
 };
 
-static const struct fused_kind kinds[] = {{".experts.gate_up_proj", 2, {"gate_proj", "up_proj"}},
-                                          {".experts.down_proj", 1, {"down_proj"}}};
+/* The first that fits holds. */
+static const struct fused_kind kinds[] = {
+    {MIXTRAL, ".mlp.experts.gate_up_proj", 2, ".block_sparse_moe.experts", {"w1", "w3"}},
+    {MIXTRAL, ".mlp.experts.down_proj", 1, ".block_sparse_moe.experts", {"w2"}},
+    {NULL, ".experts.gate_up_proj", 2, ".experts", {"gate_proj", "up_proj"}},
+    {NULL, ".experts.down_proj", 1, ".experts", {"down_proj"}},
+};
 #define N_KINDS ((int)(sizeof kinds / sizeof *kinds))
+
+/* The router, where it has another name beside fused experts. */
+static const struct {
+    const char *architecture, *ending, *instead;
+} router = {MIXTRAL, ".mlp.gate.weight", ".block_sparse_moe.gate.weight"};
+
+static bool is_of(const struct sq_checkpoint *checkpoint, const char *architecture)
+{
+    const char *name = json_string_value(json_array_get(json_object_get(checkpoint->config, "architectures"), 0));
+    return !architecture || (name && !strcmp(name, architecture));
+}
+
+static bool ends_in(const char *name, const char *ending)
+{
+    size_t length = strlen(name), rest = strlen(ending);
+    return length > rest && strcmp(name + length - rest, ending) == 0;
+}
 
 /* NULL for a tensor that is not fused experts. */
 static const struct fused_kind *kind_of(const struct sq_checkpoint *checkpoint, const struct sq_tensor *tensor)
 {
     char bias[1100];
-    size_t length = strlen(tensor->name);
     for (int k = 0; k < N_KINDS; k++) {
-        size_t ending = strlen(kinds[k].ending);
-        if (length <= ending || strcmp(tensor->name + length - ending, kinds[k].ending) != 0) continue;
+        if (!ends_in(tensor->name, kinds[k].ending) || !is_of(checkpoint, kinds[k].architecture)) continue;
         snprintf(bias, sizeof bias, "%s_bias", tensor->name);
         return sq_checkpoint_find(checkpoint, bias) ? NULL : &kinds[k];
     }
@@ -75,7 +99,7 @@ static enum sq_status make_part(const struct sq_tensor *fused, const struct fuse
     tensor.shape[1] = fused->shape[2];
     tensor.bytes = fused->bytes / (size_t)(fused->shape[0] * kind->n_parts);
     tensor.data = (const char *)fused->data + (size_t)(expert * kind->n_parts + part) * tensor.bytes;
-    SQ_TRY(sq_string_format(&tensor.name, "%.*s.experts.%lld.%s.weight", prefix, fused->name, (long long)expert,
+    SQ_TRY(sq_string_format(&tensor.name, "%.*s%s.%lld.%s.weight", prefix, fused->name, kind->place, (long long)expert,
                             kind->parts[part]));
     *tensor_p = tensor;
     return SQ_OK;
@@ -124,6 +148,19 @@ static void replace_tensors(struct sq_checkpoint *checkpoint, struct sq_tensor *
     checkpoint->n_tensors = n;
 }
 
+static enum sq_status rename_routers(struct sq_checkpoint *checkpoint)
+{
+    if (!is_of(checkpoint, router.architecture)) return SQ_OK;
+    for (int64_t i = 0; i < checkpoint->n_tensors; i++) {
+        char *name, **old = &checkpoint->tensors[i].name;
+        if (!ends_in(*old, router.ending)) continue;
+        SQ_TRY(sq_string_format(&name, "%.*s%s", (int)(strlen(*old) - strlen(router.ending)), *old, router.instead));
+        sq_free(*old);
+        *old = name;
+    }
+    return SQ_OK;
+}
+
 enum sq_status sq_fused_split(struct sq_checkpoint *checkpoint)
 {
     int64_t count = 0, n = 0;
@@ -140,5 +177,6 @@ enum sq_status sq_fused_split(struct sq_checkpoint *checkpoint)
         return status;
     }
     replace_tensors(checkpoint, tensors, n);
+    SQ_TRY(rename_routers(checkpoint));
     return sq_checkpoint_sort(checkpoint);
 }

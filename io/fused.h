@@ -7,8 +7,9 @@
 
 /* Puts a tensor for each expert in the place of P.experts.gate_up_proj [experts, 2 width, hidden] (gate, then up) and
  * P.experts.down_proj [experts, hidden, width]: P.experts.N.gate_proj.weight, .up_proj.weight, .down_proj.weight, views
- * of the same data. So everything above sees one layout. Fused tensors of other shapes are SQ_ERR_INPUT naming them;
- * those with a bias beside them stay as they are. Local. */
+ * of the same data. Of Mixtral they, and the routers, get the names of published checkpoints, which readers look for:
+ * P.block_sparse_moe.experts.N.w1.weight, .w3.weight, .w2.weight. So everything above sees one layout. Fused tensors of
+ * other shapes are SQ_ERR_INPUT naming them; those with a bias beside them stay as they are. Local. */
 enum sq_status sq_fused_split(struct sq_checkpoint *checkpoint) SQ_MUST_CHECK;
 
 #endif

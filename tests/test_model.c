@@ -126,13 +126,19 @@ static void test_fused_experts_are_taken_apart(void **state)
     struct sq_checkpoint *checkpoint;
     struct sq_model *model;
     open_golden("mixtral_fused", &checkpoint, &model); /* hidden 32, 5 experts of 32 */
-    check_linear(model, 4 + 3 * 4 + 1, "model.layers.0.mlp.experts.4.up_proj", 32, 32, 0, 10, 1);
+    check_linear(model, 4 + 3 * 4 + 1, "model.layers.0.block_sparse_moe.experts.4.w3", 32, 32, 0, 10, 1);
     assert_null(sq_checkpoint_find(checkpoint, "model.layers.0.mlp.experts.gate_up_proj"));
-    const struct sq_tensor *gate = sq_checkpoint_find(checkpoint, "model.layers.0.mlp.experts.0.gate_proj.weight");
-    const struct sq_tensor *up = sq_checkpoint_find(checkpoint, "model.layers.0.mlp.experts.0.up_proj.weight");
-    const struct sq_tensor *next = sq_checkpoint_find(checkpoint, "model.layers.0.mlp.experts.1.gate_proj.weight");
+    const struct sq_tensor *gate =
+        sq_checkpoint_find(checkpoint, "model.layers.0.block_sparse_moe.experts.0.w1.weight");
+    const struct sq_tensor *up = sq_checkpoint_find(checkpoint, "model.layers.0.block_sparse_moe.experts.0.w3.weight");
+    const struct sq_tensor *next =
+        sq_checkpoint_find(checkpoint, "model.layers.0.block_sparse_moe.experts.1.w1.weight");
     assert_ptr_equal(up->data, (const char *)gate->data + gate->bytes);
     assert_ptr_equal(next->data, (const char *)up->data + up->bytes);
+    assert_non_null(sq_checkpoint_find(checkpoint, "model.layers.1.block_sparse_moe.gate.weight"));
+    close_both(checkpoint, model);
+    open_golden("qwen3_moe_fused", &checkpoint, &model);
+    check_linear(model, 4 + 3 * 4 + 1, "model.layers.0.mlp.experts.4.up_proj", 32, 32, 0, 10, 1);
     close_both(checkpoint, model);
 }
 

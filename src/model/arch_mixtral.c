@@ -1,5 +1,5 @@
-/* Mixtral: Mistral with experts in every block. Its tensors have one name on the hub and another in what transformers
- * writes today. */
+/* Mixtral: Mistral with experts in every block. Experts and routers have one name on the hub and another in what
+ * GPTQModel writes. */
 #include "model/architecture.h"
 
 static const struct sq_step block[] = {

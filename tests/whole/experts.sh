@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Mixtures of experts: the same bytes from 1, 2, 3, 4 and more ranks than experts, for each family, policy and way of
 # propagation, with an expert that no token comes to; a job killed in the middle of a block's experts goes on with
-# another number of ranks; few tokens are reported.
+# another number of ranks; few tokens are reported; both layouts of Mixtral give the same checkpoint.
 . "$(dirname "$0")/common.sh"
 export OMPI_MCA_btl_vader_backing_directory=$work # what a killed mpirun leaves goes with the rest
 
@@ -26,7 +26,7 @@ grep -q 'calibrated with 60 to' "$work/err" || fail "the experts were not topped
 check "2:2 3:1 4:1" olmoe --experts all --compute fp32 --expert-tokens 100 --strict
 grep -q 'calibrated with 126 to 126 tokens; 0 with fewer than' "$work/err" || { cat "$work/err"; fail "not all tokens"; }
 check "2:1 3:1" olmoe --experts top-up --propagation original --expert-tokens 50 --solver rtn
-check "2:1 5:1" mixtral_fused --format compressed-tensors --skip 'experts\.(1|3\.up)'
+check "2:1 5:1" mixtral_fused --format compressed-tensors --skip 'experts\.(1|3\.w3)'
 check "3:1" qwen3_moe_fused --bits 3 --dequantized
 
 # --- figures ---
@@ -46,6 +46,37 @@ figures() { # figures RANKS: of the checkpoint, against the original
   run "$1" eval --model "$work/strict" --tokens "$work/tokens" --against "$GOLDEN/qwen3_moe" --json | sed 's/,"compute".*//'
 }
 [ "$(figures 2)" = "$(figures 4)" ] || fail "eval differs on four ranks"
+
+# --- layouts of Mixtral: one checkpoint, under the names of published ones ---
+
+tokens "$work/tokens" 9 14 104 1
+tokens "$work/eval" 3 14 104 2
+layout="$(dirname "$0")/layout.py"
+python3 "$layout" "$GOLDEN/mixtral" "$work/fused" fused
+
+alone() { "$SHARDQ" "$@" --threads 1 2>"$work/err" || { cat "$work/err" >&2; fail "$*"; }; }
+figures_of() { alone eval --model "$1" --tokens "$work/eval" --compute fp32 --json | sed 's/,"compute".*//'; }
+
+write_both() { # write_both OPTION...: $work/each and $work/whole, from one tensor for each expert and from fused ones
+  rm -rf "$work"/each* "$work"/whole*
+  alone quantize --model "$GOLDEN/mixtral" --tokens "$work/tokens" --out "$work/each" "$@" >"$work/stdout"
+  alone quantize --model "$work/fused" --tokens "$work/tokens" --out "$work/whole" "$@" >"$work/stdout"
+  rm "$work/each/shardq.json" "$work/whole/shardq.json" # they name the source
+}
+
+rule=(--skip 'experts\.(1|3\.w3)') # so that settings name single experts
+for form in --dequantized --format=compressed-tensors --format=gptq; do
+  write_both "$form" "${rule[@]}"
+  same_folder "$work/each" "$work/whole"
+  grep -q 'layers.1.block_sparse_moe.gate.weight' "$work/whole/model.safetensors" || fail "$form: no router of that name"
+  grep -q 'layers.0.block_sparse_moe.experts.3.w3.weight' "$work/whole/model.safetensors" || fail "$form: no expert of that name"
+  [ -n "$(figures_of "$work/whole")" ] || fail "$form: no figures"
+done
+grep -q 'block_sparse_moe.*experts.*3.*w3' "$work/whole/config.json" || fail "the kept expert is not named in config.json"
+[ "$(figures_of "$GOLDEN/mixtral")" = "$(figures_of "$work/fused")" ] || fail "fused experts give other figures"
+python3 "$layout" "$work/whole" "$work/renamed" renamed
+sed 's/block_sparse_moe/mlp/g; s/w3/up_proj/g' "$work/whole/config.json" >"$work/renamed/config.json"
+[ "$(figures_of "$work/whole")" = "$(figures_of "$work/renamed")" ] || fail "the other names give other figures"
 
 # --- killed among the experts of a block ---
 
