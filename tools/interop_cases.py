@@ -29,7 +29,7 @@ FAMILIES = [
     ("GLM-4", ["glm4"]),
     ("OLMo 2", ["olmo2"]),
     ("Granite", ["granite"]),
-    ("Mixtral", ["mixtral"]),
+    ("Mixtral", ["mixtral", "mixtral_fused"]),
     ("Qwen2-MoE", ["qwen2_moe"]),
     ("Qwen3-MoE", ["qwen3_moe"]),
     ("OLMoE", ["olmoe"]),
@@ -92,7 +92,7 @@ KNOWN = [
     # optimum: gptq/utils.py, get_layers, replaces what is of the very class nn.Linear, which FalconLinear is not
     ("transformers", "falcon_.*", "gptq.*", "left at random values", "it does not replace FalconLinear"),
     # optimum: gptq/quantizer.py, convert_model, replaces nn.Linear; the experts are parameters of one module
-    ("transformers", "mixtral|qwen._moe|olmoe", "gptq.*", "left at random values", "it does not load experts one by one"),
+    ("transformers", "mixtral.*|qwen._moe|olmoe", "gptq.*", "left at random values", "it does not load experts one by one"),
     # optimum: ... and only layers of the blocks
     ("transformers", ".*", "gptq: .*output layer too", "left at random values: lm_head",
      "it does not replace the output layer"),
@@ -102,7 +102,7 @@ KNOWN = [
     # gptqmodel: defuser/model_registry.py has gate_up_proj in two; so have the checkpoints that it writes itself
     ("gptqmodel", "phi3.*|glm.*", "gptq.*", "Missing required quantized weights", "it wants gate_proj and up_proj apart"),
     # gptqmodel: defuser renames Mixtral's experts; so have the checkpoints that it writes itself
-    ("gptqmodel", "mixtral", "gptq.*", "Missing required quantized weights", "it wants mlp.experts.N.gate_proj"),
+    ("gptqmodel", "mixtral.*", "gptq.*", "Missing required quantized weights", "it wants mlp.experts.N.gate_proj"),
     # gptqmodel: loads by the names of transformers 5, lm_head, and fails at saving such a model of its own
     ("gptqmodel", "gpt_neox.*", "gptq.*", "wrong", "it does not load embed_out and computes with an unset output layer"),
     # vllm: models/bloom.py, _repack_qkv, takes dimension 0 for the outputs of every tensor
