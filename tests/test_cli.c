@@ -93,6 +93,7 @@ static void test_mistakes(void **state)
         {"quantize", "shardq quantize needs --model DIR, --tokens FILE.h5, --out PATH"},
         {"quantize --bits 5", "--bits 5: must be 2, 3, 4 or 8"},
         {"quantize --model m --tokens t --out m", "--out and --model are the same: m"},
+        {"quantize --model m --tokens t --out o --trace o.store.h5", "the store and --trace are the same: o.store.h5"},
         {"quantize --model m --tokens t --out o --format gptq --bits 3", "3 bits need gptq_v2"},
         {"quantize --model m --tokens t --out o --format gptq --asymmetric", "asymmetric needs gptq_v2"},
         {"quantize --model m --tokens t --out o --format compressed-tensors --bits 3",

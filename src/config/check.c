@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/memory.h"
 #include "config/format.h"
 #include "config/options.h"
 
@@ -68,6 +69,20 @@ static enum sq_status check_differ(struct named_path a, struct named_path b)
 }
 
 /* What is written must be none of the other files. */
+static enum sq_status check_written(const struct sq_config *config, struct named_path store)
+{
+    const struct named_path written[] = {
+        {"--out", config->out}, store, {"--log", config->log}, {"--trace", config->trace}};
+    const struct named_path read[] = {{"--model", config->model}, {"--tokens", config->tokens}};
+    for (int i = 0; i < 4; i++) {
+        for (int j = 0; j < i; j++)
+            SQ_TRY(check_differ(written[j], written[i]));
+        for (int j = 0; j < 2; j++)
+            SQ_TRY(check_differ(written[i], read[j]));
+    }
+    return SQ_OK;
+}
+
 static enum sq_status check_paths(const struct sq_config *config, unsigned command)
 {
     if (command == SQ_COMMAND_VERIFY)
@@ -77,16 +92,12 @@ static enum sq_status check_paths(const struct sq_config *config, unsigned comma
         SQ_TRY(check_differ((struct named_path){"--out", config->out},
                             (struct named_path){"an input", config->inputs.items[i]}));
     if (!(command & (SQ_COMMAND_QUANTIZE | SQ_COMMAND_ASSEMBLE))) return SQ_OK;
-    const struct named_path written[] = {
-        {"--out", config->out}, {"--store", config->store}, {"--log", config->log}, {"--trace", config->trace}};
-    const struct named_path read[] = {{"--model", config->model}, {"--tokens", config->tokens}};
-    for (int i = 0; i < 4; i++) {
-        for (int j = 0; j < i; j++)
-            SQ_TRY(check_differ(written[j], written[i]));
-        for (int j = 0; j < 2; j++)
-            SQ_TRY(check_differ(written[i], read[j]));
-    }
-    return SQ_OK;
+    if (config->store || !config->out) return check_written(config, (struct named_path){"--store", config->store});
+    char *store = NULL; /* where quantize puts it then */
+    SQ_TRY(sq_string_format(&store, "%s.store.h5", config->out));
+    enum sq_status status = check_written(config, (struct named_path){"the store", store});
+    sq_free(store);
+    return status;
 }
 
 static enum sq_status check_format(const struct sq_config *config)
