@@ -56,6 +56,19 @@ enum sq_status sq_job_record_layers(const struct sq_store *store, json_t **layer
 
 /* --- the rest ----------------------------------------------------------------------------------------------------- */
 
+/* Names of files need not be UTF-8: '?' then stands for what JSON cannot have. */
+static json_t *text_of(const char *bytes, size_t count)
+{
+    char *plain = NULL;
+    json_t *text = json_stringn(bytes, count);
+    if (text || sq_string_format(&plain, "%.*s", (int)count, bytes) != SQ_OK) return text;
+    for (char *c = plain; *c; c++)
+        if ((unsigned char)*c >= 0x80) *c = '?';
+    text = json_string(plain);
+    sq_free(plain);
+    return text;
+}
+
 json_t *sq_job_record_pairs(const char *lines)
 {
     json_t *object = json_object();
@@ -64,7 +77,7 @@ json_t *sq_job_record_pairs(const char *lines)
         size_t value = key < length ? key + 1 + strspn(lines + key + 1, " ") : length;
         char name[64];
         snprintf(name, sizeof name, "%.*s", (int)key, lines);
-        if (json_object_set_new(object, name, json_stringn(lines + value, length > value ? length - value : 0))) {
+        if (json_object_set_new(object, name, text_of(lines + value, length > value ? length - value : 0))) {
             json_decref(object);
             return NULL;
         }
@@ -78,7 +91,7 @@ json_t *sq_job_record_lines(const char *lines)
     json_t *list = json_array();
     while (list && *lines) {
         size_t length = strcspn(lines, "\n");
-        if (json_array_append_new(list, json_stringn(lines, length))) {
+        if (json_array_append_new(list, text_of(lines, length))) {
             json_decref(list);
             return NULL;
         }

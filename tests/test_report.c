@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include "config/config.h"
+#include "io/job_record.h"
 #include "io/json.h"
 #include "report/report.h"
 #include "report/report_private.h"
@@ -106,6 +107,17 @@ static void test_hostile_names(void **state)
     json_decref(again);
     json_decref(data);
     free(text);
+    end_test();
+}
+
+/* What a token file says of its sources may be in any encoding. */
+static void test_foreign_names(void **state)
+{
+    (void)state;
+    json_t *pairs = sq_job_record_pairs("seed: 0\nsources: caf\xe9.txt\n");
+    const char *sources = json_string_value(json_object_get(pairs, "sources"));
+    CHECK(sources && !strcmp(sources, "caf?.txt") && json_object_size(pairs) == 2);
+    json_decref(pairs);
     end_test();
 }
 
@@ -213,8 +225,8 @@ static void test_bad_records(void **state)
 static int run(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_store),   cmocka_unit_test(test_hostile_names), cmocka_unit_test(test_trace),
-        cmocka_unit_test(test_refused), cmocka_unit_test(test_bad_records),
+        cmocka_unit_test(test_store), cmocka_unit_test(test_hostile_names), cmocka_unit_test(test_foreign_names),
+        cmocka_unit_test(test_trace), cmocka_unit_test(test_refused),       cmocka_unit_test(test_bad_records),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
