@@ -44,6 +44,7 @@ static enum sq_status open_tables(struct sq_store *store)
 {
     SQ_TRY(sq_h5_dataset_open(store->file, "checksums", &store->checksums));
     SQ_TRY(sq_h5_dataset_open(store->file, "reports", &store->reports));
+    SQ_TRY(sq_h5_dataset_open(store->file, "report_checksums", &store->report_checksums));
     return sq_h5_dataset_open(store->file, "progress", &store->progress);
 }
 
@@ -84,7 +85,7 @@ static enum sq_status open_all(const struct sq_comm *comm, const char *path, boo
         return status;
     }
     *store = (struct sq_store){.comm = *comm, .path = copy, .writable = writable, .lock = lock, .open_layer = -1};
-    store->file = store->checksums = store->reports = store->progress = -1;
+    store->file = store->checksums = store->reports = store->report_checksums = store->progress = -1;
     store->codes = store->scales = store->zeros = -1;
     status = attach(store, expected);
     if (status != SQ_OK) {
@@ -144,6 +145,7 @@ void sq_store_close(struct sq_store *store)
     sq_store_close_layer(store);
     if (store->checksums >= 0) H5Dclose(store->checksums);
     if (store->reports >= 0) H5Dclose(store->reports);
+    if (store->report_checksums >= 0) H5Dclose(store->report_checksums);
     if (store->progress >= 0) H5Dclose(store->progress);
     if (store->file >= 0) sq_h5_close_shared(store->file);
     (void)sq_comm_agree(&store->comm, SQ_OK); /* the lock covers all ranks ... */
@@ -164,8 +166,11 @@ static enum sq_status write_reports(struct sq_store *store, const int *layers, i
 {
     enum sq_status status = SQ_OK;
     hid_t type = sq_store_report_type(false);
-    for (int i = 0; i < count && status == SQ_OK; i++)
+    for (int i = 0; i < count && status == SQ_OK; i++) {
+        uint64_t hash = sq_store_report_hash(&reports[i]);
         status = sq_h5_write_rows(store->reports, type, layers[i], 1, &reports[i]);
+        if (status == SQ_OK) status = sq_h5_write_rows(store->report_checksums, H5T_NATIVE_UINT64, layers[i], 1, &hash);
+    }
     H5Tclose(type);
     return status;
 }

@@ -8,6 +8,7 @@
  *   /names                  u8                              names of the layers in their order, a zero byte after each
  *   /checksums              u64 [total row tiles]           XXH3 of each tile's codes, scales, zeros
  *   /reports                one record per layer (struct sq_layer_report), meaningful where progress is 1
+ *   /report_checksums       u64 [n_layers]                  XXH3 of each report
  *   /progress               u8  [n_layers]                  1: the layer is complete
  *
  * Everything is made up front by rank 0 alone (contiguous datasets, early allocation, no fill, no times), so the
@@ -95,8 +96,8 @@ enum sq_status sq_store_write_tile(struct sq_store *store, int layer, int64_t ti
 enum sq_status sq_store_read_tile(struct sq_store *store, int layer, int64_t tile,
                                   struct sq_store_rows *rows) SQ_MUST_CHECK;
 
-/* Reads the rows of all complete layers, shared out among the ranks: one with a wrong checksum is warned of by name, and
- * is no longer complete. The store must be writable. SQ_ERR_IO. Collective. */
+/* Reads the rows of all complete layers, shared out among the ranks: one with a wrong checksum, also of its report, is
+ * warned of by name, and is no longer complete. The store must be writable. SQ_ERR_IO. Collective. */
 enum sq_status sq_store_recheck(struct sq_store *store) SQ_MUST_CHECK;
 
 /* After every rank has written its tiles of these layers: rank 0 writes the reports, all flush and agree, then rank 0

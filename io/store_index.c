@@ -1,5 +1,8 @@
 #include "io/store_private.h"
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include <string.h>
 
 #include "base/log.h"
@@ -27,6 +30,11 @@ hid_t sq_store_report_type(bool in_file)
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         H5Tinsert(type, fields[i].name, fields[i].offset, fields[i].real ? real : integer);
     return type;
+}
+
+uint64_t sq_store_report_hash(const struct sq_layer_report *report)
+{
+    return XXH3_64bits(report, sizeof *report); /* eight bytes each: there is no padding */
 }
 
 /* --- reading ---------------------------------------------------------------------------------------------------------
@@ -148,6 +156,20 @@ static enum sq_status check_checksums(hid_t file, const char *path, const struct
     return SQ_ERR_INPUT;
 }
 
+/* A layer counts as complete only with the report that it was marked with. */
+static enum sq_status check_reports(hid_t file, const struct sq_store_index *index)
+{
+    uint64_t *hashes = NULL;
+    SQ_TRY(sq_alloc("checksums of reports", index->n_layers, sizeof *hashes, (void **)&hashes));
+    enum sq_status status =
+        sq_h5_dataset_read(file, "report_checksums", H5T_STD_U64LE, H5T_NATIVE_UINT64, index->n_layers, hashes);
+    for (int l = 0; l < index->n_layers && status == SQ_OK; l++)
+        if (index->progress[l] == 1 && hashes[l] != sq_store_report_hash(&index->reports[l]))
+            index->progress[l] = SQ_STORE_BAD_REPORT;
+    sq_free(hashes);
+    return status;
+}
+
 /* Progress and reports. */
 static enum sq_status read_tables(hid_t file, struct sq_store_index *index)
 {
@@ -158,7 +180,7 @@ static enum sq_status read_tables(hid_t file, struct sq_store_index *index)
         status = sq_h5_dataset_read(file, "reports", in_file, in_memory, index->n_layers, index->reports);
     H5Tclose(in_memory);
     H5Tclose(in_file);
-    return status;
+    return status == SQ_OK ? check_reports(file, index) : status;
 }
 
 static enum sq_status check_format(hid_t file, const char *path)

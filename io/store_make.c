@@ -37,7 +37,7 @@ int64_t sq_store_predict_bytes(const struct sq_store_layer *layers, int n_layers
         const struct sq_store_layer *layer = &layers[l];
         int64_t row = sq_codes_row_bytes(layer->in_features, layer->grid.bits) + 3 * sq_store_layer_groups(layer);
         bytes += layer->out_features * row + (int64_t)strlen(layer->name) + 1;
-        bytes += (int64_t)sizeof(struct sq_layer_report) + 1;
+        bytes += (int64_t)(sizeof(struct sq_layer_report) + sizeof(uint64_t)) + 1;
     }
     return bytes;
 }
@@ -116,6 +116,7 @@ static enum sq_status write_tables(hid_t file, const struct sq_store_layer *laye
     hid_t report_type = sq_store_report_type(true);
     enum sq_status status = sq_h5_dataset_create(file, "checksums", H5T_STD_U64LE, 1, &tiles);
     if (status == SQ_OK) status = sq_h5_dataset_create(file, "reports", report_type, 1, &count);
+    if (status == SQ_OK) status = sq_h5_dataset_create(file, "report_checksums", H5T_STD_U64LE, 1, &count);
     if (status == SQ_OK) status = sq_h5_dataset_create(file, "progress", H5T_STD_U8LE, 1, &count);
     H5Tclose(report_type);
     return status;

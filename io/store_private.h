@@ -5,7 +5,10 @@
 #include "io/h5.h"
 #include "io/store.h"
 
-#define SQ_STORE_FORMAT "shardq store 3"
+#define SQ_STORE_FORMAT "shardq store 4"
+
+/* Progress of a layer that is marked complete, but whose report has not its checksum: only in memory. */
+#define SQ_STORE_BAD_REPORT 2
 
 /* Everything a store holds beside rows and checksums: read by rank 0, then the same on every rank. */
 struct sq_store_index {
@@ -14,7 +17,7 @@ struct sq_store_index {
     char *names;                   /* [names_bytes]: each name with its zero byte, in the order of layers */
     int64_t names_bytes;
     char *config, *fingerprint, *versions;
-    uint8_t *progress;               /* [n_layers] */
+    uint8_t *progress;               /* [n_layers]: 1 complete; SQ_STORE_BAD_REPORT; else not */
     struct sq_layer_report *reports; /* [n_layers] */
 };
 
@@ -36,7 +39,7 @@ struct sq_store {
     int lock; /* rank 0 of a writable store; else -1 */
     struct sq_store_index index;
     int64_t *first_tile; /* [n_layers]: where a layer's tiles start in /checksums */
-    hid_t file, checksums, reports, progress;
+    hid_t file, checksums, reports, report_checksums, progress;
     int open_layer; /* the one whose datasets are open; -1: none */
     hid_t codes, scales, zeros;
     struct sq_store_run run;
@@ -63,6 +66,9 @@ enum sq_status sq_store_make(const struct sq_comm *comm, const char *path, const
 
 /* The type of a record of /reports, in memory or in the file (little-endian). To be closed. */
 hid_t sq_store_report_type(bool in_file);
+
+/* The checksum of a report. */
+uint64_t sq_store_report_hash(const struct sq_layer_report *report);
 
 /* Reads and checks everything but rows. Rank 0 alone. An index is released in any state, also after a failure. */
 enum sq_status sq_store_index_read(const char *path, struct sq_store_index *index_p) SQ_MUST_CHECK;

@@ -51,8 +51,12 @@ static enum sq_status take_back(struct sq_store *store, int layer, int64_t damag
     static const uint8_t undone = 0;
     const struct sq_store_layer *damaged = &store->index.layers[layer];
     int64_t row = (sq_store_layer_tiles(damaged) - damage) * SQ_STORE_TILE_ROWS;
-    sq_warning("%s: layer %s is damaged (by its checksum, from row %lld on) and is quantized again", store->path,
-               damaged->name, (long long)row);
+    if (damage > 0)
+        sq_warning("%s: layer %s is damaged (by its checksum, from row %lld on) and is quantized again", store->path,
+                   damaged->name, (long long)row);
+    else
+        sq_warning("%s: the report of layer %s is damaged (by its checksum); the layer is quantized again", store->path,
+                   damaged->name);
     return sq_h5_write_rows(store->progress, H5T_NATIVE_UINT8, layer, 1, &undone);
 }
 
@@ -60,7 +64,7 @@ static enum sq_status take_back_all(struct sq_store *store, const int64_t *damag
 {
     enum sq_status status = SQ_OK;
     for (int l = 0; l < store->index.n_layers; l++) {
-        if (damage[l] == 0) continue;
+        if (damage[l] == 0 && store->index.progress[l] != SQ_STORE_BAD_REPORT) continue;
         store->index.progress[l] = 0;
         if (store->comm.rank == 0 && status == SQ_OK) status = take_back(store, l, damage[l]);
     }

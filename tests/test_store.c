@@ -217,15 +217,14 @@ static void test_damaged_metadata(void **state)
     end_test();
 }
 
-/* Where the codes of a layer begin in the whole store. */
-static long codes_offset(int l)
+/* Where a dataset begins in the whole store. */
+static long offset_of(const char *name)
 {
-    char path[1024], name[64];
-    snprintf(name, sizeof name, "layers/%s/codes", layers[l].name);
+    char path[1024];
     hid_t file = H5Fopen(ranks_file("full.h5", path), H5F_ACC_RDONLY, H5P_DEFAULT);
-    hid_t codes = H5Dopen2(file, name, H5P_DEFAULT);
-    long offset = (long)H5Dget_offset(codes);
-    H5Dclose(codes);
+    hid_t dataset = H5Dopen2(file, name, H5P_DEFAULT);
+    long offset = (long)H5Dget_offset(dataset);
+    H5Dclose(dataset);
     H5Fclose(file);
     return offset;
 }
@@ -238,7 +237,8 @@ static void test_damaged_codes(void **state)
     struct sq_store *store = NULL;
     static struct fixture_tile tile;
     struct sq_store_rows rows = fixture_rows(&tile);
-    CHECK(open_again(damaged_copy(0, codes_offset(3) + 65 * 96 + 7, path), false, &store) == SQ_OK);
+    CHECK(open_again(damaged_copy(0, offset_of("layers/model.layers.3.up_proj/codes") + 65 * 96 + 7, path), false,
+                     &store) == SQ_OK);
     CHECK(sq_store_read_tile(store, 3, 1, &rows) == SQ_OK);
     capture_start(&ranks.capture);
     CHECK(sq_store_read_tile(store, 3, 2, &rows) == SQ_ERR_INPUT);
@@ -257,7 +257,8 @@ static void test_recheck(void **state)
     struct sq_store *store = NULL;
     const int last = N_LAYERS - 1;
     const struct sq_layer_report report = fixture_report(last);
-    CHECK(open_again(damaged_copy(0, codes_offset(last) + 95 * 64 + 7, path), true, &store) == SQ_OK);
+    CHECK(open_again(damaged_copy(0, offset_of("layers/model.layers.5.up_proj/codes") + 95 * 64 + 7, path), true,
+                     &store) == SQ_OK);
     ranks_listen();
     CHECK(sq_store_recheck(store) == SQ_OK);
     const char *words = capture_stop(&ranks.capture);
@@ -269,6 +270,32 @@ static void test_recheck(void **state)
     for (int l = N_LAYERS - 1; l >= 0; l--)
         CHECK(fixture_holds(store, layers, l));
     CHECK(sq_store_recheck(store) == SQ_OK && sq_store_is_done(store, last));
+    sq_store_close(store);
+    remove_file("damaged.h5");
+    end_test();
+}
+
+/* A report goes into the checkpoint, too: one that has changed is made again, with its layer. */
+static void test_recheck_report(void **state)
+{
+    (void)state;
+    char path[1024];
+    struct sq_store *store = NULL;
+    const int damaged = 2;
+    const struct sq_layer_report report = fixture_report(damaged);
+    CHECK(open_again(damaged_copy(0, offset_of("reports") + damaged * (long)sizeof report + 3, path), true, &store) ==
+          SQ_OK);
+    ranks_listen();
+    CHECK(sq_store_recheck(store) == SQ_OK);
+    const char *words = capture_stop(&ranks.capture);
+    CHECK(ranks.comm.rank != 0 || (strstr(words, "the report of layer") && strstr(words, layers[damaged].name)));
+    for (int l = 0; l < N_LAYERS; l++)
+        CHECK(sq_store_is_done(store, l) == (l != damaged));
+    CHECK(fixture_finish(store, &ranks.comm, layers, damaged) == SQ_OK);
+    sq_store_close(store);
+    CHECK(open_again(path, true, &store) == SQ_OK);
+    CHECK(sq_store_recheck(store) == SQ_OK && sq_store_is_done(store, damaged));
+    CHECK(fixture_holds(store, layers, damaged));
     sq_store_close(store);
     remove_file("damaged.h5");
     end_test();
@@ -287,6 +314,7 @@ static int run(void)
         cmocka_unit_test(test_damaged_metadata),
         cmocka_unit_test(test_damaged_codes),
         cmocka_unit_test(test_recheck),
+        cmocka_unit_test(test_recheck_report),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
