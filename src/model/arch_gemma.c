@@ -119,7 +119,8 @@ const struct sq_architecture sq_arch_gemma = {
 const struct sq_architecture sq_arch_gemma2 = {
     GEMMA_LIKE,
     .name = "Gemma2ForCausalLM",
-    .config = {gemma2_keys, SQ_COUNT(gemma2_keys), fixed, SQ_COUNT(fixed) - 1, true, complete2},
+    .config = {gemma2_keys, SQ_COUNT(gemma2_keys), fixed, SQ_COUNT(fixed) - 1, .has_layer_types = true,
+               .complete = complete2},
     .block = SQ_PROGRAM(block2),
     .rope = {.use = SQ_ROPE_EVERYWHERE},
 };
@@ -127,7 +128,8 @@ const struct sq_architecture sq_arch_gemma2 = {
 const struct sq_architecture sq_arch_gemma3 = {
     GEMMA_LIKE,
     .name = "Gemma3ForCausalLM",
-    .config = {gemma3_keys, SQ_COUNT(gemma3_keys), fixed, SQ_COUNT(fixed), true, complete3},
+    .config = {gemma3_keys, SQ_COUNT(gemma3_keys), fixed, SQ_COUNT(fixed), .has_layer_types = true,
+               .complete = complete3},
     .block = SQ_PROGRAM(block2),
     .rope = {.use = SQ_ROPE_BY_WINDOW, .theta = 1e6, .window_theta_key = "rope_local_base_freq"},
 };

@@ -50,7 +50,7 @@ const struct sq_architecture sq_arch_olmoe = {
     .head = SQ_PROGRAM(head),
     .norm = SQ_NORM_RMS,
     .rope = {.use = SQ_ROPE_EVERYWHERE},
-    .routing = {SQ_ROUTER_SOFTMAX},
+    .routing = {.kind = SQ_ROUTER_SOFTMAX},
     .prefixes = {"model.", ""},
     .embedding = "embed_tokens",
     .blocks = "layers",

@@ -90,7 +90,8 @@ static void complete_qwen3(struct sq_dimensions *dims)
 
 #define QWEN_LIKE                                                                                                      \
     .head = SQ_PROGRAM(head), .norm = SQ_NORM_RMS, .rope = {.use = SQ_ROPE_EVERYWHERE},                                \
-    .routing = {SQ_ROUTER_SOFTMAX}, .prefixes = {"model.", ""}, .embedding = "embed_tokens", .blocks = "layers"
+    .routing = {.kind = SQ_ROUTER_SOFTMAX}, .prefixes = {"model.", ""}, .embedding = "embed_tokens",                   \
+    .blocks = "layers"
 
 const struct sq_architecture sq_arch_qwen2_moe = {
     QWEN_LIKE,
