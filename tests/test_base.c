@@ -139,6 +139,27 @@ static void test_alloc_overflow(void **state)
     check_alloc_fails(-1, 1);
 }
 
+static void test_uses(void **state)
+{
+    (void)state;
+    void *first, *second;
+    int64_t before = sq_memory_use_of(NULL).bytes;
+    assert_int_equal(sq_alloc("a test's use", 10, 7, &first), SQ_OK);
+    assert_int_equal(sq_alloc("a test's use", 1, 30, &second), SQ_OK);
+    assert_int_equal(sq_memory_use_of("a test's use").bytes, 100);
+    assert_int_equal(sq_memory_use_of(NULL).bytes, before + 100);
+    assert_int_equal(sq_memory_use_of("another's").bytes, 0);
+    sq_free(first);
+    assert_int_equal(sq_memory_use_of("a test's use").bytes, 30);
+    assert_int_equal(sq_memory_use_of("a test's use").peak, 100);
+    sq_memory_forget_peaks();
+    assert_int_equal(sq_memory_use_of("a test's use").peak, 30);
+    sq_free(second);
+    assert_int_equal(sq_memory_use_of("a test's use").bytes, 0);
+    assert_int_equal(sq_memory_use_of(NULL).bytes, before);
+    assert_true(sq_memory_use_of(NULL).peak >= before + 30);
+}
+
 static void test_fail_nth(void **state)
 {
     (void)state;
@@ -384,10 +405,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_status),         cmocka_unit_test(test_sizes),        cmocka_unit_test(test_formats),
         cmocka_unit_test(test_paths),          cmocka_unit_test(test_clock),        cmocka_unit_test(test_alloc),
-        cmocka_unit_test(test_alloc_overflow), cmocka_unit_test(test_fail_nth),     cmocka_unit_test(test_strings),
-        cmocka_unit_test(test_messages),       cmocka_unit_test(test_long_message), cmocka_unit_test(test_events),
-        cmocka_unit_test(test_half_formats),   cmocka_unit_test(test_half_nan),     cmocka_unit_test(test_dtype_names),
-        cmocka_unit_test(test_dtype_arrays),
+        cmocka_unit_test(test_alloc_overflow), cmocka_unit_test(test_uses),         cmocka_unit_test(test_fail_nth),
+        cmocka_unit_test(test_strings),        cmocka_unit_test(test_messages),     cmocka_unit_test(test_long_message),
+        cmocka_unit_test(test_events),         cmocka_unit_test(test_half_formats), cmocka_unit_test(test_half_nan),
+        cmocka_unit_test(test_dtype_names),    cmocka_unit_test(test_dtype_arrays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
