@@ -45,9 +45,17 @@ static enum sq_status ended(int code, const char *what)
     return SQ_OK;
 }
 
-static enum sq_status describe(MPI_Comm handle, struct sq_comm *comm_p)
+bool sq_comm_count(const struct sq_comm *comm, enum sq_traffic_kind kind, size_t bytes)
 {
-    struct sq_comm comm = {.handle = MPI_Comm_c2f(handle)};
+    if (!comm->traffic) return false;
+    comm->traffic->calls[kind]++;
+    comm->traffic->bytes[kind] += (int64_t)bytes;
+    return comm->traffic->is_dry;
+}
+
+static enum sq_status describe(MPI_Comm handle, struct sq_traffic *traffic, struct sq_comm *comm_p)
+{
+    struct sq_comm comm = {.handle = MPI_Comm_c2f(handle), .traffic = traffic};
     SQ_TRY(checked(MPI_Comm_rank(handle, &comm.rank), "MPI_Comm_rank"));
     SQ_TRY(checked(MPI_Comm_size(handle, &comm.size), "MPI_Comm_size"));
     SQ_TRY(checked(MPI_Comm_set_errhandler(handle, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler"));
@@ -82,7 +90,7 @@ enum sq_status sq_comm_init(int *argc, char ***argv, struct sq_comm *world_p)
     int provided = 0;
     set_defaults();
     SQ_TRY(checked(MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread"));
-    SQ_TRY(describe(MPI_COMM_WORLD, world_p));
+    SQ_TRY(describe(MPI_COMM_WORLD, NULL, world_p));
     sq_log_set_rank(world_p->rank, world_p->size);
     return SQ_OK;
 }
@@ -104,7 +112,7 @@ enum sq_status sq_comm_split(const struct sq_comm *comm, int color, struct sq_co
 {
     MPI_Comm part;
     SQ_TRY(COLLECTIVE(MPI_Comm_split(comm_handle(comm), color, comm->rank, &part), "MPI_Comm_split"));
-    return describe(part, part_p);
+    return describe(part, comm->traffic, part_p);
 }
 
 void sq_comm_free(struct sq_comm *comm)
@@ -118,7 +126,7 @@ enum sq_status sq_comm_split_node(const struct sq_comm *comm, struct sq_comm *no
     MPI_Comm node;
     SQ_TRY(COLLECTIVE(MPI_Comm_split_type(comm_handle(comm), MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &node),
                       "MPI_Comm_split_type"));
-    return describe(node, node_p);
+    return describe(node, comm->traffic, node_p);
 }
 
 enum sq_status sq_comm_ranks_on_node(const struct sq_comm *comm, int *count_p)
@@ -135,7 +143,7 @@ enum sq_status sq_comm_ranks_on_node(const struct sq_comm *comm, int *count_p)
 enum sq_status sq_comm_agree(const struct sq_comm *comm, enum sq_status mine)
 {
     int worst = (int)mine;
-    if (comm->size == 1) return mine;
+    if (comm->size == 1 || sq_comm_count(comm, SQ_TRAFFIC_AGREE, sizeof worst)) return mine;
     double since = sq_trace_now();
     enum sq_status status = COLLECTIVE(MPI_Allreduce(MPI_IN_PLACE, &worst, 1, MPI_INT, MPI_MAX, comm_handle(comm)),
                                        "agreement of the ranks on a status");
@@ -169,9 +177,17 @@ static enum sq_status broadcast(const struct sq_comm *comm, int root, void *buff
 
 enum sq_status sq_comm_broadcast(const struct sq_comm *comm, int root, void *buffer, size_t bytes)
 {
-    if (comm->size == 1) return SQ_OK;
+    if (comm->size == 1 || sq_comm_count(comm, SQ_TRAFFIC_BROADCAST, bytes)) return SQ_OK;
     double since = sq_trace_now();
     return traced("broadcast", since, bytes, broadcast(comm, root, buffer, bytes));
+}
+
+static size_t sum_of_shares(const struct sq_comm *comm, const size_t *bytes)
+{
+    size_t sum = 0;
+    for (int r = 0; r < comm->size; r++)
+        sum += bytes[r];
+    return sum;
 }
 
 static size_t largest_share(const struct sq_comm *comm, const size_t *bytes)
@@ -207,7 +223,7 @@ static enum sq_status all_gather(const struct sq_comm *comm, void *buffer, const
             continue;
         }
         for (int r = 0; r < comm->size && status == SQ_OK; r++)
-            if (counts[r]) status = sq_comm_broadcast(comm, r, (char *)buffer + offsets[r] + done, (size_t)counts[r]);
+            if (counts[r]) status = broadcast(comm, r, (char *)buffer + offsets[r] + done, (size_t)counts[r]);
     }
     sq_free(memory);
     return status;
@@ -215,7 +231,7 @@ static enum sq_status all_gather(const struct sq_comm *comm, void *buffer, const
 
 enum sq_status sq_comm_all_gather(const struct sq_comm *comm, void *buffer, const size_t *offsets, const size_t *bytes)
 {
-    if (comm->size == 1) return SQ_OK;
+    if (comm->size == 1 || sq_comm_count(comm, SQ_TRAFFIC_GATHER, sum_of_shares(comm, bytes))) return SQ_OK;
     double since = sq_trace_now();
     return traced("all_gather", since, bytes[comm->rank], all_gather(comm, buffer, offsets, bytes));
 }
@@ -261,9 +277,13 @@ static enum sq_status reduce_pieces(const struct sq_comm *comm, void *values, in
     return SQ_OK;
 }
 
+/* Longer ones count as sums, whatever is done to them. */
+#define FEW_VALUES 16
+
 static enum sq_status all_reduce(const struct sq_comm *comm, void *values, int64_t count, MPI_Datatype type, MPI_Op op)
 {
-    if (comm->size == 1) return SQ_OK;
+    enum sq_traffic_kind kind = count > FEW_VALUES ? SQ_TRAFFIC_SUM : SQ_TRAFFIC_AGREE;
+    if (comm->size == 1 || sq_comm_count(comm, kind, 8 * (size_t)count)) return SQ_OK;
     double since = sq_trace_now();
     return traced("all_reduce", since, (size_t)count * 8, reduce_pieces(comm, values, count, type, op));
 }
@@ -297,7 +317,7 @@ static enum sq_status reduce_to(const struct sq_comm *comm, int root, int64_t *v
 
 enum sq_status sq_comm_reduce_sum_i64(const struct sq_comm *comm, int root, int64_t *values, int64_t count)
 {
-    if (comm->size == 1) return SQ_OK;
+    if (comm->size == 1 || sq_comm_count(comm, SQ_TRAFFIC_REDUCE, 8 * (size_t)count)) return SQ_OK;
     double since = sq_trace_now();
     return traced("reduce", since, (size_t)count * 8, reduce_to(comm, root, values, count));
 }

@@ -13,12 +13,38 @@
 
 struct sq_comm_device; /* comm_memory.h */
 
+/* --- what is sent --------------------------------------------------------------------------------------------------
+ */
+
+/* Collectives by what they cost. Bytes: of the whole buffer that is summed or broadcast; of all ranks' parts together
+ * of a gather. */
+enum sq_traffic_kind {
+    SQ_TRAFFIC_AGREE, /* statuses, and other collectives of a few bytes */
+    SQ_TRAFFIC_SUM,
+    SQ_TRAFFIC_REDUCE, /* sum on one rank */
+    SQ_TRAFFIC_BROADCAST,
+    SQ_TRAFFIC_GATHER,
+    SQ_N_TRAFFIC
+};
+
+/* Collectives that a communicator, and all made from it, has taken part in; none with one rank. */
+struct sq_traffic {
+    int64_t calls[SQ_N_TRAFFIC], bytes[SQ_N_TRAFFIC];
+    /* nothing is sent: there is no MPI behind the communicator, and buffers stay as they are. Sums and maxima are then
+     * this rank's own */
+    bool is_dry;
+};
+
 struct sq_comm {
     int rank, size;
     intptr_t handle;               /* the MPI communicator as MPI_Comm_c2f gives it: no MPI type above this folder */
     struct sq_comm_device *device; /* owned by whoever made it (cuda/nccl.h); NULL: none */
     intptr_t hints;                /* for files opened through it (file_hints.h), as MPI_Info_c2f gives them; 0: none */
+    struct sq_traffic *traffic;    /* counted here; the caller's, NULL: nowhere */
 };
+
+/* Counts a collective of this communicator; returns whether it is dry. Local. */
+bool sq_comm_count(const struct sq_comm *comm, enum sq_traffic_kind kind, size_t bytes);
 
 /* Starts MPI and gives the world; a program started without mpirun is one rank. Also sets the rank of the log. */
 enum sq_status sq_comm_init(int *argc, char ***argv, struct sq_comm *world_p) SQ_MUST_CHECK;

@@ -55,6 +55,13 @@ static enum sq_status through_host(const struct sq_comm *comm, struct sq_backend
     return status;
 }
 
+/* Counts what goes over the devices' own links; what goes through the host counts there. */
+static bool is_counted_dry(const struct sq_comm *comm, enum sq_traffic_kind kind, size_t bytes)
+{
+    bool is_dry = comm->traffic && comm->traffic->is_dry;
+    return (comm->device || is_dry) && sq_comm_count(comm, kind, bytes);
+}
+
 /* --- by kind of memory -------------------------------------------------------------------------------------------- */
 
 enum sq_status sq_comm_memory_sum_i64(const struct sq_comm *comm, struct sq_backend *backend, int64_t *values,
@@ -62,6 +69,7 @@ enum sq_status sq_comm_memory_sum_i64(const struct sq_comm *comm, struct sq_back
 {
     if (comm->size == 1) return SQ_OK;
     if (backend->is_host) return sq_comm_sum_i64(comm, values, count);
+    if (is_counted_dry(comm, SQ_TRAFFIC_SUM, (size_t)count * sizeof *values)) return SQ_OK;
     if (comm->device) return comm->device->sum_i64(comm->device, values, count);
     const struct route route = {.run = sum_piece, .root = -1, .reads = true, .writes = true};
     return through_host(comm, backend, &route, values, (size_t)count * sizeof *values);
@@ -72,6 +80,7 @@ enum sq_status sq_comm_memory_reduce_sum_i64(const struct sq_comm *comm, struct 
 {
     if (comm->size == 1) return SQ_OK;
     if (backend->is_host) return sq_comm_reduce_sum_i64(comm, root, values, count);
+    if (is_counted_dry(comm, SQ_TRAFFIC_REDUCE, (size_t)count * sizeof *values)) return SQ_OK;
     if (comm->device) return comm->device->reduce_sum_i64(comm->device, root, values, count);
     const struct route route = {.run = reduce_piece, .root = root, .reads = true, .writes = comm->rank == root};
     return through_host(comm, backend, &route, values, (size_t)count * sizeof *values);
@@ -82,6 +91,7 @@ enum sq_status sq_comm_memory_broadcast(const struct sq_comm *comm, struct sq_ba
 {
     if (comm->size == 1) return SQ_OK;
     if (backend->is_host) return sq_comm_broadcast(comm, root, buffer, bytes);
+    if (is_counted_dry(comm, SQ_TRAFFIC_BROADCAST, bytes)) return SQ_OK;
     if (comm->device) return comm->device->broadcast(comm->device, root, buffer, bytes);
     bool is_root = comm->rank == root;
     const struct route route = {.run = broadcast_piece, .root = root, .reads = is_root, .writes = !is_root};
@@ -91,8 +101,12 @@ enum sq_status sq_comm_memory_broadcast(const struct sq_comm *comm, struct sq_ba
 enum sq_status sq_comm_memory_all_gather(const struct sq_comm *comm, struct sq_backend *backend, void *buffer,
                                          const size_t *offsets, const size_t *bytes)
 {
+    size_t all = 0;
     if (comm->size == 1) return SQ_OK;
     if (backend->is_host) return sq_comm_all_gather(comm, buffer, offsets, bytes);
+    for (int rank = 0; comm->traffic && rank < comm->size; rank++)
+        all += bytes[rank];
+    if (is_counted_dry(comm, SQ_TRAFFIC_GATHER, all)) return SQ_OK;
     if (comm->device) return comm->device->all_gather(comm->device, buffer, offsets, bytes);
     for (int rank = 0; rank < comm->size; rank++)
         SQ_TRY(sq_comm_memory_broadcast(comm, backend, rank, (char *)buffer + offsets[rank], bytes[rank]));

@@ -119,6 +119,40 @@ static void test_split_by_parity(void **state)
     assert_int_equal(on_node, ranks.comm.size);
 }
 
+/* A communicator that sends nothing counts the same; a part of it counts in the same place. */
+static void test_traffic(void **state)
+{
+    (void)state;
+    struct sq_traffic real = {.is_dry = false}, dry = {.is_dry = true};
+    struct sq_comm comms[2] = {ranks.comm, {.rank = ranks.comm.rank, .size = ranks.comm.size, .traffic = &dry}};
+    size_t offsets[4] = {0, 100, 200, 300}, sizes[4] = {100, 100, 100, 10};
+    comms[0].traffic = &real;
+    for (int i = 0; i < 2; i++) {
+        int64_t values[50] = {0};
+        char buffer[400] = {0};
+        assert_int_equal(sq_comm_agree(&comms[i], SQ_OK), SQ_OK);
+        assert_int_equal(sq_comm_max_i64(&comms[i], values, 1), SQ_OK);
+        assert_int_equal(sq_comm_sum_i64(&comms[i], values, 50), SQ_OK);
+        assert_int_equal(sq_comm_reduce_sum_i64(&comms[i], 0, values, 30), SQ_OK);
+        assert_int_equal(sq_comm_broadcast(&comms[i], 0, buffer, 7), SQ_OK);
+        assert_int_equal(sq_comm_all_gather(&comms[i], buffer, offsets, sizes), SQ_OK);
+    }
+    int is_sent = ranks.comm.size > 1;
+    assert_int_equal(real.calls[SQ_TRAFFIC_AGREE], 2 * is_sent);
+    assert_int_equal(real.bytes[SQ_TRAFFIC_SUM], 400 * is_sent);
+    assert_int_equal(real.bytes[SQ_TRAFFIC_REDUCE], 240 * is_sent);
+    assert_int_equal(real.bytes[SQ_TRAFFIC_BROADCAST], 7 * is_sent);
+    assert_int_equal(real.bytes[SQ_TRAFFIC_GATHER],
+                     is_sent ? 100 * ranks.comm.size - (ranks.comm.size == 4 ? 90 : 0) : 0);
+    assert_memory_equal(real.calls, dry.calls, sizeof real.calls);
+    assert_memory_equal(real.bytes, dry.bytes, sizeof real.bytes);
+    struct sq_comm part;
+    assert_int_equal(sq_comm_split(&comms[0], 0, &part), SQ_OK);
+    assert_int_equal(sq_comm_broadcast(&part, 0, offsets, 8), SQ_OK);
+    assert_int_equal(real.bytes[SQ_TRAFFIC_BROADCAST], 15 * is_sent);
+    sq_comm_free(&part);
+}
+
 static void test_shares_cover_everything_once(void **state)
 {
     (void)state;
@@ -138,10 +172,15 @@ static void test_shares_cover_everything_once(void **state)
 static int run(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_agree_takes_the_worst),    cmocka_unit_test(test_first_rank_first),
-        cmocka_unit_test(test_sums_and_maxima),          cmocka_unit_test(test_reduce_to_each_root),
-        cmocka_unit_test(test_broadcast_from_each_root), cmocka_unit_test(test_all_gather_uneven_shares),
-        cmocka_unit_test(test_split_by_parity),          cmocka_unit_test(test_shares_cover_everything_once),
+        cmocka_unit_test(test_agree_takes_the_worst),
+        cmocka_unit_test(test_first_rank_first),
+        cmocka_unit_test(test_sums_and_maxima),
+        cmocka_unit_test(test_reduce_to_each_root),
+        cmocka_unit_test(test_broadcast_from_each_root),
+        cmocka_unit_test(test_all_gather_uneven_shares),
+        cmocka_unit_test(test_split_by_parity),
+        cmocka_unit_test(test_shares_cover_everything_once),
+        cmocka_unit_test(test_traffic),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
