@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -152,16 +153,20 @@ static enum sq_status parse_config(struct sq_checkpoint *checkpoint, const struc
     return SQ_ERR_INPUT;
 }
 
+static enum sq_status read_config_file(struct sq_checkpoint *checkpoint, const char *path)
+{
+    struct sq_map map;
+    SQ_TRY(sq_map_open(path, &map));
+    enum sq_status status = parse_config(checkpoint, &map);
+    sq_map_close(&map);
+    return status;
+}
+
 static enum sq_status read_config(struct sq_checkpoint *checkpoint)
 {
     char *path;
-    struct sq_map map;
     SQ_TRY(sq_path_join(checkpoint->folder, "config.json", &path));
-    enum sq_status status = sq_map_open(path, &map);
-    if (status != SQ_OK) goto out_free_path;
-    status = parse_config(checkpoint, &map);
-    sq_map_close(&map);
-out_free_path:
+    enum sq_status status = read_config_file(checkpoint, path);
     sq_free(path);
     return status;
 }
@@ -182,6 +187,41 @@ enum sq_status sq_checkpoint_open(const char *folder, struct sq_checkpoint **che
 out_close:
     sq_checkpoint_close(checkpoint);
     return status;
+}
+
+/* The folder of a path to config.json, or the path itself. */
+static enum sq_status find_folder(const char *path, bool *is_file_p, char **folder_p)
+{
+    struct stat info;
+    *is_file_p = stat(path, &info) == 0 && S_ISREG(info.st_mode);
+    SQ_TRY(sq_string_copy(path, folder_p));
+    if (!*is_file_p) return SQ_OK;
+    char *slash = strrchr(*folder_p, '/');
+    if (slash && slash > *folder_p) *slash = '\0';
+    if (!slash) strcpy(*folder_p, ".");
+    return SQ_OK;
+}
+
+enum sq_status sq_checkpoint_open_bare(const char *path, struct sq_checkpoint **checkpoint_p)
+{
+    void *memory;
+    bool is_file = false;
+    SQ_TRY(sq_alloc("a checkpoint", 1, sizeof(struct sq_checkpoint), &memory));
+    struct sq_checkpoint *checkpoint = memory;
+    checkpoint->is_bare = true;
+    enum sq_status status = find_folder(path, &is_file, &checkpoint->folder);
+    if (status == SQ_OK) status = is_file ? read_config_file(checkpoint, path) : read_config(checkpoint);
+    if (status != SQ_OK) {
+        sq_checkpoint_close(checkpoint);
+        return status;
+    }
+    *checkpoint_p = checkpoint;
+    return SQ_OK;
+}
+
+bool sq_checkpoint_is_bare(const struct sq_checkpoint *checkpoint)
+{
+    return checkpoint->is_bare;
 }
 
 void sq_checkpoint_close(struct sq_checkpoint *checkpoint)

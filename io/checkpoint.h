@@ -19,7 +19,8 @@ struct sq_tensor {
     enum sq_dtype dtype;
     int n_dims;
     int64_t shape[SQ_TENSOR_MAX_DIMS];
-    const void *data; /* into the map, read only; at any address: older writers do not align it */
+    const void *data; /* into the map, read only; at any address: older writers do not align it. NULL: of a bare
+                         checkpoint */
     size_t bytes;
     const char *file; /* the file's path, for messages */
     bool is_mapped;   /* data lie in a file map, whose pages may be given back */
@@ -38,6 +39,11 @@ struct sq_checkpoint;
  * (io/fp8.h); fused experts are taken apart (io/fused.h). Local. */
 enum sq_status sq_checkpoint_open(const char *folder, struct sq_checkpoint **checkpoint_p) SQ_MUST_CHECK;
 void sq_checkpoint_close(struct sq_checkpoint *checkpoint);
+
+/* Opens config.json alone, by its own path or that of its folder: a checkpoint that is bare. Every tensor is then
+ * there, of any shape, and reading one leaves the values as they are. For plans. Local. */
+enum sq_status sq_checkpoint_open_bare(const char *path, struct sq_checkpoint **checkpoint_p) SQ_MUST_CHECK;
+bool sq_checkpoint_is_bare(const struct sq_checkpoint *checkpoint);
 
 const char *sq_checkpoint_folder(const struct sq_checkpoint *checkpoint);
 const json_t *sq_checkpoint_config(const struct sq_checkpoint *checkpoint); /* config.json, borrowed */

@@ -25,8 +25,12 @@ const struct sq_tensor *sq_checkpoint_tensor(const struct sq_checkpoint *checkpo
     return &checkpoint->tensors[index];
 }
 
+/* What a bare checkpoint has under every name. */
+static const struct sq_tensor bare_tensor = {.name = "", .file = "", .dtype = SQ_F32};
+
 const struct sq_tensor *sq_checkpoint_find(const struct sq_checkpoint *checkpoint, const char *name)
 {
+    if (checkpoint->is_bare) return &bare_tensor;
     int64_t low = 0, high = checkpoint->n_tensors;
     while (low < high) {
         int64_t middle = low + (high - low) / 2;
@@ -77,7 +81,7 @@ enum sq_status sq_checkpoint_require(const struct sq_checkpoint *checkpoint, con
                  format_shape(n_dims, shape, wanted));
         return SQ_ERR_INPUT;
     }
-    SQ_TRY(check_shape(tensor, n_dims, shape));
+    if (!checkpoint->is_bare) SQ_TRY(check_shape(tensor, n_dims, shape));
     SQ_TRY(sq_tensor_check_readable(tensor));
     *tensor_p = tensor;
     return SQ_OK;

@@ -13,6 +13,7 @@
 
 struct sq_checkpoint {
     char *folder;
+    bool is_bare; /* nothing but config */
     json_t *config;
     uint64_t config_hash; /* XXH3 of config.json as it lies on disk */
     struct sq_map *maps;  /* one per safetensors file; owns the paths that tensors point to */

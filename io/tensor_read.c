@@ -142,6 +142,7 @@ enum sq_status sq_tensor_read_elements_f32(const struct sq_tensor *tensor, int64
 enum sq_status sq_tensor_read_f32(const struct sq_tensor *tensor, int64_t row, int64_t rows, float *values)
 {
     SQ_TRY(sq_tensor_check_readable(tensor));
+    if (!tensor->data) return SQ_OK;
     assert(row >= 0 && rows >= 0 && row + rows <= (tensor->n_dims > 0 ? tensor->shape[0] : 1));
     int64_t elements = row_elements(tensor);
     enum sq_status status = sq_tensor_read_elements_f32(tensor, row * elements, rows * elements, values);
@@ -157,6 +158,7 @@ enum sq_status sq_tensor_read_columns_f32(const struct sq_tensor *tensor, int64_
     enum { PIECE = 256 };
     float piece[PIECE];
     SQ_TRY(sq_tensor_check_readable(tensor));
+    if (!tensor->data) return SQ_OK;
     int64_t rows = tensor->shape[0], width = row_elements(tensor);
     assert(tensor->n_dims == 2 && column >= 0 && columns >= 0 && column + columns <= width);
     for (int64_t row = 0; row < rows; row++)

@@ -66,6 +66,32 @@ static void check_linear(const struct sq_model *model, int index, const char *na
     assert_int_equal(linear->member, member);
 }
 
+/* config.json alone says the same of a model as its folder does, whichever family. */
+static void test_bare_models_are_the_same(void **state)
+{
+    (void)state;
+    struct golden list[GOLDEN_MAX];
+    int n = golden_list(list);
+    for (int i = 0; i < n; i++) {
+        struct sq_checkpoint *checkpoint, *bare;
+        struct sq_model *model, *alone;
+        char path[1024];
+        open_golden(list[i].name, &checkpoint, &model);
+        golden_path(list[i].name, i % 2 ? "config.json" : NULL, path); /* by the folder, or by the file */
+        assert_int_equal(sq_checkpoint_open_bare(path, &bare), SQ_OK);
+        assert_true(sq_checkpoint_is_bare(bare) && !sq_checkpoint_is_bare(checkpoint));
+        assert_int_equal(sq_model_open(bare, &alone), SQ_OK);
+        assert_int_equal(sq_model_n_parameters(alone), sq_model_n_parameters(model));
+        assert_int_equal(sq_model_n_linears(alone), sq_model_n_linears(model));
+        for (int l = 0; l < sq_model_n_linears(model); l++) {
+            assert_int_equal(sq_model_linear(alone, l)->out_features, sq_model_linear(model, l)->out_features);
+            assert_int_equal(sq_model_linear(alone, l)->in_features, sq_model_linear(model, l)->in_features);
+        }
+        close_both(bare, alone);
+        close_both(checkpoint, model);
+    }
+}
+
 static void test_linears_of_a_llama(void **state)
 {
     (void)state;
@@ -380,6 +406,7 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_golden_model_opens),
+        cmocka_unit_test(test_bare_models_are_the_same),
         cmocka_unit_test(test_linears_of_a_llama),
         cmocka_unit_test(test_linears_of_experts),
         cmocka_unit_test(test_fused_experts_are_taken_apart),

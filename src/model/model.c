@@ -98,9 +98,12 @@ static enum sq_status read_windows(struct sq_model *model)
                            sq_checkpoint_folder(model->checkpoint), &model->dims, model->windows);
 }
 
+#define MOST_BLOCKS 100000 /* where there are no tensors that say so */
+
 static enum sq_status check_block_count(const struct sq_model *model)
 {
     int64_t n_blocks = model->dims.n_blocks, n_tensors = sq_checkpoint_n_tensors(model->checkpoint);
+    if (sq_checkpoint_is_bare(model->checkpoint)) n_tensors = MOST_BLOCKS;
     if (n_blocks <= n_tensors && model->dims.n_experts <= n_tensors && n_blocks <= INT32_MAX / 64 &&
         n_blocks * (model->dims.n_experts + 1) <= INT32_MAX / 64)
         return SQ_OK;

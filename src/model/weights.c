@@ -52,7 +52,8 @@ static enum sq_status load_piece(void *context, int64_t index, int worker)
     int64_t rows = loading->rows.first + loading->rows.count - row;
     if (rows > loading->piece_rows) rows = loading->piece_rows;
     SQ_TRY(read_rows(loading, loading->row + row, rows, values));
-    sq_dtype_from_f32(values, rows * cols, loading->weight.dtype, values + length);
+    if (!sq_checkpoint_is_bare(loading->model->checkpoint))
+        sq_dtype_from_f32(values, rows * cols, loading->weight.dtype, values + length);
     return backend->ops->upload(backend, values + length, (size_t)(rows * cols) * sq_dtype_size(loading->weight.dtype),
                                 sq_matrix_part(loading->weight, row, rows, 0, cols).data);
 }
