@@ -60,8 +60,8 @@ function(shardq_cuda_library)
     target_link_libraries(sq_cuda PUBLIC cudasim)
     target_compile_options(sq_cuda PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wno-unknown-pragmas>) # unroll
     # small tiles, so that tiny models have many of them
-    set_source_files_properties(${CMAKE_CURRENT_SOURCE_DIR}/cuda/cuda_backend.c PROPERTIES COMPILE_DEFINITIONS
-      "SQ_CUDA_SIZES={.solve_rows=64,.factor_tile=48,.hessian_panel=64,.hessian_tokens=96,.hessian_slice=8192,.expert_rows=16}")
+    set_source_files_properties(${CMAKE_CURRENT_SOURCE_DIR}/src/tensor/cuda_traits.c PROPERTIES COMPILE_DEFINITIONS
+      "SQ_CUDA_SIZES={.solve_rows=64,.factor_tile=48,.hessian_panel=64,.hessian_tokens=96,.hessian_slice=8192,.expert_rows=16};SQ_CUDA_QUERIES=32;SQ_CUDA_KEYS=64")
     set_source_files_properties(${CMAKE_CURRENT_SOURCE_DIR}/cuda/attention.c PROPERTIES COMPILE_DEFINITIONS
       "SQ_CUDA_QUERIES=32;SQ_CUDA_KEYS=64")
   else()

@@ -3,12 +3,7 @@
  * that reads and writes the tile's scores. No more than a tile of them is ever in memory. */
 #include "cuda/cuda_private.h"
 #include "cuda/kernels/kernels.h"
-
-/* Sizes of blocks and tiles; fixed, as they decide the order of sums. */
-#ifndef SQ_CUDA_QUERIES
-#define SQ_CUDA_QUERIES 256
-#define SQ_CUDA_KEYS 512
-#endif
+#include "tensor/cuda_traits.h"
 
 struct attending {
     struct sq_backend *backend;
@@ -22,23 +17,9 @@ static int64_t at_most(int64_t value, int64_t bound)
     return value < bound ? value : bound;
 }
 
-/* Rows and columns that a full tile has; columns so that rows start at multiples of 16 bytes. */
-static int64_t full_queries(int64_t length)
-{
-    return at_most(SQ_CUDA_QUERIES, length);
-}
-
-static int64_t full_keys(int64_t length)
-{
-    return at_most(SQ_CUDA_KEYS, (length + 7) / 8 * 8);
-}
-
 size_t sq_cuda_attention_scratch(struct sq_backend *backend, const struct sq_attention *shape, int64_t length)
 {
-    (void)backend;
-    size_t rows = (size_t)(shape->n_heads * full_queries(length)), keys = (size_t)full_keys(length);
-    size_t row_bytes = keys * (sizeof(float) + sizeof(uint16_t)) + ((size_t)shape->value_dim + 2) * sizeof(float);
-    return rows * row_bytes + 64;
+    return backend->traits->attention_scratch(shape, length);
 }
 
 static void lay_out(struct attending *a, void *scratch)
@@ -162,8 +143,8 @@ enum sq_status sq_cuda_attention(struct sq_backend *backend, const struct sq_att
     struct attending a = {.backend = backend, .shape = shape, .q = q, .k = k, .v = v};
     struct sq_score_tile *tile = &a.tile;
     *tile = (struct sq_score_tile){.heads = shape->n_heads,
-                                   .query_stride = full_queries(q.rows),
-                                   .key_stride = full_keys(q.rows),
+                                   .query_stride = sq_cuda_full_queries(q.rows),
+                                   .key_stride = sq_cuda_full_keys(q.rows),
                                    .window = shape->window,
                                    .value_dim = shape->value_dim,
                                    .scale = shape->scale,

@@ -8,19 +8,6 @@
 #include "base/memory.h"
 #include "cuda/cuda_private.h"
 
-#define N_WORKERS 4
-
-/* Sizes that keep a GPU busy; the stand-in for tests builds with small ones, so that small layers have many tiles. */
-#ifndef SQ_CUDA_SIZES
-#define SQ_CUDA_SIZES                                                                                                  \
-    {                                                                                                                  \
-        .solve_rows = 1024, .factor_tile = 512, .hessian_panel = 1024, .hessian_tokens = (int64_t)1 << 20,             \
-        .hessian_packed = 0, .hessian_slice = (int64_t)64 << 20, .expert_rows = 1024                                   \
-    }
-#endif
-
-static const struct sq_sizes cuda_sizes = SQ_CUDA_SIZES;
-
 struct sq_cuda_worker *sq_cuda_worker(struct sq_backend *backend)
 {
     return &((struct sq_cuda *)backend)->workers[omp_get_thread_num()];
@@ -144,8 +131,10 @@ enum sq_status sq_backend_create_cuda(int device, int n_workers, struct sq_backe
     void *memory = NULL;
     SQ_TRY(sq_alloc("the CUDA backend", 1, sizeof(struct sq_cuda), &memory));
     struct sq_cuda *cuda = memory;
-    cuda->base =
-        (struct sq_backend){.ops = &cuda_ops, .sizes = cuda_sizes, .n_workers = n_workers > 0 ? n_workers : N_WORKERS};
+    cuda->base = (struct sq_backend){.ops = &cuda_ops,
+                                     .traits = &sq_cuda_traits,
+                                     .sizes = sq_cuda_traits.sizes,
+                                     .n_workers = n_workers > 0 ? n_workers : sq_cuda_traits.n_workers};
     cuda->device = device;
     enum sq_status status = start(cuda);
     if (status != SQ_OK) {

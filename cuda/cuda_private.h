@@ -12,10 +12,8 @@
 
 #include "cuda/check.h"
 #include "cuda/cuda_backend.h"
+#include "tensor/cuda_traits.h"
 #include "tensor/solve_ops.h"
-
-/* Bytes of a worker's device memory for the operation at hand. */
-#define SQ_CUDA_ROOM ((size_t)32 << 20)
 
 struct sq_cuda_worker {
     cudaStream_t stream;

@@ -1,10 +1,8 @@
 #include "cuda/cuda_private.h"
 
-#define WORKSPACE ((size_t)32 << 20) /* what cuBLAS asks for on sm_90 */
-
 static enum sq_status take_memory(struct sq_cuda_worker *worker)
 {
-    SQ_TRY(sq_cuda_checked(cudaMalloc(&worker->workspace, WORKSPACE), "memory for cuBLAS"));
+    SQ_TRY(sq_cuda_checked(cudaMalloc(&worker->workspace, SQ_CUDA_WORKSPACE), "memory for cuBLAS"));
     SQ_TRY(sq_cuda_checked(cudaMalloc(&worker->room, SQ_CUDA_ROOM), "memory for operations"));
     return sq_cuda_checked(cudaMallocHost((void **)&worker->flag, sizeof *worker->flag), "pinned memory");
 }
@@ -15,7 +13,8 @@ enum sq_status sq_cuda_worker_create(struct sq_cuda_worker *worker)
     SQ_TRY(take_memory(worker));
     SQ_TRY(sq_cublas_checked(cublasCreate(&worker->blas), "creating a handle"));
     SQ_TRY(sq_cublas_checked(cublasSetStream(worker->blas, worker->stream), "setting the stream"));
-    SQ_TRY(sq_cublas_checked(cublasSetWorkspace(worker->blas, worker->workspace, WORKSPACE), "setting the workspace"));
+    SQ_TRY(sq_cublas_checked(cublasSetWorkspace(worker->blas, worker->workspace, SQ_CUDA_WORKSPACE),
+                             "setting the workspace"));
     /* partial sums of a product stay f32 where the result is bf16; f32 products are true f32 by default */
     const unsigned mode = CUBLAS_DEFAULT_MATH | CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
     SQ_TRY(sq_cublas_checked(cublasSetMathMode(worker->blas, (cublasMath_t)mode), "setting the arithmetic"));

@@ -29,6 +29,7 @@ extern const struct sq_command sq_command_plan;
 extern const struct sq_command sq_command_verify;
 extern const struct sq_command sq_command_inspect;
 extern const struct sq_command sq_command_report;
+extern const struct sq_command sq_command_bench;
 extern const struct sq_command sq_command_config;
 extern const struct sq_command sq_command_tokenize;
 extern const struct sq_command sq_command_help;

@@ -14,7 +14,7 @@ static void write_usage(FILE *file)
     fputs("usage: shardq COMMAND [options]        shardq COMMAND --help        shardq --version\n\n", file);
     for (const struct sq_command *const *c = sq_commands; *c; c++)
         fprintf(file, "  %-11s %s\n", (*c)->name, (*c)->summary);
-    fputs("\nquantize, assemble, eval and verify run on many ranks: mpirun -n RANKS shardq COMMAND ...\n"
+    fputs("\nquantize, assemble, eval, verify and bench run on many ranks: mpirun -n RANKS shardq COMMAND ...\n"
           "A first model, step by step: shardq help tutorial\n",
           file);
 }

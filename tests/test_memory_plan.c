@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "golden.h"
-#include "gptq/plan.h"
+#include "gptq/memory_plan.h"
 
 struct planned {
     struct sq_checkpoint *checkpoint;
@@ -27,9 +27,7 @@ static int set_up(void **state)
     assert_int_equal(sq_model_open(p.checkpoint, &p.model), SQ_OK);
     assert_int_equal(sq_config_set_defaults(&p.config), SQ_OK);
     assert_int_equal(sq_layers_resolve(p.model, &p.config, &p.layers), SQ_OK);
-    struct sq_backend *backend;
-    assert_int_equal(sq_backend_create_cpu(1, SQ_ISA_BEST, &backend), SQ_OK);
-    p.request = (struct sq_memory_request){.sizes = backend->sizes,
+    p.request = (struct sq_memory_request){.traits = &sq_cpu_traits,
                                            .model = p.model,
                                            .layers = &p.layers,
                                            .config = &p.config,
@@ -38,7 +36,6 @@ static int set_up(void **state)
                                            .length = 1000,
                                            .n_job_samples = 10,
                                            .n_workers = 3};
-    backend->ops->destroy(backend);
     *state = &p;
     return 0;
 }
@@ -57,8 +54,12 @@ static struct sq_memory_plan plan_for(const struct sq_memory_request *request)
 {
     struct sq_memory_plan plan;
     assert_int_equal(sq_memory_plan_make(request, &plan), SQ_OK);
-    assert_int_equal(plan.resident,
-                     plan.activations + plan.workers + plan.weights + plan.hessian + plan.rows + plan.tokens);
+    int64_t sum = 0;
+    for (int kind = 0; kind < SQ_N_MEMORY; kind++) {
+        sum += plan.backend[kind];
+        assert_int_equal(plan.host[kind], 0);
+    }
+    assert_int_equal(plan.resident, sum);
     return plan;
 }
 
@@ -66,15 +67,12 @@ static struct sq_memory_plan plan_for(const struct sq_memory_request *request)
 static void test_tokens_of_all_ranks(void **state)
 {
     struct planned *p = *state;
-    struct sq_plan plan;
-    const struct sq_plan_rates rates = {1e9, 1e9};
     struct sq_memory_plan alone = plan_for(&p->request);
     p->request.n_job_samples = 40;
     assert_int_equal(plan_for(&p->request).resident - alone.resident, 30 * 1000 * 4);
-    p->request.n_samples = 40;
-    assert_int_equal(sq_plan_make(&p->request, 4, &rates, &plan), SQ_OK);
-    assert_int_equal(plan.memory.tokens, 40 * 1000 * 4);
-    assert_true(plan.memory.activations < 40 * alone.activations / 10);
+    struct sq_memory_plan shared = plan_for(&p->request);
+    assert_int_equal(shared.backend[SQ_MEMORY_TOKENS], 40 * 1000 * 4);
+    assert_int_equal(shared.backend[SQ_MEMORY_ACTIVATIONS], alone.backend[SQ_MEMORY_ACTIVATIONS]);
     p->request.n_samples = p->request.n_job_samples = 10;
 }
 
@@ -90,11 +88,35 @@ static void test_obq_workspace(void **state)
     assert_true(more > workspace && more < workspace + 3 * 500 * n);
 }
 
+/* On a device what the host has does not count against its limit, and activations cannot go to a file. */
+static void test_device(void **state)
+{
+    struct planned *p = *state;
+    struct sq_memory_request request = p->request;
+    struct sq_memory_plan plan;
+    request.traits = &sq_cuda_traits;
+    assert_true(sq_memory_plan_count(&request, &plan));
+    int64_t on_device = plan.resident;
+    assert_int_equal(plan.backend[SQ_MEMORY_TOKENS], 0);
+    assert_int_equal(plan.host[SQ_MEMORY_TOKENS], 10 * 1000 * 4);
+    assert_true(plan.resident_host > 0);
+    request.limit = on_device;
+    assert_true(sq_memory_plan_count(&request, &plan));
+    request.limit = on_device - 1;
+    assert_false(sq_memory_plan_count(&request, &plan));
+    assert_false(plan.spill);
+    request.traits = &sq_cpu_traits;
+    request.limit = plan_for(&p->request).resident - 1;
+    assert_true(sq_memory_plan_count(&request, &plan));
+    assert_true(plan.spill);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tokens_of_all_ranks),
         cmocka_unit_test(test_obq_workspace),
+        cmocka_unit_test(test_device),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -23,7 +23,8 @@
     X(SQ_COMMAND_REPORT, 7, "report")                                                                                  \
     X(SQ_COMMAND_TOKENIZE, 8, "tokenize")                                                                              \
     X(SQ_COMMAND_HELP, 9, "help")                                                                                      \
-    X(SQ_COMMAND_COMPLETION, 10, "completion")
+    X(SQ_COMMAND_COMPLETION, 10, "completion")                                                                         \
+    X(SQ_COMMAND_BENCH, 11, "bench")
 
 enum {
 #define X(name, bit, text) name = 1 << (bit),
@@ -106,6 +107,7 @@ struct sq_config {
     bool dequantized;
     struct sq_string_list inputs; /* what `report` shows */
     /* plan */
+    char *machine;               /* NULL: the one at hand is measured */
     struct sq_string_list ranks; /* "1,8,64": checked to be positive integers */
     int64_t samples, length;
     bool help; /* --help was given; nothing else was looked at */

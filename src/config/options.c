@@ -11,6 +11,7 @@
 #define REPORT SQ_COMMAND_REPORT
 #define HELP SQ_COMMAND_HELP
 #define COMPLETION SQ_COMMAND_COMPLETION
+#define BENCH SQ_COMMAND_BENCH
 #define FIELD(name) offsetof(struct sq_config, name)
 
 #define KIB 1024.0
@@ -63,9 +64,9 @@ static const struct sq_option options[] = {
      .commands = QUANTIZE | EVAL | VERIFY, .required = QUANTIZE | EVAL | VERIFY, .keep = SQ_KEEP_COPY,
      .help = "Token file, made by `shardq tokenize`."},
     {.key = "out", .flag = "--out", .value_name = "PATH", .type = SQ_OPTION_STRING, .offset = FIELD(out),
-     .commands = QUANTIZE | ASSEMBLE | REPORT, .required = QUANTIZE | ASSEMBLE | REPORT,
+     .commands = QUANTIZE | ASSEMBLE | REPORT | BENCH, .required = QUANTIZE | ASSEMBLE | REPORT | BENCH,
      .help = "Folder of the new checkpoint, which must not exist yet; of report the file, such as report.html, which is "
-             "replaced."},
+             "replaced; of bench the machine description, which must not exist yet."},
     {.key = "store", .flag = "--store", .value_name = "FILE.h5", .type = SQ_OPTION_STRING, .offset = FIELD(store),
      .commands = QUANTIZE | ASSEMBLE, .required = ASSEMBLE,
      .help = "The file that keeps every finished layer. quantize puts it beside the new checkpoint when it is not given."},
@@ -158,12 +159,12 @@ static const struct sq_option options[] = {
 
     {.section = "Running",
      .key = "backend", .flag = "--backend", .value_name = "NAME", .type = SQ_OPTION_CHOICE, .offset = FIELD(backend),
-     .default_text = "auto", .words = backend_words, .commands = QUANTIZE | EVAL | PLAN | VERIFY,
+     .default_text = "auto", .words = backend_words, .commands = QUANTIZE | EVAL | PLAN | VERIFY | BENCH,
      .keep = SQ_KEEP_COPY, /* likewise */
      .help = "Where to compute; auto: on CUDA devices where the program was built for them and every rank has one, else "
              "on the CPU."},
     {.key = "share_device", .flag = "--share-device", .off_flag = "--no-share-device", .type = SQ_OPTION_BOOL,
-     .offset = FIELD(share_device), .default_text = "false", .commands = QUANTIZE | EVAL | VERIFY,
+     .offset = FIELD(share_device), .default_text = "false", .commands = QUANTIZE | EVAL | VERIFY | BENCH,
      .help = "Lets several ranks of a node have one device together; what they exchange then goes through the host."},
     {.key = "isa", .flag = "--isa", .value_name = "NAME", .type = SQ_OPTION_CHOICE, .offset = FIELD(isa),
      .default_text = "auto", .words = isa_words, .commands = QUANTIZE | EVAL | PLAN | VERIFY,
@@ -176,7 +177,7 @@ static const struct sq_option options[] = {
      .help = "Arithmetic of the model's matrix products; auto: bf16 where the processor has it."},
     {.key = "threads", .flag = "--threads", .value_name = "N", .type = SQ_OPTION_INT, .offset = FIELD(threads),
      .default_text = "auto", .words = auto_words, .min = 1, .max = 4096,
-     .commands = QUANTIZE | EVAL | PLAN | VERIFY,
+     .commands = QUANTIZE | EVAL | PLAN | VERIFY | BENCH,
      .help = "Threads of each rank; auto: all that the process may use. With a device: its streams, each with a thread; "
              "auto: 4."},
     {.key = "memory", .flag = "--memory", .value_name = "SIZE", .type = SQ_OPTION_SIZE, .offset = FIELD(memory_bytes),
@@ -230,7 +231,11 @@ static const struct sq_option options[] = {
      .help = "Writes a plain checkpoint with the rounded weights, for comparison."},
 
     {.section = "Plan",
-     .key = "ranks", .flag = "--ranks", .value_name = "N,N...", .type = SQ_OPTION_LIST, .offset = FIELD(ranks),
+     .key = "machine", .flag = "--machine", .value_name = "FILE.yaml", .type = SQ_OPTION_STRING,
+     .offset = FIELD(machine), .commands = PLAN,
+     .help = "Description of the machine: those of configs/machines, or what shardq bench has written. Without it the "
+             "one at hand is measured."},
+    {.key = "ranks", .flag = "--ranks", .value_name = "N,N...", .type = SQ_OPTION_LIST, .offset = FIELD(ranks),
      .default_text = "1", .min = 1, .max = 1048576, .commands = PLAN,
      .help = "Numbers of ranks to plan for."},
     {.key = "samples", .flag = "--samples", .value_name = "N", .type = SQ_OPTION_INT64, .offset = FIELD(samples),

@@ -13,8 +13,12 @@
 size_t sq_factor_bytes(int64_t n_max)
 {
     size_t n = (size_t)n_max;
-    size_t device = 2 * n * n * sizeof(float) + 2 * n * sizeof(float) + n * (sizeof(int32_t) + 1);
-    return device + n * (sizeof(int32_t) + 1);
+    return n * n * sizeof(float) + 2 * n * sizeof(float) + n * (sizeof(int32_t) + 1);
+}
+
+size_t sq_factor_host_bytes(int64_t n_max)
+{
+    return (size_t)n_max * (sizeof(int32_t) + 1);
 }
 
 enum sq_status sq_factor_create(struct sq_backend *backend, int64_t n_max, struct sq_factor *factor_p)

@@ -9,8 +9,9 @@
 enum sq_status sq_factor_create(struct sq_backend *backend, int64_t n_max, struct sq_factor *factor_p) SQ_MUST_CHECK;
 void sq_factor_destroy(struct sq_backend *backend, struct sq_factor *factor);
 
-/* Bytes that sq_factor_create(n_max) takes. */
+/* Bytes that sq_factor_create(n_max) takes in the backend's memory beside the Hessian's, and of the host's. Local. */
 size_t sq_factor_bytes(int64_t n_max);
+size_t sq_factor_host_bytes(int64_t n_max);
 
 /* factor->hessian [n, n] has been filled by the caller (full, symmetric, undamped); the rest is made from it:
  * dead inputs, order, H += damping * mean(diag H), tile Cholesky in parallel over the backend's workers, unit form.

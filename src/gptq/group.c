@@ -48,9 +48,8 @@ struct solving {
     const struct sq_spread *spread;
 };
 
-static struct sq_solve_options solve_options(const struct sq_job *job, const struct sq_grid *grid)
+struct sq_solve_options sq_group_solve_options(const struct sq_config *config, const struct sq_grid *grid)
 {
-    const struct sq_config *config = job->config;
     return (struct sq_solve_options){.solver = config->solver,
                                      .grid_kind = config->grid,
                                      .order = config->order,
@@ -64,8 +63,8 @@ static struct sq_solve_options solve_options(const struct sq_job *job, const str
 static enum sq_status read_rows(const struct sq_job *job, const struct sq_linear *linear, int64_t row, int worker,
                                 struct sq_matrix weights)
 {
-    float *room = job->staging ? job->staging + (int64_t)worker * sq_job_staging_elements(job) : NULL;
-    int64_t most = job->backend->is_host ? weights.rows : SQ_JOB_STAGING_ROWS;
+    float *room = job->staging ? job->staging + worker * job->staging_elements : NULL;
+    int64_t most = job->backend->is_host ? weights.rows : SQ_MEMORY_STAGING_ROWS;
     struct sq_checkpoint_linear in_folder = sq_linear_in_folder(linear);
     for (int64_t r = 0; r < weights.rows; r += most) {
         int64_t rows = weights.rows - r < most ? weights.rows - r : most;
@@ -83,7 +82,7 @@ static enum sq_status solve_tile(void *context, int64_t index, int worker)
     struct sq_job *job = solving->job;
     struct sq_spread_tile tile = sq_spread_tile(solving->spread, solving->spread->mine.first + index);
     const struct sq_linear *linear = tile.member->linear;
-    struct sq_solve_options options = solve_options(job, &tile.member->grid);
+    struct sq_solve_options options = sq_group_solve_options(job->config, &tile.member->grid);
     char *scratch = job->scratch + (size_t)worker * job->scratch_stride;
     struct sq_matrix weights = sq_matrix_view(scratch, SQ_F32, tile.rows, linear->in_features);
     size_t weight_bytes = (size_t)(job->backend->sizes.solve_rows * linear->in_features) * sizeof(float);

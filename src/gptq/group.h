@@ -14,6 +14,9 @@ struct sq_group {
     int64_t n_tokens, n_routed;        /* for the reports; as sq_group_at() gives them: all tokens */
 };
 
+/* The settings of the solve for one layer. Local. */
+struct sq_solve_options sq_group_solve_options(const struct sq_config *config, const struct sq_grid *grid);
+
 /* Group `index` of a block (block == n_blocks: lm_head). Local. */
 struct sq_group sq_group_at(const struct sq_job *job, int block, int index);
 

@@ -65,11 +65,15 @@ static int64_t slice_elements(const struct panels *panels)
     return smaller(all, widest > panels->sizes.hessian_slice ? widest : panels->sizes.hessian_slice);
 }
 
-size_t sq_hessian_bytes(const struct sq_sizes *sizes, int64_t n_max, int n_workers)
+size_t sq_hessian_bytes(const struct sq_sizes *sizes, int64_t n_max)
 {
     const struct panels panels = {*sizes, n_max};
-    return (size_t)n_max * (16 * (size_t)n_workers + 40) + 4 * (size_t)packed_elements(sizes, n_max) +
-           8 * (size_t)slice_elements(&panels);
+    return 20 * (size_t)n_max + 4 * (size_t)packed_elements(sizes, n_max) + 8 * (size_t)slice_elements(&panels);
+}
+
+size_t sq_hessian_host_bytes(int64_t n_max, int n_workers)
+{
+    return (size_t)n_max * (16 * (size_t)n_workers + 20);
 }
 
 static enum sq_status alloc_host(const char *what, int64_t count, size_t size, void *pointer_p)

@@ -32,7 +32,10 @@ struct sq_hessian_workspace {
 enum sq_status sq_hessian_create(struct sq_backend *backend, int64_t n_max,
                                  struct sq_hessian_workspace *workspace_p) SQ_MUST_CHECK;
 void sq_hessian_destroy(struct sq_backend *backend, struct sq_hessian_workspace *workspace);
-size_t sq_hessian_bytes(const struct sq_sizes *sizes, int64_t n_max, int n_workers);
+
+/* Bytes that sq_hessian_create() takes in the backend's memory, and of the host's beside. Local. */
+size_t sq_hessian_bytes(const struct sq_sizes *sizes, int64_t n_max);
+size_t sq_hessian_host_bytes(int64_t n_max, int n_workers);
 
 /* x [local tokens, n], F32 or BF16: the inputs of this rank's samples, `length` tokens each, in the order of samples.
  * hessian F32 [n, n], full and symmetric, out: on every rank (root -1) or on root alone (elsewhere left undefined).

@@ -28,11 +28,6 @@ void sq_job_clock(struct sq_job *job, enum sq_stage stage, double *since)
     *since = now;
 }
 
-int64_t sq_job_staging_elements(const struct sq_job *job)
-{
-    return SQ_JOB_STAGING_ROWS * job->hessian.n_max;
-}
-
 static enum sq_status open_model(void *context)
 {
     struct sq_job *job = context;
@@ -123,8 +118,7 @@ static enum sq_status plan_memory(struct sq_job *job, struct sq_memory_request *
                                           .n_job_samples = job->tokens.n_samples,
                                           .n_ranks = job->world->size,
                                           .n_workers = (int)largest[1],
-                                          .sizes = job->backend->sizes,
-                                          .is_host = job->backend->is_host,
+                                          .traits = job->backend->traits,
                                           .limit = -largest[2]};
     return sq_comm_first_rank_first(job->world, make_plan, &(struct planning){request, &job->memory});
 }
@@ -155,10 +149,11 @@ static enum sq_status take_memory(struct sq_job *job, const struct sq_memory_req
         status =
             job->backend->ops->alloc(job->backend, "the solver's scratch",
                                      job->scratch_stride * (size_t)job->backend->n_workers, (void **)&job->scratch);
-    if (status == SQ_OK && !job->backend->is_host)
+    job->staging_elements = sq_memory_staging_elements(request);
+    if (status == SQ_OK && job->staging_elements > 0)
         status = job->backend->ops->alloc_host(
             job->backend, "rows read from a file",
-            (size_t)(sq_job_staging_elements(job) * job->backend->n_workers) * sizeof(float), (void **)&job->staging);
+            (size_t)(job->staging_elements * job->backend->n_workers) * sizeof(float), (void **)&job->staging);
     return status;
 }
 

@@ -57,7 +57,8 @@ struct sq_job {
     struct sq_hessian_workspace hessian;
     struct sq_factor factor;
     void *records;  /* of one group of linears */
-    float *staging; /* rows on their way into it, [workers] of sq_job_staging_elements(); NULL: not needed */
+    float *staging; /* rows on their way into it, [workers] of staging_elements; NULL: not needed */
+    int64_t staging_elements;
     size_t scratch_stride;
     char *scratch; /* [workers] of scratch_stride bytes in backend memory: a tile's weights, then the solver's */
     double seconds[SQ_N_STAGES];
@@ -77,10 +78,6 @@ void sq_job_release_buffers(struct sq_job *job);
 /* Closes everything; status: how the job ended. A complete job's state file is removed, and so is the store of a job
  * that failed before its first layer was done. Collective. NULL is fine. */
 void sq_job_close(struct sq_job *job, enum sq_status status);
-
-/* Rows of the widest layer that a worker stages at a time, and their elements. */
-#define SQ_JOB_STAGING_ROWS 64
-int64_t sq_job_staging_elements(const struct sq_job *job);
 
 /* Adds the time since *since to a stage, and to the trace, and moves *since to now. */
 void sq_job_clock(struct sq_job *job, enum sq_stage stage, double *since);

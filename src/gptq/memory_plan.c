@@ -1,12 +1,13 @@
 #include "gptq/memory_plan.h"
 
+#include <stdio.h>
+
 #include "base/log.h"
 #include "base/text.h"
 #include "gptq/factor.h"
 #include "gptq/hessian.h"
 #include "gptq/spread.h"
 #include "model/experts.h"
-#include "model/forward.h"
 
 int64_t sq_memory_widest_input(const struct sq_model *model, const struct sq_layers *layers)
 {
@@ -31,7 +32,7 @@ static size_t group_record_bytes(const struct sq_memory_request *request, int bl
             members[n++] = (struct sq_spread_member){.linear = sq_model_linear(model, first + i),
                                                      .grid = layers->layers[layer].grid};
     }
-    return n ? sq_spread_bytes(members, n, request->sizes.solve_rows) : 0;
+    return n ? sq_spread_bytes(members, n, request->traits->sizes.solve_rows) : 0;
 }
 
 size_t sq_memory_record_bytes(const struct sq_memory_request *request)
@@ -64,7 +65,7 @@ static size_t solver_host_bytes(const struct sq_memory_request *request)
     for (int i = 0; i < request->layers->n_layers; i++) {
         const struct sq_store_layer *layer = &request->layers->layers[i];
         struct sq_solve_options options = solve_options(request->config, layer);
-        size_t bytes = sq_solve_host_bytes(&request->sizes, &options, layer->in_features);
+        size_t bytes = sq_solve_host_bytes(&request->traits->sizes, &options, layer->in_features);
         if (bytes > largest) largest = bytes;
     }
     return largest;
@@ -76,8 +77,8 @@ size_t sq_memory_scratch_bytes(const struct sq_memory_request *request)
     for (int i = 0; i < request->layers->n_layers; i++) {
         const struct sq_store_layer *layer = &request->layers->layers[i];
         struct sq_solve_options options = solve_options(request->config, layer);
-        size_t bytes = sq_solve_scratch_bytes(&request->sizes, &options, layer->in_features) +
-                       (size_t)(request->sizes.solve_rows * layer->in_features) * sizeof(float);
+        size_t bytes = sq_solve_scratch_bytes(&request->traits->sizes, &options, layer->in_features) +
+                       (size_t)(request->traits->sizes.solve_rows * layer->in_features) * sizeof(float);
         if (bytes > largest) largest = bytes;
     }
     return (largest + 63) / 64 * 64;
@@ -107,43 +108,109 @@ static int64_t expert_bytes(const struct sq_memory_request *request)
                                                .n_all = request->n_job_samples * request->length,
                                                .n_ranks = request->n_ranks,
                                                .n_workers = request->n_workers,
-                                               .expert_rows = request->sizes.expert_rows,
+                                               .expert_rows = request->traits->sizes.expert_rows,
                                                .policy = request->config->experts};
     return sq_experts_predict_bytes(request->model, &experts);
 }
 
+int64_t sq_memory_staging_elements(const struct sq_memory_request *request)
+{
+    if (request->traits->is_host) return 0;
+    return SQ_MEMORY_STAGING_ROWS * sq_memory_widest_input(request->model, request->layers);
+}
+
+/* --- by kind ------------------------------------------------------------------------------------------------------ */
+
+const char *sq_memory_kind_name(enum sq_memory_kind kind)
+{
+    static const char *const names[SQ_N_MEMORY] = {
+        [SQ_MEMORY_WEIGHTS] = "weights", [SQ_MEMORY_ACTIVATIONS] = "activations", [SQ_MEMORY_EXPERTS] = "experts",
+        [SQ_MEMORY_HESSIAN] = "hessian", [SQ_MEMORY_FACTOR] = "factor",           [SQ_MEMORY_WORKSPACE] = "workspace",
+        [SQ_MEMORY_TOKENS] = "tokens"};
+    return names[kind];
+}
+
+static void count_forward(const struct sq_memory_request *request, struct sq_memory_plan *plan)
+{
+    const struct sq_forward_options options = {
+        .compute = request->compute, .n_samples = request->n_samples, .length = request->length};
+    struct sq_forward_bytes forward =
+        sq_forward_predict_bytes(request->traits, request->n_workers, request->model, &options);
+    plan->backend[SQ_MEMORY_ACTIVATIONS] = forward.activations;
+    plan->backend[SQ_MEMORY_WEIGHTS] = forward.weights;
+    plan->host[SQ_MEMORY_WEIGHTS] = forward.host_weights;
+    plan->backend[SQ_MEMORY_WORKSPACE] = forward.workspace;
+    plan->host[SQ_MEMORY_WORKSPACE] = forward.host_workspace;
+    plan->start = request->traits->is_host ? forward.embedding + forward.host_embedding : forward.embedding;
+}
+
+static void count_solver(const struct sq_memory_request *request, struct sq_memory_plan *plan)
+{
+    int64_t n = sq_memory_widest_input(request->model, request->layers), n_workers = request->n_workers;
+    plan->backend[SQ_MEMORY_HESSIAN] =
+        (int64_t)sq_hessian_bytes(&request->traits->sizes, n) + n * n * (int64_t)sizeof(float);
+    plan->host[SQ_MEMORY_HESSIAN] = (int64_t)sq_hessian_host_bytes(n, request->n_workers);
+    if (request->config->propagation == SQ_PROPAGATION_ORIGINAL)
+        plan->backend[SQ_MEMORY_HESSIAN] += sq_memory_block_hessians(request->model);
+    plan->backend[SQ_MEMORY_FACTOR] = (int64_t)sq_factor_bytes(n);
+    plan->host[SQ_MEMORY_FACTOR] = (int64_t)sq_factor_host_bytes(n);
+    plan->backend[SQ_MEMORY_WORKSPACE] += (int64_t)sq_memory_scratch_bytes(request) * n_workers;
+    plan->host[SQ_MEMORY_WORKSPACE] += (int64_t)sq_memory_record_bytes(request) +
+                                       n_workers * ((int64_t)solver_host_bytes(request) +
+                                                    sq_memory_staging_elements(request) * (int64_t)sizeof(float));
+    plan->backend[SQ_MEMORY_EXPERTS] = expert_bytes(request);
+    plan->host[SQ_MEMORY_TOKENS] = request->n_job_samples * request->length * (int64_t)sizeof(int32_t);
+}
+
+/* Where the backend's memory is the host's, all of it counts against the limit. */
+static void join_host(struct sq_memory_plan *plan)
+{
+    for (int kind = 0; kind < SQ_N_MEMORY; kind++) {
+        plan->backend[kind] += plan->host[kind];
+        plan->host[kind] = 0;
+    }
+}
+
+static int64_t sum(const int64_t bytes[SQ_N_MEMORY])
+{
+    int64_t all = 0;
+    for (int kind = 0; kind < SQ_N_MEMORY; kind++)
+        all += bytes[kind];
+    return all;
+}
+
 static void describe(const struct sq_memory_plan *plan, int64_t limit)
 {
-    char text[9][16];
-    sq_error("a rank needs %s but may take %s: activations %s%s, block weights %s, workers %s, Hessian and factor %s, "
-             "rows %s, tokens %s%s%s; more ranks, fewer samples or a larger --memory would fit",
-             sq_size_format((double)plan->resident, text[0]), sq_size_format((double)limit, text[1]),
-             sq_size_format((double)plan->activations, text[2]), plan->spill ? " (already in a file)" : "",
-             sq_size_format((double)plan->weights, text[3]), sq_size_format((double)plan->workers, text[4]),
-             sq_size_format((double)plan->hessian, text[5]), sq_size_format((double)plan->rows, text[6]),
-             sq_size_format((double)plan->tokens, text[7]), plan->experts ? ", experts " : "",
-             plan->experts ? sq_size_format((double)plan->experts, text[8]) : "");
+    char list[256] = "", text[2][16];
+    size_t used = 0;
+    for (int kind = 0; kind < SQ_N_MEMORY; kind++)
+        used += (size_t)snprintf(list + used, sizeof list - used, "%s%s %s%s", kind ? ", " : "",
+                                 sq_memory_kind_name((enum sq_memory_kind)kind),
+                                 sq_size_format((double)plan->backend[kind], text[0]),
+                                 kind == SQ_MEMORY_ACTIVATIONS && plan->spill ? " (already in a file)" : "");
+    sq_error("a rank needs %s but may take %s: %s; more ranks, fewer samples or a larger --memory would fit",
+             sq_size_format((double)plan->resident, text[0]), sq_size_format((double)limit, text[1]), list);
+}
+
+bool sq_memory_plan_count(const struct sq_memory_request *request, struct sq_memory_plan *plan_p)
+{
+    struct sq_memory_plan plan = {0};
+    bool is_host = request->traits->is_host;
+    count_forward(request, &plan);
+    count_solver(request, &plan);
+    if (is_host) join_host(&plan);
+    int64_t all = sum(plan.backend);
+    plan.spill = is_host && request->limit > 0 && all > request->limit;
+    plan.resident = plan.spill ? all - plan.backend[SQ_MEMORY_ACTIVATIONS] : all;
+    plan.resident_host = sum(plan.host);
+    *plan_p = plan;
+    return request->limit == 0 || plan.resident <= request->limit;
 }
 
 enum sq_status sq_memory_plan_make(const struct sq_memory_request *request, struct sq_memory_plan *plan_p)
 {
-    struct sq_forward_bytes forward = sq_forward_predict_bytes(request->model, request->compute, request->length);
-    int64_t widest = sq_memory_widest_input(request->model, request->layers);
-    size_t solver = sq_memory_scratch_bytes(request) + solver_host_bytes(request);
-    struct sq_memory_plan plan = {
-        .activations = forward.per_sample * request->n_samples,
-        .workers = forward.per_worker * request->n_workers,
-        .weights = forward.weights,
-        .hessian = (int64_t)(sq_hessian_bytes(&request->sizes, widest, request->n_workers) + sq_factor_bytes(widest)),
-        .rows = (int64_t)(sq_memory_record_bytes(request) + solver * (size_t)request->n_workers),
-        .tokens = request->n_job_samples * request->length * (int64_t)sizeof(int32_t),
-        .experts = expert_bytes(request)};
-    if (request->config->propagation == SQ_PROPAGATION_ORIGINAL)
-        plan.hessian += sq_memory_block_hessians(request->model);
-    int64_t fixed = plan.workers + plan.weights + plan.hessian + plan.rows + plan.tokens + plan.experts;
-    plan.spill = request->is_host && request->limit > 0 && fixed + plan.activations > request->limit;
-    plan.resident = plan.spill ? fixed : fixed + plan.activations;
-    if (request->limit > 0 && plan.resident > request->limit) {
+    struct sq_memory_plan plan;
+    if (!sq_memory_plan_count(request, &plan)) {
         describe(&plan, request->limit);
         return SQ_ERR_USAGE;
     }

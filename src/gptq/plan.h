@@ -1,18 +1,11 @@
-/* What a job would take, known from the model's shapes alone: operations, bytes, memory, and a time for given rates. */
+/* What a job would take on a machine, known from the model's shapes alone: memory by kind, time by stage, bytes that
+ * are sent, files, who owns what. */
 #ifndef SQ_GPTQ_PLAN_H
 #define SQ_GPTQ_PLAN_H
 
-#include "base/status.h"
-#include "config/config.h"
-#include "gptq/layers.h"
+#include "config/machine.h"
 #include "gptq/memory_plan.h"
-#include "model/model.h"
-
-/* Rates of one worker; measured on this machine by sq_plan_measure_rates(). */
-struct sq_plan_rates {
-    double product_flops; /* products of the forward pass and the Hessians, per second, in the compute dtype */
-    double f32_flops;     /* factor, solve and refinement */
-};
+#include "gptq/simulate.h"
 
 /* Operations of the whole job, all ranks together; a multiply-add counts as two. */
 struct sq_plan_work {
@@ -25,19 +18,30 @@ struct sq_plan_work {
 
 /* The plan for one number of ranks. */
 struct sq_plan {
-    struct sq_plan_work work;
-    struct sq_memory_plan memory;                                    /* of the rank with the largest share */
-    int64_t store_bytes, state_bytes, reduced_bytes, gathered_bytes; /* files; sent by each rank in the whole job */
-    double seconds; /* at the given rates, without reading, writing and sending */
+    int n_ranks;
+    int64_t limit, host_limit;    /* bytes that a rank may take of the backend's memory, and of the host's beside */
+    bool fits;                    /* memory and limits */
+    struct sq_memory_plan memory; /* of the rank with the largest share */
+    struct sq_simulation run;     /* likewise; its stages take so long on every rank */
+    double seconds;
+    int64_t store_bytes, state_bytes; /* files */
 };
 
-/* Measures the rates with products of a block's shape, about a tenth of a second each. Local. */
-enum sq_status sq_plan_measure_rates(struct sq_backend *backend, enum sq_dtype compute,
-                                     struct sq_plan_rates *rates_p) SQ_MUST_CHECK;
-
-/* request->n_samples and length are the job's (n_job_samples is not looked at); its n_workers a rank's; config gives
- * the rest. Local. */
-enum sq_status sq_plan_make(const struct sq_memory_request *request, int n_ranks, const struct sq_plan_rates *rates,
+/* request->n_samples and length are the job's (n_job_samples is not looked at), its n_workers a rank's, its limit what
+ * --memory says: 0 leaves it to the machine. Local. */
+enum sq_status sq_plan_make(const struct sq_memory_request *request, const struct sq_machine *machine, int n_ranks,
                             struct sq_plan *plan_p) SQ_MUST_CHECK;
+
+/* The number of ranks that is worth having, among the powers of two: twice as many would take more than 9/10 of its
+ * time. *n_ranks_p 0: the job fits no number of ranks. Local. */
+enum sq_status sq_plan_useful_ranks(const struct sq_memory_request *request, const struct sq_machine *machine,
+                                    int *n_ranks_p) SQ_MUST_CHECK;
+
+/* Seconds of a stage, and the stage and the reason that take most of all. Local. */
+double sq_plan_stage_seconds(const struct sq_plan *plan, enum sq_stage stage);
+void sq_plan_limit(const struct sq_plan *plan, enum sq_stage *stage_p, enum sq_limit *limit_p);
+
+/* Operations of the job. Local. */
+void sq_plan_count_work(const struct sq_memory_request *request, struct sq_plan_work *work_p);
 
 #endif

@@ -17,6 +17,9 @@ struct sq_shards {
 /* The shards of `rank` of `n_ranks`; ranks beyond the number of shards have none. Local. */
 struct sq_shards sq_shards_make(int64_t n_samples, int64_t n_shards, int rank, int n_ranks);
 
+/* Those of the first rank that has most samples. Local. */
+struct sq_shards sq_shards_largest(int64_t n_samples, int64_t n_shards, int n_ranks);
+
 /* Samples of shard s, counted from this rank's first sample. Local. */
 struct sq_range sq_shards_local(const struct sq_shards *shards, int64_t s);
 

@@ -51,6 +51,19 @@ static enum sq_status map_file(const char *folder, size_t bytes, char **memory_p
     return SQ_OK;
 }
 
+static size_t area_bytes(int64_t stride, int64_t rows)
+{
+    return ((size_t)(rows * stride) + PAGE - 1) / PAGE * PAGE;
+}
+
+size_t sq_activations_bytes(const struct sq_slot_map *map, int64_t rows)
+{
+    size_t bytes = PAGE;
+    for (int i = 0; i < map->n_persistent; i++)
+        bytes += area_bytes(map->persistent_stride[i], rows);
+    return bytes;
+}
+
 enum sq_status sq_activations_create(struct sq_backend *backend, const struct sq_slot_map *map, int64_t rows,
                                      const char *folder, struct sq_activations *activations_p)
 {
@@ -59,7 +72,7 @@ enum sq_status sq_activations_create(struct sq_backend *backend, const struct sq
     for (int i = 0; i < a.n_areas; i++) {
         a.strides[i] = map->persistent_stride[i];
         starts[i] = a.bytes - PAGE;
-        a.bytes += ((size_t)(rows * a.strides[i]) + PAGE - 1) / PAGE * PAGE;
+        a.bytes += area_bytes(a.strides[i], rows);
     }
     if (folder && !backend->is_host) {
         sq_error("%zu bytes of activations do not fit, and a device cannot keep them in a file", a.bytes);

@@ -20,6 +20,9 @@ struct sq_activations {
     bool is_mapped;
 };
 
+/* Bytes that they take. Local. */
+size_t sq_activations_bytes(const struct sq_slot_map *map, int64_t rows);
+
 /* rows: tokens of all samples. folder: where the file lies, NULL for memory. A full disk is found here: SQ_ERR_IO.
  * Local. */
 enum sq_status sq_activations_create(struct sq_backend *backend, const struct sq_slot_map *map, int64_t rows,

@@ -225,8 +225,10 @@ static enum sq_status make_finals(struct scoring *scoring, const struct sq_comm 
     const int32_t *ids = scoring->tokens->ids + scoring->samples.first * options.length;
     const char *folder = options.spill_folder;
     for (int m = 0; m < scoring->n_models; m++) {
-        struct sq_forward_bytes bytes = sq_forward_predict_bytes(models[m], options.compute, options.length);
-        options.spill_folder = limit > 0 && bytes.per_sample * options.n_samples > limit ? folder : NULL;
+        const struct sq_backend *backend = scoring->backend;
+        struct sq_forward_bytes bytes =
+            sq_forward_predict_bytes(backend->traits, backend->n_workers, models[m], &options);
+        options.spill_folder = limit > 0 && bytes.activations > limit ? folder : NULL;
         SQ_TRY(sq_final_make(scoring->backend, comm, models[m], &options, ids, &scoring->finals[m]));
     }
     return SQ_OK;

@@ -8,11 +8,6 @@
 #include "model/experts.h"
 #include "model/weights.h"
 
-/* What attention takes at most per worker, in floats (see cpu_attention.c); the plan has no backend to ask. */
-#define ATTENTION_ROWS 32
-#define ATTENTION_COLS (2 * 528)
-#define ATTENTION_STRIP 16
-
 /* --- sizes -------------------------------------------------------------------------------------------------------- */
 
 static int64_t linear_bytes(const struct sq_linear *linear, enum sq_dtype compute)
@@ -74,11 +69,6 @@ static int64_t parameters_length(const struct sq_model *model)
     return most;
 }
 
-static int64_t rope_length(const struct sq_model *model, int64_t length)
-{
-    return length * (model->ropes[0].n_frequencies + model->ropes[1].n_frequencies);
-}
-
 static void make_map(const struct sq_model *model, enum sq_dtype compute, struct sq_slot_map *map)
 {
     struct sq_program programs[SQ_N_BLOCK_KINDS];
@@ -89,22 +79,6 @@ static void make_map(const struct sq_model *model, enum sq_dtype compute, struct
     sq_slot_map_make(programs, n, &model->dims, compute, map);
 }
 
-struct sq_forward_bytes sq_forward_predict_bytes(const struct sq_model *model, enum sq_dtype compute, int64_t length)
-{
-    struct sq_slot_map map;
-    make_map(model, compute, &map);
-    int64_t columns = model->dims.head_dim + model->dims.value_dim + 2 * ATTENTION_STRIP;
-    int64_t attention = ((length + ATTENTION_STRIP + ATTENTION_ROWS) * columns + ATTENTION_ROWS * ATTENTION_COLS) *
-                        (int64_t)sizeof(float);
-    return (struct sq_forward_bytes){
-        .per_sample = length * sq_slot_map_persistent_bytes(&map),
-        .per_worker = length * sq_slot_map_scratch_bytes(&map) + attention + (int64_t)sq_weights_piece_bytes(model),
-        .weights = weight_bytes(model, compute) + 8 * (parameters_length(model) + rope_length(model, length)),
-    };
-}
-
-/* --- creation ----------------------------------------------------------------------------------------------------- */
-
 static struct sq_attention attention_of(const struct sq_dimensions *dims)
 {
     return (struct sq_attention){.n_heads = dims->n_heads,
@@ -112,6 +86,43 @@ static struct sq_attention attention_of(const struct sq_dimensions *dims)
                                  .head_dim = dims->head_dim,
                                  .value_dim = dims->value_dim};
 }
+
+static size_t scratch_bytes(const struct sq_backend_traits *traits, const struct sq_model *model,
+                            const struct sq_slot_map *map, int64_t length)
+{
+    const struct sq_attention attention = attention_of(&model->dims);
+    size_t bytes = (size_t)(length * sq_slot_map_scratch_bytes(map)) + traits->attention_scratch(&attention, length);
+    return (bytes + 63) / 64 * 64;
+}
+
+static int64_t position_bytes(const struct sq_model *model, int64_t length)
+{
+    int64_t angles = 2 * length * (model->ropes[0].n_frequencies + model->ropes[1].n_frequencies);
+    int64_t slopes = model->architecture->has_alibi ? model->dims.n_heads : 0;
+    return (angles + slopes) * (int64_t)sizeof(float);
+}
+
+struct sq_forward_bytes sq_forward_predict_bytes(const struct sq_backend_traits *traits, int n_workers,
+                                                 const struct sq_model *model, const struct sq_forward_options *options)
+{
+    struct sq_slot_map map;
+    int64_t rows = options->n_samples * options->length, parameters = parameters_length(model) * (int64_t)sizeof(float);
+    make_map(model, options->compute, &map);
+    struct sq_forward_bytes bytes = {
+        .activations = (int64_t)sq_activations_bytes(&map, rows),
+        .weights = weight_bytes(model, options->compute) + parameters,
+        .host_weights = parameters,
+        .workspace = n_workers * (int64_t)scratch_bytes(traits, model, &map, options->length) +
+                     position_bytes(model, options->length),
+        .host_workspace =
+            n_workers * (int64_t)sq_weights_piece_bytes(model) + options->n_samples * (int64_t)sizeof(bool),
+        .host_embedding = (int64_t)sq_forward_table_bytes(model, options->length),
+    };
+    bytes.embedding = bytes.host_embedding + rows * (int64_t)sizeof(int32_t);
+    return bytes;
+}
+
+/* --- creation ----------------------------------------------------------------------------------------------------- */
 
 static enum sq_status take_backend(struct sq_forward *forward, const char *what, int64_t bytes, void *memory_p)
 {
@@ -156,11 +167,8 @@ static enum sq_status take_memory(struct sq_forward *forward, const char *spill_
     struct sq_backend *backend = forward->backend;
     const struct sq_model *model = forward->model;
     const struct sq_forward_options *options = &forward->options;
-    struct sq_attention attention = attention_of(&model->dims);
     void *memory;
-    forward->scratch_bytes = ((size_t)(options->length * sq_slot_map_scratch_bytes(&forward->map)) +
-                              backend->ops->attention_scratch(backend, &attention, options->length) + 63) /
-                             64 * 64;
+    forward->scratch_bytes = scratch_bytes(backend->traits, model, &forward->map, options->length);
     SQ_TRY(take_backend(forward, "the forward pass's scratch", (int64_t)forward->scratch_bytes * backend->n_workers,
                         &forward->scratch));
     SQ_TRY(take_backend(forward, "a group's weights", weight_bytes(model, options->compute), &forward->weights));

@@ -20,7 +20,7 @@
 #include "base/status.h"
 #include "model/model.h"
 #include "mpi/comm.h"
-#include "tensor/backend.h"
+#include "tensor/traits.h"
 
 struct sq_forward_options {
     enum sq_dtype compute;    /* SQ_F32 or SQ_BF16: of weights, group inputs, products; the residual stream is F32 */
@@ -32,11 +32,19 @@ struct sq_forward_options {
 
 struct sq_forward;
 
-/* Bytes that sq_forward_create takes: what stays per sample, what each worker needs, and the block's weights. Local. */
+/* Bytes that sq_forward_create takes in the backend's memory, and of the host's beside; and what embedding takes of
+ * both while it lasts. */
 struct sq_forward_bytes {
-    int64_t per_sample, per_worker, weights;
+    int64_t activations;               /* of all samples */
+    int64_t weights, host_weights;     /* of a group of linears, norms and biases */
+    int64_t workspace, host_workspace; /* of all workers; tables of positions */
+    int64_t embedding, host_embedding;
 };
-struct sq_forward_bytes sq_forward_predict_bytes(const struct sq_model *model, enum sq_dtype compute, int64_t length);
+
+/* Exactly that, for a kind of backend and so many workers. Local. */
+struct sq_forward_bytes sq_forward_predict_bytes(const struct sq_backend_traits *traits, int n_workers,
+                                                 const struct sq_model *model,
+                                                 const struct sq_forward_options *options);
 
 /* Local. */
 enum sq_status sq_forward_create(struct sq_backend *backend, const struct sq_model *model,

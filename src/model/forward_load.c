@@ -107,24 +107,36 @@ static enum sq_status run_stem(struct sq_forward *forward, const struct sq_comm 
     return sq_forward_agree(forward, comm, sq_forward_finish_block(forward));
 }
 
+static int64_t table_rows(const struct sq_model *model)
+{
+    int64_t rows = EMBEDDING_PIECE / model->dims.hidden;
+    return rows > 0 ? rows : 1;
+}
+
+size_t sq_forward_table_bytes(const struct sq_model *model, int64_t length)
+{
+    int64_t rows = table_rows(model) + (model->architecture->positions ? length : 0);
+    return (size_t)(rows * model->dims.hidden) * sizeof(float);
+}
+
 enum sq_status sq_forward_embed(struct sq_forward *forward, const struct sq_comm *comm, const int32_t *ids)
 {
     struct sq_backend *backend = forward->backend;
     const struct sq_backend_ops *ops = backend->ops;
     const struct sq_model *model = forward->model;
     int64_t hidden = model->dims.hidden, length = forward->options.length;
-    int64_t table_rows = EMBEDDING_PIECE / hidden > 0 ? EMBEDDING_PIECE / hidden : 1;
+    int64_t most_rows = table_rows(model);
     int64_t position_rows = model->architecture->positions ? length : 0;
     size_t id_bytes = (size_t)(forward->options.n_samples * length) * sizeof *ids;
-    size_t table_bytes = (size_t)((table_rows + position_rows) * hidden) * sizeof(float);
+    size_t table_bytes = sq_forward_table_bytes(model, length);
     struct embedding e = {.forward = forward};
     void *host = NULL, *memory = NULL;
     enum sq_status status = ops->alloc_host(backend, "rows of the embedding", table_bytes, &host);
     if (status == SQ_OK) status = ops->alloc(backend, "rows of the embedding", table_bytes + id_bytes, &memory);
     if (status == SQ_OK) {
         float *table = memory;
-        e.table = sq_matrix_view(table, SQ_F32, table_rows, hidden);
-        e.positions = sq_matrix_view(position_rows ? table + table_rows * hidden : NULL, SQ_F32, position_rows, hidden);
+        e.table = sq_matrix_view(table, SQ_F32, most_rows, hidden);
+        e.positions = sq_matrix_view(position_rows ? table + most_rows * hidden : NULL, SQ_F32, position_rows, hidden);
         e.host = host;
         status = sq_backend_view(backend, ids, id_bytes, (char *)memory + table_bytes, (const void **)&e.ids);
     }

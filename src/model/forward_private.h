@@ -33,6 +33,9 @@ struct sq_forward {
  * other. */
 struct sq_matrix sq_forward_weight_of(const struct sq_forward *forward, int group, int member);
 
+/* Bytes of the pieces of tables that embedding has in hand. */
+size_t sq_forward_table_bytes(const struct sq_model *model, int64_t length);
+
 /* Runs steps [next_step, end) on every sample (forward_run.c). Local. */
 enum sq_status sq_forward_run_steps(struct sq_forward *forward, int end) SQ_MUST_CHECK;
 

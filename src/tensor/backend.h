@@ -229,8 +229,11 @@ static inline int64_t sq_gram_elements(int64_t rows, int64_t cols)
     return rows * ((cols + SQ_GRAM_COLUMNS - 1) / SQ_GRAM_COLUMNS * SQ_GRAM_COLUMNS);
 }
 
+struct sq_backend_traits; /* traits.h */
+
 struct sq_backend {
     const struct sq_backend_ops *ops;
+    const struct sq_backend_traits *traits; /* what it was made with */
     struct sq_sizes sizes;
     int n_workers;
     bool is_host;  /* its memory is the host's */

@@ -37,11 +37,16 @@ static int64_t strips_of(int64_t n)
     return (n + SQ_GRAM_COLUMNS - 1) / SQ_GRAM_COLUMNS * SQ_GRAM_COLUMNS;
 }
 
+size_t sq_cpu_attention_scratch_bytes(const struct sq_attention *shape, int64_t length)
+{
+    int64_t columns = strips_of(shape->head_dim) + strips_of(shape->value_dim);
+    return (size_t)((strips_of(length) + QUERIES) * columns + QUERIES * 2 * SCORE_STRIDE) * sizeof(float);
+}
+
 size_t sq_cpu_attention_scratch(struct sq_backend *backend, const struct sq_attention *shape, int64_t length)
 {
     (void)backend;
-    int64_t columns = strips_of(shape->head_dim) + strips_of(shape->value_dim);
-    return (size_t)((strips_of(length) + QUERIES) * columns + QUERIES * 2 * SCORE_STRIDE) * sizeof(float);
+    return sq_cpu_attention_scratch_bytes(shape, length);
 }
 
 /* Words of n values that follow each other along a sum. */

@@ -10,6 +10,7 @@
 #include "base/memory.h"
 #include "tensor/cpu_private.h"
 #include "tensor/solve_ops.h"
+#include "tensor/traits.h"
 
 /* OpenBLAS ships no header of these under Debian's generic BLAS */
 void openblas_set_num_threads(int n_threads);
@@ -117,13 +118,16 @@ static const struct sq_backend_ops cpu_ops = {
 };
 
 /* What stays in the caches of one core while a worker has it in hand. */
-static const struct sq_sizes cpu_sizes = {.solve_rows = SQ_SOLVE_ROWS,
-                                          .factor_tile = 128,
-                                          .hessian_panel = 48,
-                                          .hessian_tokens = 1024,
-                                          .hessian_packed = (int64_t)4 << 20,
-                                          .hessian_slice = (int64_t)10 << 20,
-                                          .expert_rows = 128};
+const struct sq_backend_traits sq_cpu_traits = {.name = "cpu",
+                                                .sizes = {.solve_rows = SQ_SOLVE_ROWS,
+                                                          .factor_tile = 128,
+                                                          .hessian_panel = 48,
+                                                          .hessian_tokens = 1024,
+                                                          .hessian_packed = (int64_t)4 << 20,
+                                                          .hessian_slice = (int64_t)10 << 20,
+                                                          .expert_rows = 128},
+                                                .is_host = true,
+                                                .attention_scratch = sq_cpu_attention_scratch_bytes};
 
 /* The kernel variants, best first; the last one runs everywhere. */
 struct variant {
@@ -217,7 +221,8 @@ enum sq_status sq_backend_create_cpu(int n_threads, enum sq_isa isa, struct sq_b
     SQ_TRY(sq_alloc("the CPU backend", 1, sizeof(struct sq_cpu), &memory));
     struct sq_cpu *cpu = memory;
     cpu->base = (struct sq_backend){.ops = &cpu_ops,
-                                    .sizes = cpu_sizes,
+                                    .traits = &sq_cpu_traits,
+                                    .sizes = sq_cpu_traits.sizes,
                                     .n_workers = n_threads > 0 ? n_threads : n_processors(),
                                     .is_host = true,
                                     .has_bf16 = sq_cpu_has_bf16(),

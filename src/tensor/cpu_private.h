@@ -48,6 +48,7 @@ enum sq_status sq_cpu_rope(struct sq_backend *, enum sq_rope_pairs, struct sq_ma
 enum sq_status sq_cpu_attention(struct sq_backend *, const struct sq_attention *, struct sq_matrix q,
                                 struct sq_matrix k, struct sq_matrix v, void *scratch, struct sq_matrix out);
 size_t sq_cpu_attention_scratch(struct sq_backend *, const struct sq_attention *, int64_t length);
+size_t sq_cpu_attention_scratch_bytes(const struct sq_attention *, int64_t length);
 enum sq_status sq_cpu_activate(struct sq_backend *, enum sq_activation, struct sq_matrix x, struct sq_matrix gate,
                                struct sq_matrix y);
 enum sq_status sq_cpu_add(struct sq_backend *, struct sq_matrix x, struct sq_matrix y);

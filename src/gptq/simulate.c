@@ -1,0 +1,316 @@
+#include "gptq/simulate.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "gptq/run_private.h"
+#include "gptq/simulate_private.h"
+#include "gptq/spread.h"
+#include "mpi/comm_memory.h"
+#include "mpi/stop.h"
+
+/* --- what a stage took -------------------------------------------------------------------------------------------- */
+
+/* Steps of a tree over so many ranks. */
+static double tree_steps(int n_ranks)
+{
+    return ceil(log2((double)n_ranks));
+}
+
+/* A ring or a tree of the ranks; the slowest link that is on the way decides. */
+static double collective_seconds(const struct sq_machine *machine, enum sq_traffic_kind kind, int n_ranks, double calls,
+                                 double bytes)
+{
+    bool is_wide = n_ranks > machine->ranks_per_node,
+         is_host = kind == SQ_TRAFFIC_GATHER || kind == SQ_TRAFFIC_BROADCAST;
+    const struct sq_link *near = is_host ? &machine->host_link : &machine->link;
+    const struct sq_link *far = is_host ? &machine->host_network : &machine->network;
+    double rate = near->bytes_per_second, latency = near->seconds;
+    if (n_ranks < 2 || calls <= 0 || rate <= 0) return 0; /* a link that is not known takes no time */
+    if (is_wide && far->bytes_per_second < rate) rate = far->bytes_per_second;
+    if (is_wide && far->seconds > latency) latency = far->seconds;
+    double passes = kind == SQ_TRAFFIC_SUM ? 2 : 1, share = (double)(n_ranks - 1) / n_ranks;
+    if (kind == SQ_TRAFFIC_AGREE) passes = 2; /* up the tree and down */
+    return calls * passes * latency * tree_steps(n_ranks) + passes * share * bytes / rate;
+}
+
+void sq_dry_run_clock(struct sq_dry_run *run, enum sq_stage stage)
+{
+    double now = sq_dry_seconds(run->backend);
+    double *seconds = run->result.seconds[stage];
+    seconds[SQ_LIMIT_COMPUTE] += now - run->since;
+    run->since = now;
+    const struct sq_traffic *traffic = &run->result.traffic;
+    for (int k = 0; k < SQ_N_TRAFFIC; k++)
+        seconds[SQ_LIMIT_LINK] += collective_seconds(run->machine, (enum sq_traffic_kind)k, run->world.size,
+                                                     (double)(traffic->calls[k] - run->traffic.calls[k]),
+                                                     (double)(traffic->bytes[k] - run->traffic.bytes[k]));
+    run->traffic = *traffic;
+}
+
+static double file_rate(double of_node, double of_all, int n_nodes)
+{
+    double rate = of_node * n_nodes;
+    return of_all > 0 && of_all < rate ? of_all : rate;
+}
+
+void sq_dry_run_files(struct sq_dry_run *run, enum sq_stage stage, double read_bytes, double written_bytes)
+{
+    const struct sq_machine *m = run->machine;
+    int n_nodes = (run->world.size + m->ranks_per_node - 1) / m->ranks_per_node;
+    run->result.seconds[stage][SQ_LIMIT_FILE] += read_bytes / file_rate(m->node_read, m->all_read, n_nodes) +
+                                                 written_bytes / file_rate(m->node_write, m->all_write, n_nodes);
+}
+
+double sq_simulate_weight_bytes(const struct sq_model *model)
+{
+    const json_t *config = sq_checkpoint_config(sq_model_checkpoint(model));
+    const json_t *method = json_object_get(json_object_get(config, "quantization_config"), "quant_method");
+    const char *type = json_string_value(json_object_get(config, "torch_dtype"));
+    if (!type) type = json_string_value(json_object_get(config, "dtype"));
+    if (json_is_string(method) && !strcmp(json_string_value(method), "fp8")) return 1;
+    return type && !strcmp(type, "float32") ? 4 : 2;
+}
+
+/* --- propagation "quantized": as run.c has it --------------------------------------------------------------------- */
+
+static bool is_quantized(const struct sq_dry_run *run, int block, int group, int64_t *n_p)
+{
+    int first, count = sq_model_group_linears(run->request->model, block, group, &first);
+    *n_p = sq_model_linear(run->request->model, first)->in_features;
+    for (int i = 0; i < count; i++)
+        if (run->request->layers->of_linear[first + i] >= 0) return true;
+    return false;
+}
+
+/* Reports, a flush and marks (io/store.c), each with an agreement. */
+static enum sq_status finish_layers(struct sq_dry_run *run)
+{
+    for (int i = 0; i < 3; i++)
+        SQ_TRY(sq_comm_agree(&run->world, SQ_OK));
+    sq_dry_run_clock(run, SQ_STAGE_STORE);
+    return SQ_OK;
+}
+
+static enum sq_status to_group(struct sq_dry_run *run, int group)
+{
+    SQ_TRY(sq_forward_to_group(run->forward, group));
+    SQ_TRY(sq_comm_agree(&run->world, SQ_OK));
+    sq_dry_run_clock(run, SQ_STAGE_FORWARD);
+    return SQ_OK;
+}
+
+static enum sq_status do_group(struct sq_dry_run *run, int block, int group, bool is_last)
+{
+    int64_t n;
+    if (!is_quantized(run, block, group, &n)) return is_last ? SQ_OK : sq_dry_run_set_weights(run, block, group, false);
+    SQ_TRY(sq_dry_run_hessian(run, n, -1));
+    SQ_TRY(sq_dry_run_solve(run, block, group));
+    SQ_TRY(finish_layers(run));
+    if (!is_last) SQ_TRY(sq_dry_run_set_weights(run, block, group, true));
+    return sq_comm_agree(&run->world, SQ_OK);
+}
+
+static enum sq_status load_block(struct sq_dry_run *run, int64_t block)
+{
+    SQ_TRY(sq_forward_load_block(run->forward, &run->world, block));
+    sq_dry_run_clock(run, SQ_STAGE_READ);
+    return SQ_OK;
+}
+
+static enum sq_status finish_block(struct sq_dry_run *run)
+{
+    SQ_TRY(sq_forward_finish_block(run->forward));
+    SQ_TRY(sq_comm_agree(&run->world, SQ_OK));
+    sq_dry_run_clock(run, SQ_STAGE_FORWARD);
+    return SQ_OK;
+}
+
+static int n_groups_of(const struct sq_dry_run *run, int64_t block)
+{
+    return sq_model_n_groups(run->request->model, block);
+}
+
+static enum sq_status do_block(struct sq_dry_run *run, int64_t block, bool is_last)
+{
+    int n_groups = n_groups_of(run, block);
+    SQ_TRY(load_block(run, block));
+    for (int group = 0; group < n_groups; group++) {
+        SQ_TRY(to_group(run, group));
+        SQ_TRY(do_group(run, (int)block, group, is_last && group == n_groups - 1));
+        SQ_TRY(sq_stop_check(&run->world));
+    }
+    return is_last ? SQ_OK : finish_block(run);
+}
+
+/* --- propagation "original": as run_original.c has it ------------------------------------------------------------- */
+
+static enum sq_status push_block(struct sq_dry_run *run, int64_t block, bool is_last)
+{
+    int n_groups = n_groups_of(run, block);
+    SQ_TRY(load_block(run, block));
+    for (int group = 0; group < n_groups; group++) {
+        int64_t n;
+        SQ_TRY(to_group(run, group));
+        if (is_quantized(run, (int)block, group, &n)) SQ_TRY(sq_dry_run_hessian(run, n, 0));
+        if (is_last && group == n_groups - 1) return SQ_OK;
+        SQ_TRY(sq_dry_run_set_weights(run, (int)block, group, false));
+    }
+    return finish_block(run);
+}
+
+/* All teams at once: the time is that of one, for its block. */
+static enum sq_status solve_block(struct sq_dry_run *run, int64_t block)
+{
+    for (int group = 0; group < n_groups_of(run, block); group++) {
+        int64_t n;
+        if (!is_quantized(run, (int)block, group, &n)) continue;
+        SQ_TRY(sq_comm_memory_broadcast(&run->team, run->backend, 0, run->factor.hessian.data,
+                                        (size_t)(n * n) * sizeof(float)));
+        SQ_TRY(sq_dry_run_solve(run, (int)block, group));
+    }
+    return SQ_OK;
+}
+
+static enum sq_status run_waves(struct sq_dry_run *run, int64_t end)
+{
+    for (int64_t first = 0; first < end; first += run->n_teams) {
+        int64_t after = first + run->n_teams < end ? first + run->n_teams : end;
+        for (int64_t block = first; block < after; block++)
+            SQ_TRY(push_block(run, block, block == end - 1));
+        SQ_TRY(solve_block(run, first));
+        for (int64_t block = first; block < after; block++)
+            SQ_TRY(finish_layers(run));
+    }
+    return SQ_OK;
+}
+
+/* --- the whole run ------------------------------------------------------------------------------------------------ */
+
+static enum sq_status embed(struct sq_dry_run *run)
+{
+    const struct sq_memory_request *request = run->request;
+    void *ids;
+    size_t bytes = (size_t)(request->n_samples * request->length) * sizeof(int32_t);
+    SQ_TRY(run->backend->ops->alloc(run->backend, "tokens", bytes, &ids));
+    enum sq_status status = sq_forward_embed(run->forward, &run->world, ids);
+    run->backend->ops->free(run->backend, ids);
+    SQ_TRY(sq_comm_agree(&run->world, status));
+    sq_dry_run_clock(run, SQ_STAGE_READ);
+    double table = (double)sq_model_vocab_size(request->model) * (double)sq_model_hidden_size(request->model);
+    sq_dry_run_files(run, SQ_STAGE_READ, table * sq_simulate_weight_bytes(request->model), 0);
+    return status;
+}
+
+/* Every rank packs its share of the layers once more and reads back what it wrote; the rest of the model is copied. */
+static enum sq_status assemble(struct sq_dry_run *run)
+{
+    const struct sq_memory_request *request = run->request;
+    double quantized = 0, packed = 0, weight = sq_simulate_weight_bytes(request->model);
+    for (int i = 0; i < request->layers->n_layers; i++) {
+        const struct sq_store_layer *layer = &request->layers->layers[i];
+        double weights = (double)layer->out_features * (double)layer->in_features;
+        double groups = (double)layer->out_features * (double)sq_grid_n_groups(&layer->grid, layer->in_features);
+        quantized += weights;
+        packed += weights * layer->grid.bits / 8 + 3 * groups;
+    }
+    double rest = ((double)sq_model_n_parameters(request->model) - quantized) * weight;
+    SQ_TRY(sq_dry_do(run->backend, SQ_WORK_PACK, 2 * quantized / run->world.size / run->backend->n_workers, 0));
+    sq_dry_run_clock(run, SQ_STAGE_ASSEMBLE);
+    sq_dry_run_files(run, SQ_STAGE_ASSEMBLE, 2 * packed + 2 * rest, packed + rest);
+    return SQ_OK;
+}
+
+/* Rank 0's clock decides, and all go by it. */
+static enum sq_status agree_on_saving(struct sq_dry_run *run)
+{
+    int64_t due = 0;
+    return sq_comm_max_i64(&run->world, &due, 1);
+}
+
+/* The activations are saved every so often; they do not wait for anything else. */
+static void save_states(struct sq_dry_run *run)
+{
+    const struct sq_memory_request *request = run->request;
+    double seconds = 0, bytes = (double)(request->n_job_samples * request->length) *
+                                (double)sq_model_hidden_size(request->model) * sizeof(float);
+    for (int stage = 0; stage < SQ_N_STAGES; stage++)
+        for (int limit = 0; limit < SQ_N_LIMITS; limit++)
+            seconds += run->result.seconds[stage][limit];
+    double most = (double)sq_model_n_blocks(request->model) - 1, every = request->config->state_seconds;
+    double count = every > 0 ? floor(seconds / every) : most;
+    sq_dry_run_files(run, SQ_STAGE_STORE, 0, (count < most ? count : most) * bytes);
+}
+
+static enum sq_status go_through(struct sq_dry_run *run)
+{
+    const struct sq_memory_request *request = run->request;
+    int64_t end = sq_model_n_blocks(request->model) + (request->config->lm_head ? 1 : 0);
+    SQ_TRY(sq_stop_check(&run->world));
+    SQ_TRY(embed(run));
+    if (request->config->propagation == SQ_PROPAGATION_ORIGINAL) {
+        SQ_TRY(run_waves(run, end));
+    } else {
+        for (int64_t block = 0; block < end; block++) {
+            SQ_TRY(do_block(run, block, block == end - 1));
+            if (block < end - 1) SQ_TRY(agree_on_saving(run));
+        }
+    }
+    save_states(run);
+    if (request->config->assemble) SQ_TRY(assemble(run));
+    memcpy(run->result.work, sq_dry_work(run->backend), sizeof run->result.work);
+    return SQ_OK;
+}
+
+static void make_comms(struct sq_dry_run *run, int n_ranks)
+{
+    int64_t n_blocks = sq_model_n_blocks(run->request->model);
+    run->result.traffic.is_dry = true;
+    run->world = (struct sq_comm){.size = n_ranks, .traffic = &run->result.traffic};
+    run->n_teams = 1;
+    if (run->request->config->propagation == SQ_PROPAGATION_ORIGINAL)
+        run->n_teams = n_ranks < n_blocks ? n_ranks : (int)n_blocks;
+    run->team = run->world;
+    run->team.size = n_ranks / run->n_teams; /* of the smallest team */
+}
+
+static enum sq_status take_memory(struct sq_dry_run *run)
+{
+    const struct sq_memory_request *request = run->request;
+    const struct sq_backend_ops *ops = run->backend->ops;
+    struct sq_forward_options options = {
+        .compute = request->compute, .n_samples = request->n_samples, .length = request->length};
+    int64_t widest = sq_memory_widest_input(request->model, request->layers);
+    SQ_TRY(sq_forward_create(run->backend, request->model, &options, &run->forward));
+    SQ_TRY(sq_hessian_create(run->backend, widest, &run->hessian));
+    SQ_TRY(sq_factor_create(run->backend, widest, &run->factor));
+    SQ_TRY(ops->alloc(run->backend, "the solver's scratch", sq_memory_scratch_bytes(request), &run->scratch));
+    return ops->alloc_host(run->backend, "rows of a group of linears", sq_memory_record_bytes(request), &run->records);
+}
+
+static void give_back(struct sq_dry_run *run)
+{
+    struct sq_backend *backend = run->backend;
+    sq_forward_destroy(run->forward);
+    sq_hessian_destroy(backend, &run->hessian);
+    sq_factor_destroy(backend, &run->factor);
+    backend->ops->free(backend, run->scratch);
+    backend->ops->free_host(backend, run->records);
+    backend->ops->destroy(backend);
+}
+
+enum sq_status sq_simulate(const struct sq_memory_request *request, const struct sq_machine *machine, int n_ranks,
+                           struct sq_simulation *simulation_p)
+{
+    struct sq_dry_run run = {.request = request, .machine = machine};
+    make_comms(&run, n_ranks);
+    run.shards = sq_shards_largest(request->n_job_samples, request->config->shards, n_ranks);
+    SQ_TRY(sq_backend_create_dry(request->traits, request->n_workers, &machine->rates, &run.backend));
+    enum sq_status status = take_memory(&run);
+    if (status == SQ_OK) status = go_through(&run);
+    give_back(&run);
+    if (status != SQ_OK) return status;
+    run.result.traffic.is_dry = false;
+    *simulation_p = run.result;
+    return SQ_OK;
+}

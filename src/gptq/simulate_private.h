@@ -1,0 +1,54 @@
+/* What the files of the simulation share. */
+#ifndef SQ_GPTQ_SIMULATE_PRIVATE_H
+#define SQ_GPTQ_SIMULATE_PRIVATE_H
+
+#include "gptq/group.h"
+#include "gptq/simulate.h"
+
+#define SQ_SIMULATE_SHAPES 32 /* different ones that are remembered; others are gone through again */
+
+/* A Hessian or a factor that was gone through once: the next of the same width takes as long. */
+struct sq_width_cost {
+    int64_t n;
+    double seconds;
+    struct sq_traffic traffic;
+};
+
+/* One tile of a layer. */
+struct sq_tile_cost {
+    int64_t n;
+    struct sq_grid grid;
+    struct sq_dry_span span;
+};
+
+struct sq_dry_run {
+    const struct sq_memory_request *request;
+    const struct sq_machine *machine;
+    struct sq_comm world, team; /* dry */
+    int n_teams;
+    struct sq_simulation result;
+    struct sq_backend *backend;
+    struct sq_forward *forward;
+    struct sq_shards shards;
+    struct sq_hessian_workspace hessian;
+    struct sq_factor factor;
+    void *scratch, *records, *block_hessians; /* addresses alone */
+    struct sq_width_cost hessians[SQ_SIMULATE_SHAPES], factors[SQ_SIMULATE_SHAPES];
+    struct sq_tile_cost tiles[SQ_SIMULATE_SHAPES];
+    int n_hessians, n_factors, n_tiles;
+    /* where the present stage began */
+    double since;
+    struct sq_traffic traffic;
+};
+
+/* What has gone by since the last call is the stage's. file_bytes: read from or written to files by all ranks together,
+ * meanwhile. */
+void sq_dry_run_clock(struct sq_dry_run *run, enum sq_stage stage);
+void sq_dry_run_files(struct sq_dry_run *run, enum sq_stage stage, double read_bytes, double written_bytes);
+
+/* simulate_group.c: Hessian, factor, solve, store and gather of a group. root as for sq_run_hessian(). */
+enum sq_status sq_dry_run_hessian(struct sq_dry_run *run, int64_t n, int root) SQ_MUST_CHECK;
+enum sq_status sq_dry_run_solve(struct sq_dry_run *run, int block, int group) SQ_MUST_CHECK;
+enum sq_status sq_dry_run_set_weights(struct sq_dry_run *run, int block, int group, bool is_solved) SQ_MUST_CHECK;
+
+#endif

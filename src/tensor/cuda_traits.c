@@ -1,0 +1,24 @@
+#include "tensor/cuda_traits.h"
+
+/* Sizes that keep a GPU busy; the stand-in for tests builds with small ones, so that small layers have many tiles. */
+#ifndef SQ_CUDA_SIZES
+#define SQ_CUDA_SIZES                                                                                                  \
+    {                                                                                                                  \
+        .solve_rows = 1024, .factor_tile = 512, .hessian_panel = 1024, .hessian_tokens = (int64_t)1 << 20,             \
+        .hessian_packed = 0, .hessian_slice = (int64_t)64 << 20, .expert_rows = 1024                                   \
+    }
+#endif
+
+static size_t attention_scratch(const struct sq_attention *shape, int64_t length)
+{
+    size_t rows = (size_t)(shape->n_heads * sq_cuda_full_queries(length)), keys = (size_t)sq_cuda_full_keys(length);
+    size_t row_bytes = keys * (sizeof(float) + sizeof(uint16_t)) + ((size_t)shape->value_dim + 2) * sizeof(float);
+    return rows * row_bytes + 64;
+}
+
+const struct sq_backend_traits sq_cuda_traits = {.name = "cuda",
+                                                 .sizes = SQ_CUDA_SIZES,
+                                                 .is_host = false,
+                                                 .n_workers = 4,
+                                                 .worker_bytes = SQ_CUDA_ROOM + SQ_CUDA_WORKSPACE,
+                                                 .attention_scratch = attention_scratch};

@@ -1,0 +1,29 @@
+/* Sizes of the CUDA backend that cuda/ and its traits share. */
+#ifndef SQ_TENSOR_CUDA_TRAITS_H
+#define SQ_TENSOR_CUDA_TRAITS_H
+
+#include "tensor/traits.h"
+
+/* Bytes of a worker's device memory for the operation at hand, and for cuBLAS: what it asks for on sm_90. */
+#define SQ_CUDA_ROOM ((size_t)32 << 20)
+#define SQ_CUDA_WORKSPACE ((size_t)32 << 20)
+
+/* Blocks of queries and tiles of keys of attention; fixed, as they decide the order of sums. */
+#ifndef SQ_CUDA_QUERIES
+#define SQ_CUDA_QUERIES 256
+#define SQ_CUDA_KEYS 512
+#endif
+
+/* Rows and columns that a full tile of scores has; columns so that rows start at multiples of 16 bytes. */
+static inline int64_t sq_cuda_full_queries(int64_t length)
+{
+    return length < SQ_CUDA_QUERIES ? length : SQ_CUDA_QUERIES;
+}
+
+static inline int64_t sq_cuda_full_keys(int64_t length)
+{
+    int64_t whole = (length + 7) / 8 * 8;
+    return whole < SQ_CUDA_KEYS ? whole : SQ_CUDA_KEYS;
+}
+
+#endif

@@ -1,0 +1,198 @@
+/* What a plan says of memory and of bytes sent, beside what a job really takes and sends: exactly the same. */
+#define _GNU_SOURCE
+#include <hdf5.h>
+
+#include "base/memory.h"
+#include "golden.h"
+#include "gptq/run.h"
+#include "gptq/simulate.h"
+#include "ranks.h"
+
+#define SAMPLES 9
+#define LENGTH 24
+
+/* Texts with which memory of a kind is asked for. */
+static const struct {
+    enum sq_memory_kind kind;
+    const char *what;
+} users[] = {
+    {SQ_MEMORY_WEIGHTS, "a group's weights"},
+    {SQ_MEMORY_WEIGHTS, "norms and biases"},
+    {SQ_MEMORY_ACTIVATIONS, "activations"},
+    {SQ_MEMORY_HESSIAN, "the Hessian's workspace"},
+    {SQ_MEMORY_HESSIAN, "a Hessian"},
+    {SQ_MEMORY_FACTOR, "a factor"},
+    {SQ_MEMORY_FACTOR, "pivots"},
+    {SQ_MEMORY_FACTOR, "the order"},
+    {SQ_MEMORY_FACTOR, "dead inputs"},
+    {SQ_MEMORY_WORKSPACE, "the forward pass's scratch"},
+    {SQ_MEMORY_WORKSPACE, "rows read from a file"},
+    {SQ_MEMORY_WORKSPACE, "marks of samples"},
+    {SQ_MEMORY_WORKSPACE, "rotary angles"},
+    {SQ_MEMORY_WORKSPACE, "slopes of heads"},
+    {SQ_MEMORY_WORKSPACE, "rows of a group of linears"},
+    {SQ_MEMORY_WORKSPACE, "the solver's scratch"},
+    {SQ_MEMORY_TOKENS, "tokens"},
+};
+
+/* Makes the token file. Rank 0 alone; all may call. */
+static void make_tokens(const char *path, int64_t vocab)
+{
+    int32_t ids[SAMPLES * LENGTH];
+    const hsize_t dims[2] = {SAMPLES, LENGTH};
+    for (int i = 0; i < SAMPLES * LENGTH; i++)
+        ids[i] = (int32_t)((i * 7919 + i * i % 31) % vocab);
+    if (ranks.comm.rank == 0) {
+        hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT), space = H5Screate_simple(2, dims, NULL);
+        hid_t data = H5Dcreate2(file, "tokens", H5T_STD_I32LE, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+        H5Dwrite(data, H5T_NATIVE_INT32, H5S_ALL, H5S_ALL, H5P_DEFAULT, ids);
+        H5Dclose(data);
+        H5Sclose(space);
+        H5Fclose(file);
+    }
+    ranks_barrier();
+}
+
+/* A job on a golden model, and the plan of this rank. */
+struct planned {
+    struct sq_config config;
+    struct sq_traffic traffic;
+    struct sq_comm world;
+    struct sq_job *job;
+    struct sq_memory_request request;
+};
+
+static bool open_job(const char *name, struct planned *p)
+{
+    struct golden golden = golden_find(name);
+    char path[1024], store[1024];
+    make_tokens(ranks_file("tokens.h5", path), golden.vocab);
+    ranks_file("store.h5", store);
+    if (!CHECK(sq_string_copy(golden.folder, &p->config.model) == SQ_OK)) return false;
+    if (!CHECK(sq_string_copy(path, &p->config.tokens) == SQ_OK)) return false;
+    if (!CHECK(sq_string_copy(store, &p->config.store) == SQ_OK)) return false;
+    golden_release(&golden);
+    p->config.backend = SQ_BACKEND_CPU;
+    p->config.threads = 2;
+    p->config.assemble = false;
+    p->world = ranks.comm;
+    p->world.traffic = &p->traffic;
+    return CHECK(sq_job_open(&p->config, &p->world, &p->job) == SQ_OK);
+}
+
+static void make_request(struct planned *p, int64_t n_samples)
+{
+    p->request = (struct sq_memory_request){.model = p->job->model,
+                                            .layers = &p->job->layers,
+                                            .config = &p->config,
+                                            .compute = p->job->compute,
+                                            .n_samples = n_samples,
+                                            .length = LENGTH,
+                                            .n_job_samples = SAMPLES,
+                                            .n_workers = 2,
+                                            .traits = &sq_cpu_traits};
+}
+
+static void check_kinds(const struct sq_memory_plan *plan)
+{
+    int64_t taken[SQ_N_MEMORY] = {0};
+    for (size_t i = 0; i < sizeof users / sizeof *users; i++)
+        taken[users[i].kind] += sq_memory_use_of(users[i].what).bytes;
+    for (int kind = 0; kind < SQ_N_MEMORY; kind++)
+        if (!CHECK(taken[kind] == plan->backend[kind]))
+            printf("    %s: taken %lld, planned %lld\n", sq_memory_kind_name((enum sq_memory_kind)kind),
+                   (long long)taken[kind], (long long)plan->backend[kind]);
+}
+
+#define SMALL 262144 /* bytes: diagonals, counts of a gather, strings, what HDF5's wrappers have in hand */
+
+static void check_peak(const struct sq_memory_plan *plan, int64_t before)
+{
+    int64_t more = sq_memory_use_of(NULL).peak - before;
+    if (!CHECK(more >= plan->start && more < plan->start + SMALL))
+        printf("    beside what stays: %lld, planned %lld\n", (long long)more, (long long)plan->start);
+}
+
+static void check_traffic(const struct planned *p)
+{
+    static const char *const names[SQ_N_TRAFFIC] = {"agree", "sum", "reduce", "broadcast", "gather"};
+    struct sq_machine machine = {.ranks_per_node = 1};
+    struct sq_simulation simulation;
+    for (int i = 0; i < SQ_N_WORK; i++)
+        machine.rates.of[i].per_second = 1e9;
+    machine.node_read = machine.node_write = 1e9;
+    if (!CHECK(sq_simulate(&p->request, &machine, ranks.comm.size, &simulation) == SQ_OK)) return;
+    for (int k = 0; k < SQ_N_TRAFFIC; k++) {
+        const struct sq_traffic *real = &p->traffic, *planned = &simulation.traffic;
+        if (!CHECK(real->calls[k] == planned->calls[k] && real->bytes[k] == planned->bytes[k]))
+            printf("    %s: %lld calls of %lld bytes, planned %lld of %lld\n", names[k], (long long)real->calls[k],
+                   (long long)real->bytes[k], (long long)planned->calls[k], (long long)planned->bytes[k]);
+    }
+}
+
+static void close_job(struct planned *p, enum sq_status status)
+{
+    sq_job_close(p->job, status);
+    sq_config_release(&p->config);
+    ranks_barrier();
+    char path[1024];
+    if (ranks.comm.rank == 0) remove(ranks_file("store.h5", path));
+    ranks_end_test();
+}
+
+static void check_job(const char *name, enum sq_propagation propagation, const char *skip)
+{
+    struct planned p = {.traffic = {.is_dry = false}};
+    struct sq_memory_plan plan;
+    CHECK(sq_config_set_defaults(&p.config) == SQ_OK);
+    p.config.propagation = propagation;
+    if (skip) CHECK(sq_config_read_yaml("test", skip, strlen(skip), &p.config) == SQ_OK);
+    if (!open_job(name, &p)) return;
+    make_request(&p, p.job->shards.samples.count);
+    sq_memory_plan_count(&p.request, &plan);
+    if (propagation == SQ_PROPAGATION_QUANTIZED) check_kinds(&plan);
+    int64_t before = sq_memory_use_of(NULL).bytes;
+    sq_memory_forget_peaks();
+    p.traffic = (struct sq_traffic){.is_dry = false};
+    enum sq_status status = sq_run(p.job);
+    CHECK(status == SQ_OK);
+    if (propagation == SQ_PROPAGATION_QUANTIZED) check_peak(&plan, before);
+    make_request(&p, sq_shards_largest(SAMPLES, p.config.shards, ranks.comm.size).samples.count);
+    check_traffic(&p);
+    close_job(&p, status);
+}
+
+static void test_llama(void **state)
+{
+    (void)state;
+    check_job("llama", SQ_PROPAGATION_QUANTIZED, NULL);
+}
+
+/* Positions are learned, and everything has a bias. */
+static void test_opt(void **state)
+{
+    (void)state;
+    check_job("opt", SQ_PROPAGATION_QUANTIZED, NULL);
+}
+
+/* Slopes instead of positions; a norm before the first block; a linear that is only loaded. */
+static void test_bloom_with_rules(void **state)
+{
+    (void)state;
+    check_job("bloom", SQ_PROPAGATION_QUANTIZED, "rules: [{pattern: dense_h_to_4h, skip: true}]\nrefine: 0\n");
+}
+
+static int run(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_llama),
+        cmocka_unit_test(test_opt),
+        cmocka_unit_test(test_bloom_with_rules),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
+
+int main(int argc, char **argv)
+{
+    return ranks_main(&argc, &argv, run);
+}

@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# bench and plan as programs: a machine that is measured, a model of which there is config.json alone, what is refused.
+. "$(dirname "$0")/common.sh"
+top=$(cd "$(dirname "$0")/../.." && pwd)
+
+mkdir "$work/bare"
+cp "$GOLDEN/llama/config.json" "$work/bare"
+job=(plan --model "$work/bare" --samples 16 --length 64)
+
+# --- a machine that is measured, by two ranks ---
+
+run 2 bench --threads 1 --backend cpu --out "$work/machine.yaml" || { cat "$work/err" >&2; fail "bench"; }
+grep -q '^ranks_per_node: 2$' "$work/machine.yaml" || fail "bench does not count the ranks of a node"
+grep -q '^link: \[' "$work/machine.yaml" || fail "bench does not measure the link between two ranks"
+expect 2 2 bench --threads 1 --out "$work/machine.yaml"
+expect_message "machine.yaml"
+
+"$SHARDQ" "${job[@]}" --machine "$work/machine.yaml" --ranks 1,2,3,40 --json >"$work/plans" || fail "plan"
+"$SHARDQ" "${job[@]}" --machine "$work/machine.yaml" --ranks 1,2,3,40 --json | cmp - "$work/plans" || fail "plans differ from run to run"
+python3 - "$work/plans" <<'PYTHON'
+import json, sys
+plans = [json.loads(line) for line in open(sys.argv[1])]
+ranks = [p["ranks"] for p in plans]
+assert ranks == [1, 2, 3, 40], ranks
+for p in plans:
+    stages = p["stages"].values()
+    assert abs(sum(s["seconds"] for s in stages) - p["seconds"]) < 1e-4 * p["seconds"], p
+    assert all(abs(s["seconds"] - s["compute"] - s["links"] - s["files"]) < 1e-4 * s["seconds"] + 1e-12 for s in stages), p
+    assert sum(p["memory"].values()) == p["memory_bytes"] and p["fits"] and p["useful_ranks"] >= 1, p
+one, two, three, forty = plans
+assert one["collectives"]["sum"]["bytes"] == 0 < two["collectives"]["sum"]["bytes"] == forty["collectives"]["sum"]["bytes"]
+assert one["memory"]["activations"] > two["memory"]["activations"] > forty["memory"]["activations"]
+assert (one["owners"]["samples"], two["owners"]["samples"], forty["owners"]["samples"]) == (16, 8, 1)
+assert forty["owners"]["sample_ranks"] == 16
+PYTHON
+
+# --- a path to config.json; a table; a machine with devices; blocks that are independent ---
+
+h100=$top/configs/machines/h100x8.yaml
+"$SHARDQ" plan --model "$work/bare/config.json" --length 64 --machine "$h100" --ranks 8 >"$work/stdout" || fail "plan of a path to config.json"
+grep -q '^device memory of a rank' "$work/stdout" || fail "a machine with devices is planned without them"
+"$SHARDQ" "${job[@]}" --machine "$h100" --backend cuda --propagation original --ranks 1,16 --json >"$work/stdout" || fail "plan of propagation original"
+[ "$(wc -l <"$work/stdout")" -eq 2 ] || fail "not one line for each number of ranks"
+
+# --- what does not fit is said, and what cannot be is refused ---
+
+"$SHARDQ" "${job[@]}" --machine "$work/machine.yaml" --memory 2M --json | grep -q '"fits":false.*"useful_ranks":0' || fail "2 MiB are enough"
+expect 2 1 "${job[@]}" --machine "$h100" --backend cpu
+expect_message "describes a machine for the other one"
+echo "threads: none" >"$work/bad.yaml"
+expect 2 1 "${job[@]}" --machine "$work/bad.yaml"
+expect_message "bad.yaml:1: threads"
+expect 1 1 plan --model "$work/nowhere" --machine "$h100"
+expect_message "$work/nowhere/config.json"

@@ -1,0 +1,145 @@
+#!/usr/bin/env python3
+"""recipes.py SHARDQ [--write]: plans every recipe of configs/ for a model of the size it is meant for, and compares what comes
+out with the "Plan" in the recipe's comment, and the plan that README.md shows with what is printed now; --write puts them there.
+Plans need config.json alone, so models are dimensions, as published with each."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+LLAMA = {"architectures": ["LlamaForCausalLM"], "hidden_act": "silu", "rms_norm_eps": 1e-5, "rope_theta": 500000.0,
+         "tie_word_embeddings": False, "vocab_size": 128256, "max_position_embeddings": 8192, "torch_dtype": "bfloat16"}
+MODELS = {
+    "Llama-3-8B": {**LLAMA, "hidden_size": 4096, "intermediate_size": 14336, "num_attention_heads": 32,
+                   "num_key_value_heads": 8, "num_hidden_layers": 32},
+    "Llama-3-70B": {**LLAMA, "hidden_size": 8192, "intermediate_size": 28672, "num_attention_heads": 64,
+                    "num_key_value_heads": 8, "num_hidden_layers": 80},
+    "SmolLM2-1.7B": {**LLAMA, "hidden_size": 2048, "intermediate_size": 8192, "num_attention_heads": 32,
+                     "num_key_value_heads": 32, "num_hidden_layers": 24, "vocab_size": 49152, "rope_theta": 130000.0,
+                     "tie_word_embeddings": True},
+    "OPT-175B": {"architectures": ["OPTForCausalLM"], "activation_function": "relu", "do_layer_norm_before": True,
+                 "hidden_size": 12288, "ffn_dim": 49152, "num_attention_heads": 96, "num_hidden_layers": 96,
+                 "max_position_embeddings": 2048, "word_embed_proj_dim": 12288, "vocab_size": 50272,
+                 "tie_word_embeddings": True, "torch_dtype": "float16"},
+    "BLOOM-176B": {"architectures": ["BloomForCausalLM"], "hidden_size": 14336, "n_layer": 70, "n_head": 112,
+                   "vocab_size": 250880, "layer_norm_epsilon": 1e-5, "torch_dtype": "bfloat16"},
+}
+RECIPES = {
+    "llama3-70b-8gpu.yaml": ("Llama-3-70B", 70.6), "opt-175b.yaml": ("OPT-175B", 174.6), "bloom-176b.yaml": ("BLOOM-176B", 176.2),
+    "laptop.yaml": ("SmolLM2-1.7B", 1.7), "8bit-g128.yaml": ("Llama-3-8B", 8.0), "4bit-g128.yaml": ("Llama-3-8B", 8.0),
+    "3bit-g64.yaml": ("Llama-3-8B", 8.0), "paper.yaml": ("Llama-3-8B", 8.0), "quality.yaml": ("Llama-3-8B", 8.0),
+}
+NO_RECIPES = {"reference.yaml"}
+BEGIN = "# Plan: "
+README_COMMAND = "    $ shardq plan --model OPT-175B --machine configs/machines/h100x8.yaml --ranks 1,8,64,512"
+
+
+def plan(shardq, recipe, model, *options):
+    with tempfile.TemporaryDirectory() as folder:
+        with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
+            json.dump(MODELS[model], file)
+        return subprocess.run([shardq, "plan", "--config", f"configs/{recipe}", "--model", folder, *options], cwd=TOP, check=True,
+                              stdout=subprocess.PIPE, text=True).stdout
+
+
+def size(count):
+    return f"{count / 2**30:.1f} GiB"
+
+
+def duration(seconds):
+    minutes = round(seconds / 60)
+    return f"{seconds:.0f} s" if seconds < 120 else f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
+
+
+def settings(recipe):
+    """The lines of the recipe that are for `plan`, as a dictionary of texts."""
+    with open(os.path.join(TOP, "configs", recipe), encoding="utf-8") as file:
+        pairs = (line.split(": ", 1) for line in file if not line.startswith("#") and ": " in line)
+        return {key: value.strip() for key, value in pairs}
+
+
+def describe(shardq, recipe, model, billions):
+    """What the comment has to say, and what is wrong with the plan."""
+    given = settings(recipe)
+    lines = [f"{BEGIN}{model}, {given['samples']} samples of {given['length']} tokens, {os.path.basename(given['machine'])}:"]
+    wrong = []
+    for text in plan(shardq, recipe, model, "--json").splitlines():
+        p = json.loads(text)
+        ranks = f"{p['ranks']} rank{'s' if p['ranks'] > 1 else ''}"
+        where = "activations in a file, " if p["spill"] else ""
+        lines.append(f"#   {ranks}: {size(p['memory_bytes'])} a rank of the {size(p['limit_bytes'])} it may take, {where}"
+                     f"{duration(p['seconds'])}, most of it {p['most']['stage']}")
+        if not p["fits"]:
+            wrong.append(f"{recipe}: does not fit {ranks}")
+        if not 0.5 < p["store_bytes"] / (billions * 1e9 * (int(given["bits"]) + 0.5) / 8) < 1.5:
+            wrong.append(f"{recipe}: the store of {p['store_bytes']} bytes is not that of {billions} billion weights")
+    return [*lines, f"#   store {size(p['store_bytes'])}, saved activations {size(p['state_bytes'])}"], wrong
+
+
+def replace(text, lines):
+    """The file's text with its plan replaced, or put after the comment it begins with."""
+    old = text.splitlines()
+    head = next(i for i, line in enumerate(old) if not line.startswith("#"))
+    at = next((i for i in range(head) if old[i].startswith(BEGIN)), head)
+    end = at
+    while end < head and (end == at or old[end].startswith("#   ")):
+        end += 1
+    return "\n".join([*old[:at], *lines, *old[end:]]) + "\n"
+
+
+def printed(shardq):
+    """The lines that README_COMMAND prints, as README.md has them."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.symlink(os.path.join(TOP, "configs"), os.path.join(folder, "configs"))
+        os.mkdir(os.path.join(folder, "OPT-175B"))
+        with open(os.path.join(folder, "OPT-175B", "config.json"), "w", encoding="utf-8") as file:
+            json.dump(MODELS["OPT-175B"], file)
+        output = subprocess.run([shardq, *README_COMMAND.split()[2:]], cwd=folder, check=True, stdout=subprocess.PIPE, text=True)
+    return [f"    {line}".rstrip() for line in output.stdout.splitlines()]
+
+
+def readme_with(text, lines):
+    """README.md with these lines after the command, up to the next that is not indented."""
+    old = text.splitlines()
+    at = end = old.index(README_COMMAND) + 1
+    while old[end].startswith("    ") or not old[end]:
+        end += 1
+    return "\n".join([*old[:at], *lines, "", *old[end:]]) + "\n"
+
+
+def check_readme(shardq, is_writing):
+    path = os.path.join(TOP, "README.md")
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    new = readme_with(text, printed(shardq))
+    if is_writing:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(new)
+    return [] if is_writing or new == text else ["README.md: its plan is not what shardq plan prints (recipes.py SHARDQ --write)"]
+
+
+def main():
+    shardq, is_writing = os.path.abspath(sys.argv[1]), "--write" in sys.argv[2:]
+    there = {name for name in os.listdir(os.path.join(TOP, "configs")) if name.endswith(".yaml")} - NO_RECIPES
+    wrong = [f"{name}: planned by no test" for name in there - set(RECIPES)]
+    for recipe, (model, billions) in RECIPES.items():
+        path = os.path.join(TOP, "configs", recipe)
+        lines, mistakes = describe(shardq, recipe, model, billions)
+        wrong += mistakes
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        new = replace(text, lines)
+        if is_writing:
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(new)
+        elif new != text:
+            wrong.append(f"{recipe}: its comment is not what shardq plan says (recipes.py SHARDQ --write):\n" + "\n".join(lines))
+    wrong += check_readme(shardq, is_writing)
+    sys.exit("\n".join(wrong) if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
