@@ -46,7 +46,7 @@ static void check_attention(struct sq_attention shape, enum sq_dtype dtype, int6
     assert_int_equal(ops->alloc(backend, "scratch", ops->attention_scratch(backend, &shape, length), &scratch), SQ_OK);
     assert_int_equal(ops->attention(backend, &asked, give(q), give(k), give(v), scratch, result), SQ_OK);
     take(result, out);
-    backend_free(backend, scratch);
+    ops->free(backend, scratch);
     free_given();
     for (int64_t t = 0; t < length; t++)
         for (int64_t j = 0; j < out.cols; j++) {
