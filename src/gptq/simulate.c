@@ -84,10 +84,17 @@ static bool is_quantized(const struct sq_dry_run *run, int block, int group, int
 }
 
 /* Reports, a flush and marks (io/store.c), each with an agreement. */
-static enum sq_status finish_layers(struct sq_dry_run *run)
+static enum sq_status mark_layers(struct sq_dry_run *run)
 {
     for (int i = 0; i < 3; i++)
         SQ_TRY(sq_comm_agree(&run->world, SQ_OK));
+    sq_dry_run_clock(run, SQ_STAGE_STORE);
+    return SQ_OK;
+}
+
+static enum sq_status finish_layers(struct sq_dry_run *run)
+{
+    SQ_TRY(sq_comm_agree(&run->world, SQ_OK));
     sq_dry_run_clock(run, SQ_STAGE_STORE);
     return SQ_OK;
 }
@@ -134,12 +141,16 @@ static int n_groups_of(const struct sq_dry_run *run, int64_t block)
 static enum sq_status do_block(struct sq_dry_run *run, int64_t block, bool is_last)
 {
     int n_groups = n_groups_of(run, block);
+    bool has_layers = false;
     SQ_TRY(load_block(run, block));
     for (int group = 0; group < n_groups; group++) {
+        int64_t n;
+        has_layers |= is_quantized(run, (int)block, group, &n);
         SQ_TRY(to_group(run, group));
         SQ_TRY(do_group(run, (int)block, group, is_last && group == n_groups - 1));
         SQ_TRY(sq_stop_check(&run->world));
     }
+    if (has_layers) SQ_TRY(mark_layers(run));
     return is_last ? SQ_OK : finish_block(run);
 }
 
@@ -181,6 +192,7 @@ static enum sq_status run_waves(struct sq_dry_run *run, int64_t end)
         SQ_TRY(solve_block(run, first));
         for (int64_t block = first; block < after; block++)
             SQ_TRY(finish_layers(run));
+        SQ_TRY(mark_layers(run));
     }
     return SQ_OK;
 }
