@@ -14,8 +14,9 @@ static enum sq_status write_file(const struct sq_machine *machine, const char *p
 {
     FILE *file = fopen(path, "wx");
     if (!file) {
-        sq_error("cannot create %s: %s", path, strerror(errno));
-        return errno == EEXIST ? SQ_ERR_USAGE : SQ_ERR_IO;
+        int why = errno;
+        sq_error("cannot create %s: %s", path, strerror(why));
+        return why == EEXIST ? SQ_ERR_USAGE : SQ_ERR_IO;
     }
     fputs("# Measured by shardq bench. Rates of one worker while all are busy (of a device: of all its workers), "
           "[rate, half].\n"

@@ -18,7 +18,8 @@
 /* X(NAME): docs/commands/NAME.md */
 #define COMMAND_LIST(X)                                                                                                \
     X(quantize)                                                                                                        \
-    X(assemble) X(eval) X(plan) X(verify) X(inspect) X(report) X(config) X(tokenize) X(help) X(completion) X(shardq)
+    X(assemble)                                                                                                        \
+    X(eval) X(plan) X(verify) X(inspect) X(report) X(bench) X(config) X(tokenize) X(help) X(completion) X(shardq)
 
 /* What shardq_embed (CMake) makes of them. */
 #define X(name, summary) extern const char sq_embedded_page_##name[];
