@@ -261,6 +261,7 @@ static enum sq_status shift(const struct sq_comm *comm, int distance, const void
 enum sq_status sq_comm_shift(const struct sq_comm *comm, int distance, const void *send, size_t send_bytes,
                              void *receive, size_t receive_bytes)
 {
+    if (sq_comm_count(comm, SQ_TRAFFIC_SHIFT, send_bytes)) return SQ_OK;
     double since = sq_trace_now();
     return traced("shift", since, send_bytes, shift(comm, distance, send, send_bytes, receive, receive_bytes));
 }

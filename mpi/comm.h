@@ -24,6 +24,7 @@ enum sq_traffic_kind {
     SQ_TRAFFIC_REDUCE, /* sum on one rank */
     SQ_TRAFFIC_BROADCAST,
     SQ_TRAFFIC_GATHER,
+    SQ_TRAFFIC_SHIFT, /* from each rank to one other; bytes that this rank sends */
     SQ_N_TRAFFIC
 };
 

@@ -220,6 +220,14 @@ static void show_notes(const struct sq_plan_head *head, const struct sq_plan *pl
         puts("no number of ranks has memory for this job: fewer or shorter samples would take less");
 }
 
+static bool has_experts(const struct sq_plan_head *head)
+{
+    const struct sq_model *model = head->request->model;
+    for (int64_t block = 0; block < sq_model_n_blocks(model); block++)
+        if (sq_model_n_experts(model, block) > 0) return true;
+    return false;
+}
+
 void sq_plan_show(const struct sq_plan_head *head, const struct sq_plan *plans, int count)
 {
     show_head(head);
@@ -233,6 +241,7 @@ void sq_plan_show(const struct sq_plan_head *head, const struct sq_plan *plans, 
         puts("a rank's collectives");
         show_sizes("  sums", traffic, SQ_TRAFFIC_SUM, part, n);
         show_sizes("  gathers", traffic, SQ_TRAFFIC_GATHER, part, n);
+        if (has_experts(head)) show_sizes("  tokens of experts", traffic, SQ_TRAFFIC_SHIFT, part, n);
         show_stages(part, n);
         show_limits(part, n);
     }
@@ -266,11 +275,9 @@ static void put_stages(const struct sq_plan *plan)
 
 static void put_traffic(const struct sq_plan *plan)
 {
-    static const char *const names[SQ_N_TRAFFIC] = {[SQ_TRAFFIC_AGREE] = "agree",
-                                                    [SQ_TRAFFIC_SUM] = "sum",
-                                                    [SQ_TRAFFIC_REDUCE] = "reduce",
-                                                    [SQ_TRAFFIC_BROADCAST] = "broadcast",
-                                                    [SQ_TRAFFIC_GATHER] = "gather"};
+    static const char *const names[SQ_N_TRAFFIC] = {
+        [SQ_TRAFFIC_AGREE] = "agree",         [SQ_TRAFFIC_SUM] = "sum",       [SQ_TRAFFIC_REDUCE] = "reduce",
+        [SQ_TRAFFIC_BROADCAST] = "broadcast", [SQ_TRAFFIC_GATHER] = "gather", [SQ_TRAFFIC_SHIFT] = "shift"};
     printf(",\"collectives\":{");
     for (int k = 0; k < SQ_N_TRAFFIC; k++)
         printf("%s\"%s\":{\"calls\":%lld,\"bytes\":%lld}", k ? "," : "", names[k],

@@ -22,7 +22,7 @@ static double collective_seconds(const struct sq_machine *machine, enum sq_traff
                                  double bytes)
 {
     bool is_wide = n_ranks > machine->ranks_per_node,
-         is_host = kind == SQ_TRAFFIC_GATHER || kind == SQ_TRAFFIC_BROADCAST;
+         is_host = kind == SQ_TRAFFIC_GATHER || kind == SQ_TRAFFIC_BROADCAST || kind == SQ_TRAFFIC_SHIFT;
     const struct sq_link *near = is_host ? &machine->host_link : &machine->link;
     const struct sq_link *far = is_host ? &machine->host_network : &machine->network;
     double rate = near->bytes_per_second, latency = near->seconds;
@@ -30,6 +30,7 @@ static double collective_seconds(const struct sq_machine *machine, enum sq_traff
     if (is_wide && far->bytes_per_second < rate) rate = far->bytes_per_second;
     if (is_wide && far->seconds > latency) latency = far->seconds;
     double passes = kind == SQ_TRAFFIC_SUM ? 2 : 1, share = (double)(n_ranks - 1) / n_ranks;
+    if (kind == SQ_TRAFFIC_SHIFT) return calls * latency + bytes / rate;
     if (kind == SQ_TRAFFIC_AGREE) passes = 2; /* up the tree and down */
     return calls * passes * latency * tree_steps(n_ranks) + passes * share * bytes / rate;
 }
@@ -58,8 +59,9 @@ void sq_dry_run_files(struct sq_dry_run *run, enum sq_stage stage, double read_b
 {
     const struct sq_machine *m = run->machine;
     int n_nodes = (run->world.size + m->ranks_per_node - 1) / m->ranks_per_node;
-    run->result.seconds[stage][SQ_LIMIT_FILE] += read_bytes / file_rate(m->node_read, m->all_read, n_nodes) +
-                                                 written_bytes / file_rate(m->node_write, m->all_write, n_nodes);
+    run->result.seconds[stage][SQ_LIMIT_FILE] +=
+        run->n_at_once * read_bytes / file_rate(m->node_read, m->all_read, n_nodes) +
+        run->n_at_once * written_bytes / file_rate(m->node_write, m->all_write, n_nodes);
 }
 
 double sq_simulate_weight_bytes(const struct sq_model *model)
@@ -84,7 +86,7 @@ static bool is_quantized(const struct sq_dry_run *run, int block, int group, int
 }
 
 /* Reports, a flush and marks (io/store.c), each with an agreement. */
-static enum sq_status mark_layers(struct sq_dry_run *run)
+enum sq_status sq_dry_run_mark_layers(struct sq_dry_run *run)
 {
     for (int i = 0; i < 3; i++)
         SQ_TRY(sq_comm_agree(&run->world, SQ_OK));
@@ -92,7 +94,7 @@ static enum sq_status mark_layers(struct sq_dry_run *run)
     return SQ_OK;
 }
 
-static enum sq_status finish_layers(struct sq_dry_run *run)
+enum sq_status sq_dry_run_finish_layers(struct sq_dry_run *run)
 {
     SQ_TRY(sq_comm_agree(&run->world, SQ_OK));
     sq_dry_run_clock(run, SQ_STAGE_STORE);
@@ -113,7 +115,7 @@ static enum sq_status do_group(struct sq_dry_run *run, int block, int group, boo
     if (!is_quantized(run, block, group, &n)) return is_last ? SQ_OK : sq_dry_run_set_weights(run, block, group, false);
     SQ_TRY(sq_dry_run_hessian(run, n, -1));
     SQ_TRY(sq_dry_run_solve(run, block, group));
-    SQ_TRY(finish_layers(run));
+    SQ_TRY(sq_dry_run_finish_layers(run));
     if (!is_last) SQ_TRY(sq_dry_run_set_weights(run, block, group, true));
     return sq_comm_agree(&run->world, SQ_OK);
 }
@@ -133,24 +135,23 @@ static enum sq_status finish_block(struct sq_dry_run *run)
     return SQ_OK;
 }
 
-static int n_groups_of(const struct sq_dry_run *run, int64_t block)
-{
-    return sq_model_n_groups(run->request->model, block);
-}
-
 static enum sq_status do_block(struct sq_dry_run *run, int64_t block, bool is_last)
 {
-    int n_groups = n_groups_of(run, block);
+    const struct sq_model *model = run->request->model;
+    int n_groups = sq_model_n_groups(model, block), first;
     bool has_layers = false;
     SQ_TRY(load_block(run, block));
-    for (int group = 0; group < n_groups; group++) {
+    for (int group = 0, count; group < n_groups; group += count) {
+        count = sq_model_step_groups(model, block, group, &first);
+        bool is_end = is_last && group + count == n_groups, is_expert = sq_model_is_expert_group(model, block, group);
         int64_t n;
-        has_layers |= is_quantized(run, (int)block, group, &n);
+        has_layers = is_expert ? false : has_layers || is_quantized(run, (int)block, group, &n); /* marked by waves */
         SQ_TRY(to_group(run, group));
-        SQ_TRY(do_group(run, (int)block, group, is_last && group == n_groups - 1));
+        SQ_TRY(is_expert ? sq_dry_run_experts(run, (int)block, group, is_end)
+                         : do_group(run, (int)block, group, is_end));
         SQ_TRY(sq_stop_check(&run->world));
     }
-    if (has_layers) SQ_TRY(mark_layers(run));
+    if (has_layers) SQ_TRY(sq_dry_run_mark_layers(run));
     return is_last ? SQ_OK : finish_block(run);
 }
 
@@ -158,11 +159,19 @@ static enum sq_status do_block(struct sq_dry_run *run, int64_t block, bool is_la
 
 static enum sq_status push_block(struct sq_dry_run *run, int64_t block, bool is_last)
 {
-    int n_groups = n_groups_of(run, block);
+    const struct sq_model *model = run->request->model;
+    int n_groups = sq_model_n_groups(model, block), first;
     SQ_TRY(load_block(run, block));
-    for (int group = 0; group < n_groups; group++) {
+    for (int group = 0, count; group < n_groups; group += count) {
+        count = sq_model_step_groups(model, block, group, &first);
         int64_t n;
         SQ_TRY(to_group(run, group));
+        if (sq_model_is_expert_group(model, block, group)) {
+            bool is_end = is_last && group + count == n_groups;
+            SQ_TRY(sq_dry_run_experts(run, (int)block, group, is_end));
+            if (is_end) return SQ_OK;
+            continue;
+        }
         if (is_quantized(run, (int)block, group, &n)) SQ_TRY(sq_dry_run_hessian(run, n, 0));
         if (is_last && group == n_groups - 1) return SQ_OK;
         SQ_TRY(sq_dry_run_set_weights(run, (int)block, group, false));
@@ -173,8 +182,9 @@ static enum sq_status push_block(struct sq_dry_run *run, int64_t block, bool is_
 /* All teams at once: the time is that of one, for its block. */
 static enum sq_status solve_block(struct sq_dry_run *run, int64_t block)
 {
-    for (int group = 0; group < n_groups_of(run, block); group++) {
+    for (int group = 0; group < sq_model_n_groups(run->request->model, block); group++) {
         int64_t n;
+        if (sq_model_is_expert_group(run->request->model, block, group)) continue;
         if (!is_quantized(run, (int)block, group, &n)) continue;
         SQ_TRY(sq_comm_memory_broadcast(&run->team, run->backend, 0, run->factor.hessian.data,
                                         (size_t)(n * n) * sizeof(float)));
@@ -191,8 +201,8 @@ static enum sq_status run_waves(struct sq_dry_run *run, int64_t end)
             SQ_TRY(push_block(run, block, block == end - 1));
         SQ_TRY(solve_block(run, first));
         for (int64_t block = first; block < after; block++)
-            SQ_TRY(finish_layers(run));
-        SQ_TRY(mark_layers(run));
+            SQ_TRY(sq_dry_run_finish_layers(run));
+        SQ_TRY(sq_dry_run_mark_layers(run));
     }
     return SQ_OK;
 }
@@ -314,7 +324,7 @@ static void give_back(struct sq_dry_run *run)
 enum sq_status sq_simulate(const struct sq_memory_request *request, const struct sq_machine *machine, int n_ranks,
                            struct sq_simulation *simulation_p)
 {
-    struct sq_dry_run run = {.request = request, .machine = machine};
+    struct sq_dry_run run = {.request = request, .machine = machine, .n_at_once = 1};
     make_comms(&run, n_ranks);
     run.shards = sq_shards_largest(request->n_job_samples, request->config->shards, n_ranks);
     SQ_TRY(sq_backend_create_dry(request->traits, request->n_workers, &machine->rates, &run.backend));

@@ -54,6 +54,24 @@ enum sq_status sq_dry_run_hessian(struct sq_dry_run *run, int64_t n, int root)
     return SQ_OK;
 }
 
+enum sq_status sq_dry_run_expert_hessian(struct sq_dry_run *run, int64_t n, const struct sq_shards *shards)
+{
+    const struct sq_width_cost *known = find_width(run->expert_hessians, run->n_expert_hessians, n);
+    if (known) {
+        repeat(run, known);
+    } else {
+        struct sq_traffic before = run->result.traffic;
+        double since = sq_dry_seconds(run->backend);
+        int64_t unit = run->backend->sizes.expert_rows, rows = shards->samples.count * unit;
+        struct sq_matrix x = sq_matrix_view(run->records, run->request->compute, rows, n);
+        struct sq_matrix h = sq_matrix_view(run->factor.hessian.data, SQ_F32, n, n);
+        SQ_TRY(sq_hessian_make(run->backend, &run->team, -1, "an expert", shards, unit, x, &run->hessian, h));
+        remember(run, n, since, &before, run->expert_hessians, &run->n_expert_hessians);
+    }
+    sq_dry_run_clock(run, SQ_STAGE_HESSIAN);
+    return SQ_OK;
+}
+
 static enum sq_status make_factor(struct sq_dry_run *run, int64_t n)
 {
     const struct sq_config *config = run->request->config;
@@ -275,13 +293,14 @@ static enum sq_status dequantize(struct sq_dry_run *run, struct sq_spread_member
     struct dequantizing dequantizing = {run, &spread};
     enum sq_status status = run->backend->ops->parallel(run->backend, spread.n_tiles, dequantize_tile, &dequantizing);
     sq_spread_release(&spread);
-    return sq_comm_agree(&run->world, status);
+    return sq_comm_agree(&run->team, status); /* without an expert: all ranks */
 }
 
 enum sq_status sq_dry_run_set_weights(struct sq_dry_run *run, int block, int group, bool is_solved)
 {
     struct sq_spread_member members[SQ_STEP_MAX];
     const struct sq_layers *layers = run->request->layers;
+    const struct sq_comm *comm = sq_model_is_expert_group(run->request->model, block, group) ? &run->team : &run->world;
     int first, count = sq_model_group_linears(run->request->model, block, group, &first);
     int n = is_solved ? list_members(run, block, group, members) : 0;
     if (n > 0) SQ_TRY(dequantize(run, members, n));
@@ -290,8 +309,8 @@ enum sq_status sq_dry_run_set_weights(struct sq_dry_run *run, int block, int gro
         double weights = (double)linear->out_features * (double)linear->in_features;
         if (is_solved && layers->of_linear[first + i] >= 0) continue;
         if (linear->block == sq_model_n_blocks(run->request->model)) continue;
-        SQ_TRY(sq_forward_load_linear(run->forward, &run->world, linear->member));
-        double share = weights / run->world.size / run->backend->n_workers;
+        SQ_TRY(sq_forward_load_linear(run->forward, comm, linear->member));
+        double share = weights / comm->size / run->backend->n_workers;
         SQ_TRY(sq_dry_do(run->backend, SQ_WORK_READ, share, 0));
         sq_dry_run_files(run, SQ_STAGE_FORWARD, weights * sq_simulate_weight_bytes(run->request->model), 0);
     }

@@ -26,6 +26,8 @@ struct sq_dry_run {
     const struct sq_machine *machine;
     struct sq_comm world, team; /* dry */
     int n_teams;
+    bool has_experts; /* their lists were made */
+    int n_at_once;    /* teams that do the same with files of their own now */
     struct sq_simulation result;
     struct sq_backend *backend;
     struct sq_forward *forward;
@@ -33,9 +35,10 @@ struct sq_dry_run {
     struct sq_hessian_workspace hessian;
     struct sq_factor factor;
     void *scratch, *records, *block_hessians; /* addresses alone */
+    struct sq_width_cost expert_hessians[SQ_SIMULATE_SHAPES];
     struct sq_width_cost hessians[SQ_SIMULATE_SHAPES], factors[SQ_SIMULATE_SHAPES];
     struct sq_tile_cost tiles[SQ_SIMULATE_SHAPES];
-    int n_hessians, n_factors, n_tiles;
+    int n_hessians, n_expert_hessians, n_factors, n_tiles;
     /* where the present stage began */
     double since;
     struct sq_traffic traffic;
@@ -46,8 +49,17 @@ struct sq_dry_run {
 void sq_dry_run_clock(struct sq_dry_run *run, enum sq_stage stage);
 void sq_dry_run_files(struct sq_dry_run *run, enum sq_stage stage, double read_bytes, double written_bytes);
 
+/* simulate.c: reports of layers that are done, and their marks in the store. */
+enum sq_status sq_dry_run_finish_layers(struct sq_dry_run *run) SQ_MUST_CHECK;
+enum sq_status sq_dry_run_mark_layers(struct sq_dry_run *run) SQ_MUST_CHECK;
+
+/* simulate_experts.c: all experts of a block, from the first group of theirs on. */
+enum sq_status sq_dry_run_experts(struct sq_dry_run *run, int block, int first_group, bool is_last) SQ_MUST_CHECK;
+
 /* simulate_group.c: Hessian, factor, solve, store and gather of a group. root as for sq_run_hessian(). */
 enum sq_status sq_dry_run_hessian(struct sq_dry_run *run, int64_t n, int root) SQ_MUST_CHECK;
+enum sq_status sq_dry_run_expert_hessian(struct sq_dry_run *run, int64_t n,
+                                         const struct sq_shards *shards) SQ_MUST_CHECK; /* of the team's expert */
 enum sq_status sq_dry_run_solve(struct sq_dry_run *run, int block, int group) SQ_MUST_CHECK;
 enum sq_status sq_dry_run_set_weights(struct sq_dry_run *run, int block, int group, bool is_solved) SQ_MUST_CHECK;
 

@@ -24,11 +24,18 @@ MODELS = {
                  "hidden_size": 12288, "ffn_dim": 49152, "num_attention_heads": 96, "num_hidden_layers": 96,
                  "max_position_embeddings": 2048, "word_embed_proj_dim": 12288, "vocab_size": 50272,
                  "tie_word_embeddings": True, "torch_dtype": "float16"},
+    "Qwen3-235B-A22B": {"architectures": ["Qwen3MoeForCausalLM"], "hidden_act": "silu", "hidden_size": 4096,
+                        "num_hidden_layers": 94, "num_experts": 128, "num_experts_per_tok": 8, "moe_intermediate_size": 1536,
+                        "intermediate_size": 12288, "num_attention_heads": 64, "num_key_value_heads": 4, "head_dim": 128,
+                        "vocab_size": 151936, "rms_norm_eps": 1e-6, "rope_theta": 1000000.0, "norm_topk_prob": True,
+                        "decoder_sparse_step": 1, "mlp_only_layers": [], "max_position_embeddings": 40960,
+                        "tie_word_embeddings": False, "torch_dtype": "bfloat16"},
     "BLOOM-176B": {"architectures": ["BloomForCausalLM"], "hidden_size": 14336, "n_layer": 70, "n_head": 112,
                    "vocab_size": 250880, "layer_norm_epsilon": 1e-5, "torch_dtype": "bfloat16"},
 }
 RECIPES = {
     "llama3-70b-8gpu.yaml": ("Llama-3-70B", 70.6), "opt-175b.yaml": ("OPT-175B", 174.6), "bloom-176b.yaml": ("BLOOM-176B", 176.2),
+    "qwen3-235b-a22b.yaml": ("Qwen3-235B-A22B", 235.1),
     "laptop.yaml": ("SmolLM2-1.7B", 1.7), "8bit-g128.yaml": ("Llama-3-8B", 8.0), "4bit-g128.yaml": ("Llama-3-8B", 8.0),
     "3bit-g64.yaml": ("Llama-3-8B", 8.0), "paper.yaml": ("Llama-3-8B", 8.0), "quality.yaml": ("Llama-3-8B", 8.0),
 }
