@@ -54,6 +54,13 @@ static bool set_activation(const json_t *value, enum sq_activation *field)
     return false;
 }
 
+static bool set_topk_method(const json_t *value, bool *field)
+{
+    const char *text = json_string_value(value);
+    *field = text && !strcmp(text, "group_limited_greedy");
+    return *field || (text && !strcmp(text, "greedy"));
+}
+
 static bool set_float(const json_t *value, enum sq_key_kind kind, double *field)
 {
     double number = json_number_value(value);
@@ -81,6 +88,8 @@ static bool set_field(const struct sq_config_key *key, const json_t *value, stru
     case SQ_KEY_BOOL:
         *(bool *)field = json_is_true(value);
         return json_is_boolean(value);
+    case SQ_KEY_TOPK_METHOD:
+        return set_topk_method(value, field);
     case SQ_KEY_ACTIVATION:
         return set_activation(value, field);
     }
@@ -96,6 +105,7 @@ static const char *wanted_value(enum sq_key_kind kind)
                                          [SQ_KEY_INVERSE] = "a number above zero",
                                          [SQ_KEY_INVERSE_ROOT] = "a number above zero",
                                          [SQ_KEY_BOOL] = "true or false",
+                                         [SQ_KEY_TOPK_METHOD] = "greedy or group_limited_greedy",
                                          [SQ_KEY_ACTIVATION] = ACTIVATIONS};
     return wanted[kind];
 }

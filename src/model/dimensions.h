@@ -52,6 +52,8 @@ struct sq_dimensions {
     int64_t n_experts, n_chosen;  /* experts of a block (0: none), and those that a token goes to */
     int64_t n_expert_groups, n_chosen_groups; /* groups of experts, and those that a token goes to; 0: no groups */
     int64_t expert_ffn, shared_ffn;           /* widths of an expert, and of the one that every token goes to */
+    int64_t n_shared;                         /* experts that the latter stands for, where a key says it */
+    bool limits_groups;                       /* the choice of groups counts, where a key says it */
     int64_t first_sparse, sparse_step; /* from first_sparse on every sparse_step-th block has experts; 0: every one */
     bool normalise_routes;             /* the weights of a token's experts are divided by their sum */
     double route_scale;                /* and multiplied by this */
@@ -71,6 +73,7 @@ enum sq_key_kind {
     SQ_KEY_INVERSE,       /* x above zero: the field is 1 / x */
     SQ_KEY_INVERSE_ROOT,  /* x above zero: the field is 1 / sqrt(x) */
     SQ_KEY_BOOL,
+    SQ_KEY_TOPK_METHOD, /* bool: group_limited_greedy, not greedy */
     SQ_KEY_ACTIVATION
 };
 

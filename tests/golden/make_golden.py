@@ -57,13 +57,21 @@ STABLELM = {"architectures": ["StableLmForCausalLM"], "model_type": "stablelm", 
 GLM = {**TINY, "num_key_value_heads": 2, "head_dim": 16, "hidden_act": "silu", "rms_norm_eps": 1.5625e-07,
        "partial_rotary_factor": 0.5, "attention_bias": True, "tie_word_embeddings": False, "pad_token_id": 0}
 MLA = {**TINY, "num_key_value_heads": 4, "kv_lora_rank": 64, "qk_nope_head_dim": 16, "qk_rope_head_dim": 32,
-       "v_head_dim": 24, "first_k_dense_replace": 2, "hidden_act": "silu", "rms_norm_eps": 1e-5, "tie_word_embeddings": False}
+       "v_head_dim": 24, "n_routed_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "n_shared_experts": 2,
+       "first_k_dense_replace": 1, "moe_layer_freq": 1, "hidden_act": "silu", "rms_norm_eps": 1e-5, "tie_word_embeddings": False}
 
 MOE = {**TINY, "num_key_value_heads": 2, "hidden_act": "silu", "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
        "tie_word_embeddings": False, "num_experts_per_tok": 2}
 MIXTRAL = {"architectures": ["MixtralForCausalLM"], "model_type": "mixtral", **MOE, "intermediate_size": 32,
            "num_local_experts": 4, "sliding_window": None, "router_jitter_noise": 0.0, "pad_token_id": 0}
 QWEN_MOE = {**MOE, "moe_intermediate_size": 32, "use_sliding_window": False, "max_window_layers": 2, "pad_token_id": 0}
+DEEPSEEK2 = {"architectures": ["DeepseekV2ForCausalLM"], "model_type": "deepseek_v2", **MLA,
+             "scoring_func": "softmax", "norm_topk_prob": False}
+DEEPSEEK3 = {"architectures": ["DeepseekV3ForCausalLM"], "model_type": "deepseek_v3", **MLA, "rope_theta": 100,
+             "q_lora_rank": 32, "n_routed_experts": 12, "n_group": 3, "topk_group": 2, "num_experts_per_tok": 3,
+             "scoring_func": "sigmoid", "topk_method": "noaux_tc", "norm_topk_prob": True, "routed_scaling_factor": 2.5,
+             "num_nextn_predict_layers": 0}
+DEEPSEEK_ROPE = {"type": "yarn", "factor": 8.0, "original_max_position_embeddings": 8, "beta_fast": 2, "beta_slow": 0.5}
 
 # name: (config.json, sample length, stored dtype, number of files)
 # Configurations use the keys that published checkpoints have (rope_theta, rope_scaling, torch_dtype); "llama3_parameters"
@@ -194,12 +202,20 @@ MODELS = {
                  "hidden_act": "silu", "rms_norm_eps": 1e-5, "embedding_multiplier": 3.0, "attention_multiplier": 0.2,
                  "residual_multiplier": 0.45, "logits_scaling": 1.7, "attention_bias": True, "mlp_bias": False,
                  "tie_word_embeddings": True}, 16, "bfloat16", 1),
-    "deepseek_v2": ({"architectures": ["DeepseekV2ForCausalLM"], "model_type": "deepseek_v2", **MLA, "q_lora_rank": None,
-                     "rope_theta": 10000, "rope_scaling": None}, 16, "bfloat16", 1),
-    "deepseek_v3": ({"architectures": ["DeepseekV3ForCausalLM"], "model_type": "deepseek_v3", **MLA, "q_lora_rank": 32,
-                     "rope_theta": 100, "rope_interleave": False, "attention_bias": True, "rope_scaling": {
-                         "type": "yarn", "factor": 8.0, "original_max_position_embeddings": 8, "beta_fast": 2,
-                         "beta_slow": 0.5, "mscale": 0.7, "mscale_all_dim": 1.3}}, 24, "bfloat16", 1),
+    # bases with which no choice of experts is so close that bf16 makes another
+    "deepseek_v2_lite": ({**DEEPSEEK2, "rope_theta": 50, "q_lora_rank": None, "topk_method": "greedy", "n_group": 1,
+                          "topk_group": 1, "routed_scaling_factor": 1.0}, 16, "bfloat16", 1),
+    "deepseek_v2": ({**DEEPSEEK2, "rope_theta": 500000, "q_lora_rank": 32, "topk_method": "group_limited_greedy",
+                     "n_group": 4, "topk_group": 2, "num_experts_per_tok": 3, "routed_scaling_factor": 4.0,
+                     "rope_scaling": {**DEEPSEEK_ROPE, "mscale": 0.7, "mscale_all_dim": 0.7}}, 16, "bfloat16", 1),
+    "deepseek_v3": ({**DEEPSEEK3, "rope_theta": 4000, "rope_scaling": {
+        **DEEPSEEK_ROPE, "mscale": 1.0, "mscale_all_dim": 1.0}}, 16, "bfloat16", 1),
+    "deepseek_v3_dense": ({**DEEPSEEK3, "first_k_dense_replace": 3, "rope_interleave": False, "attention_bias": True,
+                           "rope_scaling": {**DEEPSEEK_ROPE, "mscale": 0.7, "mscale_all_dim": 1.3}}, 24, "bfloat16", 1),
+    # as DeepSeek publishes V3: 8-bit weights, and a layer more that predicts the token after the next
+    "deepseek_v3_fp8": ({**DEEPSEEK3, "num_nextn_predict_layers": 1, "norm_topk_prob": False, "quantization_config": {
+        "quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "weight_block_size": [24, 40]}},
+        16, "bfloat16", 1),
     # "..._fused": experts in the fused tensors that transformers has in memory; else one tensor each, as published
     "mixtral": ({**MIXTRAL}, 16, "bfloat16", 1),
     "mixtral_fused": ({**MIXTRAL, "sliding_window": 7, "num_local_experts": 5, "head_dim": 16}, 16, "float32", 1),
@@ -252,6 +268,8 @@ def starve_an_expert(tensors):
     for key in [key for key in tensors if key.endswith("mlp.gate.weight") and len(tensors[key]) >= 5]:
         router = tensors[key]
         router[1], router[3], router[4] = -router[0], -router[2], 0
+    for key in [key for key in tensors if key.endswith("e_score_correction_bias")]:
+        tensors[key][5] = -9  # where a bias has the last word
 
 
 def split_experts(tensors, name):
@@ -275,6 +293,23 @@ def is_internlm2(folder):
     return internlm2.read_config(folder)["model_type"] == "internlm2"
 
 
+def next_token_shapes(config, shapes):
+    """What belongs to the layer behind the last one of DeepSeek-V3 (multi-token prediction)."""
+    n, width, vocabulary = config.num_hidden_layers, config.hidden_size, config.vocab_size
+    if config.model_type != "deepseek_v3" or not config.num_nextn_predict_layers:
+        return {}
+    own = {"embed_tokens": (vocabulary, width), "enorm": (width,), "hnorm": (width,), "eh_proj": (width, 2 * width),
+           "shared_head.norm": (width,), "shared_head.head": (vocabulary, width)}
+    like = {name.replace(f".{n - 1}.", f".{n}."): shape for name, shape in shapes.items() if f".layers.{n - 1}." in name}
+    return {f"model.layers.{n}.{name}.weight": shape for name, shape in own.items()} | like
+
+
+def without_next_token(tensors, config):
+    """Without that layer, of which transformers knows the name in one model only."""
+    n = config.get("num_hidden_layers")
+    return {name: tensor for name, tensor in tensors.items() if f".layers.{n}." not in name}
+
+
 def parameter_shapes(folder):
     """Names and shapes from transformers' own class, so that this script cannot get a name wrong; PUBLISHED has those that
     it changes when it loads a checkpoint."""
@@ -284,6 +319,8 @@ def parameter_shapes(folder):
     with torch.device("meta"):
         model = transformers.AutoModelForCausalLM.from_config(config)
     shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    shapes |= {name: tuple(b.shape) for name, b in model.named_buffers() if name.endswith("e_score_correction_bias")}
+    shapes |= next_token_shapes(config, shapes)
     if config.tie_word_embeddings:
         shapes.pop("lm_head.weight", None)
     return {PUBLISHED.get((config.model_type, name), name): shape for name, shape in shapes.items()}
@@ -298,7 +335,8 @@ def quantize_fp8(tensors, settings):
     """Turns the matrices of the blocks into F8_E4M3 with scales; returns what they mean, as float32 tensors."""
     meaning = {key: value.float() for key, value in tensors.items()}
     block = settings.get("weight_block_size")
-    for key in [key for key in tensors if ".layers." in key and tensors[key].dim() == 2]:
+    matrices = [key for key in tensors if ".layers." in key and tensors[key].dim() == 2]
+    for key in [key for key in matrices if not key.endswith(("mlp.gate.weight", "embed_tokens.weight", "head.weight"))]:
         weight = tensors[key].float()
         by_row = not block and "down_proj" in key
         rows, columns = block or ((1, weight.shape[1]) if by_row else weight.shape)
@@ -322,8 +360,8 @@ def write_weights(folder, name, dtype, n_files):
     generator = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
     shapes = parameter_shapes(folder)
     centre = 0.0 if name.startswith("gemma") else 1.0  # its norms add one
-    tensors = {key: torch.from_numpy(draw(key, shapes[key], centre, generator)).to(getattr(torch, dtype))
-               for key in sorted(shapes)}
+    tensors = {key: torch.from_numpy(draw(key, shapes[key], centre, generator)).to(
+        torch.float32 if key.endswith("e_score_correction_bias") else getattr(torch, dtype)) for key in sorted(shapes)}
     starve_an_expert(tensors)
     if not name.endswith("_fused"):
         split_experts(tensors, name)
@@ -350,7 +388,7 @@ def run_plain(folder, meaning, tokens):
             config = json.load(file)
         del config["quantization_config"]
         write_json(os.path.join(plain, "config.json"), config)
-        save_file(meaning, os.path.join(plain, "model.safetensors"), metadata={"format": "pt"})
+        save_file(without_next_token(meaning, config), os.path.join(plain, "model.safetensors"), metadata={"format": "pt"})
         return run_model(plain, tokens)
 
 

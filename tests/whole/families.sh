@@ -4,7 +4,7 @@
 # MODELS: these of tests/golden instead.
 . "$(dirname "$0")/common.sh"
 here=$(dirname "$0")
-models=${MODELS:-$(awk '{ print $1 }' "$GOLDEN/manifest.txt" | grep -vE '^(llama|smollm|mistral|qwen[23]$|opt)')}
+models=${MODELS:-$(awk '{ print $1 }' "$GOLDEN/manifest.txt" | grep -vE '^(llama|smollm|mistral|qwen[23]$|opt)|_fp8$')}
 
 alone() { # alone ARGS...: the program without mpirun, which takes less time than the work here
   "$SHARDQ" "$@" >"$work/stdout" 2>"$work/err" || { cat "$work/err" >&2; fail "$*"; }
@@ -36,9 +36,24 @@ check() { # check MODEL
   [ -n "$packed" ] && [ "$packed" = "$plain" ] || fail "$1: the checkpoint gives $packed, the rounded weights $plain"
 }
 
+# The layer for the token after the next: copied in a type without scales, and named as not quantized.
+check_next_token() {
+  rm -rf "${work:?}"/*
+  tokens "$work/calibration" 6 14 "$(vocabulary deepseek_v3_fp8)" 1
+  alone quantize --model "$GOLDEN/deepseek_v3_fp8" --tokens "$work/calibration" --out "$work/out"
+  local tensor
+  for tensor in eh_proj enorm embed_tokens shared_head.head self_attn.kv_b_proj mlp.gate mlp.experts.11.down_proj; do
+    grep -qaF "\"model.layers.2.$tensor.weight\":{\"dtype\":\"BF16\"" "$work/out/model.safetensors" ||
+      fail "no model.layers.2.$tensor.weight as it was"
+  done
+  grep -qaF 'scale_inv' "$work/out/model.safetensors" && fail "scales without 8-bit weights"
+  grep -qF 'layers\\.2\\.self_attn\\.kv_b_proj' "$work/out/quantize_config.json" || fail "layer 2 is not named as kept"
+}
+
 n=0
 for model in $models; do
   check "$model"
   n=$((n + 1))
 done
 [ "$n" -gt 0 ] || fail "no model"
+[ -n "${MODELS:-}" ] || check_next_token
