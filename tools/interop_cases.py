@@ -92,7 +92,8 @@ KNOWN = [
     # optimum: gptq/utils.py, get_layers, replaces what is of the very class nn.Linear, which FalconLinear is not
     ("transformers", "falcon_.*", "gptq.*", "left at random values", "it does not replace FalconLinear"),
     # optimum: gptq/quantizer.py, convert_model, replaces nn.Linear; the experts are parameters of one module
-    ("transformers", "mixtral.*|qwen._moe|olmoe", "gptq.*", "left at random values", "it does not load experts one by one"),
+    ("transformers", "mixtral.*|qwen._moe|olmoe|deepseek_v(2|2_lite|3|3_fp8)", "gptq.*", "left at random values",
+     "it does not load experts one by one"),
     # optimum: ... and only layers of the blocks
     ("transformers", ".*", "gptq: .*output layer too", "left at random values: lm_head",
      "it does not replace the output layer"),
@@ -114,4 +115,6 @@ KNOWN = [
     ("vllm", ".*", ".*", "uint8b128|uint8", "its CPU build has no product of 8-bit weights"),
     ("vllm", ".*", "compressed-tensors: 2 bits.*", "not supported by CPUWNA16",
      "its CPU build has no product of 2-bit weights"),
+    ("vllm", "deepseek_v(2|2_lite|3|3_fp8)", ".*", "No WNA16 MoE backend", "its CPU build has no product of 4-bit experts"),
+    ("vllm", "deepseek_v3_dense", ".*", "is not supported by MLA", "its CPU attention takes latents of 512 + 64 only"),
 ]
