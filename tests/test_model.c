@@ -327,7 +327,6 @@ static void test_options_that_are_not_supported_are_named(void **state)
                   "greedy or group_limited_greedy");
     check_refused("deepseek_v2", "\"norm_topk_prob\": false", "\"norm_topk_prob\": true", "'norm_topk_prob' is true",
                   NULL);
-    check_refused("deepseek_v2", "\"q_lora_rank\"", "\"mlp_bias\": true, \"q_lora_rank\"", "'mlp_bias' is true", NULL);
     check_refused("deepseek_v3", "\"sigmoid\"", "\"softmax\"", "'scoring_func' is \"softmax\"", NULL);
     check_refused("deepseek_v3", "\"noaux_tc\"", "\"greedy\"", "'topk_method' is \"greedy\"", NULL);
     check_refused("deepseek_v3", "\"moe_layer_freq\": 1", "\"moe_layer_freq\": 2", "'moe_layer_freq' is 2", NULL);
@@ -385,7 +384,6 @@ static void test_tensors_that_do_not_fit_are_named(void **state)
     check_refused("internlm2", "\"num_key_value_heads\": 2", "\"num_key_value_heads\": 1", "wqkv", "48");
     check_refused("cohere", "\"num_key_value_heads\": 2", "\"num_key_value_heads\": 4", "k_norm.weight", "[4, 8]");
     check_refused("deepseek_v2_lite", "\"q_lora_rank\": null", "\"q_lora_rank\": 32", "q_a_layernorm", NULL);
-    check_refused("deepseek_v3", "\"v_head_dim\": 24", "\"v_head_dim\": 16", "kv_b_proj", "[160, 64]");
     check_refused("deepseek_v3", "\"kv_lora_rank\": 64", "\"kv_lora_rank\": 32", "kv_a_layernorm", "32");
     check_refused("deepseek_v3", "\"n_shared_experts\": 2", "\"n_shared_experts\": 1", "shared_experts.", "32");
     check_refused("deepseek_v3", "\"n_routed_experts\": 12", "\"n_routed_experts\": 15", "mlp.gate.", "15");
