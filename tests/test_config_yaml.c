@@ -295,14 +295,10 @@ static void test_recipes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_yaml),
-        cmocka_unit_test(test_bad_yaml),
-        cmocka_unit_test(test_absurd_yaml),
-        cmocka_unit_test(test_rules),
-        cmocka_unit_test(test_messages),
-        cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_json),
-        cmocka_unit_test(test_reference_is_up_to_date),
+        cmocka_unit_test(test_yaml),        cmocka_unit_test(test_bad_yaml),
+        cmocka_unit_test(test_absurd_yaml), cmocka_unit_test(test_rules),
+        cmocka_unit_test(test_messages),    cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_json),        cmocka_unit_test(test_reference_is_up_to_date),
         cmocka_unit_test(test_recipes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -17,7 +17,8 @@ struct sq_place {
 
 /* The backend that config->backend asks for. auto: the devices where every rank has one, else the CPU, and rank 0 says
  * so. Device by the rank's number on its node; too few devices are SQ_ERR_USAGE unless config->share_device. So are
- * ranks whose instruction sets or libraries differ: they would not compute the same bits. Collective; a world of one rank needs no MPI. */
+ * ranks whose instruction sets or libraries differ: they would not compute the same bits. Collective; a world of one
+ * rank needs no MPI. */
 enum sq_status sq_place_open(const struct sq_config *config, const struct sq_comm *world,
                              struct sq_place *place_p) SQ_MUST_CHECK;
 void sq_place_close(struct sq_place *place);
