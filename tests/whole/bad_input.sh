@@ -122,7 +122,7 @@ quantize 2 "--bits" "$source" "$work/good" --bits 5
 quantize 2 "gptq" "$source" "$work/good" --asymmetric --format gptq
 quantize 2 "48 does not divide the 128 inputs of model.layers.0.mlp.down_proj; sizes that fit every layer: -1" \
   "$source" "$work/good" --group-size 48
-quantize 2 "1.0 MiB: activations" "$source" "$work/good" --memory 1M
+quantize 2 "1.0 MiB: weights" "$source" "$work/good" --memory 1M
 quantize 2 "lm-head" "$source" "$work/good" --lm-head # its output layer is tied
 
 # --- places to write ---
