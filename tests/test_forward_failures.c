@@ -5,6 +5,7 @@
 #include <math.h>
 
 #include "base/memory.h"
+#include "model/forward_private.h"
 
 /* This rank has printed one line with `part`, and the others nothing. */
 static bool is_error_of(int rank, const char *text, const char *part)
@@ -47,6 +48,34 @@ static void test_overflow_in_a_block_is_refused(void **state)
     capture_start(&ranks.capture);
     CHECK(sq_forward_agree(o.forward, &ranks.comm, sq_forward_to_group(o.forward, 1)) == SQ_ERR_NUMERIC);
     CHECK(is_error_of(0, capture_stop(&ranks.capture), "block 1/2: the input of self_attn.out_proj of sample 0 is"));
+    close_forward(&o);
+    ranks_end_test();
+}
+
+/* A router whose scores are no numbers would still choose experts. */
+static void test_routing_scores_that_are_no_numbers_are_refused(void **state)
+{
+    (void)state;
+    struct opened o;
+    open_forward("olmoe", &o);
+    const struct sq_section *section = sq_model_section(o.model, 0);
+    const struct sq_step *steps = section->steps;
+    int step = 0, group = 0, first = 0;
+    while (steps[step].kind != SQ_STEP_ROUTE)
+        step++;
+    while (!sq_model_is_expert_group(o.model, 0, group))
+        group += sq_model_step_groups(o.model, 0, group, &first);
+    const struct sq_parameter *router = sq_section_parameter(section, step, 0, false);
+    float *huge = malloc((size_t)router->length * sizeof *huge);
+    for (int64_t i = 0; i < router->length; i++)
+        huge[i] = i % 2 ? 3e38f : -3e38f;
+    CHECK(o.backend->ops->upload(o.backend, huge, (size_t)router->length * sizeof *huge,
+                                 o.forward->parameters + router->offset) == SQ_OK);
+    free(huge);
+    capture_start(&ranks.capture);
+    CHECK(sq_forward_agree(o.forward, &ranks.comm, sq_forward_to_group(o.forward, group)) == SQ_ERR_NUMERIC);
+    CHECK(
+        is_error_of(0, capture_stop(&ranks.capture), "block 1/2: the input or a routing score of mlp.experts.#.gate"));
     close_forward(&o);
     ranks_end_test();
 }
@@ -164,6 +193,7 @@ static int run(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_no_number_is_refused_where_it_appears),
         cmocka_unit_test(test_overflow_in_a_block_is_refused),
+        cmocka_unit_test(test_routing_scores_that_are_no_numbers_are_refused),
         cmocka_unit_test(test_sample_is_named_by_its_place_in_the_job),
         cmocka_unit_test(test_failure_in_the_final_norm),
         cmocka_unit_test(test_agreement_says_nothing_of_other_failures),

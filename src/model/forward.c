@@ -334,9 +334,10 @@ static void report_failed(const struct sq_forward *forward, int64_t sample)
     else if (forward->section == &forward->model->head)
         sq_error("after the last block: the final norm of sample %lld is NaN or infinite", (long long)sample);
     else if (forward->next_step < section->n_steps)
-        sq_error("block %lld/%lld: the input of %s of sample %lld is NaN or infinite", (long long)forward->block + 1,
-                 (long long)forward->model->dims.n_blocks, section->steps[forward->next_step].out[0].tensor,
-                 (long long)sample);
+        sq_error("block %lld/%lld: the input%s of %s of sample %lld is NaN or infinite", (long long)forward->block + 1,
+                 (long long)forward->model->dims.n_blocks,
+                 section->steps[forward->next_step].kind == SQ_STEP_EXPERTS ? " or a routing score" : "",
+                 section->steps[forward->next_step].out[0].tensor, (long long)sample);
     else
         sq_error("block %lld/%lld: the residual stream after its last step of sample %lld is NaN or infinite",
                  (long long)forward->block + 1, (long long)forward->model->dims.n_blocks, (long long)sample);

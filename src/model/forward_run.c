@@ -224,8 +224,18 @@ static enum sq_status run_step(const struct sample *sample, int index)
 struct segment {
     struct sq_forward *forward;
     int first, end;
-    int checked_slot; /* what the segment ends in: a group's input, or the residual stream */
+    int n_checked, checked_slots[2]; /* what the segment ends in: a step's input, or the residual stream */
 };
+
+/* Scores that are no numbers choose experts all the same, so that those count as an EXPERTS step's input. */
+static struct segment segment_to(struct sq_forward *forward, int end)
+{
+    const struct sq_section *section = forward->section;
+    const struct sq_step *step = end < section->n_steps ? &section->steps[end] : NULL;
+    struct segment segment = {forward, forward->next_step, end, 1, {step ? step->in[0] : SQ_SLOT_RESIDUAL}};
+    if (step && step->kind == SQ_STEP_EXPERTS) segment.checked_slots[segment.n_checked++] = step->in[3];
+    return segment;
+}
 
 static enum sq_status run_sample(void *context, int64_t index, int worker)
 {
@@ -234,8 +244,10 @@ static enum sq_status run_sample(void *context, int64_t index, int worker)
     struct sample sample = {forward, index, forward->scratch + (size_t)worker * forward->scratch_bytes};
     for (int step = segment->first; step < segment->end; step++)
         SQ_TRY(run_step(&sample, step));
-    bool finite;
-    SQ_TRY(forward->backend->ops->all_finite(forward->backend, slot_of(&sample, segment->checked_slot), &finite));
+    bool finite = true;
+    for (int i = 0; i < segment->n_checked && finite; i++)
+        SQ_TRY(
+            forward->backend->ops->all_finite(forward->backend, slot_of(&sample, segment->checked_slots[i]), &finite));
     sq_forward_forget(forward, index * forward->options.length, forward->options.length);
     forward->failed[index] = !finite;
     return finite ? SQ_OK : SQ_ERR_NUMERIC;
@@ -243,8 +255,7 @@ static enum sq_status run_sample(void *context, int64_t index, int worker)
 
 enum sq_status sq_forward_run_steps(struct sq_forward *forward, int end)
 {
-    const struct sq_section *section = forward->section;
-    struct segment segment = {forward, forward->next_step, end, end < section->n_steps ? section->steps[end].in[0] : 0};
+    struct segment segment = segment_to(forward, end);
     forward->next_step = end;
     return forward->backend->ops->parallel(forward->backend, forward->options.n_samples, run_sample, &segment);
 }
