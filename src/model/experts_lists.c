@@ -1,4 +1,5 @@
 /* Which tokens go to which expert. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -92,7 +93,7 @@ struct candidate {
     float score;
 };
 
-/* By score, largest first, then by token; what is no number comes last. */
+/* By score, largest first, then by token. */
 static int compare_candidates(const void *left, const void *right)
 {
     const struct candidate *a = left, *b = right;
@@ -117,12 +118,12 @@ static enum sq_status find_candidates(const struct sq_forward *forward, int expe
             at++;
             continue;
         }
-        float score = ((const float *)scores.data)[t * scores.stride + expert];
-        all[n++] = (struct candidate){experts->first_own + t, score == score ? score : -1.0f};
+        float score = ((const float *)scores.data)[t * scores.stride + expert]; /* finite */
+        all[n++] = (struct candidate){experts->first_own + t, score};
     }
     if (n > 0) qsort(all, (size_t)n, sizeof *all, compare_candidates);
     for (int64_t i = 0; i < count; i++)
-        best[i] = i < n ? all[i] : (struct candidate){INT64_MAX, -2e38f};
+        best[i] = i < n ? all[i] : (struct candidate){INT64_MAX, -INFINITY};
     sq_free(memory);
     sq_free(copy);
     return status;
