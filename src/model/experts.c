@@ -443,7 +443,7 @@ static enum sq_status run_expert(struct sq_forward *forward, const struct sq_exp
     sq_experts_select(forward, 0);
     SQ_TRY(sq_experts_load(forward, 0));
     SQ_TRY(sq_experts_load(forward, 1));
-    SQ_TRY(sq_experts_activate(forward));
+    SQ_TRY(sq_comm_agree(&forward->experts->team, sq_experts_activate(forward)));
     sq_experts_select(forward, 1);
     SQ_TRY(sq_experts_load(forward, 0));
     return sq_experts_finish(forward);
