@@ -1,4 +1,5 @@
 /* Models as data: what is read from config.json and the names of tensors. */
+#define _GNU_SOURCE /* capture.h */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
