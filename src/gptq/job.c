@@ -54,7 +54,7 @@ static enum sq_status make_team(struct sq_job *job)
         int64_t n_blocks = sq_model_n_blocks(job->model);
         job->n_teams = job->world->size < n_blocks ? job->world->size : (int)n_blocks;
     }
-    job->team_index = (int)((int64_t)job->world->rank * job->n_teams / job->world->size);
+    job->team_index = sq_team_of(job->world->rank, job->n_teams, job->world->size);
     SQ_TRY(sq_comm_split(job->world, job->team_index, &job->team));
     return sq_comm_agree(job->world, sq_place_join(&job->place, &job->team));
 }

@@ -124,21 +124,15 @@ static bool is_wave_done(const struct expert_run *e)
     return true;
 }
 
-/* First rank of a team. */
-static int leader_of(const struct sq_job *job, int team)
-{
-    int n_teams = sq_experts_n_teams(job->forward);
-    return (team * job->world->size + n_teams - 1) / n_teams;
-}
-
 /* Every team's reports on every rank, then one marking for the whole wave. */
 static enum sq_status finish_wave(struct expert_run *e, double seconds)
 {
     struct sq_job *job = e->run->job;
     void *layers = NULL, *reports = NULL;
-    int count = 0;
+    int count = 0, n_teams = sq_experts_n_teams(job->forward);
     for (int i = 0; i < e->count; i++) {
-        SQ_TRY(sq_comm_broadcast(job->world, leader_of(job, i), &e->results[i], sizeof *e->results));
+        int leader = sq_team_begin(i, n_teams, job->world->size);
+        SQ_TRY(sq_comm_broadcast(job->world, leader, &e->results[i], sizeof *e->results));
         count += e->results[i].count;
     }
     enum sq_status status = sq_alloc("layers of experts", count, sizeof(int), &layers);

@@ -46,7 +46,7 @@ static struct sq_matrix group_hessian(const struct wave *wave, int block, int in
 /* First rank of the team that owns block `first + index`. */
 static int leader_of(const struct sq_job *job, int64_t index)
 {
-    return (int)((index * job->world->size + job->n_teams - 1) / job->n_teams);
+    return sq_team_begin(index, job->n_teams, job->world->size);
 }
 
 static enum sq_status push_group(struct wave *wave, int64_t index, int g, bool is_last)

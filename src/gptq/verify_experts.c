@@ -58,20 +58,13 @@ static enum sq_status verify_expert(struct sq_verification *v, int block, int fi
     return SQ_OK;
 }
 
-/* First rank of a team. */
-static int leader_of(const struct sq_verification *v, int team)
-{
-    int n_teams = sq_experts_n_teams(v->forward);
-    return (team * v->world->size + n_teams - 1) / n_teams;
-}
-
 /* Shows the layers of a wave that begins with expert `first`, on every rank. Collective. */
 static enum sq_status show_wave(const struct sq_verification *v, int block, int first_group, int first, int count,
                                 struct expert_errors *errors)
 {
     for (int i = 0; i < count; i++) {
-        int linear;
-        SQ_TRY(sq_comm_broadcast(v->world, leader_of(v, i), &errors[i], sizeof errors[i]));
+        int linear, leader = sq_team_begin(i, sq_experts_n_teams(v->forward), v->world->size);
+        SQ_TRY(sq_comm_broadcast(v->world, leader, &errors[i], sizeof errors[i]));
         sq_model_group_linears(v->model, block, first_group + 2 * (first + i), &linear);
         for (int part = 0; part < 3; part++) {
             const struct sq_linear *l = sq_model_linear(v->model, linear + part);
