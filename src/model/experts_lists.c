@@ -199,20 +199,12 @@ static enum sq_status gather_counts(struct sq_experts *experts)
     return gather(&experts->world, experts->counts, experts->n_teams);
 }
 
-static int64_t sum_counts(const struct sq_experts *experts, int j)
-{
-    int64_t sum = 0;
-    for (int rank = 0; rank < experts->world.size; rank++)
-        sum += experts->counts[(int64_t)rank * experts->n_teams + j];
-    return sum;
-}
-
 /* Whether the router alone gives every expert of the wave what the policy wants. */
 static bool is_routed_enough(const struct sq_experts *experts, const struct sq_expert_policy *policy)
 {
     if (!policy || policy->kind == SQ_EXPERTS_ROUTE) return true;
     for (int j = 0; j < experts->wave_count; j++) {
-        int64_t n = sum_counts(experts, j);
+        int64_t n = sq_experts_sum_counts(experts, j, experts->world.size);
         if (n < experts->n_all && (policy->kind == SQ_EXPERTS_ALL || n < policy->least)) return false;
     }
     return true;
@@ -225,14 +217,16 @@ enum sq_status sq_experts_list(struct sq_forward *forward, const struct sq_exper
     for (int j = 0; j <= experts->wave_count; j++)
         experts->list_first[j] = experts->first[experts->wave_first + j] - experts->first[experts->wave_first];
     SQ_TRY(gather_counts(experts));
-    experts->mine.n_routed = experts->mine.index >= 0 ? sum_counts(experts, experts->team_index) : 0;
+    experts->mine.n_routed =
+        experts->mine.index >= 0 ? sq_experts_sum_counts(experts, experts->team_index, experts->world.size) : 0;
     *is_routed_p = is_routed_enough(experts, policy);
     if (*is_routed_p) return SQ_OK;
     SQ_TRY(sq_comm_agree(&experts->world, take_ids(experts)));
     experts->ids = experts->own_ids;
     int64_t end = 0;
     for (int j = 0; j < experts->wave_count; j++) {
-        SQ_TRY(list_expert(forward, experts->wave_first + j, policy, sum_counts(experts, j), &end));
+        SQ_TRY(list_expert(forward, experts->wave_first + j, policy,
+                           sq_experts_sum_counts(experts, j, experts->world.size), &end));
         experts->list_first[j + 1] = end;
     }
     return gather_counts(experts);

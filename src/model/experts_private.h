@@ -43,6 +43,27 @@ static inline int sq_experts_count(const struct sq_forward *forward)
     return (int)forward->model->dims.n_experts;
 }
 
+static inline int64_t sq_experts_rounded_up(int64_t n, int64_t unit)
+{
+    return (n + unit - 1) / unit * unit;
+}
+
+/* Tokens of list j on the ranks before end_rank. */
+static inline int64_t sq_experts_sum_counts(const struct sq_experts *experts, int j, int end_rank)
+{
+    int64_t sum = 0;
+    for (int rank = 0; rank < end_rank; rank++)
+        sum += experts->counts[(int64_t)rank * experts->n_teams + j];
+    return sum;
+}
+
+/* Makes a room at least so large; what was in it is lost when it grows. Local. */
+enum sq_status sq_experts_ensure(struct sq_experts *experts, struct sq_room *room, const char *what,
+                                 size_t bytes) SQ_MUST_CHECK;
+
+/* A room as the rows of this rank's expert, filled up to whole pieces: [pieces * expert_rows, width]. Local. */
+struct sq_matrix sq_experts_rows(const struct sq_forward *forward, const struct sq_room *room, int64_t width);
+
 /* Rows of a slot of this rank's tokens in host memory: where they are, or a copy, which *copy_p has to be released
  * with sq_free(). Local. */
 enum sq_status sq_experts_view_slot(const struct sq_forward *forward, enum sq_slot slot, struct sq_matrix *rows_p,
