@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "cuda/cuda_private.h"
+#include "tensor/beside.h"
 
 struct sq_cuda_worker *sq_cuda_worker(struct sq_backend *backend)
 {
@@ -20,20 +21,33 @@ static int worse(int a, int b)
     return a > b ? a : b;
 }
 
+/* One for each item as far as there are workers; two at least where something goes on beside them. */
+static int count_threads(const struct sq_backend *backend, int64_t count)
+{
+    int64_t wanted = backend->beside.step && count < 2 ? 2 : count;
+    return wanted < backend->n_workers ? (int)wanted : backend->n_workers;
+}
+
 static enum sq_status cuda_parallel(struct sq_backend *backend, int64_t count, sq_item_fn *fn, void *context)
 {
     struct sq_cuda *cuda = (struct sq_cuda *)backend;
-    int n = count < backend->n_workers ? (int)count : backend->n_workers, worst = SQ_OK;
+    int worst = SQ_OK;
+    atomic_llong n_left = count;
     SQ_TRY(sq_cuda_wait(sq_cuda_worker(backend), "waiting for what came before"));
     if (count == 0) return SQ_OK;
-#pragma omp parallel num_threads(n) reduction(max : worst)
+    cuda->is_parallel = true;
+#pragma omp parallel num_threads(count_threads(backend, count)) reduction(max : worst)
     {
         int device = (int)sq_cuda_checked(cudaSetDevice(cuda->device), "choosing the device");
+        if (omp_get_thread_num() == 0 && omp_get_num_threads() > 1) sq_beside_run(&backend->beside, &n_left);
 #pragma omp for schedule(dynamic, 1) nowait
-        for (int64_t i = 0; i < count; i++)
+        for (int64_t i = 0; i < count; i++) {
             worst = worse(worst, device == SQ_OK ? (int)fn(context, i, omp_get_thread_num()) : device);
-        worst = worse(worst, (int)sq_cuda_wait(sq_cuda_worker(backend), "running kernels"));
+            atomic_fetch_sub_explicit(&n_left, 1, memory_order_relaxed);
+        }
+        worst = worse(worst, (int)sq_cuda_wait_all(sq_cuda_worker(backend), "running kernels"));
     }
+    cuda->is_parallel = false;
     return (enum sq_status)worst;
 }
 
@@ -42,6 +56,7 @@ static enum sq_status cuda_parallel(struct sq_backend *backend, int64_t count, s
 static void cuda_destroy(struct sq_backend *backend)
 {
     struct sq_cuda *cuda = (struct sq_cuda *)backend;
+    sq_cuda_beside_destroy(cuda);
     for (int w = 0; w < backend->n_workers; w++)
         sq_cuda_worker_destroy(&cuda->workers[w]);
     sq_free(cuda->workers);
@@ -59,6 +74,11 @@ static const struct sq_backend_ops cuda_ops = {
     .free_host = sq_cuda_free_host,
     .copy = sq_cuda_copy,
     .clear = sq_cuda_clear,
+    .fetch = sq_cuda_fetch_out,
+    .settle = sq_cuda_settle,
+    .send = sq_cuda_send,
+    .sent = sq_cuda_sent,
+    .receive = sq_cuda_receive,
     .parallel = cuda_parallel,
     .linear = sq_cuda_linear,
     .matmul = sq_cuda_matmul,
@@ -123,6 +143,7 @@ static enum sq_status start(struct sq_cuda *cuda)
     cuda->workers = memory;
     for (int w = 0; w < cuda->base.n_workers; w++)
         SQ_TRY(sq_cuda_worker_create(&cuda->workers[w]));
+    SQ_TRY(sq_cuda_beside_create(cuda));
     return describe(cuda);
 }
 

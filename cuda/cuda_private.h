@@ -3,7 +3,14 @@
  * A worker is an OpenMP thread of this process with a stream and library handles of its own: items of parallel() read
  * files and wait for results, which one thread for all streams would do one after another. Outside of parallel()
  * everything runs on worker 0. An operation puts its work on its worker's stream and returns; those that give the host
- * a value wait for that stream. parallel() begins when worker 0's stream is done, and ends when all streams are. */
+ * a value wait for that stream. parallel() begins when worker 0's stream is done, and ends when all workers' streams
+ * are.
+ *
+ * Copies beside the work (beside.c) have streams of their own, for which events stand in the order:
+ *
+ *      in    send lane 0 | sent[0]  send lane 1 | sent[1]                    out   after ready: fetch | fetched
+ *      work                receive(): after both | ...                       work  ready | ... settle(): after fetched
+ */
 #ifndef SQ_CUDA_PRIVATE_H
 #define SQ_CUDA_PRIVATE_H
 
@@ -17,6 +24,8 @@
 
 struct sq_cuda_worker {
     cudaStream_t stream;
+    cudaStream_t out;           /* for downloads that go on beside the work */
+    cudaEvent_t ready, fetched; /* what they take is there; they are done */
     cublasHandle_t blas;
     cusolverDnHandle_t solver;
     void *workspace; /* of cuBLAS: one per stream, or its results would depend on what else runs */
@@ -29,10 +38,16 @@ struct sq_cuda {
     int device;
     char isa[16];
     struct sq_cuda_worker *workers; /* [n_workers] */
+    cudaStream_t in;                /* for uploads that go on beside the work */
+    cudaEvent_t sent[SQ_LANES];     /* they are done */
+    bool is_parallel;               /* inside of parallel() */
 };
 
 /* The worker whose item this thread has in hand (cuda_backend.c). */
 struct sq_cuda_worker *sq_cuda_worker(struct sq_backend *backend);
+
+/* Waits for the worker's stream, and for its downloads. */
+enum sq_status sq_cuda_wait_all(const struct sq_cuda_worker *worker, const char *what) SQ_MUST_CHECK;
 
 /* Waits for the worker's stream. */
 enum sq_status sq_cuda_wait(const struct sq_cuda_worker *worker, const char *what) SQ_MUST_CHECK;
@@ -53,6 +68,15 @@ enum sq_status sq_cuda_alloc_host(struct sq_backend *, const char *what, size_t 
 void sq_cuda_free_host(struct sq_backend *, void *memory);
 enum sq_status sq_cuda_copy(struct sq_backend *, const void *source, size_t bytes, void *target);
 enum sq_status sq_cuda_clear(struct sq_backend *, void *memory, size_t bytes);
+
+/* beside.c: copies beside the work */
+enum sq_status sq_cuda_beside_create(struct sq_cuda *cuda) SQ_MUST_CHECK;
+void sq_cuda_beside_destroy(struct sq_cuda *cuda);
+enum sq_status sq_cuda_fetch_out(struct sq_backend *, const void *memory, size_t bytes, void *host);
+enum sq_status sq_cuda_settle(struct sq_backend *);
+enum sq_status sq_cuda_send(struct sq_backend *, int lane, const void *host, size_t bytes, void *memory);
+enum sq_status sq_cuda_sent(struct sq_backend *, int lane);
+enum sq_status sq_cuda_receive(struct sq_backend *);
 
 /* gemm.c: products by cuBLAS, in true f32 or from bf16 with f32 sums */
 enum sq_status sq_cuda_linear(struct sq_backend *, struct sq_matrix x, struct sq_matrix w, const float *bias,

@@ -39,6 +39,12 @@ enum sq_status sq_cuda_wait(const struct sq_cuda_worker *worker, const char *wha
     return sq_cuda_checked(cudaStreamSynchronize(worker->stream), what);
 }
 
+enum sq_status sq_cuda_wait_all(const struct sq_cuda_worker *worker, const char *what)
+{
+    SQ_TRY(sq_cuda_checked(cudaStreamSynchronize(worker->out), what));
+    return sq_cuda_wait(worker, what);
+}
+
 enum sq_status sq_cuda_fetch(const struct sq_cuda_worker *worker, const int *memory, int *value_p)
 {
     SQ_TRY(sq_cuda_checked(

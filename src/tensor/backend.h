@@ -83,6 +83,15 @@ struct sq_routing {
     const float *bias; /* backend memory [n_experts]; may be NULL */
 };
 
+/* What the host does beside the workers: while others have items in hand, the main thread of parallel() takes one step
+ * after another; when there is no more, it helps with the items. What is left goes on in the next parallel(). */
+struct sq_beside {
+    bool (*step)(void *context); /* a short step; whether there may be more. What fails is kept in the context */
+    void *context;
+};
+
+#define SQ_LANES 2 /* uploads beside the work that may be on their way at once */
+
 struct sq_grid; /* gptq's description of a quantization grid: tensor/grid.h */
 
 struct sq_backend_ops {
@@ -103,8 +112,23 @@ struct sq_backend_ops {
     enum sq_status (*copy)(struct sq_backend *backend, const void *source, size_t bytes, void *target);
     enum sq_status (*clear)(struct sq_backend *backend, void *memory, size_t bytes);
 
+    /* --- copies beside the work ---------------------------------------------------------------------------------- */
+    /* Starts a download that goes on while this worker goes on. It is done when parallel() returns (outside of it: at
+     * once); memory stays as it is until settle(). host: memory of alloc_host. */
+    enum sq_status (*fetch)(struct sq_backend *backend, const void *memory, size_t bytes, void *host);
+    /* What this worker does from now on comes after its fetches. */
+    enum sq_status (*settle)(struct sq_backend *backend);
+    /* Starts an upload that goes on while all workers go on; host, memory of alloc_host, stays as it is until sent() of
+     * the lane. lane in [0, SQ_LANES). By the main thread. */
+    enum sq_status (*send)(struct sq_backend *backend, int lane, const void *host, size_t bytes, void *memory);
+    /* Waits until what was sent last in this lane is there. By the main thread. */
+    enum sq_status (*sent)(struct sq_backend *backend, int lane);
+    /* What this worker does from now on comes after everything that was sent so far. */
+    enum sq_status (*receive)(struct sq_backend *backend);
+
     /* --- execution --------------------------------------------------------------------------------------------- */
-    /* Runs fn for every index in [0, count), in any order; returns the worst status after all have ended. */
+    /* Runs fn for every index in [0, count), in any order; returns the worst status after all have ended. Meanwhile the
+     * main thread takes steps of what goes on beside it (struct sq_beside). */
     enum sq_status (*parallel)(struct sq_backend *backend, int64_t count, sq_item_fn *fn, void *context);
 
     /* --- dense products (one worker each) ---------------------------------------------------------------------- */
@@ -236,8 +260,9 @@ struct sq_backend {
     const struct sq_backend_traits *traits; /* what it was made with */
     struct sq_sizes sizes;
     int n_workers;
-    bool is_host;  /* its memory is the host's */
-    bool has_bf16; /* linear and gram_add take BF16 at full speed */
+    bool is_host;            /* its memory is the host's */
+    struct sq_beside beside; /* step NULL: nothing. The caller's to set, outside of parallel() */
+    bool has_bf16;           /* linear and gram_add take BF16 at full speed */
     /* what the bits depend on beside the code */
     char libraries[96]; /* "oneDNN 2.6.3 (instructions 0x7), OpenBLAS 0.3.21 Haswell" */
     const char *isa;    /* "avx512", "avx2", "generic" */

@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "tensor/beside.h"
 #include "tensor/cpu_private.h"
 #include "tensor/solve_ops.h"
 #include "tensor/traits.h"
@@ -43,6 +44,25 @@ static enum sq_status cpu_download(struct sq_backend *backend, const void *memor
     return SQ_OK;
 }
 
+/* Copies are done at once. */
+static enum sq_status cpu_send(struct sq_backend *backend, int lane, const void *host, size_t bytes, void *memory)
+{
+    (void)lane;
+    return cpu_upload(backend, host, bytes, memory);
+}
+
+static enum sq_status cpu_sent(struct sq_backend *backend, int lane)
+{
+    (void)backend, (void)lane;
+    return SQ_OK;
+}
+
+static enum sq_status cpu_settle(struct sq_backend *backend)
+{
+    (void)backend;
+    return SQ_OK;
+}
+
 static enum sq_status cpu_copy(struct sq_backend *backend, const void *source, size_t bytes, void *target)
 {
     (void)backend;
@@ -60,10 +80,16 @@ static enum sq_status cpu_clear(struct sq_backend *backend, void *memory, size_t
 static enum sq_status cpu_parallel(struct sq_backend *backend, int64_t count, sq_item_fn *fn, void *context)
 {
     int worst = SQ_OK;
-#pragma omp parallel for schedule(dynamic, 1) num_threads(backend->n_workers) reduction(max : worst)
-    for (int64_t i = 0; i < count; i++) {
-        int status = (int)fn(context, i, omp_get_thread_num());
-        if (status > worst) worst = status;
+    atomic_llong n_left = count;
+#pragma omp parallel num_threads(backend->n_workers) reduction(max : worst)
+    {
+        if (omp_get_thread_num() == 0 && omp_get_num_threads() > 1) sq_beside_run(&backend->beside, &n_left);
+#pragma omp for schedule(dynamic, 1) nowait
+        for (int64_t i = 0; i < count; i++) {
+            int status = (int)fn(context, i, omp_get_thread_num());
+            if (status > worst) worst = status;
+            atomic_fetch_sub_explicit(&n_left, 1, memory_order_relaxed);
+        }
     }
     return (enum sq_status)worst;
 }
@@ -86,6 +112,11 @@ static const struct sq_backend_ops cpu_ops = {
     .free_host = cpu_free,
     .copy = cpu_copy,
     .clear = cpu_clear,
+    .fetch = cpu_download,
+    .settle = cpu_settle,
+    .send = cpu_send,
+    .sent = cpu_sent,
+    .receive = cpu_settle,
     .parallel = cpu_parallel,
     .linear = sq_cpu_linear,
     .matmul = sq_cpu_matmul,

@@ -19,6 +19,25 @@ static enum sq_status dry_download(struct sq_backend *backend, const void *memor
     return sq_dry_do(backend, SQ_WORK_COPY, (double)bytes, 0);
 }
 
+/* As if they were not beside the work. */
+static enum sq_status dry_send(struct sq_backend *backend, int lane, const void *host, size_t bytes, void *memory)
+{
+    (void)lane;
+    return dry_upload(backend, host, bytes, memory);
+}
+
+static enum sq_status dry_sent(struct sq_backend *backend, int lane)
+{
+    (void)backend, (void)lane;
+    return SQ_OK;
+}
+
+static enum sq_status dry_settle(struct sq_backend *backend)
+{
+    (void)backend;
+    return SQ_OK;
+}
+
 static enum sq_status dry_copy(struct sq_backend *backend, const void *source, size_t bytes, void *target)
 {
     (void)source;
@@ -283,6 +302,11 @@ const struct sq_backend_ops sq_dry_ops = {
     .free_host = sq_dry_free,
     .copy = dry_copy,
     .clear = dry_clear,
+    .fetch = dry_download,
+    .settle = dry_settle,
+    .send = dry_send,
+    .sent = dry_sent,
+    .receive = dry_settle,
     .parallel = sq_dry_parallel,
     .linear = dry_linear,
     .matmul = dry_matmul,
