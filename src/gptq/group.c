@@ -26,9 +26,9 @@ bool sq_group_is_done(const struct sq_job *job, const struct sq_group *group)
     return true;
 }
 
-static enum sq_status make_spread(struct sq_job *job, const struct sq_group *group, struct sq_spread *spread_p)
+/* The quantized ones of the group; returns how many. */
+static int list_members(const struct sq_job *job, const struct sq_group *group, struct sq_spread_member *members)
 {
-    struct sq_spread_member members[SQ_STEP_MAX];
     int n = 0;
     for (int i = 0; i < group->n_linears; i++) {
         int layer = job->layers.of_linear[group->first + i];
@@ -37,6 +37,20 @@ static enum sq_status make_spread(struct sq_job *job, const struct sq_group *gro
                                                  .layer = layer,
                                                  .grid = job->layers.layers[layer].grid};
     }
+    return n;
+}
+
+struct sq_spread sq_group_describe(const struct sq_job *job, const struct sq_group *group)
+{
+    struct sq_spread_member members[SQ_STEP_MAX];
+    int n = list_members(job, group, members);
+    return sq_spread_describe(group->team, members, n, job->backend->sizes.solve_rows, job->records);
+}
+
+static enum sq_status make_spread(struct sq_job *job, const struct sq_group *group, struct sq_spread *spread_p)
+{
+    struct sq_spread_member members[SQ_STEP_MAX];
+    int n = list_members(job, group, members);
     return sq_spread_make(group->team, members, n, job->backend->sizes.solve_rows, job->records, spread_p);
 }
 
@@ -45,7 +59,9 @@ static enum sq_status make_spread(struct sq_job *job, const struct sq_group *gro
 
 struct solving {
     struct sq_job *job;
+    const struct sq_group *group;
     const struct sq_spread *spread;
+    bool is_mixed; /* the group's layers have groups of different sizes */
 };
 
 struct sq_solve_options sq_group_solve_options(const struct sq_config *config, const struct sq_grid *grid)
@@ -86,30 +102,17 @@ static enum sq_status solve_tile(void *context, int64_t index, int worker)
     char *scratch = job->scratch + (size_t)worker * job->scratch_stride;
     struct sq_matrix weights = sq_matrix_view(scratch, SQ_F32, tile.rows, linear->in_features);
     size_t weight_bytes = (size_t)(job->backend->sizes.solve_rows * linear->in_features) * sizeof(float);
-    SQ_TRY(read_rows(job, linear, tile.row, worker, weights));
+    if (solving->is_mixed) SQ_TRY(job->backend->ops->settle(job->backend)); /* the scratch is laid out anew */
+    SQ_TRY(sq_ahead_find(job, solving->group, index, &weights) ? job->backend->ops->receive(job->backend)
+                                                               : read_rows(job, linear, tile.row, worker, weights));
     return sq_solve_tile(job->backend, &job->factor, &options, weights, scratch + weight_bytes, &tile.result);
 }
 
-/* A tile's rows from `row` on, as the store takes and gives them. */
-static struct sq_store_rows rows_from(const struct sq_spread_tile *tile, int64_t row)
+static bool is_mixed(const struct sq_spread *spread)
 {
-    int64_t cell = row * tile->member->n_groups;
-    return (struct sq_store_rows){.codes = tile->result.codes + row * tile->member->linear->in_features,
-                                  .scales = tile->result.scales + cell,
-                                  .zeros = tile->result.zeros + cell};
-}
-
-/* Each tile of the solver is one or several of the store. */
-static enum sq_status write_tiles(struct sq_job *job, const struct sq_spread *spread)
-{
-    for (int64_t t = spread->mine.first; t < spread->mine.first + spread->mine.count; t++) {
-        struct sq_spread_tile tile = sq_spread_tile(spread, t);
-        for (int64_t row = 0; row < tile.rows; row += SQ_STORE_TILE_ROWS) {
-            struct sq_store_rows rows = rows_from(&tile, row);
-            SQ_TRY(sq_store_write_tile(job->store, tile.member->layer, (tile.row + row) / SQ_STORE_TILE_ROWS, &rows));
-        }
-    }
-    return SQ_OK;
+    for (int m = 1; m < spread->n_members; m++)
+        if (spread->members[m].grid.group_size != spread->members[0].grid.group_size) return true;
+    return false;
 }
 
 /* Weights that are NaN or infinite stop every tile they are in; it is said once, of the first of them. */
@@ -138,20 +141,28 @@ static enum sq_status fill_reports(const struct sq_job *job, const struct sq_gro
     return SQ_OK;
 }
 
+/* The records are free for this group when the rows of the last one are written. */
+static enum sq_status begin_group(struct sq_job *job, const struct sq_group *group, double *since,
+                                  struct sq_spread *spread_p)
+{
+    SQ_TRY(sq_behind_finish(job));
+    sq_job_clock(job, SQ_STAGE_STORE, since);
+    return make_spread(job, group, spread_p);
+}
+
 enum sq_status sq_group_solve(struct sq_job *job, const struct sq_group *group, struct sq_spread *spread_p,
                               struct sq_layer_report *reports)
 {
     double since = sq_seconds();
     struct sq_spread spread;
-    struct solving solving = {job, &spread};
-    SQ_TRY(sq_comm_agree(group->team, make_spread(job, group, &spread)));
+    SQ_TRY(sq_comm_agree(group->team, begin_group(job, group, &since, &spread)));
+    struct solving solving = {job, group, &spread, is_mixed(&spread)};
     int64_t n = spread.members[0].linear->in_features;
     enum sq_status status = sq_factor_make(job->backend, n, job->config->order, job->config->damping, &job->factor);
     sq_job_clock(job, SQ_STAGE_FACTOR, &since);
+    if (status == SQ_OK) status = sq_ahead_end(job);
     if (status == SQ_OK) status = job->backend->ops->parallel(job->backend, spread.mine.count, solve_tile, &solving);
     sq_job_clock(job, SQ_STAGE_SOLVE, &since);
-    if (status == SQ_OK) status = write_tiles(job, &spread);
-    sq_job_clock(job, SQ_STAGE_STORE, &since);
     status = sq_comm_agree(group->team, status);
     if (status == SQ_ERR_NUMERIC && group->team->rank == 0) report_not_finite(job, &spread);
     if (status == SQ_OK) status = sq_spread_gather(&spread, group->team);
@@ -161,6 +172,7 @@ enum sq_status sq_group_solve(struct sq_job *job, const struct sq_group *group, 
         sq_spread_release(&spread);
         return status;
     }
+    sq_behind_begin(job, &spread);
     *spread_p = spread;
     return SQ_OK;
 }
@@ -173,7 +185,7 @@ static enum sq_status read_tiles(struct sq_job *job, const struct sq_spread *spr
     for (int64_t t = spread->mine.first; t < spread->mine.first + spread->mine.count; t++) {
         struct sq_spread_tile tile = sq_spread_tile(spread, t);
         for (int64_t row = 0; row < tile.rows; row += SQ_STORE_TILE_ROWS) {
-            struct sq_store_rows rows = rows_from(&tile, row);
+            struct sq_store_rows rows = sq_tile_rows_from(&tile, row);
             SQ_TRY(sq_store_read_tile(job->store, tile.member->layer, (tile.row + row) / SQ_STORE_TILE_ROWS, &rows));
         }
     }
@@ -183,7 +195,8 @@ static enum sq_status read_tiles(struct sq_job *job, const struct sq_spread *spr
 enum sq_status sq_group_restore(struct sq_job *job, const struct sq_group *group, struct sq_spread *spread_p)
 {
     struct sq_spread spread;
-    SQ_TRY(sq_comm_agree(group->team, make_spread(job, group, &spread)));
+    double since = sq_seconds();
+    SQ_TRY(sq_comm_agree(group->team, begin_group(job, group, &since, &spread)));
     enum sq_status status = sq_comm_agree(group->team, read_tiles(job, &spread));
     if (status == SQ_OK) status = sq_spread_gather(&spread, group->team);
     if (status != SQ_OK) {
@@ -229,7 +242,7 @@ static enum sq_status dequantize_tile(void *context, int64_t index, int worker)
 enum sq_status sq_group_set_weights(struct sq_job *job, const struct sq_group *group, const struct sq_spread *spread)
 {
     if (spread) {
-        struct solving solving = {job, spread};
+        struct solving solving = {job, group, spread, false};
         enum sq_status status = job->backend->ops->parallel(job->backend, spread->n_tiles, dequantize_tile, &solving);
         SQ_TRY(sq_comm_agree(group->team, status)); /* without an expert: all ranks */
     }

@@ -20,12 +20,15 @@ struct sq_solve_options sq_group_solve_options(const struct sq_config *config, c
 /* Group `index` of a block (block == n_blocks: lm_head). Local. */
 struct sq_group sq_group_at(const struct sq_job *job, int block, int index);
 
+/* Who has which of the group's rows, of which some are quantized; with records in job->records. Local. */
+struct sq_spread sq_group_describe(const struct sq_job *job, const struct sq_group *group);
+
 /* Whether every quantized layer of the group is complete in the store. Local. */
 bool sq_group_is_done(const struct sq_job *job, const struct sq_group *group);
 
-/* H [n, n] of the group's input on this rank is in job->factor.hessian: factor, solve this rank's tiles, write them to
- * the store, gather. Collective on the group's team. reports: one per quantized layer, in order; the layers are not yet
- * marked (sq_store_finish_layers). spread_p is released by the caller. */
+/* H [n, n] of the group's input on this rank is in job->factor.hessian: factor, solve this rank's tiles, gather;
+ * they go to the store beside what comes next (beside.h). Collective on the group's team. reports: one per quantized
+ * layer, in order; the layers are not yet marked (sq_store_finish_layers). spread_p is released by the caller. */
 enum sq_status sq_group_solve(struct sq_job *job, const struct sq_group *group, struct sq_spread *spread_p,
                               struct sq_layer_report *reports) SQ_MUST_CHECK;
 

@@ -143,7 +143,8 @@ static enum sq_status take_memory(struct sq_job *job, const struct sq_memory_req
     if (status == SQ_OK) status = sq_hessian_create(job->backend, widest, &job->hessian);
     if (status == SQ_OK) status = sq_factor_create(job->backend, widest, &job->factor);
     if (status == SQ_OK)
-        status = sq_alloc("rows of a group of linears", (int64_t)sq_memory_record_bytes(request), 1, &job->records);
+        status = job->backend->ops->alloc_host(job->backend, "rows of a group of linears",
+                                               sq_memory_record_bytes(request), &job->records);
     job->scratch_stride = sq_memory_scratch_bytes(request);
     if (status == SQ_OK)
         status =
@@ -154,7 +155,7 @@ static enum sq_status take_memory(struct sq_job *job, const struct sq_memory_req
         status = job->backend->ops->alloc_host(
             job->backend, "rows read from a file",
             (size_t)(job->staging_elements * job->backend->n_workers) * sizeof(float), (void **)&job->staging);
-    return status;
+    return status == SQ_OK ? sq_beside_create(job) : status;
 }
 
 static enum sq_status open_store(struct sq_job *job)
@@ -238,13 +239,14 @@ bool sq_job_is_complete(const struct sq_job *job)
 void sq_job_release_buffers(struct sq_job *job)
 {
     if (job->backend) {
+        sq_beside_destroy(job);
         job->backend->ops->free(job->backend, job->scratch);
         job->backend->ops->free_host(job->backend, job->staging);
+        job->backend->ops->free_host(job->backend, job->records);
         sq_factor_destroy(job->backend, &job->factor);
         sq_hessian_destroy(job->backend, &job->hessian);
     }
     sq_forward_destroy(job->forward);
-    sq_free(job->records);
     job->scratch = NULL;
     job->staging = NULL;
     job->forward = NULL;

@@ -5,6 +5,7 @@
 
 #include "base/status.h"
 #include "config/config.h"
+#include "gptq/beside.h"
 #include "gptq/factor.h"
 #include "gptq/hessian.h"
 #include "gptq/layers.h"
@@ -56,11 +57,13 @@ struct sq_job {
     int64_t state_block; /* block before which the saved activations stand; -1: none */
     struct sq_hessian_workspace hessian;
     struct sq_factor factor;
-    void *records;  /* of one group of linears */
+    void *records;  /* of one group of linears: memory of alloc_host */
     float *staging; /* rows on their way into it, [workers] of staging_elements; NULL: not needed */
     int64_t staging_elements;
     size_t scratch_stride;
     char *scratch; /* [workers] of scratch_stride bytes in backend memory: a tile's weights, then the solver's */
+    struct sq_ahead ahead;
+    struct sq_behind behind;
     double seconds[SQ_N_STAGES];
 };
 

@@ -113,6 +113,28 @@ static int64_t expert_bytes(const struct sq_memory_request *request)
     return sq_experts_predict_bytes(request->model, &experts);
 }
 
+/* Weights of the tiles of one rank, of the group where they take most. Experts are not read ahead, and neither is
+ * anything where no forward pass goes before a solve. */
+static int64_t ahead_bytes(const struct sq_memory_request *request)
+{
+    const struct sq_model *model = request->model;
+    int64_t most = 0, tile_rows = request->traits->sizes.solve_rows,
+            n_ranks = request->n_ranks > 0 ? request->n_ranks : 1;
+    if (request->traits->is_host || request->config->propagation == SQ_PROPAGATION_ORIGINAL) return 0;
+    for (int block = 0; block <= (int)sq_model_n_blocks(model); block++)
+        for (int group = 0; group < sq_model_n_groups(model, block); group++) {
+            int first, count = sq_model_group_linears(model, block, group, &first);
+            int64_t n_tiles = 0, n = sq_model_linear(model, first)->in_features;
+            if (sq_model_is_expert_group(model, block, group)) continue;
+            for (int i = first; i < first + count; i++)
+                if (request->layers->of_linear[i] >= 0)
+                    n_tiles += (sq_model_linear(model, i)->out_features + tile_rows - 1) / tile_rows;
+            int64_t bytes = (n_tiles + n_ranks - 1) / n_ranks * tile_rows * n * (int64_t)sizeof(float);
+            if (bytes > most) most = bytes;
+        }
+    return most;
+}
+
 int64_t sq_memory_staging_elements(const struct sq_memory_request *request)
 {
     if (request->traits->is_host) return 0;
@@ -179,6 +201,16 @@ static int64_t sum(const int64_t bytes[SQ_N_MEMORY])
     return all;
 }
 
+/* What the limit leaves may go to weights that are read ahead. */
+static void count_ahead(const struct sq_memory_request *request, struct sq_memory_plan *plan)
+{
+    int64_t wanted = ahead_bytes(request), left = request->limit > 0 ? request->limit - sum(plan->backend) : wanted;
+    plan->ahead = left < 0 ? 0 : wanted < left ? wanted : left / 64 * 64;
+    plan->backend[SQ_MEMORY_WEIGHTS] += plan->ahead;
+    if (plan->ahead > 0)
+        plan->host[SQ_MEMORY_WORKSPACE] += SQ_LANES * sq_memory_staging_elements(request) * (int64_t)sizeof(float);
+}
+
 static void describe(const struct sq_memory_plan *plan, int64_t limit)
 {
     char list[256] = "", text[2][16];
@@ -199,6 +231,7 @@ bool sq_memory_plan_count(const struct sq_memory_request *request, struct sq_mem
     count_forward(request, &plan);
     count_solver(request, &plan);
     if (is_host) join_host(&plan);
+    count_ahead(request, &plan);
     int64_t all = sum(plan.backend);
     plan.spill = is_host && request->limit > 0 && all > request->limit;
     plan.resident = plan.spill ? all - plan.backend[SQ_MEMORY_ACTIVATIONS] : all;

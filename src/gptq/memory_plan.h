@@ -43,6 +43,7 @@ struct sq_memory_plan {
     int64_t start;                /* while tokens are embedded, before any Hessian: what is taken beside all of that */
     int64_t resident;             /* what counts against the limit: the former, without activations when they spill */
     int64_t resident_host;        /* sum of the latter */
+    int64_t ahead;                /* of the backend's weights: those that are read ahead, as far as there is room */
     bool spill;                   /* activations in a file; only where the backend's memory is the host's */
 };
 

@@ -46,7 +46,8 @@ enum sq_status sq_run_mark_layers(struct sq_run_state *run)
 {
     double since = sq_seconds();
     if (run->n_unmarked == 0) return SQ_OK;
-    SQ_TRY(sq_store_finish_layers(run->job->store, SQ_OK, run->unmarked, run->n_unmarked, run->reports));
+    SQ_TRY(sq_store_finish_layers(run->job->store, sq_behind_finish(run->job), run->unmarked, run->n_unmarked,
+                                  run->reports));
     run->n_unmarked = 0;
     sq_job_clock(run->job, SQ_STAGE_STORE, &since);
     return SQ_OK;
@@ -126,6 +127,8 @@ static enum sq_status do_block(struct sq_run_state *run, int64_t block, bool is_
     for (int g = 0, n; g < n_groups; g += n) { /* step by step */
         n = sq_model_step_groups(job->model, block, g, &first);
         bool is_end = is_last && g + n == n_groups;
+        struct sq_group group = sq_group_at(job, (int)block, g);
+        sq_ahead_begin(job, &group);
         SQ_TRY(sq_run_to_group(run, g));
         SQ_TRY(sq_model_is_expert_group(job->model, block, g) ? sq_run_experts(run, (int)block, g, is_end)
                                                               : do_group(run, (int)block, g, is_end));

@@ -45,20 +45,35 @@ static enum sq_status solve(struct sq_tile *tile)
     return sq_tile_form(tile, tile->errors, tile->error);
 }
 
-static enum sq_status download(const struct sq_tile *tile, const struct sq_solve_result *result)
+/* Takes everything out of what the next tile's solve writes to. */
+static enum sq_status collect(const struct sq_tile *tile)
 {
     const struct sq_backend_ops *ops = tile->backend->ops;
-    int64_t rows = tile->rows;
-    size_t figure_bytes = (size_t)rows * sizeof(double), cells = (size_t)(rows * tile->groups);
-    SQ_TRY(ops->solve->unload(tile->backend, rows, tile->n, tile->groups, tile->codes, tile->scales, tile->row_codes,
-                              tile->row_scales, tile->row_zeros));
-    SQ_TRY(ops->download(tile->backend, tile->row_codes, (size_t)(rows * tile->n), result->codes));
-    SQ_TRY(ops->download(tile->backend, tile->row_scales, cells * sizeof(float), result->scales));
-    SQ_TRY(ops->download(tile->backend, tile->row_zeros, cells, result->zeros));
     const double *error = tile->options->solver == SQ_SOLVER_RTN ? tile->error_rtn : tile->error;
-    SQ_TRY(ops->download(tile->backend, error, figure_bytes, result->error));
-    SQ_TRY(ops->download(tile->backend, tile->error_rtn, figure_bytes, result->error_rtn));
-    return ops->download(tile->backend, tile->norm, figure_bytes, result->norm);
+    const double *figures[] = {error, tile->error_rtn, tile->norm};
+    SQ_TRY(ops->solve->unload(tile->backend, tile->rows, tile->n, tile->groups, tile->codes, tile->scales,
+                              tile->row_codes, tile->row_scales, tile->row_zeros));
+    for (int i = 0; i < 3; i++)
+        SQ_TRY(ops->copy(tile->backend, figures[i], (size_t)tile->rows * sizeof(double),
+                         tile->row_figures + i * tile->lanes));
+    return SQ_OK;
+}
+
+/* The results go out while the worker begins with its next tile. */
+static enum sq_status fetch(const struct sq_tile *tile, const struct sq_solve_result *result)
+{
+    const struct sq_backend_ops *ops = tile->backend->ops;
+    double *const figures[] = {result->error, result->error_rtn, result->norm};
+    size_t cells = (size_t)(tile->rows * tile->groups);
+    SQ_TRY(ops->settle(tile->backend));
+    SQ_TRY(collect(tile));
+    SQ_TRY(ops->fetch(tile->backend, tile->row_codes, (size_t)(tile->rows * tile->n), result->codes));
+    SQ_TRY(ops->fetch(tile->backend, tile->row_scales, cells * sizeof(float), result->scales));
+    SQ_TRY(ops->fetch(tile->backend, tile->row_zeros, cells, result->zeros));
+    for (int i = 0; i < 3; i++)
+        SQ_TRY(ops->fetch(tile->backend, tile->row_figures + i * tile->lanes, (size_t)tile->rows * sizeof(double),
+                          figures[i]));
+    return SQ_OK;
 }
 
 enum sq_status sq_solve_tile(struct sq_backend *backend, const struct sq_factor *factor,
@@ -73,5 +88,5 @@ enum sq_status sq_solve_tile(struct sq_backend *backend, const struct sq_factor 
     SQ_TRY(load_weights(&tile, weights));
     SQ_TRY(measure_rounding(&tile));
     if (options->solver != SQ_SOLVER_RTN) SQ_TRY(solve(&tile));
-    return download(&tile, result);
+    return fetch(&tile, result);
 }

@@ -40,6 +40,7 @@ size_t sq_tile_layout(const struct sq_solve_options *options, int64_t n, int64_t
     t.row_codes = sq_scratch_take(scratch, &used, rows * n, 1);
     t.row_zeros = sq_scratch_take(scratch, &used, rows * groups, 1);
     t.row_scales = sq_scratch_take(scratch, &used, rows * groups, sizeof(float));
+    t.row_figures = sq_scratch_take(scratch, &used, 3 * rows, sizeof(double));
     *tile_p = t;
     return used;
 }

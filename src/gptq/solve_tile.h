@@ -28,6 +28,7 @@ struct sq_tile {
     /* by rows, as in sq_solve_result */
     uint8_t *row_codes, *row_zeros;
     float *row_scales;
+    double *row_figures; /* [3, ROWS]: error, error_rtn, norm */
 };
 
 /* The next `count` elements of scratch, 64-byte aligned, as *used is moved behind them; NULL without scratch. */

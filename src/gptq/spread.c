@@ -53,25 +53,32 @@ static size_t tile_offset(const struct sq_spread *spread, int64_t t)
     return member->first_byte + (size_t)(t - member->first_tile) * member->record_bytes;
 }
 
-enum sq_status sq_spread_make(const struct sq_comm *comm, struct sq_spread_member *members, int n_members,
-                              int64_t tile_rows, void *buffer, struct sq_spread *spread_p)
+struct sq_spread sq_spread_describe(const struct sq_comm *comm, struct sq_spread_member *members, int n_members,
+                                    int64_t tile_rows, void *buffer)
 {
     struct sq_spread spread = {.n_members = n_members, .tile_rows = tile_rows, .records = buffer};
-    void *memory = NULL;
-    SQ_TRY(sq_alloc("shares of rows", 2 * (int64_t)comm->size, sizeof *spread.offsets, &memory));
-    spread.offsets = memory;
-    spread.sizes = spread.offsets + comm->size;
     derive(members, n_members, tile_rows);
     memcpy(spread.members, members, (size_t)n_members * sizeof *members);
     spread.bytes = sq_spread_bytes(members, n_members, tile_rows);
     for (int m = 0; m < n_members; m++)
         spread.n_tiles += members[m].n_tiles;
+    spread.mine = sq_split(spread.n_tiles, comm->rank, comm->size);
+    return spread;
+}
+
+enum sq_status sq_spread_make(const struct sq_comm *comm, struct sq_spread_member *members, int n_members,
+                              int64_t tile_rows, void *buffer, struct sq_spread *spread_p)
+{
+    struct sq_spread spread = sq_spread_describe(comm, members, n_members, tile_rows, buffer);
+    void *memory = NULL;
+    SQ_TRY(sq_alloc("shares of rows", 2 * (int64_t)comm->size, sizeof *spread.offsets, &memory));
+    spread.offsets = memory;
+    spread.sizes = spread.offsets + comm->size;
     for (int r = 0; r < comm->size; r++) {
         struct sq_range share = sq_split(spread.n_tiles, r, comm->size);
         spread.offsets[r] = tile_offset(&spread, share.first);
         spread.sizes[r] = tile_offset(&spread, share.first + share.count) - spread.offsets[r];
     }
-    spread.mine = sq_split(spread.n_tiles, comm->rank, comm->size);
     *spread_p = spread;
     return SQ_OK;
 }

@@ -27,7 +27,7 @@ struct sq_spread {
     int64_t tile_rows; /* of a tile; a multiple of SQ_STORE_TILE_ROWS */
     int64_t n_tiles;
     struct sq_range mine;    /* this rank's tiles */
-    size_t *offsets, *sizes; /* [ranks] of each rank's records in the buffer */
+    size_t *offsets, *sizes; /* [ranks] of each rank's records in the buffer; NULL: only described */
     size_t bytes;            /* of all records */
     char *records;           /* points into the caller's buffer */
 };
@@ -47,6 +47,10 @@ size_t sq_spread_bytes(const struct sq_spread_member *members, int n_members, in
 enum sq_status sq_spread_make(const struct sq_comm *comm, struct sq_spread_member *members, int n_members,
                               int64_t tile_rows, void *buffer, struct sq_spread *spread_p) SQ_MUST_CHECK;
 void sq_spread_release(struct sq_spread *spread);
+
+/* The same without what a gather needs: nothing is to be released. Local. */
+struct sq_spread sq_spread_describe(const struct sq_comm *comm, struct sq_spread_member *members, int n_members,
+                                    int64_t tile_rows, void *buffer);
 
 /* Tile t of the group, with pointers into its record. Local. */
 struct sq_spread_tile sq_spread_tile(const struct sq_spread *spread, int64_t t);
