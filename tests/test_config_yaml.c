@@ -109,16 +109,66 @@ static void test_absurd_yaml(void **state)
     for (int i = 0; i < 300; i++)
         strcat(many, "\n- {pattern: x, skip: true}");
     assert_refused(many);
-    struct sq_config config;
-    assert_int_equal(sq_config_set_defaults(&config), SQ_OK);
-    char *large = calloc(1, (1 << 24) + 1);
-    memset(large, '#', 1 << 24);
-    assert_int_equal(sq_config_read_yaml("large", large, 1 << 24, &config), SQ_OK);
-    assert_int_equal(sq_config_read_yaml("large", large, (1 << 24) + 1, &config), SQ_ERR_USAGE);
-    sq_config_release(&config);
-    free(large);
     free(many);
     free(deep);
+}
+
+/* The record of a job on DeepSeek-R1, as long as a line for each of its layers makes it, is read; without end nothing
+ * is.
+ */
+static void test_large(void **state)
+{
+    (void)state;
+    struct sq_config config;
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *file = open_memstream(&text, &bytes);
+    fputs("{\"shardq\": \"1\", \"config\": {\"bits\": 3}, \"layers\": [", file);
+    for (int i = 0; i < 61 * 256 * 3; i++)
+        fprintf(file, "%s\n    {\"name\": \"model.layers.%d.mlp.experts.%d.down_proj\", \"error\": 0.0026%0250d}",
+                i ? "," : "", i / 768, i % 256, i);
+    fputs("]}", file);
+    fclose(file);
+    assert_int_equal(read_text(text, &config), SQ_OK);
+    assert_int_equal(config.bits, 3);
+    sq_config_release(&config);
+    assert_int_equal(sq_config_set_defaults(&config), SQ_OK);
+    const size_t limit = (size_t)1 << 26;
+    text = realloc(text, limit + 1);
+    memset(text, '#', limit + 1);
+    assert_int_equal(sq_config_read_yaml("large", text, limit + 1, &config), SQ_ERR_USAGE);
+    sq_config_release(&config);
+    free(text);
+}
+
+/* What is set beside a record: as long as it says the same, the record's bytes are meant. */
+static void test_record(void **state)
+{
+    (void)state;
+    struct folder folder;
+    char path[1024];
+    struct sq_config config;
+    write_file("{\"shardq\": \"1\", \"config\": {\"model\": \"/m\", \"tokens\": \"/t\", \"bits\": 3, \"isa\": "
+               "\"avx2\", \"static_groups\": true},"
+               " \"fingerprint\": {\"bits\": \"3\", \"libraries\": \"a: b\"}, \"layers\": []}",
+               &folder, path);
+#define RECORD(...) PARSE(SQ_COMMAND_QUANTIZE, &config, "--out", "o", "--config", path, __VA_ARGS__)
+    assert_int_equal(RECORD("--bits", "3", "--threads", "2", "--set", "isa=avx2", "--format", "gptq_v2"), SQ_OK);
+    assert_string_equal(config.record.fingerprint, "bits: 3\nlibraries: a: b\n");
+    assert_false(config.record.has_other_inputs);
+    sq_config_release(&config);
+    assert_int_equal(RECORD("--model", "/n"), SQ_OK);
+    assert_non_null(config.record.fingerprint);
+    assert_true(config.record.has_other_inputs);
+    sq_config_release(&config);
+    static char *const changes[] = {"--bits=4", "--isa=generic", "--compute=fp32", "--backend=cpu", "--skip=x"};
+    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+        assert_int_equal(RECORD(changes[i]), SQ_OK);
+        assert_null(config.record.fingerprint);
+        sq_config_release(&config);
+    }
+#undef RECORD
+    folder_remove(&folder);
 }
 
 static void assert_match(const struct sq_config *config, const char *name, int expected)
@@ -296,7 +346,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_yaml),        cmocka_unit_test(test_bad_yaml),
-        cmocka_unit_test(test_absurd_yaml), cmocka_unit_test(test_rules),
+        cmocka_unit_test(test_absurd_yaml), cmocka_unit_test(test_large),
+        cmocka_unit_test(test_record),      cmocka_unit_test(test_rules),
         cmocka_unit_test(test_messages),    cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_json),        cmocka_unit_test(test_reference_is_up_to_date),
         cmocka_unit_test(test_recipes),

@@ -214,6 +214,7 @@ enum sq_status sq_config_parse(int argc, char **argv, unsigned command, struct s
     if (status == SQ_OK) status = apply_kind(&args, ARG_SET, config_p, &given);
     if (status == SQ_OK) status = apply_kind(&args, ARG_OPTION, config_p, &given);
     if (status == SQ_OK) status = sq_config_check(config_p, command, given);
+    if (status == SQ_OK) status = sq_record_settle(config_p);
     if (status != SQ_OK) sq_config_release(config_p);
     return status;
 }

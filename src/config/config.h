@@ -64,6 +64,13 @@ struct sq_string_list {
     int count;
 };
 
+/* The record of a checkpoint (shardq.json) that settings were read from: they are to make its bytes again. */
+struct sq_config_record {
+    char *fingerprint; /* lines "key: value"; NULL: there is no record, or what was set beside it changes the bytes */
+    char *settings, *model, *tokens; /* as the record has them: lines that decide the bytes; paths, or NULL */
+    bool has_other_inputs;           /* model or tokens were set to another path since */
+};
+
 struct sq_config {
     /* files */
     char *model, *tokens, *out, *store, *log, *trace, *against, *checkpoint; /* NULL: not given */
@@ -110,6 +117,7 @@ struct sq_config {
     char *machine;               /* NULL: the one at hand is measured */
     struct sq_string_list ranks; /* "1,8,64": checked to be positive integers */
     int64_t samples, length;
+    struct sq_config_record record;
     bool help; /* --help was given; nothing else was looked at */
 };
 
@@ -122,8 +130,8 @@ enum sq_status sq_config_parse(int argc, char **argv, unsigned command, struct s
 enum sq_status sq_config_set_defaults(struct sq_config *config_p) SQ_MUST_CHECK;
 
 /* Applies YAML text (not necessarily NUL-terminated) to a configuration that has been set up; `name` stands in messages
- * with the line. A checkpoint's record (shardq.json: JSON is YAML) counts as the configuration in it. On failure the
- * configuration is still valid to release. Local. */
+ * with the line. A checkpoint's record (shardq.json: JSON is YAML) counts as the configuration in it, and sets
+ * `record`. On failure the configuration is still valid to release. Local. */
 enum sq_status sq_config_read_yaml(const char *name, const char *text, size_t bytes,
                                    struct sq_config *config) SQ_MUST_CHECK;
 

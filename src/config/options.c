@@ -160,7 +160,7 @@ static const struct sq_option options[] = {
     {.section = "Running",
      .key = "backend", .flag = "--backend", .value_name = "NAME", .type = SQ_OPTION_CHOICE, .offset = FIELD(backend),
      .default_text = "auto", .words = backend_words, .commands = QUANTIZE | EVAL | PLAN | VERIFY | BENCH,
-     .keep = SQ_KEEP_COPY, /* likewise */
+     .keep = SQ_KEEP_ARITHMETIC,
      .help = "Where to compute; auto: on CUDA devices where the program was built for them and every rank has one, else "
              "on the CPU."},
     {.key = "share_device", .flag = "--share-device", .off_flag = "--no-share-device", .type = SQ_OPTION_BOOL,
@@ -168,12 +168,12 @@ static const struct sq_option options[] = {
      .help = "Lets several ranks of a node have one device together; what they exchange then goes through the host."},
     {.key = "isa", .flag = "--isa", .value_name = "NAME", .type = SQ_OPTION_CHOICE, .offset = FIELD(isa),
      .default_text = "auto", .words = isa_words, .commands = QUANTIZE | EVAL | PLAN | VERIFY,
-     .keep = SQ_KEEP_COPY, /* likewise */
+     .keep = SQ_KEEP_ARITHMETIC,
      .help = "Instruction set of the CPU backend; auto: the best that the processor has. Ranks on different processors "
              "need one that all of them have, or their bits would differ."},
     {.key = "compute", .flag = "--compute", .value_name = "TYPE", .type = SQ_OPTION_CHOICE, .offset = FIELD(compute),
      .default_text = "auto", .words = compute_words, .commands = QUANTIZE | EVAL | PLAN | VERIFY,
-     .keep = SQ_KEEP_COPY, /* the job's fingerprint has what auto came to */
+     .keep = SQ_KEEP_ARITHMETIC,
      .help = "Arithmetic of the model's matrix products; auto: bf16 where the processor has it."},
     {.key = "threads", .flag = "--threads", .value_name = "N", .type = SQ_OPTION_INT, .offset = FIELD(threads),
      .default_text = "auto", .words = auto_words, .min = 1, .max = 4096,

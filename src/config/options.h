@@ -26,6 +26,7 @@ enum sq_option_type {
 enum sq_option_keep {
     SQ_KEEP_NOWHERE,    /* says where and how fast */
     SQ_KEEP_COPY,       /* in the resolved copy */
+    SQ_KEEP_ARITHMETIC, /* there, as what `auto` came to: the fingerprint has lines of its own for it */
     SQ_KEEP_FINGERPRINT /* there, and in the fingerprint: changes the bytes of the store */
 };
 
@@ -115,6 +116,20 @@ void sq_rules_clear(struct sq_config *config);
 
 /* Only described here: tools/tokenize.py reads them. */
 const struct sq_option *sq_tokenize_option_table(int *count_p);
+
+/* --- the record of a checkpoint (record.c) --------------------------------------------------------------------------
+ */
+
+/* Remembers that the settings are now those of a record with this fingerprint, which is copied. */
+enum sq_status sq_record_take(struct sq_config *config, const char *fingerprint) SQ_MUST_CHECK;
+
+/* After everything has been set: forgets the record where that changes the bytes, and sees whether inputs are its own.
+ */
+enum sq_status sq_record_settle(struct sq_config *config) SQ_MUST_CHECK;
+void sq_record_release(struct sq_config_record *record);
+
+/* Lines "key: value" of the options that are kept in `least` or deeper (write.c). Released with sq_free(). */
+enum sq_status sq_config_lines(const struct sq_config *config, enum sq_option_keep least, char **lines_p) SQ_MUST_CHECK;
 
 /* --- the rest -------------------------------------------------------------------------------------------------------
  */

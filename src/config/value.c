@@ -183,4 +183,5 @@ void sq_config_release(struct sq_config *config)
     const struct sq_option *table = sq_option_table(&count);
     for (int i = 0; i < count; i++)
         sq_option_clear(&table[i], config);
+    sq_record_release(&config->record);
 }

@@ -8,7 +8,6 @@
 #include "config/describe.h"
 #include "config/options.h"
 
-/* Lines "key: value" of the given options that are kept in `least` or deeper. */
 static void write_lines(const struct sq_config *config, enum sq_option_keep least, FILE *file)
 {
     int count;
@@ -21,7 +20,7 @@ static void write_lines(const struct sq_config *config, enum sq_option_keep leas
     }
 }
 
-static enum sq_status lines_to_string(const struct sq_config *config, enum sq_option_keep least, char **lines_p)
+enum sq_status sq_config_lines(const struct sq_config *config, enum sq_option_keep least, char **lines_p)
 {
     char *text = NULL;
     size_t bytes = 0;
@@ -38,12 +37,12 @@ static enum sq_status lines_to_string(const struct sq_config *config, enum sq_op
 
 enum sq_status sq_config_to_yaml(const struct sq_config *config, char **yaml_p)
 {
-    return lines_to_string(config, SQ_KEEP_COPY, yaml_p);
+    return sq_config_lines(config, SQ_KEEP_COPY, yaml_p);
 }
 
 enum sq_status sq_config_fingerprint(const struct sq_config *config, char **lines_p)
 {
-    return lines_to_string(config, SQ_KEEP_FINGERPRINT, lines_p);
+    return sq_config_lines(config, SQ_KEEP_FINGERPRINT, lines_p);
 }
 
 static const char reference_head[] =

@@ -197,15 +197,51 @@ static const yaml_node_t *find_value(const struct reader *reader, const yaml_nod
     return NULL;
 }
 
-static enum sq_status read_root(const struct reader *reader, const yaml_node_t *root)
+static enum sq_status read_settings(const struct reader *reader, const yaml_node_t *node)
 {
     uint64_t seen = 0;
-    const yaml_node_t *recorded = find_value(reader, root, "shardq") ? find_value(reader, root, "config") : NULL;
-    if (recorded) root = recorded;
-    if (root->type != YAML_MAPPING_NODE) return refuse(reader, root, "the file must be `key: value` lines");
-    for (const yaml_node_pair_t *pair = root->data.mapping.pairs.start; pair < root->data.mapping.pairs.top; pair++)
+    if (node->type != YAML_MAPPING_NODE) return refuse(reader, node, "the file must be `key: value` lines");
+    for (const yaml_node_pair_t *pair = node->data.mapping.pairs.start; pair < node->data.mapping.pairs.top; pair++)
         SQ_TRY(read_pair(reader, pair, &seen));
     return SQ_OK;
+}
+
+/* Lines "key: value" of a mapping of texts, added to *lines. */
+static enum sq_status read_lines(const struct reader *reader, const yaml_node_t *node, char **lines)
+{
+    const char *key, *value;
+    if (node->type != YAML_MAPPING_NODE) return refuse(reader, node, "fingerprint must be `key: value` pairs");
+    for (const yaml_node_pair_t *pair = node->data.mapping.pairs.start; pair < node->data.mapping.pairs.top; pair++) {
+        char *longer;
+        SQ_TRY(read_scalar(reader, node_at(reader, pair->key), "a key", &key));
+        SQ_TRY(read_scalar(reader, node_at(reader, pair->value), key, &value));
+        SQ_TRY(sq_string_format(&longer, "%s%s: %s\n", *lines, key, value));
+        sq_free(*lines);
+        *lines = longer;
+    }
+    return SQ_OK;
+}
+
+/* fingerprint NULL: the record promises nothing. */
+static enum sq_status read_record(const struct reader *reader, const yaml_node_t *settings,
+                                  const yaml_node_t *fingerprint)
+{
+    char *lines = NULL;
+    SQ_TRY(read_settings(reader, settings));
+    if (!fingerprint) return SQ_OK;
+    SQ_TRY(sq_string_copy("", &lines));
+    enum sq_status status = read_lines(reader, fingerprint, &lines);
+    if (status == SQ_OK) status = sq_record_take(reader->config, lines);
+    sq_free(lines);
+    return status;
+}
+
+static enum sq_status read_root(const struct reader *reader, const yaml_node_t *root)
+{
+    bool is_record = find_value(reader, root, "shardq") != NULL;
+    const yaml_node_t *settings = is_record ? find_value(reader, root, "config") : NULL;
+    return settings ? read_record(reader, settings, find_value(reader, root, "fingerprint"))
+                    : read_settings(reader, root);
 }
 
 static enum sq_status apply_root(void *context, yaml_document_t *document, const yaml_node_t *root)

@@ -7,7 +7,7 @@
 
 #include "base/status.h"
 
-#define SQ_YAML_TEXT_MAX (1 << 24) /* bytes of a configuration; the record of 60,000 layers has as many */
+#define SQ_YAML_TEXT_MAX (1 << 26) /* bytes of a configuration; the record of 200,000 layers has as many */
 
 typedef enum sq_status sq_yaml_apply_fn(void *context, yaml_document_t *document, const yaml_node_t *root);
 

@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "base/trace.h"
 #include "gptq/compute.h"
+#include "io/fingerprint.h"
 
 const char *sq_stage_name(enum sq_stage stage)
 {
@@ -59,10 +60,21 @@ static enum sq_status make_team(struct sq_job *job)
     return sq_comm_agree(job->world, sq_place_join(&job->place, &job->team));
 }
 
+/* The job's settings with what `auto` came to: they make the same bytes elsewhere, or are refused there. */
+static struct sq_config resolved(const struct sq_job *job)
+{
+    struct sq_config config = *job->config;
+    config.group_size = job->layers.group_size;
+    config.compute = job->compute == SQ_BF16 ? SQ_COMPUTE_BF16 : SQ_COMPUTE_FP32;
+    config.backend = sq_place_choice(&job->place);
+    if (config.backend == SQ_BACKEND_CPU) config.isa = job->backend->held;
+    return config;
+}
+
 /* The configuration as it is kept in the store: it is read from other folders, too. */
 static enum sq_status make_config(struct sq_job *job)
 {
-    struct sq_config kept = *job->config;
+    struct sq_config kept = resolved(job);
     char *model = NULL, *tokens = NULL;
     enum sq_status status = sq_path_absolute(kept.model, &model);
     if (status == SQ_OK) status = sq_path_absolute(kept.tokens, &tokens);
@@ -78,7 +90,8 @@ static enum sq_status make_config(struct sq_job *job)
 static enum sq_status make_fingerprint(struct sq_job *job)
 {
     char *settings = NULL;
-    SQ_TRY(sq_config_fingerprint(job->config, &settings));
+    struct sq_config config = resolved(job);
+    SQ_TRY(sq_config_fingerprint(&config, &settings));
     enum sq_status status = sq_string_format(
         &job->fingerprint,
         "%smodel_hash: %016llx\ntokens_hash: %016llx\ncompute: %s\nbackend: %s %s\nlibraries: %s\n"
@@ -87,6 +100,12 @@ static enum sq_status make_fingerprint(struct sq_job *job)
         sq_dtype_name(job->compute), job->backend->ops->name, job->backend->isa, job->backend->libraries);
     sq_free(settings);
     return status;
+}
+
+static enum sq_status check_record(void *context)
+{
+    const struct sq_job *job = context;
+    return sq_fingerprint_check_record(&job->config->record, job->fingerprint);
 }
 
 struct planning {
@@ -192,8 +211,9 @@ static enum sq_status open_all(struct sq_job *job)
     SQ_TRY(sq_compute_choose(job->world, job->backend, config->compute, &job->compute));
     SQ_TRY(open_inputs(job));
     SQ_TRY(make_team(job));
-    enum sq_status status = make_fingerprint(job);
-    if (status == SQ_OK) status = make_config(job);
+    SQ_TRY(sq_comm_agree(job->world, make_fingerprint(job)));
+    SQ_TRY(sq_comm_first_rank_first(job->world, check_record, job));
+    enum sq_status status = make_config(job);
     if (status == SQ_OK)
         status = config->store ? sq_string_copy(config->store, &job->store_path)
                                : sq_string_format(&job->store_path, "%s.store.h5", config->out);

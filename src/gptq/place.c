@@ -93,6 +93,14 @@ enum sq_status sq_place_open(const struct sq_config *config, const struct sq_com
     return SQ_OK;
 }
 
+enum sq_backend_choice sq_place_choice(const struct sq_place *place)
+{
+    int choice = SQ_BACKEND_CPU;
+    while (place->kind && strcmp(kind_names[choice], place->kind->name) != 0)
+        choice++;
+    return (enum sq_backend_choice)choice;
+}
+
 void sq_place_close(struct sq_place *place)
 {
     sq_place_leave(&place->comm);

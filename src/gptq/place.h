@@ -23,6 +23,9 @@ enum sq_status sq_place_open(const struct sq_config *config, const struct sq_com
                              struct sq_place *place_p) SQ_MUST_CHECK;
 void sq_place_close(struct sq_place *place);
 
+/* The --backend that gives this place. Local. */
+enum sq_backend_choice sq_place_choice(const struct sq_place *place);
+
 /* Gives a part of the place's ranks (from sq_comm_split) the same collectives, until sq_place_leave(). Collective on
  * part. */
 enum sq_status sq_place_join(const struct sq_place *place, struct sq_comm *part) SQ_MUST_CHECK;

@@ -266,6 +266,8 @@ struct sq_backend {
     /* what the bits depend on beside the code */
     char libraries[96]; /* "oneDNN 2.6.3 (instructions 0x7), OpenBLAS 0.3.21 Haswell" */
     const char *isa;    /* "avx512", "avx2", "generic" */
+    enum sq_isa held;   /* the CPU's instruction set that has the same bits when it is asked for; SQ_ISA_BEST: there is
+                           none, the libraries use more */
 };
 
 /* What the host has at `host`, as the backend sees it: itself where memory is the host's, else a copy in `room`, which

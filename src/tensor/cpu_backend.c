@@ -210,6 +210,11 @@ static const struct variant variants[] = {
     {SQ_ISA_GENERIC, "generic", dnnl_cpu_isa_sse41, always, KERNELS(generic)},
 };
 
+static const char *const names[] = {[SQ_ISA_AVX512BF16] = "avx512bf16",
+                                    [SQ_ISA_AVX512] = "avx512",
+                                    [SQ_ISA_AVX2] = "avx2",
+                                    [SQ_ISA_GENERIC] = "generic"};
+
 /* Where one was asked for, oneDNN is held to it, too; it takes that only before its first use in a process. */
 static enum sq_status choose_variant(enum sq_isa isa, const struct variant **variant_p)
 {
@@ -219,7 +224,7 @@ static enum sq_status choose_variant(enum sq_isa isa, const struct variant **var
     *variant_p = v;
     if (isa == SQ_ISA_BEST) return SQ_OK;
     if (v->id != isa || !v->is_supported()) {
-        sq_error("--isa: this processor, or this program, does not have the instruction set that was asked for");
+        sq_error("--isa %s: this processor, or this program, does not have the instruction set", names[isa]);
         return SQ_ERR_USAGE;
     }
     if (dnnl_set_max_cpu_isa(v->onednn) == dnnl_success || dnnl_get_effective_cpu_isa() == v->onednn) return SQ_OK;
@@ -251,13 +256,15 @@ enum sq_status sq_backend_create_cpu(int n_threads, enum sq_isa isa, struct sq_b
     void *memory = NULL;
     SQ_TRY(sq_alloc("the CPU backend", 1, sizeof(struct sq_cpu), &memory));
     struct sq_cpu *cpu = memory;
-    cpu->base = (struct sq_backend){.ops = &cpu_ops,
-                                    .traits = &sq_cpu_traits,
-                                    .sizes = sq_cpu_traits.sizes,
-                                    .n_workers = n_threads > 0 ? n_threads : n_processors(),
-                                    .is_host = true,
-                                    .has_bf16 = sq_cpu_has_bf16(),
-                                    .isa = variant->isa};
+    cpu->base =
+        (struct sq_backend){.ops = &cpu_ops,
+                            .traits = &sq_cpu_traits,
+                            .sizes = sq_cpu_traits.sizes,
+                            .n_workers = n_threads > 0 ? n_threads : n_processors(),
+                            .is_host = true,
+                            .has_bf16 = sq_cpu_has_bf16(),
+                            .isa = variant->isa,
+                            .held = dnnl_get_effective_cpu_isa() == variant->onednn ? variant->id : SQ_ISA_BEST};
     cpu->forward = variant->forward;
     cpu->solve = variant->solve;
     cpu->hessian = variant->hessian;

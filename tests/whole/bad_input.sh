@@ -16,11 +16,14 @@ export CODES=$work/codes
 
 counts="1 3"
 refused() { # refused EXIT_CODE TEXT COMMAND OPTION...
-  local wanted=$1 text=$2 ranks codes
+  local wanted=$1 text=$2 ranks codes status
   shift 2
   for ranks in $counts; do
     rm -f "$CODES"
-    timeout 60 mpirun -n "$ranks" "$work/rank" "$@" </dev/null >"$work/stdout" 2>"$work/err" || fail "no end in 60 s: $*"
+    status=0
+    timeout 60 mpirun -n "$ranks" "$work/rank" "$@" </dev/null >"$work/stdout" 2>"$work/err" || status=$?
+    [ "$status" -ne 124 ] || { cat "$work/err"; fail "no end in 60 s: $*"; }
+    [ "$status" -eq 0 ] || { cat "$work/err"; fail "mpirun itself ended with exit code $status: $*"; }
     codes=$(sort -u "$CODES")
     [ "$(wc -l <"$CODES") $codes" = "$ranks $wanted" ] || fail "exit codes $(tr "\n" " " <"$CODES") instead of $wanted: $*"
     expect_message "$text"

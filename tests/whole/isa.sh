@@ -26,6 +26,30 @@ expect 2 1 "${job[@]}" --isa generic --store "$work/$other.store.h5" --resume --
 expect_message "backend: store has cpu $other"
 
 options=(--model "$model" --tokens "$work/tokens" --threads 1)
+
+# --- a record: what auto came to, so that it is the same bytes or a refusal anywhere ---
+
+expect 0 1 quantize "${options[@]}" --out "$work/auto"
+record=$work/auto/shardq.json
+best=$(sed -n 's/.* on \([a-z0-9]*\);.*/\1/p' "$work/err")
+if grep -q 'instructions' "$record"; then
+  grep -q "\"isa\": \"$best\"" "$record" || grep -q '"isa": "auto"' "$record" || fail "neither $best nor auto in the record"
+fi
+! grep -qE '"(compute|group_size|backend)": "auto"' "$record" || fail "auto in the record"
+for isa in auto "${have[@]}"; do
+  expect 0 1 quantize --config "$work/$isa/shardq.json" --threads 2 --out "$work/$isa-again"
+  same_folder "$work/$isa" "$work/$isa-again"
+done
+export OPENBLAS_CORETYPE=Prescott # as on another processor
+expect 2 3 quantize --config "$record" --out "$work/elsewhere"
+expect_message "libraries: the record has oneDNN"
+expect 0 1 quantize --config "$record" --out "$work/elsewhere" --damping 0.02 # other bytes are asked for
+"$SHARDQ" config --config "$record" >"$work/settings.yaml"
+expect 0 1 quantize --config "$work/settings.yaml" --out "$work/settings"
+unset OPENBLAS_CORETYPE
+
+# --- ranks that would compute different bits ---
+
 mixed() { # mixed COMMAND OPTION...: rank 1 with another instruction set than rank 0
   timeout 60 mpirun -n 1 "$SHARDQ" "$@" --isa generic : -n 1 "$SHARDQ" "$@" --isa "$other" </dev/null 2>"$work/err" >"$work/stdout"
 }

@@ -1,0 +1,17 @@
+/* The fingerprint of a job: lines "key: value" of everything that decides its bytes. Local. */
+#ifndef SQ_IO_FINGERPRINT_H
+#define SQ_IO_FINGERPRINT_H
+
+#include "base/status.h"
+#include "config/config.h"
+
+/* *text_p: how two fingerprints differ, "KEY: HOLDER has A, this run has B; ...", released with sq_free(); NULL: not.
+ */
+enum sq_status sq_fingerprint_compare(const char *stored, const char *holder, const char *wanted,
+                                      char **text_p) SQ_MUST_CHECK;
+
+/* Whether a job with this fingerprint makes the bytes of the record that its settings come from; SQ_ERR_USAGE names
+ * what differs. A job with another model or other tokens, or without a record, makes its own. */
+enum sq_status sq_fingerprint_check_record(const struct sq_config_record *record, const char *wanted) SQ_MUST_CHECK;
+
+#endif
