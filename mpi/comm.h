@@ -65,6 +65,10 @@ void sq_comm_free(struct sq_comm *comm);
 enum sq_status sq_comm_split_node(const struct sq_comm *comm, struct sq_comm *node_p) SQ_MUST_CHECK;
 enum sq_status sq_comm_ranks_on_node(const struct sq_comm *comm, int *count_p) SQ_MUST_CHECK;
 
+/* From now on the ranks of each node show each other that they run, in memory that they share, so that base/watch.h can
+ * name those that do not. Where there can be no such memory nothing is shown. */
+enum sq_status sq_comm_show_signs(const struct sq_comm *comm) SQ_MUST_CHECK;
+
 /* The worst status over ranks. Every stage ends in it, so that one failed rank ends the job with one clear message (the
  * one that it printed) and no hang. Use: status = sq_comm_agree(comm, status). */
 enum sq_status sq_comm_agree(const struct sq_comm *comm, enum sq_status mine);

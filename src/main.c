@@ -47,6 +47,13 @@ static enum sq_status read_options(void *context)
     return words->command->needs_mpi ? sq_file_hints_set(hints->items, hints->count, words->world) : SQ_OK;
 }
 
+/* On every rank or none. */
+static enum sq_status show_signs(const struct sq_comm *world, enum sq_status status)
+{
+    SQ_TRY(sq_comm_agree(world, status));
+    return sq_comm_show_signs(world);
+}
+
 static enum sq_status run_command(const struct sq_command *command, struct sq_comm *world, int argc, char **argv)
 {
     struct sq_config config = {0};
@@ -57,6 +64,7 @@ static enum sq_status run_command(const struct sq_command *command, struct sq_co
         if (world->rank == 0) sq_config_write_help(command->name, command->summary, command->mask, stdout);
     } else {
         if (world->size > 1) status = sq_watch_start(config.timeout_seconds);
+        if (world->size > 1 && config.timeout_seconds > 0) status = show_signs(world, status);
         if (config.log && status == SQ_OK) status = sq_log_open_events(config.log);
         if (command->needs_mpi) status = sq_comm_agree(world, status);
         if (status == SQ_OK) status = command->run(&config, world);

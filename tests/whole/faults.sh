@@ -89,6 +89,7 @@ frozen() { # frozen NUMBER
   end_within 20
   [ "$status" -eq 76 ] || { cat "$work/err"; fail "exit code $status instead of 76"; }
   sees "waited 2 s for other ranks in vain"
+  sees "; rank $1 of $(uname -n) gives no sign of life"
   goes_on "$n_reported"
 }
 
