@@ -81,8 +81,13 @@ enum sq_status sq_h5_create(const char *path, int64_t metadata_bytes, hid_t *fil
     hid_t access = serial_access(), creation = H5Pcreate(H5P_FILE_CREATE);
     H5Pset_meta_block_size(access, (hsize_t)metadata_bytes);
     H5Pset_obj_track_times(creation, false);
-    hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, creation, access);
     char words[SQ_H5_WORDS];
+    struct sq_stale stale = {0};
+    hid_t file;
+    do {
+        errno = 0; /* it is that of the system call inside HDF5 */
+        file = H5Fcreate(path, H5F_ACC_TRUNC, creation, access);
+    } while (file < 0 && sq_stale_wait(&stale, errno, path));
     if (file < 0) sq_error("cannot create %s: %s", path, sq_h5_words(words));
     H5Pclose(creation);
     H5Pclose(access);
@@ -94,8 +99,12 @@ enum sq_status sq_h5_create(const char *path, int64_t metadata_bytes, hid_t *fil
 hid_t sq_h5_try_open(const char *path, char words[SQ_H5_WORDS])
 {
     sq_h5_quiet();
-    hid_t access_list = serial_access();
-    hid_t file = H5Fopen(path, H5F_ACC_RDONLY, access_list);
+    hid_t access_list = serial_access(), file;
+    struct sq_stale stale = {0};
+    do {
+        errno = 0;
+        file = H5Fopen(path, H5F_ACC_RDONLY, access_list);
+    } while (file < 0 && sq_stale_wait(&stale, errno, path));
     if (file < 0) sq_h5_words(words);
     H5Pclose(access_list);
     return file;

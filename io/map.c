@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "io/map_guard.h"
 #include "io/stale.h"
 
 static enum sq_status fail(const char *what, const char *path)
@@ -46,6 +47,7 @@ enum sq_status sq_map_open(const char *path, struct sq_map *map_p)
     status = map_descriptor(descriptor, path, &map);
     if (status != SQ_OK) goto out_free_path;
     close(descriptor);
+    if (map.bytes > 0) sq_map_guard(map.data, map.bytes, map.path);
     *map_p = map;
     return SQ_OK;
 out_free_path:
@@ -57,7 +59,10 @@ out_close:
 
 void sq_map_close(struct sq_map *map)
 {
-    if (map->bytes > 0) munmap((void *)(uintptr_t)map->data, map->bytes);
+    if (map->bytes > 0) {
+        sq_map_unguard(map->data);
+        munmap((void *)(uintptr_t)map->data, map->bytes);
+    }
     sq_free(map->path);
     *map = (struct sq_map){0};
 }

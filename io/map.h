@@ -12,7 +12,8 @@ struct sq_map {
     size_t bytes;
 };
 
-/* Maps a regular file. SQ_ERR_IO naming the path and the system's words. Closed with sq_map_close(). Local. */
+/* Maps a regular file. SQ_ERR_IO naming the path and the system's words. Data that vanish
+ * later end the process with a message (io/map_guard.h). Closed with sq_map_close(). Local. */
 enum sq_status sq_map_open(const char *path, struct sq_map *map_p) SQ_MUST_CHECK;
 void sq_map_close(struct sq_map *map);
 

@@ -1,5 +1,6 @@
 /* To be preloaded: a file system that is being mounted anew. The first STALE_COUNT writes to, and (unless STALE_WRITES
- * is set) openings for writing of, files whose path ends in STALE_PATH fail with ESTALE; pauses take no time. */
+ * is set) openings for writing of (with STALE_READS: also for reading), files whose path ends in STALE_PATH fail with
+ * ESTALE; pauses take no time. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -32,7 +33,7 @@ static int is_stale_file(int file)
 static int open_by(const char *name, const char *path, int flags, mode_t mode)
 {
     int (*next)(const char *, int, ...) = (int (*)(const char *, int, ...))dlsym(RTLD_NEXT, name);
-    int is_counted = (flags & O_ACCMODE) != O_RDONLY && !getenv("STALE_WRITES");
+    int is_counted = ((flags & O_ACCMODE) != O_RDONLY || getenv("STALE_READS")) && !getenv("STALE_WRITES");
     return is_counted && is_stale(path) ? -1 : next(path, flags, mode);
 }
 

@@ -1,3 +1,4 @@
+#define _POSIX_C_SOURCE 200809L
 #include "base/log.h"
 
 #include <errno.h>
@@ -5,6 +6,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/terminal.h"
 
@@ -12,16 +14,18 @@
 static struct {
     int rank;
     int n_ranks;
+    char error_prefix[48]; /* for sq_log_last_words(), which cannot make it */
     int64_t n_warnings;
     bool progress_shown;
     bool is_looked_at, has_terminal, has_colors; /* the last two once the first is set */
     FILE *events;
-} log_state = {.rank = 0, .n_ranks = 1};
+} log_state = {.rank = 0, .n_ranks = 1, .error_prefix = "shardq: error: "};
 
 void sq_log_set_rank(int rank, int n_ranks)
 {
     log_state.rank = rank;
     log_state.n_ranks = n_ranks;
+    if (n_ranks > 1) snprintf(log_state.error_prefix, sizeof log_state.error_prefix, "shardq: error: [rank %d] ", rank);
 }
 
 int sq_log_rank(void)
@@ -81,6 +85,28 @@ static void write_line(const char *kind, const char *color, const char *format, 
     strcat(line, "\n");
     fputs(line, stderr); /* one call, so that lines of several ranks do not mix */
     fflush(stderr);
+}
+
+/* Adds text up to `end`, or its own end, to a line of `room` bytes; how long the line is then. */
+static size_t add(char *line, size_t used, size_t room, const char *text, const char *end)
+{
+    for (; *text && text != end && used < room; text++)
+        line[used++] = (unsigned char)*text < 0x20 || *text == 0x7f ? '?' : *text;
+    return used;
+}
+
+void sq_log_last_words(const char *format, const char *name)
+{
+    char line[4096];
+    const size_t room = sizeof line - 1;
+    const char *place = strstr(format, "%s");
+    size_t used = add(line, 0, room, log_state.error_prefix, NULL);
+    used = add(line, used, room, format, place);
+    if (place) used = add(line, used, room, name, NULL);
+    if (place) used = add(line, used, room, place + 2, NULL);
+    line[used++] = '\n';
+    while (write(STDERR_FILENO, line, used) < 0 && errno == EINTR) {
+    }
 }
 
 void sq_error(const char *format, ...)

@@ -26,6 +26,9 @@ void sq_error(const char *format, ...) SQ_PRINTF(1, 2);
 void sq_warning(const char *format, ...) SQ_PRINTF(1, 2);
 int64_t sq_log_n_warnings(void);
 
+/* As sq_error, for a handler of signals: format has one %s, and nothing is called that may not be called there. */
+void sq_log_last_words(const char *format, const char *name);
+
 /* Plain progress line, rank 0 only. */
 void sq_info(const char *format, ...) SQ_PRINTF(1, 2);
 

@@ -19,7 +19,7 @@ def read(path):
 # --- messages ---------------------------------------------------------------------------------------------------------
 
 # Functions whose texts are messages: those of base/log.h, and those in a file that hand their text on to one of them.
-PRINTERS = {"": ["sq_error", "sq_warning", "sq_info"], "src/config/check.c": ["refuse"],
+PRINTERS = {"": ["sq_error", "sq_warning", "sq_info", "sq_log_last_words"], "src/config/check.c": ["refuse"],
             "src/config/yaml.c": ["refuse", "snprintf"]}
 # Files with a format that says nothing of its own: a library says it, or sentences of a table that need no explanation.
 OTHER_TEXTS = ["src/config/yaml_document.c", "mpi/comm.c", "src/base/log.c", "io/readers.c"]

@@ -221,6 +221,36 @@ stale_mount() {
   goes_on 10
 }
 
+# The tokens when they are opened, which one process does at a time.
+stale_tokens() {
+  stale "$work/tokens" 3 -x STALE_READS=1
+  [ "$status" -eq 0 ] || { cat "$work/err"; fail "exit code $status"; }
+  sees "$work/tokens: Stale file handle; it is tried again"
+  same_folder "$work/whole" "$work/out"
+  rm -rf "$work/out" "$work/out".*
+  stale "$work/tokens" 1000 -x STALE_READS=1
+  [ "$status" -eq 1 ] || { cat "$work/err"; fail "exit code $status instead of 1"; }
+  expect_message "Stale file handle"
+  expect_message "$work/tokens"
+}
+
+# The model's files are mapped: what is cut off one is missed where it is used.
+model_cut() {
+  local file
+  begin
+  kill -STOP "${pids[@]}"
+  cp -r "$model" "$work/kept"
+  for file in "$model"/*.safetensors; do truncate -s 4096 "$file"; done
+  kill -CONT "${pids[@]}"
+  end_within 30
+  [ "$status" -eq 1 ] || { cat "$work/err"; fail "exit code $status instead of 1"; }
+  grep '^shardq: error: ' "$work/err" | grep -q "cannot read $model/model-.*safetensors: its data are gone" ||
+    { cat "$work/err"; fail "no message"; }
+  rm -r "$model"
+  mv "$work/kept" "$model"
+  goes_on "$n_reported"
+}
+
 # Hints reach MPI-IO, and are no excuse for other bytes; what is none is refused.
 file_hints() {
   ROMIO_PRINT_HINTS=1 mpirun -n 2 "$SHARDQ" "${job[@]}" --out "$work/out" --file-hints striping_factor=4,cb_buffer_size=1048576 \
@@ -234,7 +264,8 @@ file_hints() {
 }
 
 faults=(kill_last_rank kill_first_rank kill_all_ranks kill_mpirun freeze_first_rank freeze_last_rank suspend_job two_jobs
-  bit_flipped store_truncated model_replaced read_only clock_jumps stale_mount file_hints)
+  bit_flipped store_truncated model_replaced read_only clock_jumps stale_mount stale_tokens model_cut
+  file_hints)
 [ $# -eq 0 ] || faults=("$@")
 for fault in "${faults[@]}"; do
   since=$SECONDS
