@@ -41,7 +41,7 @@ static enum sq_status take_lists(struct sq_forward *forward, struct sq_experts *
                  {&experts->tokens, n_routes, sizeof *experts->tokens},
                  {&experts->weights, n_routes, sizeof *experts->weights},
                  {&experts->list_first, experts->n_teams + 1, sizeof *experts->list_first},
-                 {&experts->counts, n_ranks * experts->n_teams, sizeof *experts->counts},
+                 {&experts->before, (n_ranks + 1) * experts->n_teams, sizeof *experts->before},
                  {&experts->to_rank, n_ranks, sizeof *experts->to_rank},
                  {&experts->to_here, n_ranks, sizeof *experts->to_here}};
     for (int i = 0; i < SQ_COUNT(parts); i++)
@@ -75,7 +75,7 @@ void sq_experts_destroy(struct sq_experts *experts)
     struct sq_room *rooms[] = {&experts->x,       &experts->active,      &experts->sent,
                                &experts->id_room, &experts->weight_room, &experts->scratch};
     void *host[] = {experts->first,      experts->tokens, experts->weights, experts->own_ids,
-                    experts->list_first, experts->counts, experts->to_rank, experts->to_here};
+                    experts->list_first, experts->before, experts->to_rank, experts->to_here};
     for (int i = 0; i < SQ_COUNT(rooms); i++)
         experts->backend->ops->free(experts->backend, rooms[i]->memory);
     for (int i = 0; i < SQ_COUNT(host); i++)

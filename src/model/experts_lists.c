@@ -75,12 +75,13 @@ enum sq_status sq_experts_sort_tokens(struct sq_forward *forward)
 {
     struct sq_experts *experts = forward->experts;
     SQ_TRY(sq_comm_agree(&experts->world, sort_own(forward)));
-    experts->counts[experts->world.rank] = experts->n_own;
-    SQ_TRY(gather(&experts->world, experts->counts, 1));
+    int64_t *counts = experts->before + experts->n_teams; /* room that the first wave overwrites */
+    counts[experts->world.rank] = experts->n_own;
+    SQ_TRY(gather(&experts->world, counts, 1));
     experts->first_own = experts->n_all = 0;
     for (int rank = 0; rank < experts->world.size; rank++) {
-        if (rank < experts->world.rank) experts->first_own += experts->counts[rank];
-        experts->n_all += experts->counts[rank];
+        if (rank < experts->world.rank) experts->first_own += counts[rank];
+        experts->n_all += counts[rank];
     }
     return SQ_OK;
 }
@@ -190,13 +191,17 @@ static enum sq_status list_expert(struct sq_forward *forward, int expert, const 
     return SQ_OK;
 }
 
-/* counts [ranks, n_teams]: of the lists from list_first. Collective. */
-static enum sq_status gather_counts(struct sq_experts *experts)
+/* Each rank's tokens of every list, by list_first, summed up over the ranks before. Collective. */
+static enum sq_status sum_counts(struct sq_experts *experts)
 {
-    int64_t *mine = experts->counts + (int64_t)experts->world.rank * experts->n_teams;
-    for (int j = 0; j < experts->n_teams; j++)
+    int64_t n_teams = experts->n_teams, *counts = experts->before + n_teams;
+    int64_t *mine = counts + experts->world.rank * n_teams;
+    for (int j = 0; j < n_teams; j++)
         mine[j] = j < experts->wave_count ? experts->list_first[j + 1] - experts->list_first[j] : 0;
-    return gather(&experts->world, experts->counts, experts->n_teams);
+    SQ_TRY(gather(&experts->world, counts, n_teams));
+    for (int64_t i = 0; i < experts->world.size * n_teams; i++)
+        counts[i] += experts->before[i];
+    return SQ_OK;
 }
 
 /* Whether the router alone gives every expert of the wave what the policy wants. */
@@ -204,7 +209,7 @@ static bool is_routed_enough(const struct sq_experts *experts, const struct sq_e
 {
     if (!policy || policy->kind == SQ_EXPERTS_ROUTE) return true;
     for (int j = 0; j < experts->wave_count; j++) {
-        int64_t n = sq_experts_sum_counts(experts, j, experts->world.size);
+        int64_t n = sq_experts_before(experts, j, experts->world.size);
         if (n < experts->n_all && (policy->kind == SQ_EXPERTS_ALL || n < policy->least)) return false;
     }
     return true;
@@ -216,18 +221,18 @@ enum sq_status sq_experts_list(struct sq_forward *forward, const struct sq_exper
     experts->ids = experts->tokens + experts->first[experts->wave_first];
     for (int j = 0; j <= experts->wave_count; j++)
         experts->list_first[j] = experts->first[experts->wave_first + j] - experts->first[experts->wave_first];
-    SQ_TRY(gather_counts(experts));
+    SQ_TRY(sum_counts(experts));
     experts->mine.n_routed =
-        experts->mine.index >= 0 ? sq_experts_sum_counts(experts, experts->team_index, experts->world.size) : 0;
+        experts->mine.index >= 0 ? sq_experts_before(experts, experts->team_index, experts->world.size) : 0;
     *is_routed_p = is_routed_enough(experts, policy);
     if (*is_routed_p) return SQ_OK;
     SQ_TRY(sq_comm_agree(&experts->world, take_ids(experts)));
     experts->ids = experts->own_ids;
     int64_t end = 0;
     for (int j = 0; j < experts->wave_count; j++) {
-        SQ_TRY(list_expert(forward, experts->wave_first + j, policy,
-                           sq_experts_sum_counts(experts, j, experts->world.size), &end));
+        SQ_TRY(list_expert(forward, experts->wave_first + j, policy, sq_experts_before(experts, j, experts->world.size),
+                           &end));
         experts->list_first[j + 1] = end;
     }
-    return gather_counts(experts);
+    return sum_counts(experts);
 }

@@ -32,7 +32,7 @@ struct sq_experts {
     int32_t *own_ids;          /* host memory for lists that are not the router's; NULL: none yet */
     int64_t n_ids_max;         /* room in own_ids */
     int64_t *list_first;       /* [n_teams + 1] */
-    int64_t *counts;           /* [ranks, n_teams] tokens of each list on each rank */
+    int64_t *before;           /* [ranks + 1, n_teams] tokens of each list on the ranks before; first row: zeros */
     size_t *to_rank, *to_here; /* [ranks] bytes that go there, and come from there */
     struct sq_room x, active, sent, id_room, weight_room, scratch;
 };
@@ -49,12 +49,9 @@ static inline int64_t sq_experts_rounded_up(int64_t n, int64_t unit)
 }
 
 /* Tokens of list j on the ranks before end_rank. */
-static inline int64_t sq_experts_sum_counts(const struct sq_experts *experts, int j, int end_rank)
+static inline int64_t sq_experts_before(const struct sq_experts *experts, int j, int end_rank)
 {
-    int64_t sum = 0;
-    for (int rank = 0; rank < end_rank; rank++)
-        sum += experts->counts[(int64_t)rank * experts->n_teams + j];
-    return sum;
+    return experts->before[(int64_t)end_rank * experts->n_teams + j];
 }
 
 /* Makes a room at least so large; what was in it is lost when it grows. Local. */

@@ -26,8 +26,8 @@ static int64_t rows_between(const struct sq_experts *experts, int source, int ta
     if (j >= experts->wave_count) return 0;
     int begin = sq_team_begin(j, experts->n_teams, n_ranks);
     int size = sq_team_begin(j + 1, experts->n_teams, n_ranks) - begin;
-    struct sq_range rows = rows_of(experts, sq_experts_sum_counts(experts, j, n_ranks), target - begin, size);
-    int64_t first = sq_experts_sum_counts(experts, j, source), end = sq_experts_sum_counts(experts, j, source + 1);
+    struct sq_range rows = rows_of(experts, sq_experts_before(experts, j, n_ranks), target - begin, size);
+    int64_t first = sq_experts_before(experts, j, source), end = sq_experts_before(experts, j, source + 1);
     if (first < rows.first) first = rows.first;
     if (end > rows.first + rows.count) end = rows.first + rows.count;
     return end > first ? end - first : 0;
@@ -43,7 +43,7 @@ static void share_rows(struct sq_experts *experts, size_t row_bytes)
     experts->rows = (struct sq_range){0, 0};
     experts->mine.n_tokens = 0;
     if (experts->mine.index >= 0) {
-        experts->mine.n_tokens = sq_experts_sum_counts(experts, experts->team_index, experts->world.size);
+        experts->mine.n_tokens = sq_experts_before(experts, experts->team_index, experts->world.size);
         experts->rows = rows_of(experts, experts->mine.n_tokens, experts->team.rank, experts->team.size);
     }
     int64_t unit = experts->backend->sizes.expert_rows;
