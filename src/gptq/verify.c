@@ -195,6 +195,7 @@ static enum sq_status open_models(void *context)
     SQ_TRY(sq_model_open(v->original, &v->original_model));
     SQ_TRY(sq_checkpoint_open(config->checkpoint, &v->quantized));
     SQ_TRY(sq_model_open(v->quantized, &v->model));
+    SQ_TRY(sq_verify_read_policy(v));
     int n = sq_model_n_linears(v->model);
     bool same = n == sq_model_n_linears(v->original_model), any_packed = false;
     for (int i = 0; i < n && same; i++) {

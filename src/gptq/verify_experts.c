@@ -1,7 +1,52 @@
-/* Layer errors of experts: each is measured by the team that its tokens come to. */
+/* Layer errors of experts: each is measured by the team that its tokens come to, with tokens by the same policy as when
+ * it was quantized. */
+#include <string.h>
+
 #include "base/memory.h"
+#include "base/text.h"
 #include "gptq/verify_private.h"
-#include "model/experts.h"
+#include "io/folder.h"
+#include "io/job_record.h"
+#include "io/json.h"
+
+/* --- the policy --------------------------------------------------------------------------------------------------- */
+
+/* Of the record's configuration these two keys, read as any configuration is. */
+static enum sq_status parse_policy(const char *path, const json_t *made, struct sq_expert_policy *policy_p)
+{
+    const char *word = json_string_value(json_object_get(made, "experts"));
+    json_int_t least = json_integer_value(json_object_get(made, "expert_tokens"));
+    struct sq_config config;
+    char *text;
+    if (!word) return SQ_OK;
+    SQ_TRY(sq_string_format(&text, "experts: %s\nexpert_tokens: %lld\n", word, (long long)least));
+    enum sq_status status = sq_config_set_defaults(&config);
+    if (status == SQ_OK) {
+        status = sq_config_read_yaml(path, text, strlen(text), &config);
+        *policy_p = (struct sq_expert_policy){config.experts, config.expert_tokens};
+        sq_config_release(&config);
+    }
+    sq_free(text);
+    return status;
+}
+
+enum sq_status sq_verify_read_policy(struct sq_verification *v)
+{
+    char *path;
+    json_t *record = NULL;
+    v->policy = (struct sq_expert_policy){SQ_EXPERTS_ROUTE, 0};
+    SQ_TRY(sq_path_join(v->config->checkpoint, SQ_JOB_RECORD_NAME, &path));
+    enum sq_status status = SQ_OK;
+    if (sq_folder_exists(path)) {
+        status = sq_json_read(path, &record);
+        if (status == SQ_OK) status = parse_policy(path, json_object_get(record, "config"), &v->policy);
+    }
+    json_decref(record);
+    sq_free(path);
+    return status;
+}
+
+/* --- an expert ---------------------------------------------------------------------------------------------------- */
 
 /* Gate, up and down of one expert. */
 struct expert_errors {
@@ -53,9 +98,26 @@ static enum sq_status verify_expert(struct sq_verification *v, int block, int fi
         int first, count = sq_model_group_linears(v->model, block, first_group + 2 * expert->index + part, &first);
         sq_experts_select(v->forward, part);
         SQ_TRY(verify_part(v, expert, first, count, errors));
-        SQ_TRY(sq_comm_agree(v->team, part == 0 ? sq_experts_activate(v->forward) : sq_experts_finish(v->forward)));
+        if (part == 0) SQ_TRY(sq_comm_agree(v->team, sq_experts_activate(v->forward)));
     }
     return SQ_OK;
+}
+
+/* --- a wave of them ----------------------------------------------------------------------------------------------- */
+
+/* What the experts make of the router's tokens, on its way back. Collective. */
+static enum sq_status give(struct sq_verification *v, int first, struct sq_expert *expert)
+{
+    enum sq_status status = SQ_OK;
+    if (!expert->is_routed) {
+        SQ_TRY(sq_experts_take(v->forward, first, NULL, expert));
+        sq_experts_select(v->forward, 0);
+        status = sq_experts_activate(v->forward);
+        sq_experts_select(v->forward, 1);
+    }
+    if (status == SQ_OK) status = sq_experts_finish(v->forward);
+    SQ_TRY(sq_comm_agree(v->world, status));
+    return sq_experts_give(v->forward);
 }
 
 /* Shows the layers of a wave that begins with expert `first`, on every rank. Collective. */
@@ -80,11 +142,11 @@ static enum sq_status verify_wave(struct sq_verification *v, int block, int firs
 {
     struct sq_expert expert;
     int left = sq_model_n_experts(v->model, block) - first, n_teams = sq_experts_n_teams(v->forward);
-    SQ_TRY(sq_experts_take(v->forward, first, NULL, &expert));
+    SQ_TRY(sq_experts_take(v->forward, first, &v->policy, &expert));
     SQ_TRY(sq_comm_agree(v->world,
                          verify_expert(v, block, first_group, &expert, &errors[sq_experts_team_index(v->forward)])));
     SQ_TRY(show_wave(v, block, first_group, first, left < n_teams ? left : n_teams, errors));
-    return sq_experts_give(v->forward);
+    return give(v, first, &expert);
 }
 
 enum sq_status sq_verify_experts(struct sq_verification *v, int block, int first_group)

@@ -8,6 +8,7 @@
 #include "gptq/verify.h"
 #include "io/checkpoint.h"
 #include "io/tokens.h"
+#include "model/experts.h"
 #include "model/forward.h"
 
 struct sq_verification {
@@ -18,6 +19,7 @@ struct sq_verification {
     struct sq_backend *backend; /* the place's */
     struct sq_checkpoint *original, *quantized;
     struct sq_model *original_model, *model;
+    struct sq_expert_policy policy; /* with which the quantized model was made */
     struct sq_tokens tokens;
     struct sq_shards shards;
     struct sq_forward *forward;
@@ -38,6 +40,10 @@ bool sq_verify_is_packed(const struct sq_verification *v, const struct sq_linear
 
 /* The error of v->linear by v->hessian, the same on every rank of v->team. Collective on it. */
 enum sq_status sq_verify_measure(struct sq_verification *v, double *error_p) SQ_MUST_CHECK;
+
+/* v->policy, from the record in the quantized folder; as the router says where there is none (verify_experts.c). Local.
+ */
+enum sq_status sq_verify_read_policy(struct sq_verification *v) SQ_MUST_CHECK;
 
 /* The experts of a block, whose groups begin with `first_group` (verify_experts.c). Collective. */
 enum sq_status sq_verify_experts(struct sq_verification *v, int block, int first_group) SQ_MUST_CHECK;
