@@ -36,6 +36,11 @@ static struct block find_block(const json_t *config)
     return block;
 }
 
+int64_t sq_fp8_block_rows(const struct sq_checkpoint *checkpoint)
+{
+    return find_block(checkpoint->config).rows;
+}
+
 static bool divides_into(int64_t length, int64_t part, int64_t count)
 {
     return part > 0 && (length + part - 1) / part == count;
@@ -86,7 +91,8 @@ enum sq_status sq_fp8_join_scales(struct sq_checkpoint *checkpoint)
     struct block block = find_block(checkpoint->config);
     for (int64_t i = 0; i < checkpoint->n_tensors; i++) {
         struct sq_tensor *tensor = &checkpoint->tensors[i];
-        const struct sq_tensor *scale = tensor->dtype == SQ_F8_E4M3 ? find_scale(checkpoint, tensor) : NULL;
+        bool may_have = tensor->dtype == SQ_F8_E4M3 && tensor->n_dims <= 2; /* fused experts that stay are not read */
+        const struct sq_tensor *scale = may_have ? find_scale(checkpoint, tensor) : NULL;
         if (!scale) continue;
         if (join(tensor, scale, block)) continue;
         sq_error("%s: tensor %s: type %s with %d dimensions, the first %lld x %lld, are no scales for %s "

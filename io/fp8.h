@@ -22,6 +22,9 @@
  * files, and the system would read most of the model for them. Local. */
 enum sq_status sq_fp8_join_scales(struct sq_checkpoint *checkpoint) SQ_MUST_CHECK;
 
+/* Rows of a block by config.json; 0 where it names none. */
+int64_t sq_fp8_block_rows(const struct sq_checkpoint *checkpoint);
+
 /* Multiplies elements [first, first + count) of the tensor, in `values`, with their scales. Local. */
 void sq_fp8_scale(const struct sq_tensor *tensor, int64_t first, int64_t count, float *values);
 

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "io/checkpoint_private.h"
+#include "io/fp8.h"
 
 #define MIXTRAL "MixtralForCausalLM"
 
@@ -44,78 +45,140 @@ static bool ends_in(const char *name, const char *ending)
     return length > rest && strcmp(name + length - rest, ending) == 0;
 }
 
-/* NULL for a tensor that is not fused experts. */
-static const struct fused_kind *kind_of(const struct sq_checkpoint *checkpoint, const struct sq_tensor *tensor)
+/* What a tensor is taken apart into. */
+struct fused {
+    const struct fused_kind *kind; /* NULL: it is not of fused experts */
+    const char *suffix;            /* "", or what the name of the scales of 8-bit ones has behind */
+};
+
+#define LONGEST_NAME 1100
+
+static struct fused find_kind(const struct sq_checkpoint *checkpoint, const struct sq_tensor *tensor)
 {
-    char bias[1100];
-    for (int k = 0; k < N_KINDS; k++) {
-        if (!ends_in(tensor->name, kinds[k].ending) || !is_of(checkpoint, kinds[k].architecture)) continue;
-        snprintf(bias, sizeof bias, "%s_bias", tensor->name);
-        return sq_checkpoint_find(checkpoint, bias) ? NULL : &kinds[k];
+    static const char *const suffixes[] = {"", "_scale_inv", "_scale"};
+    const int n_suffixes = (int)(sizeof suffixes / sizeof *suffixes);
+    char text[LONGEST_NAME];
+    if (!strstr(tensor->name, ".experts.gate_up_proj") && !strstr(tensor->name, ".experts.down_proj"))
+        return (struct fused){0}; /* there may be many tensors */
+    for (int i = 0; i < N_KINDS * n_suffixes; i++) {
+        const struct fused found = {&kinds[i / n_suffixes], suffixes[i % n_suffixes]};
+        snprintf(text, sizeof text, "%s%s", found.kind->ending, found.suffix);
+        if (!ends_in(tensor->name, text) || !is_of(checkpoint, found.kind->architecture)) continue;
+        snprintf(text, sizeof text, "%.*s_bias", (int)(strlen(tensor->name) - strlen(found.suffix)), tensor->name);
+        return sq_checkpoint_find(checkpoint, text) ? (struct fused){0} : found;
     }
-    return NULL;
+    return (struct fused){0};
 }
 
-static enum sq_status check_shape(const struct sq_tensor *tensor, const struct fused_kind *kind)
+/* --- shapes ------------------------------------------------------------------------------------------------------- */
+
+/* A scale for an expert, or scales for columns of it: for gate and up alike. */
+static bool is_for_all_rows(const struct sq_tensor *scale)
 {
-    const char *problem = NULL;
-    if (tensor->n_dims != 3)
-        problem = "three dimensions: experts, outputs, inputs";
-    else if (tensor->shape[1] % kind->n_parts)
-        problem = "an even number of outputs: gate, then up";
-    else if (tensor->bytes == 0)
-        problem = "elements";
-    if (!problem) return SQ_OK;
-    sq_error("%s: tensor %s has %d dimensions, the second %lld; fused experts need %s", tensor->file, tensor->name,
-             tensor->n_dims, (long long)(tensor->n_dims > 1 ? tensor->shape[1] : 0), problem);
-    return SQ_ERR_INPUT;
+    return scale->n_dims == 1 || (scale->n_dims == 3 && scale->shape[1] == 1);
 }
 
-/* Both tensors of a block must speak of the same experts. */
-static enum sq_status check_pair(const struct sq_checkpoint *checkpoint, const struct sq_tensor *gate_up)
+static const char *find_problem(const struct sq_tensor *tensor, const struct fused_kind *kind)
 {
-    char name[1100];
+    if (tensor->n_dims != 3) return "three dimensions: experts, outputs, inputs";
+    if (tensor->shape[1] % kind->n_parts) return "an even number of outputs: gate, then up";
+    return tensor->bytes == 0 ? "elements" : NULL;
+}
+
+/* None of the scales may be for rows of gate and of up. */
+static const char *find_scale_problem(const struct sq_checkpoint *checkpoint, const struct sq_tensor *scale,
+                                      struct fused fused)
+{
+    char name[LONGEST_NAME];
+    snprintf(name, sizeof name, "%.*s", (int)(strlen(scale->name) - strlen(fused.suffix)), scale->name);
+    const struct sq_tensor *tensor = sq_checkpoint_find(checkpoint, name);
+    if (!tensor || tensor->n_dims != 3 || scale->n_dims == 0 || scale->shape[0] != tensor->shape[0])
+        return "scales for as many experts";
+    if (scale->bytes == 0) return "elements";
+    if (is_for_all_rows(scale)) return NULL;
+    if (scale->n_dims != 3) return "scales of three dimensions: experts, outputs, inputs";
+    int64_t outputs = tensor->shape[1] / fused.kind->n_parts, rows = sq_fp8_block_rows(checkpoint);
+    if (scale->shape[1] == tensor->shape[1]) rows = 1;
+    bool is_apart = fused.kind->n_parts == 1 || (rows > 0 && outputs % rows == 0 && scale->shape[1] % 2 == 0);
+    return is_apart ? NULL : "scales of which none is for gate and up";
+}
+
+/* The other tensor of a block that does not speak of the same experts; NULL: it does. */
+static const struct sq_tensor *find_mismatch(const struct sq_checkpoint *checkpoint, const struct sq_tensor *gate_up)
+{
+    char name[LONGEST_NAME];
     const char *up = strstr(gate_up->name, "gate_up_proj");
-    if (!up) return SQ_OK;
+    if (!up) return NULL;
     snprintf(name, sizeof name, "%.*sdown_proj", (int)(up - gate_up->name), gate_up->name);
     const struct sq_tensor *down = sq_checkpoint_find(checkpoint, name);
-    if (!down || down->n_dims != 3) return SQ_OK; /* said by others */
+    if (!down || down->n_dims != 3) return NULL; /* said by others */
     const int64_t *a = gate_up->shape, *b = down->shape;
-    if (a[0] == b[0] && a[1] == 2 * b[2] && a[2] == b[1]) return SQ_OK;
-    sq_error("%s: tensor %s has shape [%lld, %lld, %lld], which does not go with %s [%lld, %lld, %lld]", gate_up->file,
-             gate_up->name, (long long)a[0], (long long)a[1], (long long)a[2], name, (long long)b[0], (long long)b[1],
-             (long long)b[2]);
+    return a[0] == b[0] && a[1] == 2 * b[2] && a[2] == b[1] ? NULL : down;
+}
+
+/* speaks: with a message. */
+static enum sq_status check(const struct sq_checkpoint *checkpoint, const struct sq_tensor *tensor, struct fused fused,
+                            bool speaks)
+{
+    bool is_scale = *fused.suffix != '\0';
+    const char *problem = is_scale ? find_scale_problem(checkpoint, tensor, fused) : find_problem(tensor, fused.kind);
+    const struct sq_tensor *other = problem || is_scale ? NULL : find_mismatch(checkpoint, tensor);
+    if (!problem && !other) return SQ_OK;
+    const int64_t *a = tensor->shape, *b = other ? other->shape : a;
+    if (speaks && problem)
+        sq_error("%s: tensor %s has %d dimensions, the second %lld; fused experts need %s", tensor->file, tensor->name,
+                 tensor->n_dims, (long long)(tensor->n_dims > 1 ? a[1] : 0), problem);
+    if (speaks && other)
+        sq_error("%s: tensor %s has shape [%lld, %lld, %lld], which does not go with %s [%lld, %lld, %lld]",
+                 tensor->file, tensor->name, (long long)a[0], (long long)a[1], (long long)a[2], other->name,
+                 (long long)b[0], (long long)b[1], (long long)b[2]);
     return SQ_ERR_INPUT;
 }
 
+static enum sq_status check_all(const struct sq_checkpoint *checkpoint, bool speaks)
+{
+    for (int64_t i = 0; i < checkpoint->n_tensors; i++) {
+        struct fused fused = find_kind(checkpoint, &checkpoint->tensors[i]);
+        if (fused.kind) SQ_TRY(check(checkpoint, &checkpoint->tensors[i], fused, speaks));
+    }
+    return SQ_OK;
+}
+
+enum sq_status sq_fused_check(const struct sq_checkpoint *checkpoint)
+{
+    return check_all(checkpoint, true);
+}
+
+/* --- taking apart ------------------------------------------------------------------------------------------------- */
+
 /* Part `part` of one expert, as a tensor of its own. */
-static enum sq_status make_part(const struct sq_tensor *fused, const struct fused_kind *kind, int64_t expert, int part,
+static enum sq_status make_part(const struct sq_tensor *whole, struct fused fused, int64_t expert, int part,
                                 struct sq_tensor *tensor_p)
 {
-    struct sq_tensor tensor = *fused;
-    int prefix = (int)(strlen(fused->name) - strlen(kind->ending));
-    tensor.n_dims = 2;
-    tensor.shape[0] = fused->shape[1] / kind->n_parts;
-    tensor.shape[1] = fused->shape[2];
-    tensor.bytes = fused->bytes / (size_t)(fused->shape[0] * kind->n_parts);
-    tensor.data = (const char *)fused->data + (size_t)(expert * kind->n_parts + part) * tensor.bytes;
-    SQ_TRY(sq_string_format(&tensor.name, "%.*s%s.%lld.%s.weight", prefix, fused->name, kind->place, (long long)expert,
-                            kind->parts[part]));
+    struct sq_tensor tensor = *whole;
+    const struct fused_kind *kind = fused.kind;
+    bool is_shared = *fused.suffix && is_for_all_rows(whole);
+    int64_t n_pieces = is_shared ? 1 : kind->n_parts, piece = is_shared ? 0 : part;
+    int prefix = (int)(strlen(whole->name) - strlen(kind->ending) - strlen(fused.suffix));
+    tensor.n_dims = whole->n_dims == 1 ? 1 : 2;
+    tensor.shape[0] = whole->n_dims == 1 ? 1 : whole->shape[1] / n_pieces;
+    tensor.shape[1] = whole->n_dims == 1 ? 0 : whole->shape[2];
+    tensor.bytes = whole->bytes / (size_t)(whole->shape[0] * n_pieces);
+    tensor.data = (const char *)whole->data + (size_t)(expert * n_pieces + piece) * tensor.bytes;
+    SQ_TRY(sq_string_format(&tensor.name, "%.*s%s.%lld.%s.weight%s", prefix, whole->name, kind->place,
+                            (long long)expert, kind->parts[part], fused.suffix));
     *tensor_p = tensor;
     return SQ_OK;
 }
 
-static enum sq_status count_tensors(const struct sq_checkpoint *checkpoint, int64_t *count_p)
+static int64_t count_tensors(const struct sq_checkpoint *checkpoint)
 {
     int64_t count = 0;
     for (int64_t i = 0; i < checkpoint->n_tensors; i++) {
-        const struct fused_kind *kind = kind_of(checkpoint, &checkpoint->tensors[i]);
-        if (kind) SQ_TRY(check_shape(&checkpoint->tensors[i], kind));
-        if (kind) SQ_TRY(check_pair(checkpoint, &checkpoint->tensors[i]));
-        count += kind ? checkpoint->tensors[i].shape[0] * kind->n_parts : 1;
+        struct fused fused = find_kind(checkpoint, &checkpoint->tensors[i]);
+        count += fused.kind ? checkpoint->tensors[i].shape[0] * fused.kind->n_parts : 1;
     }
-    *count_p = count;
-    return SQ_OK;
+    return count;
 }
 
 /* The parts of fused tensors behind each other; *n_p: how many there are, also after a failure. */
@@ -123,9 +186,10 @@ static enum sq_status make_parts(const struct sq_checkpoint *checkpoint, struct 
 {
     for (int64_t i = 0; i < checkpoint->n_tensors; i++) {
         const struct sq_tensor *tensor = &checkpoint->tensors[i];
-        const struct fused_kind *kind = kind_of(checkpoint, tensor);
-        for (int64_t e = 0; kind && e < tensor->shape[0] * kind->n_parts; e++) {
-            SQ_TRY(make_part(tensor, kind, e / kind->n_parts, (int)(e % kind->n_parts), &parts[*n_p]));
+        struct fused fused = find_kind(checkpoint, tensor);
+        int n_parts = fused.kind ? fused.kind->n_parts : 0;
+        for (int64_t e = 0; e < tensor->shape[0] * n_parts; e++) {
+            SQ_TRY(make_part(tensor, fused, e / n_parts, (int)(e % n_parts), &parts[*n_p]));
             ++*n_p;
         }
     }
@@ -136,7 +200,7 @@ static enum sq_status make_parts(const struct sq_checkpoint *checkpoint, struct 
 static void replace_tensors(struct sq_checkpoint *checkpoint, struct sq_tensor *tensors, int64_t n)
 {
     for (int64_t i = 0; i < checkpoint->n_tensors; i++) /* all are asked while all names are there */
-        if (kind_of(checkpoint, &checkpoint->tensors[i])) checkpoint->tensors[i].n_dims = -1;
+        if (find_kind(checkpoint, &checkpoint->tensors[i]).kind) checkpoint->tensors[i].n_dims = -1;
     for (int64_t i = 0; i < checkpoint->n_tensors; i++) {
         if (checkpoint->tensors[i].n_dims < 0)
             sq_free(checkpoint->tensors[i].name);
@@ -163,9 +227,10 @@ static enum sq_status rename_routers(struct sq_checkpoint *checkpoint)
 
 enum sq_status sq_fused_split(struct sq_checkpoint *checkpoint)
 {
-    int64_t count = 0, n = 0;
+    int64_t n = 0;
     void *memory;
-    SQ_TRY(count_tensors(checkpoint, &count));
+    if (check_all(checkpoint, false) != SQ_OK) return SQ_OK;
+    int64_t count = count_tensors(checkpoint);
     if (count == checkpoint->n_tensors) return SQ_OK;
     SQ_TRY(sq_alloc("the tensors of experts", count, sizeof(struct sq_tensor), &memory));
     struct sq_tensor *tensors = memory;

@@ -8,8 +8,14 @@
 /* Puts a tensor for each expert in the place of P.experts.gate_up_proj [experts, 2 width, hidden] (gate, then up) and
  * P.experts.down_proj [experts, hidden, width]: P.experts.N.gate_proj.weight, .up_proj.weight, .down_proj.weight, views
  * of the same data. Of Mixtral they, and the routers, get the names of published checkpoints, which readers look for:
- * P.block_sparse_moe.experts.N.w1.weight, .w3.weight, .w2.weight. So everything above sees one layout. Fused tensors of
- * other shapes are SQ_ERR_INPUT naming them; those with a bias beside them stay as they are. Local. */
+ * P.block_sparse_moe.experts.N.w1.weight, .w3.weight, .w2.weight. So everything above sees one layout. Scales of 8-bit
+ * ones, P.experts.gate_up_proj_scale_inv or _scale [experts] or [experts, row blocks, column blocks], are taken apart
+ * with them. Those with a bias beside them stay as they are, and so do all where the shapes of one are not of this
+ * kind: that is said by sq_fused_check(). Local. */
 enum sq_status sq_fused_split(struct sq_checkpoint *checkpoint) SQ_MUST_CHECK;
+
+/* Fused experts that are still there and should not be are SQ_ERR_INPUT naming the first. For whoever knows that the
+ * architecture has experts of this kind. Local. */
+enum sq_status sq_fused_check(const struct sq_checkpoint *checkpoint) SQ_MUST_CHECK;
 
 #endif

@@ -32,24 +32,67 @@ static void make_folder(struct folder *folder, const char *name, const char *old
     folder_write_text(folder, "config.json", changed);
 }
 
-static void check_refused(const char *name, const char *old, const char *new, const char *part, const char *other)
+/* That the folder, which goes, makes no model. */
+static void check_folder_refused(struct folder *folder, const char *part, const char *other)
 {
-    struct folder folder;
     struct sq_checkpoint *checkpoint;
     struct sq_model *model = NULL;
     struct capture capture;
-    make_folder(&folder, name, old, new);
-    assert_int_equal(sq_checkpoint_open(folder.path, &checkpoint), SQ_OK);
+    assert_int_equal(sq_checkpoint_open(folder->path, &checkpoint), SQ_OK);
     capture_start(&capture);
     enum sq_status status = sq_model_open(checkpoint, &model);
     const char *text = capture_stop(&capture);
     const char *const parts[4] = {part, other};
-    if (!capture_is_one_error(text, parts)) print_message("%s -> %s: %s\n", old, new, text);
+    if (!capture_is_one_error(text, parts)) print_message("not '%s': %s\n", part, text);
     assert_true(capture_is_one_error(text, parts));
     assert_int_equal(status, SQ_ERR_INPUT);
     assert_null(model);
     sq_checkpoint_close(checkpoint);
-    folder_remove(&folder);
+    folder_remove(folder);
+}
+
+static void check_refused(const char *name, const char *old, const char *new, const char *part, const char *other)
+{
+    struct folder folder;
+    make_folder(&folder, name, old, new);
+    check_folder_refused(&folder, part, other);
+}
+
+/* Where `bytes` of data contain the text. */
+static char *find_text(char *data, size_t bytes, const char *text)
+{
+    for (size_t i = 0; i + strlen(text) <= bytes; i++)
+        if (!memcmp(data + i, text, strlen(text))) return data + i;
+    return NULL;
+}
+
+/* In the header of the tensors the text `old` becomes `new`, which is as long. */
+static void change_tensors(const struct folder *folder, const char *name, const char *old, const char *new)
+{
+    char path[1024];
+    golden_path(name, "model.safetensors", path);
+    FILE *file = fopen(path, "rb");
+    if (!file || fseek(file, 0, SEEK_END) != 0) abort();
+    size_t bytes = (size_t)ftell(file);
+    char *data = malloc(bytes);
+    rewind(file);
+    if (!data || fread(data, 1, bytes, file) != bytes) abort();
+    fclose(file);
+    char *place = find_text(data, bytes, old);
+    if (!place || strlen(old) != strlen(new)) abort();
+    memcpy(place, new, strlen(new));
+    unlink(folder_file(folder, "model.safetensors", path));
+    folder_write(folder, "model.safetensors", data, bytes);
+    free(data);
+}
+
+static void check_tensors_refused(const char *name, const char *old, const char *new, const char *part,
+                                  const char *other)
+{
+    struct folder folder;
+    make_folder(&folder, name, "{", "{");
+    change_tensors(&folder, name, old, new);
+    check_folder_refused(&folder, part, other);
 }
 
 static void check_windows(const char *name, const char *old, const char *new, int64_t first, int64_t second)
@@ -86,6 +129,27 @@ static void test_sliding_windows(void **state)
     check_refused("qwen2", both, "\"layer_types\": [\"full_attention\"]", "'layer_types'", "2");
     check_refused("qwen2", both, "\"layer_types\": [\"full_attention\", \"chunked_attention\"]", "'layer_types'",
                   "chunked_attention");
+}
+
+/* Layers of DeepSeek-V3 with two blocks, of which one has 12 experts; none: null or 0. */
+static void test_no_shared_experts(void **state)
+{
+    (void)state;
+    static const char *const shared[] = {"2", "0", "null"};
+    for (int i = 0; i < 3; i++) {
+        struct folder folder;
+        struct sq_checkpoint *checkpoint;
+        struct sq_model *model;
+        char text[64];
+        snprintf(text, sizeof text, "\"n_shared_experts\": %s", shared[i]);
+        make_folder(&folder, "deepseek_v3", "\"n_shared_experts\": 2", text);
+        assert_int_equal(sq_checkpoint_open(folder.path, &checkpoint), SQ_OK);
+        assert_int_equal(sq_model_open(checkpoint, &model), SQ_OK);
+        assert_int_equal(sq_model_n_linears(model), 2 * 5 + 3 + 3 * 12 + (i == 0 ? 3 : 0) + 1);
+        sq_model_close(model);
+        sq_checkpoint_close(checkpoint);
+        folder_remove(&folder);
+    }
 }
 
 static void test_unknown_architecture_lists_those_known(void **state)
@@ -209,14 +273,34 @@ static void test_tensors_that_do_not_fit_are_named(void **state)
                   "k_layernorm.norms.2.weight", NULL);
 }
 
+static void test_experts_that_are_missing_or_have_another_shape(void **state)
+{
+    (void)state;
+    struct folder folder;
+    check_tensors_refused("olmoe", "layers.1.mlp.experts.3.up_proj", "layers.1.mlp.experts.3.xp_proj",
+                          "layers.1.mlp.experts.3.up_proj has neither weight", NULL);
+    check_tensors_refused("mixtral", "layers.0.block_sparse_moe.experts.2.w2", "layers.0.block_sparse_moe.experts.9.w2",
+                          "layers.0.block_sparse_moe.experts.2.w2 has neither weight", NULL);
+    check_tensors_refused("qwen3_moe_fused", "\"shape\":[5,64,32]", "\"shape\":[5,32,64]", "experts.gate_up_proj",
+                          "does not go with");
+    check_tensors_refused("qwen3_moe_fused", "\"shape\":[5,64,32]", "\"shape\":[160,64] ", "experts.gate_up_proj",
+                          "three dimensions");
+    /* what the architecture has nothing to do with is not looked at before it */
+    make_folder(&folder, "qwen3_moe_fused", "Qwen3MoeForCausalLM", "Llama4ForCausalLM");
+    change_tensors(&folder, "qwen3_moe_fused", "\"shape\":[5,64,32]", "\"shape\":[5,32,64]");
+    check_folder_refused(&folder, "'Llama4ForCausalLM' is not supported", NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sliding_windows),
+        cmocka_unit_test(test_no_shared_experts),
         cmocka_unit_test(test_unknown_architecture_lists_those_known),
         cmocka_unit_test(test_options_that_are_not_supported_are_named),
         cmocka_unit_test(test_values_that_cannot_be_are_named),
         cmocka_unit_test(test_tensors_that_do_not_fit_are_named),
+        cmocka_unit_test(test_experts_that_are_missing_or_have_another_shape),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

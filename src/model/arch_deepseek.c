@@ -30,9 +30,12 @@
     {SQ_LINEARS(INPUT, 2, SQ_TO(GATE, "mlp.gate_proj", NEVER), SQ_TO(UP, "mlp.up_proj", NEVER)),                       \
      .unless = SQ_VARIANT_EXPERTS},                                                                                    \
         {SQ_ACTIVATE_GATED, .unless = SQ_VARIANT_EXPERTS},                                                             \
+        {SQ_LINEAR(ACTIVE, OUTPUT, "mlp.down_proj", NEVER), .unless = SQ_VARIANT_EXPERTS},                             \
     {                                                                                                                  \
-        SQ_LINEAR(ACTIVE, OUTPUT, "mlp.down_proj", NEVER), .unless = SQ_VARIANT_EXPERTS                                \
+        SQ_ADD(OUTPUT), .unless = SQ_VARIANT_EXPERTS                                                                   \
     }
+
+#define SHARED .when = SQ_VARIANT_EXPERTS, .unless = SQ_VARIANT_NO_SHARED
 
 #define EXPERT_STEPS(route)                                                                                            \
     {SQ_COPY(INPUT, ROUTER_INPUT), .when = SQ_VARIANT_EXPERTS}, {route, .when = SQ_VARIANT_EXPERTS},                   \
@@ -41,24 +44,23 @@
         {SQ_ADD(OUTPUT), .when = SQ_VARIANT_EXPERTS},                                                                  \
         {SQ_LINEARS(INPUT, 2, SQ_TO(SHARED_GATE, "mlp.shared_experts.gate_proj", NEVER),                               \
                     SQ_TO(SHARED_UP, "mlp.shared_experts.up_proj", NEVER)),                                            \
-         .when = SQ_VARIANT_EXPERTS},                                                                                  \
-        {SQ_ACTIVATE_SHARED, .when = SQ_VARIANT_EXPERTS},                                                              \
+         SHARED},                                                                                                      \
+        {SQ_ACTIVATE_SHARED, SHARED},                                                                                  \
+        {SQ_LINEAR(SHARED_ACTIVE, OUTPUT, "mlp.shared_experts.down_proj", NEVER), SHARED},                             \
     {                                                                                                                  \
-        SQ_LINEAR(SHARED_ACTIVE, OUTPUT, "mlp.shared_experts.down_proj", NEVER), .when = SQ_VARIANT_EXPERTS            \
+        SQ_ADD(OUTPUT), SHARED                                                                                         \
     }
 
 static const struct sq_step block2[] = {
     ATTENTION_STEPS,
     DENSE_STEPS,
     EXPERT_STEPS(SQ_ROUTE("mlp.gate")),
-    {SQ_ADD(OUTPUT)},
 };
 
 static const struct sq_step block3[] = {
     ATTENTION_STEPS,
     DENSE_STEPS,
     EXPERT_STEPS(SQ_ROUTE_BIASED("mlp.gate", "mlp.gate.e_score_correction_bias")),
-    {SQ_ADD(OUTPUT)},
 };
 
 static const struct sq_step head[] = {
@@ -75,7 +77,6 @@ static const struct sq_step head[] = {
         SQ_KEY_REQUIRED("n_routed_experts", SQ_KEY_INT, n_experts),                                                    \
         SQ_KEY_REQUIRED("num_experts_per_tok", SQ_KEY_INT, n_chosen),                                                  \
         SQ_KEY_REQUIRED("moe_intermediate_size", SQ_KEY_INT, expert_ffn),                                              \
-        SQ_KEY_REQUIRED("n_shared_experts", SQ_KEY_INT, n_shared),                                                     \
         SQ_KEY_DEFAULT("hidden_act", SQ_KEY_ACTIVATION, activation, "\"silu\""),                                       \
         SQ_KEY_DEFAULT("rms_norm_eps", SQ_KEY_FLOAT, epsilon, "1e-6"),                                                 \
         SQ_KEY_DEFAULT("attention_bias", SQ_KEY_BOOL, bias[SQ_BIAS_QKV], "false"),                                     \
@@ -83,6 +84,7 @@ static const struct sq_step head[] = {
 
 static const struct sq_config_key keys2[] = {
     COMMON_KEYS,
+    SQ_KEY_DEFAULT("n_shared_experts", SQ_KEY_INT_OR_NULL, n_shared, "2"),
     SQ_KEY_DEFAULT("first_k_dense_replace", SQ_KEY_INT, first_sparse, "0"),
     SQ_KEY_DEFAULT("topk_method", SQ_KEY_TOPK_METHOD, limits_groups, "\"greedy\""),
     SQ_KEY_DEFAULT("n_group", SQ_KEY_INT_OR_NULL, n_expert_groups, "0"),
@@ -92,6 +94,7 @@ static const struct sq_config_key keys2[] = {
 
 static const struct sq_config_key keys3[] = {
     COMMON_KEYS,
+    SQ_KEY_DEFAULT("n_shared_experts", SQ_KEY_INT_OR_NULL, n_shared, "1"),
     SQ_KEY_DEFAULT("first_k_dense_replace", SQ_KEY_INT, first_sparse, "3"),
     SQ_KEY_DEFAULT("n_group", SQ_KEY_INT_OR_NULL, n_expert_groups, "8"),
     SQ_KEY_DEFAULT("topk_group", SQ_KEY_INT_OR_NULL, n_chosen_groups, "4"),
@@ -110,6 +113,7 @@ static void complete3(struct sq_dimensions *dims)
     dims->head_dim = dims->still_dim + dims->rotary_dim;
     dims->shared_ffn = dims->n_shared * dims->expert_ffn;
     dims->variant[SQ_VARIANT_Q_LATENT] = dims->q_rank > 0;
+    dims->variant[SQ_VARIANT_NO_SHARED] = dims->n_shared == 0;
 }
 
 static void complete2(struct sq_dimensions *dims)

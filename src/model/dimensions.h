@@ -33,6 +33,7 @@ enum sq_variant {
     SQ_VARIANT_GROUPED,     /* groups of queries with a key head each */
     SQ_VARIANT_Q_LATENT,    /* queries are made from a narrow slot (MLA) */
     SQ_VARIANT_EXPERTS,     /* differs from block to block: it has experts in place of an MLP */
+    SQ_VARIANT_NO_SHARED,   /* there is no expert that every token goes to */
     SQ_VARIANT_NEW_NAMES,   /* experts have the names that GPTQModel gives (new_name of a table) */
     SQ_N_VARIANTS
 };

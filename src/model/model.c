@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "io/fused.h"
 
 /* --- names -------------------------------------------------------------------------------------------------------- */
 
@@ -154,6 +155,7 @@ static void fill_sections(struct sq_model *model)
 static enum sq_status open_parts(struct sq_model *model)
 {
     SQ_TRY(read_config(model));
+    SQ_TRY(sq_fused_check(model->checkpoint));
     SQ_TRY(find_prefix(model));
     SQ_TRY(check_block_count(model)); /* before memory is taken for blocks */
     SQ_TRY(read_sparse_blocks(model));
