@@ -2,6 +2,7 @@
  * regular expression for module names, behind "-:" for layers left as they are, "+:" for other settings; vLLM by the
  * names of the layers that it joins), transformers reads modules_in_block_to_quantize (endings of the names of all
  * layers that are quantized; vLLM reads it, too). */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -86,21 +87,32 @@ static bool ends_in(const char *name, const char *ending)
     return n >= e && !strcmp(name + n - e, ending);
 }
 
+/* Left as it is, in a block of the model: one behind the last, which predicts one token more, would have all layers of
+ * all blocks named one by one, and readers of this list do not look for it there. */
+static bool is_kept(const struct sq_module *module, int64_t n_blocks)
+{
+    const char *rest, *number;
+    if (module->set != SQ_MODULE_KEPT || !sq_module_is_in_block(module->name, &rest)) return false;
+    for (number = rest - 1; number > module->name && number[-1] != '.'; number--)
+        ;
+    return strtoll(number, NULL, 10) < n_blocks;
+}
+
 /* Whether a name with this ending is one of a layer that is left as it is. */
-static bool is_kept_ending(const struct sq_modules *modules, const char *ending)
+static bool is_kept_ending(const struct sq_modules *modules, int64_t n_blocks, const char *ending)
 {
     for (int64_t i = 0; i < modules->n_items; i++)
-        if (modules->items[i].set == SQ_MODULE_KEPT && ends_in(modules->items[i].name, ending)) return true;
+        if (is_kept(&modules->items[i], n_blocks) && ends_in(modules->items[i].name, ending)) return true;
     return false;
 }
 
 /* Endings ("mlp.up_proj") that say all of a block's layers of a kind, and whole names where only some are quantized. */
-static enum sq_status fill_quantized(const struct sq_modules *modules, json_t *seen)
+static enum sq_status fill_quantized(const struct sq_modules *modules, int64_t n_blocks, json_t *seen)
 {
     for (int64_t i = 0; i < modules->n_items; i++) {
         const char *ending = ending_of(&modules->items[i]);
         if (modules->items[i].set < 0 || json_object_get(seen, ending)) continue;
-        const char *name = is_kept_ending(modules, ending) ? modules->items[i].name : ending;
+        const char *name = is_kept_ending(modules, n_blocks, ending) ? modules->items[i].name : ending;
         SQ_TRY(sq_describe_set(seen, name, json_true()));
     }
     return SQ_OK;
@@ -123,11 +135,15 @@ static json_t *list_keys(json_t *object)
     return NULL;
 }
 
-static bool has_kept(const struct sq_modules *modules)
+static bool has_kept(const struct sq_modules *modules, int64_t n_blocks)
 {
-    for (int64_t i = 0; i < modules->n_items; i++)
-        if (modules->items[i].set == SQ_MODULE_KEPT) return true;
-    return false;
+    return is_kept_ending(modules, n_blocks, "");
+}
+
+static int64_t count_blocks(const json_t *config)
+{
+    const json_t *count = json_object_get(config, "num_hidden_layers");
+    return json_is_integer(count) ? json_integer_value(count) : INT64_MAX;
 }
 
 /* Layers of vLLM 0.32 that it does not connect with those in the file: it joins them without saying so in its
@@ -152,9 +168,10 @@ static const char *const *find_unconnected(const json_t *config)
     return none;
 }
 
-static enum sq_status fill_names(const struct sq_modules *modules, const char *const *names, json_t *seen)
+static enum sq_status fill_names(const struct sq_modules *modules, int64_t n_blocks, const char *const *names,
+                                 json_t *seen)
 {
-    SQ_TRY(fill_quantized(modules, seen));
+    SQ_TRY(fill_quantized(modules, n_blocks, seen));
     for (int i = 0; i < 2 && names[i]; i++)
         SQ_TRY(sq_describe_set(seen, names[i], json_true()));
     return SQ_OK;
@@ -164,9 +181,10 @@ static enum sq_status fill_names(const struct sq_modules *modules, const char *c
 static enum sq_status add_quantized(const struct sq_modules *modules, const json_t *config, json_t *object)
 {
     const char *const *names = find_unconnected(config);
-    if (!has_kept(modules) && !names[0]) return SQ_OK;
+    int64_t n_blocks = count_blocks(config);
+    if (!has_kept(modules, n_blocks) && !names[0]) return SQ_OK;
     json_t *seen = json_object();
-    enum sq_status status = fill_names(modules, names, seen);
+    enum sq_status status = fill_names(modules, n_blocks, names, seen);
     if (status == SQ_OK) status = sq_describe_set(object, "modules_in_block_to_quantize", list_keys(seen));
     json_decref(seen);
     return status;

@@ -48,6 +48,7 @@ check_next_token() {
   done
   grep -qaF 'scale_inv' "$work/out/model.safetensors" && fail "scales without 8-bit weights"
   grep -qF 'layers\\.2\\.self_attn\\.kv_b_proj' "$work/out/quantize_config.json" || fail "layer 2 is not named as kept"
+  ! grep -q 'modules_in_block_to_quantize' "$work/out/config.json" || fail "layers are listed one by one for layer 2"
 }
 
 n=0
