@@ -46,50 +46,100 @@ static bool is_uncommon_group(const struct sq_store_layer *layer)
     return size < layer->in_features && size != 32 && size != 64 && size != 128;
 }
 
+/* --- what config.json may say ------------------------------------------------------------------------------------- */
+
+static bool has_query_norms(const json_t *config)
+{
+    return json_is_true(json_object_get(config, "qk_layernorm"));
+}
+
+static bool has_dense_blocks(const json_t *config)
+{
+    return json_array_size(json_object_get(config, "mlp_only_layers")) > 0 ||
+           json_integer_value(json_object_get(config, "decoder_sparse_step")) > 1;
+}
+
+static bool has_bias(const json_t *config)
+{
+    const json_t *bias = json_object_get(config, "bias");
+    return !bias || json_is_true(bias); /* the default */
+}
+
+static bool has_attention_bias(const json_t *config)
+{
+    return json_is_true(json_object_get(config, "attention_bias"));
+}
+
+static bool turns_halves(const json_t *config)
+{
+    return json_is_false(json_object_get(config, "rope_interleave"));
+}
+
+static bool has_other_width(const json_t *config)
+{
+    json_int_t width = json_integer_value(json_object_get(config, "ffn_hidden_size"));
+    return width > 0 && width != 4 * json_integer_value(json_object_get(config, "hidden_size"));
+}
+
 /* --- the table ---------------------------------------------------------------------------------------------------- */
+
+#define MAX_ARCHITECTURES 6
 
 struct gap {
     const char *reader;
     unsigned formats;
-    const char *architectures[4];                        /* none: all */
+    const char *architectures[MAX_ARCHITECTURES];        /* none: all */
     bool (*applies)(const struct sq_store_layer *layer); /* to one layer at least; NULL: whatever the layers */
+    bool (*has)(const json_t *config);                   /* NULL: whatever it says */
     const char *what;
 };
 
 /* clang-format off */
 static const struct gap gaps[] = {
-    {TRANSFORMERS, GPTQ, {"GPT2LMHeadModel", "GPTBigCodeForCausalLM"}, NULL,
+    {TRANSFORMERS, GPTQ, {"GPT2LMHeadModel", "GPTBigCodeForCausalLM"}, NULL, NULL,
      "ends with an error: it initialises the weights of layers that it has replaced"},
-    {TRANSFORMERS, PACKED, {"GPT2LMHeadModel"}, NULL,
+    {TRANSFORMERS, PACKED, {"GPT2LMHeadModel"}, NULL, NULL,
      "leaves all layers at random values: its Conv1D is no Linear for compressed-tensors"},
-    {TRANSFORMERS, PACKED, {"GPTBigCodeForCausalLM", "FalconForCausalLM"}, NULL,
+    {TRANSFORMERS, PACKED, {"GPTBigCodeForCausalLM", "FalconForCausalLM"}, NULL, NULL,
      "loads it only with CompressedTensorsConfig(dequantize=True)"},
-    {TRANSFORMERS, GPTQ, {"FalconForCausalLM"}, NULL,
+    {TRANSFORMERS, GPTQ, {"FalconForCausalLM"}, NULL, NULL,
      "leaves all layers at random values: FalconLinear is not among the classes that it replaces"},
-    {TRANSFORMERS, GPTQ, {"MixtralForCausalLM", "Qwen2MoeForCausalLM", "Qwen3MoeForCausalLM", "OlmoeForCausalLM"}, NULL,
+    {TRANSFORMERS, GPTQ, {"MixtralForCausalLM", "Qwen2MoeForCausalLM", "Qwen3MoeForCausalLM", "OlmoeForCausalLM",
+                          "DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM"}, NULL, NULL,
      "leaves the experts at random values: it looks for them in fused tensors"},
-    {TRANSFORMERS, GPTQ, {NULL}, is_head, "leaves the output layer at random values: it replaces layers of the blocks only"},
-    {TRANSFORMERS, PACKED, {NULL}, is_asymmetric,
+    {TRANSFORMERS, GPTQ, {NULL}, is_head, NULL, "leaves the output layer at random values: it replaces layers of the blocks only"},
+    {TRANSFORMERS, PACKED, {NULL}, is_asymmetric, NULL,
      "loads it only with CompressedTensorsConfig(dequantize=True)"},
-    {GPTQMODEL, GPTQ, {"Phi3ForCausalLM", "GlmForCausalLM", "Glm4ForCausalLM"}, NULL,
+    {GPTQMODEL, GPTQ, {"Phi3ForCausalLM", "GlmForCausalLM", "Glm4ForCausalLM"}, NULL, NULL,
      "refuses it: it wants gate_proj and up_proj apart, where the model has gate_up_proj"},
-    {GPTQMODEL, GPTQ, {"MixtralForCausalLM"}, NULL,
+    {GPTQMODEL, GPTQ, {"MixtralForCausalLM"}, NULL, NULL,
      "refuses it: it wants mlp.experts.N.gate_proj, where the model has block_sparse_moe.experts.N.w1"},
-    {GPTQMODEL, GPTQ, {"GPTNeoXForCausalLM"}, NULL,
+    {GPTQMODEL, GPTQ, {"GPTNeoXForCausalLM"}, NULL, NULL,
      "computes with an unset output layer: it looks for lm_head, where the model has embed_out"},
-    {VLLM, GPTQ | PACKED, {"BloomForCausalLM"}, NULL,
+    {GPTQMODEL, GPTQ, {"Qwen2MoeForCausalLM", "Qwen3MoeForCausalLM"}, NULL, has_dense_blocks,
+     "leaves the blocks without experts at random values"},
+    {VLLM, GPTQ | PACKED, {"StableLmForCausalLM"}, NULL, has_query_norms,
+     "refuses it: it has no StableLM with norms of queries and keys"},
+    {VLLM, GPTQ | PACKED, {"InternLM2ForCausalLM"}, NULL, has_bias, "takes InternLM2's layers without bias only"},
+    {VLLM, GPTQ | PACKED, {"FalconForCausalLM"}, NULL, has_other_width,
+     "takes an MLP of four times the model's width only"},
+    {VLLM, GPTQ | PACKED, {"DeepseekV3ForCausalLM"}, NULL, turns_halves,
+     "turns pairs of neighbours, whatever rope_interleave says"},
+    {VLLM, GPTQ | PACKED, {"DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM"}, NULL, has_attention_bias,
+     "takes latent attention without bias only"},
+    {VLLM, GPTQ | PACKED, {"BloomForCausalLM"}, NULL, NULL,
      "ends with an error: it reorders query_key_value as if it were not quantized"},
-    {VLLM, GPTQ, {NULL}, is_few_bits, "takes 4 and 8 bits only"},
-    {VLLM, GPTQ, {NULL}, is_asymmetric, "takes symmetric layers only"},
-    {VLLM, GPTQ, {NULL}, is_ragged, "leaves out a last group that is shorter than the others, without a word"},
-    {VLLM, GPTQ | PACKED, {NULL}, is_uncommon_group, "takes groups of 32, 64 or 128 only, or one for each channel"},
+    {VLLM, GPTQ, {NULL}, is_few_bits, NULL, "takes 4 and 8 bits only"},
+    {VLLM, GPTQ, {NULL}, is_asymmetric, NULL, "takes symmetric layers only"},
+    {VLLM, GPTQ, {NULL}, is_ragged, NULL, "leaves out a last group that is shorter than the others, without a word"},
+    {VLLM, GPTQ | PACKED, {NULL}, is_uncommon_group, NULL, "takes groups of 32, 64 or 128 only, or one for each channel"},
 };
 /* clang-format on */
 
 static bool has_architecture(const struct gap *gap, const char *architecture)
 {
     if (!gap->architectures[0]) return true;
-    for (size_t i = 0; i < sizeof gap->architectures / sizeof *gap->architectures && gap->architectures[i]; i++)
+    for (int i = 0; i < MAX_ARCHITECTURES && gap->architectures[i]; i++)
         if (!strcmp(gap->architectures[i], architecture)) return true;
     return false;
 }
@@ -108,6 +158,6 @@ void sq_readers_tell(const char *out, const json_t *config, enum sq_format forma
     const char *name = json_string_value(json_array_get(json_object_get(config, "architectures"), 0));
     for (size_t i = 0; i < sizeof gaps / sizeof *gaps; i++)
         if ((gaps[i].formats & 1u << format) && has_architecture(&gaps[i], name ? name : "") &&
-            has_layer(&gaps[i], layers, n_layers))
+            has_layer(&gaps[i], layers, n_layers) && (!gaps[i].has || gaps[i].has(config)))
             sq_info("%s: %s %s", out, gaps[i].reader, gaps[i].what);
 }

@@ -61,6 +61,58 @@ static void test_families(void **state)
     assert_non_null(strstr(said(&capture, "BloomForCausalLM", SQ_FORMAT_COMPRESSED_TENSORS, plain), "OUT: vLLM"));
 }
 
+/* What a reader lacks may hang on a key of config.json. */
+static void test_keys(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *config, *words; /* words NULL: nothing is said */
+    } cases[] = {
+        {"{'architectures':['StableLmForCausalLM'],'qk_layernorm':true}", "vLLM 0.32 refuses it: it has no StableLM"},
+        {"{'architectures':['StableLmForCausalLM'],'qk_layernorm':false}", NULL},
+        {"{'architectures':['InternLM2ForCausalLM'],'bias':false}", NULL},
+        {"{'architectures':['InternLM2ForCausalLM']}", "vLLM 0.32 takes InternLM2's layers without bias only"},
+        {"{'architectures':['FalconForCausalLM'],'hidden_size':64,'ffn_hidden_size':256}", NULL},
+        {"{'architectures':['FalconForCausalLM'],'hidden_size':64,'ffn_hidden_size':128}", "four times the model's"},
+        {"{'architectures':['LlamaForCausalLM'],'attention_bias':true}", NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct capture capture;
+        const struct sq_store_layer layer = {"m.0.a", 64, 256, plain, false};
+        char text[256];
+        snprintf(text, sizeof text, "%s", cases[i].config);
+        for (char *c = text; *c; c++)
+            if (*c == '\'') *c = '"';
+        json_t *config = json_loads(text, 0, NULL);
+        assert_non_null(config);
+        capture_start(&capture);
+        sq_readers_tell("OUT", config, SQ_FORMAT_GPTQ, &layer, 1);
+        const char *said = capture_stop(&capture);
+        assert_int_equal(strstr(said, "OUT: vLLM") != NULL, cases[i].words != NULL);
+        if (cases[i].words) assert_non_null(strstr(said, cases[i].words));
+        json_decref(config);
+    }
+}
+
+static void test_keys_of_experts(void **state)
+{
+    (void)state;
+    struct capture capture;
+    const struct sq_store_layer layer = {"m.0.a", 64, 256, plain, false};
+    json_t *config = json_pack("{s:[s], s:i}", "architectures", "Qwen3MoeForCausalLM", "decoder_sparse_step", 2);
+    capture_start(&capture);
+    sq_readers_tell("OUT", config, SQ_FORMAT_GPTQ, &layer, 1);
+    const char *text = capture_stop(&capture);
+    assert_int_equal(n_lines(text), 2); /* transformers' experts, and this */
+    assert_non_null(strstr(text, "GPTQModel 7.7 leaves the blocks without experts at random values"));
+    json_object_set_new(config, "decoder_sparse_step", json_integer(1));
+    json_object_set_new(config, "mlp_only_layers", json_array());
+    capture_start(&capture);
+    sq_readers_tell("OUT", config, SQ_FORMAT_GPTQ, &layer, 1);
+    assert_int_equal(n_lines(capture_stop(&capture)), 1);
+    json_decref(config);
+}
+
 /* One layer is enough. */
 static void test_layers(void **state)
 {
@@ -105,8 +157,13 @@ static void test_no_architecture(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_what_all_take), cmocka_unit_test(test_families),        cmocka_unit_test(test_layers),
-        cmocka_unit_test(test_output_layer),  cmocka_unit_test(test_no_architecture),
+        cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_keys_of_experts),
+        cmocka_unit_test(test_what_all_take),
+        cmocka_unit_test(test_families),
+        cmocka_unit_test(test_layers),
+        cmocka_unit_test(test_output_layer),
+        cmocka_unit_test(test_no_architecture),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
