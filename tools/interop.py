@@ -9,6 +9,7 @@ PYTHON is the interpreter that has vLLM. MODEL: names of tests/golden; --only: f
 Run by `./bootstrap interop`. Exit codes: 0 as expected (interop_cases.py), 1 not, 2 usage."""
 
 import argparse
+import concurrent.futures
 import json
 import math
 import os
@@ -95,15 +96,14 @@ def reason_not_to_run(reader, case, python):
     return None
 
 
-def run_reader(python, reader, jobs, folder):
+def run_reader(python, reader, jobs, place):
     """{folder: (trouble or None, how)}; a reader that dies takes only the checkpoint with it that it had in work."""
     found = {}
     while len(found) < len(jobs):
-        path = os.path.join(folder, f"{reader}.json")
         waiting = [job for job in jobs if job["folder"] not in found]
-        with open(path, "w", encoding="utf-8") as file:
+        with open(place, "w", encoding="utf-8") as file:
             json.dump(waiting, file)
-        result = subprocess.run([python, "-P", os.path.join(HERE, "interop_read.py"), reader, path], capture_output=True,
+        result = subprocess.run([python, "-P", os.path.join(HERE, "interop_read.py"), reader, place], capture_output=True,
                                 text=True, check=False, stdin=subprocess.DEVNULL)
         lines = [json.loads(line) for line in result.stdout.splitlines() if line.startswith('{"folder"')]
         found.update((line["folder"], (line["trouble"], line["how"])) for line in lines)
@@ -114,44 +114,54 @@ def run_reader(python, reader, jobs, folder):
     return found
 
 
-def read_plain(cases, folder):
-    """{case: log-probabilities} of the plain checkpoints; what cannot be computed is the case's trouble."""
-    import numpy
+def output_of(reader, case):
+    return f"{case.plain if reader == 'plain' else case.quantized}.{reader}.npy"
 
-    made = [case for case in cases if not case.trouble]
-    jobs = [{"folder": case.plain, "ids": case.ids().tolist(), "out": case.plain + ".npy"} for case in made]
-    found, references = run_reader(sys.executable, "plain", jobs, folder) if jobs else {}, {}
-    for case in made:
-        if trouble := found[case.plain][0]:
-            case.trouble = f"no reference: {trouble}"
-            continue
-        references[case] = numpy.load(case.plain + ".npy")
-        case.moved = float(numpy.abs(case.original_log_probabilities() - references[case]).mean())
-    return references
+
+def list_runs(cases, readers):
+    """[(reader, its cases)]: the slowest first, and in as many parts as there are processors, as it takes most of the time."""
+    runs = []
+    for reader, python in (readers | {"plain": sys.executable}).items():
+        wanted = [case for case in cases if not case.trouble and not reason_not_to_run(reader, case, python)]
+        n_parts = os.cpu_count() if reader == "vllm" else 1
+        runs += [(reader, wanted[part::n_parts]) for part in range(n_parts)]
+    return sorted(runs, key=lambda run: run[0] != "vllm")
+
+
+def run_all(cases, readers, folder):
+    """{(reader, case): (trouble or None, how)}; readers that run at once have one thread each."""
+    def run(number, reader, wanted):
+        jobs = [{"folder": case.plain if reader == "plain" else case.quantized, "ids": case.ids().tolist(),
+                 "out": output_of(reader, case)} for case in wanted]
+        found = run_reader(readers.get(reader, sys.executable), reader, jobs, os.path.join(folder, f"jobs{number}.json"))
+        return {(reader, case): found[job["folder"]] for case, job in zip(wanted, jobs)}
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        started = [pool.submit(run, number, *part) for number, part in enumerate(list_runs(cases, readers))]
+        return {key: value for part in started for key, value in part.result().items()}
 
 
 def read_all(cases, readers, folder):
     """Fills the cells: (kind, a difference or words)."""
     import numpy
 
-    references = read_plain(cases, folder)
-    for reader, python in readers.items():
-        wanted = []
-        for case in cases:
-            reason = reason_not_to_run(reader, case, python)
+    found, references = run_all(cases, readers, folder), {}
+    for case in [case for case in cases if not case.trouble]:
+        if trouble := found["plain", case][0]:
+            case.trouble = f"no reference: {trouble}"
+            continue
+        references[case] = numpy.load(output_of("plain", case))
+        case.moved = float(numpy.abs(case.original_log_probabilities() - references[case]).mean())
+    for reader, case in [(reader, case) for reader in readers for case in cases]:
+        if reason := reason_not_to_run(reader, case, readers[reader]):
             case.cells[reader] = ("not run", reason)
-            if not reason:
-                wanted.append(case)
-        jobs = [{"folder": case.quantized, "ids": case.ids().tolist(), "out": f"{case.quantized}.{reader}.npy"}
-                for case in wanted]
-        found = run_reader(python, reader, jobs, folder) if wanted else {}
-        for case in wanted:
-            trouble, case.how[reader] = found[case.quantized]
-            if trouble:
-                case.cells[reader] = ("refused", trouble.replace(case.quantized, "CHECKPOINT"))
-                continue
-            difference = numpy.abs(numpy.load(f"{case.quantized}.{reader}.npy") - references[case]).mean()
-            case.cells[reader] = ("read", float(difference))
+            continue
+        trouble, case.how[reader] = found[reader, case]
+        if trouble:
+            case.cells[reader] = ("refused", trouble.replace(case.quantized, "CHECKPOINT"))
+            continue
+        difference = numpy.abs(numpy.load(output_of(reader, case)) - references[case]).mean()
+        case.cells[reader] = ("read", float(difference))
 
 
 # --- the tables -------------------------------------------------------------------------------------------------------
@@ -258,8 +268,8 @@ def make_all(cases, folder):
     # every one of these tokenizers is the same: one token per character
     run_program(SHARDQ, "tokenize", "--model", cases[0].original, "--text", os.path.join(HERE, "..", "LICENSE"),
                 "--samples", "64", "--length", "40", "--out", tokens)
-    for case in cases:
-        case.make(tokens, rules)
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(lambda case: case.make(tokens, rules), cases))
 
 
 def main():

@@ -33,6 +33,8 @@ FAMILIES = [
     ("Qwen2-MoE", ["qwen2_moe"]),
     ("Qwen3-MoE", ["qwen3_moe"]),
     ("OLMoE", ["olmoe"]),
+    ("DeepSeek-V2", ["deepseek_v2_lite", "deepseek_v2"]),
+    ("DeepSeek-V3", ["deepseek_v3", "deepseek_v3_dense", "deepseek_v3_fp8"]),
 ]
 
 # (what the table calls it, options of `shardq quantize`). "RULES": a file with the rules below.

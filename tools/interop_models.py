@@ -20,11 +20,17 @@ SIZES = {
     32: ("head_dim",),
     16: ("rotary_dim",),
 }
-# Where readers differ whatever the weights: vLLM takes Falcon's MLP for four times as wide as the model and InternLM2's
-# layers for ones without bias (as published models are), and its window of Cohere 2 is one token longer; gptqmodel leaves
-# blocks without experts, which no published Qwen has, at random values.
+# Where readers differ whatever the weights, as published models are: vLLM takes Falcon's MLP for four times as wide as the
+# model and InternLM2's layers for ones without bias, and its window of Cohere 2 is one token longer; of DeepSeek it takes
+# latents of the published width, turning pairs of neighbours with YaRN and layers without bias. gptqmodel leaves Qwen's
+# blocks without experts at random values.
+MLA = {"kv_lora_rank": 512, "qk_rope_head_dim": 64, "v_head_dim": 32}
+YARN = {"type": "yarn", "factor": 8.0, "original_max_position_embeddings": 8, "beta_fast": 2, "beta_slow": 0.5,
+        "mscale": 0.7, "mscale_all_dim": 0.7}
 PUBLISHED = {"falcon": {"ffn_hidden_size": 512}, "internlm2": {"bias": False}, "cohere2": {"sliding_window": 64},
-             "qwen2_moe": {"decoder_sparse_step": 1}, "qwen3_moe": {"mlp_only_layers": []}}
+             "qwen2_moe": {"decoder_sparse_step": 1}, "qwen3_moe": {"mlp_only_layers": []},
+             "deepseek_v2": {**MLA, "rope_scaling": YARN},
+             "deepseek_v3": {**MLA, "rope_scaling": YARN, "rope_interleave": True, "attention_bias": False}}
 # Where a setting has an entry for each turning pair of a head.
 FACTORS = ("short_factor", "long_factor")
 # Of a family whose published models bring the class of their configuration with them.
@@ -35,6 +41,8 @@ def enlarge(config):
     config = dict(config)
     for size, keys in SIZES.items():
         config.update({key: size for key in keys if key in config})
+    if config.get("q_lora_rank"):
+        config["q_lora_rank"] = 128
     scaling = config.get("rope_scaling") or {}
     if FACTORS[0] in scaling:
         pairs = int(32 * config.get("partial_rotary_factor", 1)) // 2
