@@ -27,15 +27,16 @@ static json_t *figure(double value)
 static json_t *describe_layer(const struct sq_store *store, const struct sq_store_layer *layer, int index)
 {
     bool done = sq_store_is_done(store, index);
-    struct sq_layer_report none = {.error = NAN, .error_rtn = NAN, .damping = NAN},
+    struct sq_layer_report none = {.error = NAN, .error_rtn = NAN, .damping = NAN, .rounds = NAN},
                            report = done ? *sq_store_report(store, index) : none;
-    return json_pack("{s:s, s:I, s:I, s:i, s:I, s:b, s:b, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I}", "name", layer->name,
-                     "out", (json_int_t)layer->out_features, "in", (json_int_t)layer->in_features, "bits",
+    return json_pack("{s:s, s:I, s:I, s:i, s:I, s:b, s:b, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:o}", "name",
+                     layer->name, "out", (json_int_t)layer->out_features, "in", (json_int_t)layer->in_features, "bits",
                      layer->grid.bits, "group_size", (json_int_t)layer->grid.group_size, "symmetric",
                      (int)layer->grid.symmetric, "done", (int)done, "error", figure(report.error), "error_rtn",
                      figure(report.error_rtn), "damping", figure(report.damping), "raised", (json_int_t)report.n_rungs,
                      "dead_inputs", (json_int_t)report.n_dead, "limited_scales", (json_int_t)report.n_limited, "tokens",
-                     (json_int_t)report.n_tokens, "routed", (json_int_t)report.n_routed);
+                     (json_int_t)report.n_tokens, "routed", (json_int_t)report.n_routed, "rounds",
+                     figure(report.rounds));
 }
 
 enum sq_status sq_job_record_layers(const struct sq_store *store, json_t **layers_p)

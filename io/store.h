@@ -46,6 +46,7 @@ struct sq_layer_report {
     int64_t n_limited; /* scales at the limits of their type */
     int64_t n_tokens;  /* calibration tokens seen */
     int64_t n_routed;  /* of an expert: tokens that the router sends to it; else as n_tokens */
+    double rounds;     /* of refinement, the mean over rows */
 };
 
 /* What one tile of rows holds, unpacked; arrays are the caller's. */

@@ -24,6 +24,7 @@ hid_t sq_store_report_type(bool in_file)
         {"n_limited", offsetof(struct sq_layer_report, n_limited), false},
         {"n_tokens", offsetof(struct sq_layer_report, n_tokens), false},
         {"n_routed", offsetof(struct sq_layer_report, n_routed), false},
+        {"rounds", offsetof(struct sq_layer_report, rounds), true},
     };
     hid_t real = in_file ? H5T_IEEE_F64LE : H5T_NATIVE_DOUBLE, integer = in_file ? H5T_STD_I64LE : H5T_NATIVE_INT64;
     hid_t type = H5Tcreate(H5T_COMPOUND, sizeof(struct sq_layer_report));

@@ -5,7 +5,7 @@
 #include "io/h5.h"
 #include "io/store.h"
 
-#define SQ_STORE_FORMAT "shardq store 4"
+#define SQ_STORE_FORMAT "shardq store 5"
 
 /* Progress of a layer that is marked complete, but whose report has not its checksum: only in memory. */
 #define SQ_STORE_BAD_REPORT 2

@@ -93,8 +93,9 @@ static inline void layer_free(struct layer *layer)
 
 static inline void solved_free(struct solved *solved)
 {
-    void *memories[] = {solved->result.codes, solved->result.scales,    solved->result.zeros, solved->result.error,
-                        solved->result.norm,  solved->result.error_rtn, solved->order,        solved->dead};
+    void *memories[] = {solved->result.codes, solved->result.scales, solved->result.zeros,
+                        solved->result.error, solved->result.norm,   solved->result.error_rtn,
+                        solved->order,        solved->dead,          solved->result.n_rounds};
     for (size_t i = 0; i < sizeof memories / sizeof *memories; i++)
         free(memories[i]);
 }
@@ -122,7 +123,8 @@ static inline enum sq_status fixture_tile(void *context, int64_t index, int work
     free(nan);
     const struct sq_solve_result *all = &run->solved->result;
     struct sq_solve_result result = {all->codes + row * n, all->scales + row * groups, all->zeros + row * groups,
-                                     all->error + row,     all->error_rtn + row,       all->norm + row};
+                                     all->error + row,     all->error_rtn + row,       all->norm + row,
+                                     all->n_rounds + index};
     struct sq_matrix weights = sq_matrix_view(weight_rows, SQ_F32, rows, n);
     enum sq_status status = sq_solve_tile(run->backend, run->factor, run->options, weights, scratch, &result);
     backend_free(run->backend, weight_rows);
@@ -139,7 +141,8 @@ static inline void fixture_allocate(const struct layer *layer, int64_t groups, s
                                               malloc(cells),
                                               malloc(rows * sizeof(double)),
                                               malloc(rows * sizeof(double)),
-                                              malloc(rows * sizeof(double))};
+                                              malloc(rows * sizeof(double)),
+                                              malloc(rows * sizeof(int64_t))}; /* of each tile */
 }
 
 static inline void fixture_set_hessian(struct sq_backend *backend, const struct layer *layer, struct sq_factor *factor)

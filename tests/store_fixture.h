@@ -65,7 +65,7 @@ static inline void fixture_tile(const struct sq_store_layer *layers, int l, int6
 
 static inline struct sq_layer_report fixture_report(int l)
 {
-    return (struct sq_layer_report){0.125 * l, 0.5 * l, 0.01, l % 3 - 1, l, 2 * l, 1000 + l, 900 + l};
+    return (struct sq_layer_report){0.125 * l, 0.5 * l, 0.01, l % 3 - 1, l, 2 * l, 1000 + l, 900 + l, 0.25 * l};
 }
 
 /* Writes this rank's tiles of a layer (t modulo the number of ranks). Local. */

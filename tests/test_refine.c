@@ -10,6 +10,7 @@ static void check_refinement(const struct layer *layer, struct sq_solve_options 
     for (int i = 0; i < 3; i++) {
         options.refine = rounds[i];
         assert_int_equal(fixture_solve(layer, &options, 0.01, 1, &solved[i]), SQ_OK);
+        assert_in_range(solved[i].result.n_rounds[0], rounds[i] > 0, rounds[i]);
         for (int64_t r = 0; r < layer->rows; r++) {
             double exact = fixture_row_error(layer, &options.grid, h, &solved[i], r), norm = solved[i].result.norm[r];
             assert_true(fabs(solved[i].result.error[r] - exact) <= 1e-4 * exact + 1e-7 * norm);

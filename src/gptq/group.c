@@ -132,7 +132,8 @@ static enum sq_status fill_reports(const struct sq_job *job, const struct sq_gro
                                               .n_dead = job->factor.n_dead,
                                               .n_limited = sq_spread_n_limited(spread, m),
                                               .n_tokens = group->n_tokens,
-                                              .n_routed = group->n_routed};
+                                              .n_routed = group->n_routed,
+                                              .rounds = sq_spread_rounds(spread, m)};
         sq_spread_errors(spread, m, &reports[m].error, &reports[m].error_rtn);
         if (isfinite(reports[m].error) && isfinite(reports[m].error_rtn)) continue;
         if (group->team->rank == 0) sq_error("the error of %s is not finite", spread->members[m].linear->name);

@@ -105,10 +105,10 @@ void sq_progress_layer(const struct sq_job *job, int layer, const struct sq_laye
     sq_event(
         "{\"event\":\"layer\",\"name\":\"%s\",\"block\":%d,\"out_features\":%lld,\"in_features\":%lld,\"error\":%.9g,"
         "\"error_rtn\":%.9g,\"damping\":%g,\"rungs\":%lld,\"dead\":%lld,\"limited\":%lld,\"tokens\":%lld,\"routed\":%"
-        "lld,\"seconds\":%.4f}",
+        "lld,\"rounds\":%.6g,\"seconds\":%.4f}",
         l->name, linear->block, (long long)l->out_features, (long long)l->in_features, report->error, report->error_rtn,
         report->damping, (long long)report->n_rungs, (long long)report->n_dead, (long long)report->n_limited,
-        (long long)report->n_tokens, (long long)report->n_routed, seconds);
+        (long long)report->n_tokens, (long long)report->n_routed, report->rounds, seconds);
 }
 
 /* "37 %, 8.1 layers/s, about 17 s left, 83.0 MiB held" */
@@ -206,6 +206,17 @@ static int64_t source_bytes(const struct sq_job *job)
     return bytes;
 }
 
+/* The mean over all rows; nothing where no layer was refined. */
+static void show_rounds(const struct sq_job *job)
+{
+    double sum = 0, rows = 0;
+    for (int i = 0; i < job->layers.n_layers; i++) {
+        sum += sq_store_report(job->store, i)->rounds * (double)job->layers.layers[i].out_features;
+        rows += (double)job->layers.layers[i].out_features;
+    }
+    if (sum > 0) sq_info("  refinement   %.2f rounds in the mean, of %d at most", sum / rows, job->config->refine);
+}
+
 /* Experts whose layers are in the store. */
 static void show_experts(const struct sq_job *job)
 {
@@ -235,6 +246,7 @@ void sq_progress_summary(const struct sq_job *job, int64_t total_bytes, double s
                 sq_size_format((double)total_bytes, after), (double)source_bytes(job) / (double)total_bytes);
     show_experts(job);
     show_worst(job);
+    show_rounds(job);
     show_times(job, seconds);
     sq_info(
         "  warnings     %lld; layers with raised damping, dead inputs, scales at a limit, few tokens or no gain over "

@@ -93,7 +93,7 @@ static enum sq_status refine_round(struct sq_tile *tile, double *gain_p)
 enum sq_status sq_tile_refine(struct sq_tile *tile)
 {
     double gain = 1;
-    for (int round = 0; round < tile->options->refine && gain >= WORTH_ANOTHER; round++)
+    for (int round = 0; round < tile->options->refine && gain >= WORTH_ANOTHER; round++, tile->n_rounds++)
         SQ_TRY(refine_round(tile, &gain));
     return SQ_OK;
 }

@@ -88,5 +88,6 @@ enum sq_status sq_solve_tile(struct sq_backend *backend, const struct sq_factor 
     SQ_TRY(load_weights(&tile, weights));
     SQ_TRY(measure_rounding(&tile));
     if (options->solver != SQ_SOLVER_RTN) SQ_TRY(solve(&tile));
+    if (result->n_rounds) *result->n_rounds = tile.n_rounds;
     return fetch(&tile, result);
 }

@@ -47,6 +47,7 @@ struct sq_solve_result {
     double *error;     /* [rows] (w - q) H (w - q)', undamped H */
     double *error_rtn; /* [rows] same for plain rounding on the same kind of grid, found without the Hessian */
     double *norm;      /* [rows] w H w' */
+    int64_t *n_rounds; /* [1] rounds of refinement that were made; may be NULL */
 };
 
 /* Bytes of scratch that one worker needs for sq_solve_tile(). */

@@ -4,12 +4,12 @@
 
 #include "base/memory.h"
 
-/* A record: codes, zeros, then (8-byte aligned) scales and three error figures per row. */
+/* A record: codes, zeros, then (8-byte aligned) scales, three error figures per row, rounds of refinement. */
 static size_t record_bytes(const struct sq_spread_member *member, int64_t tile_rows)
 {
     size_t rows = (size_t)tile_rows, bytes = rows * (size_t)(member->linear->in_features + member->n_groups);
     bytes = (bytes + 7) / 8 * 8;
-    return bytes + rows * ((size_t)member->n_groups * sizeof(float) + 3 * sizeof(double));
+    return bytes + rows * ((size_t)member->n_groups * sizeof(float) + 3 * sizeof(double)) + sizeof(int64_t);
 }
 
 static void derive(struct sq_spread_member *members, int n_members, int64_t tile_rows)
@@ -99,13 +99,15 @@ struct sq_spread_tile sq_spread_tile(const struct sq_spread *spread, int64_t t)
 
     char *record = spread->records + tile_offset(spread, t);
     size_t scale_count = (size_t)(spread->tile_rows * member->n_groups);
-    double *figures = (double *)(record + member->record_bytes) - 3 * spread->tile_rows;
+    int64_t *n_rounds = (int64_t *)(record + member->record_bytes) - 1;
+    double *figures = (double *)n_rounds - 3 * spread->tile_rows;
     tile.result = (struct sq_solve_result){.codes = (uint8_t *)record,
                                            .zeros = (uint8_t *)record + spread->tile_rows * member->linear->in_features,
                                            .scales = (float *)figures - scale_count,
                                            .error = figures,
                                            .error_rtn = figures + spread->tile_rows,
-                                           .norm = figures + 2 * spread->tile_rows};
+                                           .norm = figures + 2 * spread->tile_rows,
+                                           .n_rounds = n_rounds};
     return tile;
 }
 
@@ -124,6 +126,17 @@ int64_t sq_spread_n_limited(const struct sq_spread *spread, int member)
             count += sq_grid_is_scale_limited(m->grid.scale_dtype, tile.result.scales[i]);
     }
     return count;
+}
+
+double sq_spread_rounds(const struct sq_spread *spread, int member)
+{
+    int64_t sum = 0;
+    const struct sq_spread_member *m = &spread->members[member];
+    for (int64_t t = m->first_tile; t < m->first_tile + m->n_tiles; t++) {
+        struct sq_spread_tile tile = sq_spread_tile(spread, t);
+        sum += tile.rows * *tile.result.n_rounds;
+    }
+    return (double)sum / (double)m->linear->out_features;
 }
 
 void sq_spread_errors(const struct sq_spread *spread, int member, double *error_p, double *error_rtn_p)

@@ -61,6 +61,9 @@ enum sq_status sq_spread_gather(const struct sq_spread *spread, const struct sq_
 /* Scales of a member that stand at the limits of their type. Local, after the gather. */
 int64_t sq_spread_n_limited(const struct sq_spread *spread, int member);
 
+/* Rounds of refinement of a member, the mean over its rows. Local, after the gather. */
+double sq_spread_rounds(const struct sq_spread *spread, int member);
+
 /* Error figures of a member, summed over its rows in order. Local, after the gather. */
 void sq_spread_errors(const struct sq_spread *spread, int member, double *error_p, double *error_rtn_p);
 

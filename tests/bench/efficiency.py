@@ -5,10 +5,9 @@
 
 Operations are those that `shardq plan` counts, a multiplication and an addition being two: products of the forward pass and
 causal attention, one triangle of X'X, n^3/3 of the factorization, n^2 a row for the solve; and 2 n^2 a row for each round of
-refinement. Each counts once, whatever the number of ranks; norms, softmax, rotations, searches for scales, the errors in the
-report, packing, sums and all reading and writing count as nothing and cost time. Forward pass and X'X are bf16 where the run
-says so, the rest is f32. A refinement ends when a round gains too little, and how many rounds each tile took is not logged:
-the share is given for one round and for all that are allowed, and the truth lies between.
+refinement that the run says it made. Each counts once, whatever the number of ranks; norms, softmax, rotations, searches for
+scales, the errors in the report, packing, sums and all reading and writing count as nothing and cost time. Forward pass and X'X
+are bf16 where the run says so, the rest is f32.
 
 Peaks are the best rates of sq_peak, taken before and after the runs, with all threads at once, of any shape and operation.
 Wall is that of the process (or of mpirun), from its start to the written checkpoint. What follows -- goes to quantize and to
@@ -54,13 +53,13 @@ def best_rate(rates, dtype):
     return max((1e9 * rate["gflops"] for rate in rates if rate["dtype"].upper() == dtype), default=None)
 
 
-def count_operations(job):
-    """Operations by kind; "round" is one round of refinement of every layer."""
+def count_operations(job, layers):
+    """Operations by kind; layers: the events of one run's layers, which tell how many rounds of refinement each took."""
     command = [job.shardq, "plan", "--model", job.model, "--samples", str(job.samples), "--length", str(job.length),
                "--threads", str(job.threads), "--json", *job.options]
     planned = json.loads(measure.output_of(command))["flops"]
-    del planned["refine"]  # an upper bound
-    return {**planned, "round": 2 * planned["solve"]}
+    rounds = sum(2 * layer["out_features"] * layer["in_features"] ** 2 * layer["rounds"] for layer in layers)
+    return {**planned, "refine": rounds}  # in place of an upper bound
 
 
 # --- one run -----------------------------------------------------------------------------------------------------------
@@ -75,42 +74,38 @@ def run_quantize(job, tokens, number):
     lines = run_log.read_events(events)
     shutil.rmtree(out)
     os.remove(out + ".store.h5")
-    return {**figures, "call_wall": lines[-1]["seconds"], "compute": lines[0]["compute"], "stages": run_log.stage_seconds(log)}
+    return {**figures, "call_wall": lines[-1]["seconds"], "compute": lines[0]["compute"], "stages": run_log.stage_seconds(log),
+            "layers": [line for line in lines if line["event"] == "layer"]}
 
 
 # --- shares ------------------------------------------------------------------------------------------------------------
 
-def seconds_at_peak(operations, stage, peaks, rounds):
-    """What the stage would take at the peak, with so many rounds of refinement."""
-    work = operations[stage] + (rounds * operations["round"] if stage == "solve" else 0)
+def seconds_at_peak(operations, stage, peaks):
+    """What the stage would take at the peak."""
+    work = operations[stage] + (operations["refine"] if stage == "solve" else 0)
     return work / peaks["product" if stage in ("forward", "hessian") else "F32"]
 
 
-def allowed_rounds(options):
-    """The value of --refine, 4 unless it is given."""
-    return int(options[options.index("--refine") + 1]) if "--refine" in options else 4
+def shares(total, runs, wall):
+    return ", ".join(f"{100 * total / run[wall]:.1f} %" for run in runs)
 
 
 def show(job, rates, operations, runs):
     peaks = {"F32": best_rate(rates, "F32"), "product": best_rate(rates, runs[0]["compute"].upper())}
-    rounds = allowed_rounds(job.options)
-    ideal = {stage: [seconds_at_peak(operations, stage, peaks, count) for count in (min(1, rounds), rounds)]
-             for stage in STAGES}
-    totals = [sum(pair[i] for pair in ideal.values()) for i in range(2)]
+    ideal = {stage: seconds_at_peak(operations, stage, peaks) for stage in STAGES}
+    total = sum(ideal.values())
     print(f"peak of {job.ranks * job.threads} threads: {peaks['product'] / 1e9:.0f} GFLOP/s in {runs[0]['compute']}, "
           f"{peaks['F32'] / 1e9:.0f} in F32")
-    print("operations: " + ", ".join(f"{name} {value:.4g}" for name, value in operations.items()) + " of refinement\n")
-    print(f"| stage (rank 0) | seconds | at peak, one round | at peak, {rounds} rounds |\n|---|---|---|---|")
+    print("operations: " + ", ".join(f"{name} {value:.4g}" for name, value in operations.items()))
+    print(f"rounds of refinement: {operations['refine'] / (2 * operations['solve']):.2f}, by work\n")
+    print("| stage (rank 0) | seconds | at peak |\n|---|---|---|")
     for stage in runs[0]["stages"]:
         seconds = statistics.median(run["stages"][stage] for run in runs)
-        cells = " | ".join(f"{value:.2f}" for value in ideal[stage]) if stage in ideal else "- | -"
-        print(f"| {stage} | {seconds:.2f} | {cells} |")
+        print(f"| {stage} | {seconds:.2f} | {f'{ideal[stage]:.2f}' if stage in ideal else '-'} |")
     wall = statistics.median(run["wall"] for run in runs)
-    print(f"| whole process | {wall:.2f} | {totals[0]:.2f} | {totals[1]:.2f} |\n")
-    print("share of peak over the wall time of the process, run by run: " +
-          ", ".join(f"{100 * totals[0] / run['wall']:.1f} to {100 * totals[1] / run['wall']:.1f} %" for run in runs))
-    print("over the program's own time (without MPI's start): " +
-          ", ".join(f"{100 * totals[0] / run['call_wall']:.1f} to {100 * totals[1] / run['call_wall']:.1f} %" for run in runs))
+    print(f"| whole process | {wall:.2f} | {total:.2f} |\n")
+    print(f"share of peak over the wall time of the process, run by run: {shares(total, runs, 'wall')}")
+    print(f"over the program's own time (without MPI's start): {shares(total, runs, 'call_wall')}")
 
 
 def main():
@@ -120,7 +115,7 @@ def main():
     rates = measure_rates(job)
     runs = [run_quantize(job, tokens, number) for number in range(job.repeat)]
     rates += measure_rates(job)
-    operations = count_operations(job)
+    operations = count_operations(job, runs[0]["layers"])
     with open(os.path.join(job.out, "results.json"), "w", encoding="utf-8") as file:
         json.dump({"rates": rates, "operations": operations, "runs": runs}, file, indent=1)
     show(job, rates, operations, runs)
