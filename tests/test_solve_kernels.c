@@ -186,13 +186,54 @@ static void test_plain(void **state)
     for_each_variant(check_plain);
 }
 
+/* --- products ---------------------------------------------------------------------------------------------------- */
+
+enum { DEEP = 300 };
+
+/* Sums of both signs, with what was there before or without; what is behind c stays. */
+static void check_product(const struct sq_solve_kernels *kernels, int64_t rows, int64_t depth, bool accumulate)
+{
+    static float a[MOST * (DEEP + 3)], b[DEEP * ROWS], c[(MOST + 1) * ROWS], before[(MOST + 1) * ROWS];
+    const int64_t stride = depth + 3;
+    fill(a, rows * stride);
+    fill(b, depth * ROWS);
+    fill(before, (rows + 1) * ROWS);
+    memcpy(c, before, sizeof c);
+    const struct sq_tile_factors factors = {a, stride, rows, depth, b, accumulate, c};
+    kernels->multiply(&factors);
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t r = 0; r < ROWS; r++) {
+            double sum = accumulate ? (double)before[i * ROWS + r] : 0, size = fabs(sum);
+            for (int64_t k = 0; k < depth; k++) {
+                double term = (double)a[i * stride + k] * (double)b[k * ROWS + r];
+                sum += term;
+                size += fabs(term);
+            }
+            assert_true(fabs((double)c[i * ROWS + r] - sum) <= (double)(depth + 2) * 0x1p-24 * size);
+        }
+    assert_memory_equal(c + rows * ROWS, before + rows * ROWS, ROWS * sizeof *c);
+}
+
+static void check_products(const struct sq_solve_kernels *kernels, int64_t columns)
+{
+    check_product(kernels, columns, columns, false);
+    check_product(kernels, columns, DEEP, true);
+    check_product(kernels, 13, columns, true);
+    check_product(kernels, 3, columns, false);
+    check_product(kernels, 3, DEEP, true);
+}
+
+static void test_products(void **state)
+{
+    (void)state;
+    for_each_variant(check_products);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_quantize),
-        cmocka_unit_test(test_settle),
-        cmocka_unit_test(test_find_scales),
-        cmocka_unit_test(test_plain),
+        cmocka_unit_test(test_quantize), cmocka_unit_test(test_settle),   cmocka_unit_test(test_find_scales),
+        cmocka_unit_test(test_plain),    cmocka_unit_test(test_products),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

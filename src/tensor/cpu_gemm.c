@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "tensor/cpu_private.h"
+#include "tensor/kernels/solve.h"
 
 #define CACHE_SLOTS 256 /* per worker; a job uses some dozens of shapes */
 
@@ -221,9 +222,20 @@ enum sq_status sq_cpu_linear(struct sq_backend *backend, struct sq_matrix x, str
     return multiply(backend, &key, x.data, w.data, bias, y.data);
 }
 
+/* An array of the solver's, whose products are of our own. */
+static bool is_tile(struct sq_matrix m)
+{
+    return m.cols == SQ_SOLVE_ROWS && m.stride == SQ_SOLVE_ROWS;
+}
+
 enum sq_status sq_cpu_matmul(struct sq_backend *backend, struct sq_matrix a, struct sq_matrix b, bool accumulate,
                              struct sq_matrix c)
 {
+    if (is_tile(b) && is_tile(c) && a.cols > 0) {
+        const struct sq_tile_factors factors = {a.data, a.stride, a.rows, a.cols, b.data, accumulate, c.data};
+        ((struct sq_cpu *)backend)->solve->multiply(&factors);
+        return SQ_OK;
+    }
     struct product_key key = {.m = a.rows,
                               .n = b.cols,
                               .k = a.cols,

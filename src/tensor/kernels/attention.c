@@ -91,6 +91,7 @@ INLINE void multiply(const struct sq_word_product *p, vec (*madd)(vec, vec, vec)
                                                  .left_step = 1,
                                                  .right = p->right + first * p->right_strip,
                                                  .right_strip = p->right_strip,
+                                                 .right_step = VEC_LANES,
                                                  .steps = p->steps};
             multiply_strips(&factors, strips, madd, tile);
             put_tile(tile, strips * VEC_LANES, p, row, first * VEC_LANES);

@@ -61,12 +61,14 @@ static void refit_scale(const struct sq_descent *d, int64_t row)
         strip_store(d->own + at, strip_madd(minus, strip_load(d->code_products + at), strip_load(d->own + at)));
 }
 
-/* G -= step H_k over the whole span. */
-static inline void apply_step(const struct sq_descent *d, int64_t k, int64_t row, strip step)
+/* G -= step H_k over the whole span, for the rows of one vector: nothing where none of them moves. */
+static inline void apply_step(const struct sq_descent *d, int64_t k, int64_t row, vec step)
 {
     const float *hessian = d->hessian + k * d->hessian_stride;
-    for (int64_t i = 0, at = row; i < d->columns; i++, at += SQ_SOLVE_ROWS)
-        strip_store(d->own + at, strip_scaled(-hessian[i], step, strip_load(d->own + at)));
+    float *own = d->own + row;
+    if (!vec_any(step)) return;
+    for (int64_t i = 0; i < d->columns; i++, own += SQ_SOLVE_ROWS)
+        vec_store(own, vec_madd(vec_all(-hessian[i]), step, vec_load(own)));
 }
 
 /* One pass of coordinate descent: c_k = round(c_k + G_k / (H_kk s)), which is the best code with all others as they
@@ -83,7 +85,9 @@ static void descend_codes(const struct sq_descent *d, int64_t row)
         strip move = strip_subtract(best, old);
         if (!strip_any(move)) continue;
         strip_store(d->centred + at, best);
-        apply_step(d, k, row, strip_multiply(move, scale));
+        strip step = strip_multiply(move, scale);
+        apply_step(d, k, row, step.a);
+        apply_step(d, k, row + VEC_LANES, step.b);
     }
 }
 

@@ -103,6 +103,7 @@ INLINE void run_tile(const struct sq_gram_packed *x, const struct target *t, vec
                                          .left_step = VEC_LANES,
                                          .right = x->words + t->col * x->steps,
                                          .right_strip = x->steps * VEC_LANES,
+                                         .right_step = VEC_LANES,
                                          .steps = x->steps};
     const int64_t strips = (t->cols + VEC_LANES - 1) / VEC_LANES;
     float tile[ROWS * STRIPS * VEC_LANES];

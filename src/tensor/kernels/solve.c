@@ -132,6 +132,7 @@ static void dot(int64_t columns, const float *x, const float *y, double factor, 
 }
 
 const struct sq_solve_kernels SQ_KERNEL(sq_solve_kernels) = {
+    .multiply = SQ_KERNEL(sq_multiply_tile),
     .find_scales = SQ_KERNEL(sq_find_scales),
     .settle = settle,
     .quantize = quantize,

@@ -5,7 +5,18 @@
 #include "tensor/kernels/kernels.h"
 #include "tensor/solve_ops.h"
 
+/* c [rows, ROWS] = a b, or c += a b; a [rows, depth], b [depth, ROWS], depth at least 1. */
+struct sq_tile_factors {
+    const float *a;
+    int64_t stride; /* of a */
+    int64_t rows, depth;
+    const float *b;
+    bool accumulate;
+    float *c;
+};
+
 struct sq_solve_kernels {
+    void (*multiply)(const struct sq_tile_factors *factors);
     /* One group: columns of weights, its own importance (or NULL) and grid [ROWS]. */
     void (*find_scales)(const struct sq_grid *grid, enum sq_scale_rule rule, int64_t columns, const float *weights,
                         const float *importance, struct sq_tile_scales scales);
@@ -25,5 +36,6 @@ struct sq_solve_kernels {
 void SQ_KERNEL(sq_find_scales)(const struct sq_grid *grid, enum sq_scale_rule rule, int64_t columns,
                                const float *weights, const float *importance, struct sq_tile_scales scales);
 void SQ_KERNEL(sq_descend)(const struct sq_descent *descent);
+void SQ_KERNEL(sq_multiply_tile)(const struct sq_tile_factors *factors);
 
 #endif

@@ -46,7 +46,7 @@ struct word_factors {
     const float *left; /* word of the tile's first row and step */
     int64_t left_row, left_step;
     const float *right; /* the first of the tile's strips */
-    int64_t right_strip;
+    int64_t right_strip, right_step;
     int64_t steps;
 };
 
@@ -61,12 +61,13 @@ INLINE float word_at(const float *place)
 INLINE void multiply_tile(const struct word_factors *f, int strips, vec (*madd)(vec, vec, vec), float *tile)
 {
     const float *left = f->left, *right = f->right;
-    const int64_t left_row = f->left_row, left_step = f->left_step, right_strip = f->right_strip;
+    const int64_t left_row = f->left_row, left_step = f->left_step;
+    const int64_t right_strip = f->right_strip, right_step = f->right_step;
     vec sums[ROWS][STRIPS];
     for (int i = 0; i < ROWS; i++)
         for (int s = 0; s < strips; s++)
             sums[i][s] = vec_all(0);
-    for (int64_t step = 0; step < f->steps; step++, left += left_step, right += VEC_LANES) {
+    for (int64_t step = 0; step < f->steps; step++, left += left_step, right += right_step) {
         vec columns[STRIPS];
         for (int s = 0; s < strips; s++)
             columns[s] = vec_load(right + s * right_strip);
