@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/node.h"
 #include "base/text.h"
 #include "config/format.h"
 #include "io/assemble_config.h"
@@ -35,6 +36,7 @@ void sq_assemble_options_set(const struct sq_config *made, const struct sq_confi
         .format = format == SQ_FORMAT_AUTO ? choose_format(store) : format,
         .shard_bytes = wanted->shard_bytes,
         .dequantized = wanted->dequantized,
+        .n_threads = wanted->threads > 0 ? wanted->threads : sq_node_processors(),
         .version = SHARDQ_VERSION,
         .damping = made->damping,
         .static_groups = made->static_groups || made->order == SQ_ORDER_ACTIVATION,

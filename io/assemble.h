@@ -17,14 +17,15 @@ struct sq_assemble_options {
     enum sq_format format; /* not auto */
     int64_t shard_bytes;   /* largest file; one tensor alone may be larger */
     bool dequantized;      /* plain checkpoint with the rounded weights, in the source's dtype */
+    int n_threads;         /* of this rank; the bytes do not depend on it */
     const char *version;   /* "0.1.0", for meta.quantizer */
     double damping;        /* for meta */
     bool static_groups, true_sequential, activation_order;
 };
 
 /* The options that follow from `made`, the configuration the store was made with, and `wanted`, what the user asks for
- * now (out, resume, format, shard_bytes, dequantized); both may be the same. Format auto is that of `made`, and there
- * gptq when every layer is symmetric with 4 or 8 bits, else gptq_v2. The strings stay wanted's. Local. */
+ * now (out, resume, format, shard_bytes, dequantized, threads); both may be the same. Format auto is that of `made`,
+ * and there gptq when every layer is symmetric with 4 or 8 bits, else gptq_v2. The strings stay wanted's. Local. */
 void sq_assemble_options_set(const struct sq_config *made, const struct sq_config *wanted, const struct sq_store *store,
                              struct sq_assemble_options *options_p);
 

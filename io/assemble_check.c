@@ -31,61 +31,73 @@ static void round_rows(enum sq_dtype dtype, int64_t rows, int64_t in_features, f
     }
 }
 
-/* found: [SQ_STORE_TILE_ROWS, in_features]; before it is filled it serves for rounding. */
-static enum sq_status check_tile(const struct checker *checker, int l, int64_t t, struct sq_assemble_tile *tile,
-                                 float *found)
+static enum sq_status check_tile(void *context, int l, int64_t t, struct sq_assemble_tile *tile)
 {
     int n_layers;
+    const struct checker *checker = context;
     const struct sq_assembly *assembly = checker->assembly;
     const struct sq_store_layer *layer = &sq_store_layers(assembly->store, &n_layers)[l];
     int64_t row = t * SQ_STORE_TILE_ROWS, rows = sq_assemble_tile_rows(layer, t);
     int64_t first_part = assembly->plan.layer_outputs[l * SQ_FORMAT_MAX_PARTS];
-    SQ_TRY(sq_store_read_tile(assembly->store, l, t, &tile->rows));
     sq_grid_dequantize(&layer->grid, rows, layer->in_features, tile->rows.codes, tile->rows.scales, tile->rows.zeros,
                        tile->weights);
     if (assembly->options->dequantized)
-        round_rows(assembly->plan.outputs[first_part].entry.dtype, rows, layer->in_features, tile->weights, found);
+        round_rows(assembly->plan.outputs[first_part].entry.dtype, rows, layer->in_features, tile->weights,
+                   tile->found);
     struct sq_checkpoint_linear in_folder = {layer->name, layer->out_features, layer->in_features,
                                              layer->is_transposed};
-    enum sq_status status = sq_checkpoint_read_linear(checker->written, &in_folder, row, rows, found);
+    enum sq_status status = sq_checkpoint_read_linear(checker->written, &in_folder, row, rows, tile->found);
     if (status == SQ_ERR_NUMERIC) (void)sq_checkpoint_report_linear(checker->written, layer->name);
     SQ_TRY(status);
-    return compare_rows(checker, layer, row, rows, tile->weights, found);
+    return compare_rows(checker, layer, row, rows, tile->weights, tile->found);
 }
 
-static enum sq_status check_layer(const struct checker *checker, int l)
-{
-    int n_layers;
-    const struct sq_store_layer *layer = &sq_store_layers(checker->assembly->store, &n_layers)[l];
-    struct sq_assemble_tile tile;
-    void *found = NULL;
-    SQ_TRY(sq_assemble_tile_alloc(layer, &tile));
-    enum sq_status status = sq_alloc("weights read back", SQ_STORE_TILE_ROWS * layer->in_features, 4, &found);
-    for (int64_t t = 0; t < sq_assemble_n_tiles(layer) && status == SQ_OK; t++)
-        status = check_tile(checker, l, t, &tile, found);
-    sq_free(found);
-    sq_assemble_tile_release(&tile);
-    return status;
-}
+/* What was written of a tensor, which is of the output's type and shape, beside the source. */
+struct comparing {
+    const struct sq_output *output;
+    const struct sq_tensor *found;
+    const struct sq_output_job *job;
+    bool *differs; /* [parts of the job] */
+};
 
-/* The bytes [offset, offset + bytes) of what was written, which is of the output's type and shape. */
-static enum sq_status compare_copy(const struct sq_output *output, const struct sq_tensor *found, int64_t offset,
-                                   int64_t bytes, bool *is_same_p)
+static enum sq_status compare_converted(const struct comparing *comparing, const struct sq_assemble_part *part,
+                                        bool *differs_p)
 {
-    const struct sq_tensor *source = output->source;
-    if (source->dtype == found->dtype) {
-        *is_same_p = !memcmp((const char *)found->data + offset, (const char *)source->data + offset, (size_t)bytes);
-        return SQ_OK;
-    }
     struct sq_assemble_piece piece;
-    int64_t size = (int64_t)sq_dtype_size(found->dtype), end = (offset + bytes) / size;
-    *is_same_p = true;
-    for (int64_t first = offset / size, count; first < end && *is_same_p; first += count) {
+    const struct sq_tensor *found = comparing->found;
+    int64_t size = (int64_t)sq_dtype_size(found->dtype), end = (part->offset + part->bytes) / size;
+    for (int64_t first = part->offset / size, count; first < end && !*differs_p; first += count) {
         count = end - first < SQ_ASSEMBLE_PIECE ? end - first : SQ_ASSEMBLE_PIECE;
-        SQ_TRY(sq_assemble_convert(output, first, count, &piece));
-        *is_same_p = !memcmp((const char *)found->data + first * size, piece.converted, (size_t)(count * size));
+        SQ_TRY(sq_assemble_convert(comparing->output, first, count, &piece));
+        *differs_p = memcmp((const char *)found->data + first * size, piece.converted, (size_t)(count * size)) != 0;
     }
     return SQ_OK;
+}
+
+static enum sq_status compare_part(void *context, int64_t index, int thread)
+{
+    const struct comparing *comparing = context;
+    const struct sq_tensor *source = comparing->output->source, *found = comparing->found;
+    struct sq_assemble_part part = sq_assemble_part(comparing->job, index);
+    const char *wanted = (const char *)source->data + part.offset;
+    (void)thread;
+    if (source->dtype != found->dtype) return compare_converted(comparing, &part, &comparing->differs[index]);
+    comparing->differs[index] = memcmp((const char *)found->data + part.offset, wanted, (size_t)part.bytes) != 0;
+    return SQ_OK;
+}
+
+static enum sq_status compare_copy(const struct sq_assembly *assembly, const struct sq_output_job *job,
+                                   const struct sq_tensor *found, bool *is_same_p)
+{
+    struct comparing comparing = {&assembly->plan.outputs[job->output], found, job, NULL};
+    int64_t n_parts = sq_assemble_n_parts(job);
+    SQ_TRY(sq_alloc("what differs", n_parts, sizeof *comparing.differs, (void **)&comparing.differs));
+    enum sq_status status = sq_assembly_parallel(assembly, n_parts, compare_part, &comparing);
+    *is_same_p = true;
+    for (int64_t i = 0; i < n_parts; i++)
+        if (comparing.differs[i]) *is_same_p = false;
+    sq_free(comparing.differs);
+    return status;
 }
 
 static enum sq_status check_copy(const struct checker *checker, const struct sq_output_job *job)
@@ -94,7 +106,7 @@ static enum sq_status check_copy(const struct checker *checker, const struct sq_
     const struct sq_tensor *source = output->source, *found = sq_checkpoint_find(checker->written, source->name);
     bool is_same = found && found->dtype == output->entry.dtype && found->n_dims == source->n_dims &&
                    !memcmp(found->shape, source->shape, (size_t)source->n_dims * sizeof *source->shape);
-    if (is_same) SQ_TRY(compare_copy(output, found, job->offset, job->bytes, &is_same));
+    if (is_same) SQ_TRY(compare_copy(checker->assembly, job, found, &is_same));
     if (!is_same) {
         sq_error("%s: tensor %s does not read as it was in %s", checker->assembly->tmp, source->name, source->file);
         return SQ_ERR_IO;
@@ -106,8 +118,9 @@ static enum sq_status check_copy(const struct checker *checker, const struct sq_
 
 static enum sq_status check_job(void *context, const struct sq_output_job *job)
 {
-    const struct checker *checker = context;
-    return job->layer < 0 ? check_copy(checker, job) : check_layer(checker, job->layer);
+    struct checker *checker = context;
+    if (job->layer < 0) return check_copy(checker, job);
+    return sq_assembly_each_tile(checker->assembly, job->layer, check_tile, checker);
 }
 
 static enum sq_status open_written(struct checker *checker)

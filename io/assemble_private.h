@@ -4,6 +4,7 @@
 
 #include "io/assemble.h"
 #include "io/assemble_plan.h"
+#include "tensor/backend.h"
 
 struct sq_assembly {
     const struct sq_comm *comm;
@@ -17,12 +18,20 @@ struct sq_assembly {
 /* Arrays for one tile of a layer. */
 struct sq_assemble_tile {
     struct sq_store_rows rows; /* of SQ_STORE_TILE_ROWS rows */
-    float *weights;            /* f32 [SQ_STORE_TILE_ROWS, in_features] */
+    float *weights, *found;    /* f32 [SQ_STORE_TILE_ROWS, in_features] */
 };
 
-enum sq_status sq_assemble_tile_alloc(const struct sq_store_layer *layer,
-                                      struct sq_assemble_tile *tile_p) SQ_MUST_CHECK;
-void sq_assemble_tile_release(struct sq_assemble_tile *tile);
+/* fn for every index in [0, count), by this rank's threads in any order; the worst status. A thread begins no more after
+ * a failure of its own. Local. */
+enum sq_status sq_assembly_parallel(const struct sq_assembly *assembly, int64_t count, sq_item_fn *fn,
+                                    void *context) SQ_MUST_CHECK;
+
+/* Tile t of layer l, whose rows are in `tile`; the rest of `tile` is room. */
+typedef enum sq_status sq_assembly_tile_fn(void *context, int l, int64_t t, struct sq_assemble_tile *tile);
+
+/* fn for every tile of the layer, by this rank's threads. Local. */
+enum sq_status sq_assembly_each_tile(const struct sq_assembly *assembly, int l, sq_assembly_tile_fn *fn,
+                                     void *context) SQ_MUST_CHECK;
 
 /* Elements that are converted at a time, and room for them. */
 #define SQ_ASSEMBLE_PIECE 8192
@@ -34,6 +43,23 @@ struct sq_assemble_piece {
 /* Elements [first, first + count) of a kept tensor in the type it is written in, into piece->converted. Local. */
 enum sq_status sq_assemble_convert(const struct sq_output *output, int64_t first, int64_t count,
                                    struct sq_assemble_piece *piece) SQ_MUST_CHECK;
+
+/* A job of copying in parts, each of one thread. */
+#define SQ_ASSEMBLE_PART ((int64_t)1 << 18) /* bytes: still in cache when they are written */
+struct sq_assemble_part {
+    int64_t offset, bytes;
+};
+
+static inline int64_t sq_assemble_n_parts(const struct sq_output_job *job)
+{
+    return (job->bytes + SQ_ASSEMBLE_PART - 1) / SQ_ASSEMBLE_PART;
+}
+
+static inline struct sq_assemble_part sq_assemble_part(const struct sq_output_job *job, int64_t index)
+{
+    int64_t done = index * SQ_ASSEMBLE_PART, left = job->bytes - done;
+    return (struct sq_assemble_part){job->offset + done, left < SQ_ASSEMBLE_PART ? left : SQ_ASSEMBLE_PART};
+}
 
 /* Rows of tile t: SQ_STORE_TILE_ROWS, fewer in the last. */
 static inline int64_t sq_assemble_tile_rows(const struct sq_store_layer *layer, int64_t t)

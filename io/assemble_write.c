@@ -4,8 +4,6 @@
 #include "base/text.h"
 #include "io/assemble_private.h"
 
-#define CHECKED_BYTES ((int64_t)1 << 18) /* copied at a time: still in cache when it is written */
-
 /* The output files of this rank; each is opened when it is first needed. */
 struct writer {
     const struct sq_assembly *assembly;
@@ -45,13 +43,21 @@ static enum sq_status close_writer(struct writer *writer, enum sq_status status)
     return status;
 }
 
-static enum sq_status write_part(struct writer *writer, int64_t output, int64_t offset, const void *data, int64_t bytes)
+/* Before the first part of an output is written. */
+static enum sq_status open_output(struct writer *writer, int64_t output)
+{
+    int f = writer->assembly->plan.outputs[output].file;
+    if (!writer->paths[f])
+        SQ_TRY(sq_path_join(writer->assembly->tmp, writer->assembly->plan.files[f].name, &writer->paths[f]));
+    return writer->fds[f] < 0 ? sq_file_open_write(writer->paths[f], &writer->fds[f]) : SQ_OK;
+}
+
+/* Several threads may write parts. */
+static enum sq_status write_part(const struct writer *writer, int64_t output, int64_t offset, const void *data,
+                                 int64_t bytes)
 {
     const struct sq_output *target = &writer->assembly->plan.outputs[output];
     int f = target->file;
-    if (!writer->paths[f])
-        SQ_TRY(sq_path_join(writer->assembly->tmp, writer->assembly->plan.files[f].name, &writer->paths[f]));
-    if (writer->fds[f] < 0) SQ_TRY(sq_file_open_write(writer->paths[f], &writer->fds[f]));
     return sq_file_write_at(writer->fds[f], writer->paths[f], target->entry.offset + offset, data, (size_t)bytes);
 }
 
@@ -83,21 +89,26 @@ static enum sq_status alloc_packed(const struct writer *writer, int l, struct sq
     return sq_alloc("zeros", groups * layer->out_features, 1, (void **)&packed->zeros);
 }
 
+struct packing {
+    const struct sq_format_writer *format;
+    const struct sq_packed_layer *packed;
+};
+
+static enum sq_status pack_tile(void *context, int l, int64_t t, struct sq_assemble_tile *tile)
+{
+    const struct packing *packing = context;
+    (void)l;
+    packing->format->pack_rows(packing->packed, t * SQ_STORE_TILE_ROWS,
+                               sq_assemble_tile_rows(packing->packed->layer, t), &tile->rows, tile->weights);
+    return SQ_OK;
+}
+
 static enum sq_status pack_layer(const struct writer *writer, int l, const struct sq_packed_layer *packed)
 {
-    const struct sq_store_layer *layer = packed->layer;
-    struct sq_assemble_tile tile;
-    SQ_TRY(sq_assemble_tile_alloc(layer, &tile));
-    enum sq_status status = SQ_OK;
-    for (int64_t t = 0; t < sq_assemble_n_tiles(layer) && status == SQ_OK; t++) {
-        status = sq_store_read_tile(writer->assembly->store, l, t, &tile.rows);
-        if (status == SQ_OK)
-            writer->format->pack_rows(packed, t * SQ_STORE_TILE_ROWS, sq_assemble_tile_rows(layer, t), &tile.rows,
-                                      tile.weights);
-    }
-    sq_assemble_tile_release(&tile);
-    if (status == SQ_OK) writer->format->finish(packed);
-    return status;
+    struct packing packing = {writer->format, packed};
+    SQ_TRY(sq_assembly_each_tile(writer->assembly, l, pack_tile, &packing));
+    writer->format->finish(packed);
+    return SQ_OK;
 }
 
 static enum sq_status write_packed(struct writer *writer, int l, const struct sq_packed_layer *packed)
@@ -105,6 +116,7 @@ static enum sq_status write_packed(struct writer *writer, int l, const struct sq
     for (int part = 0; part < packed->n_parts; part++) {
         int64_t output = writer->assembly->plan.layer_outputs[l * SQ_FORMAT_MAX_PARTS + part];
         int64_t bytes = sq_safetensors_entry_bytes(&packed->parts[part]);
+        SQ_TRY(open_output(writer, output));
         SQ_TRY(write_part(writer, output, 0, packed->data[part], bytes));
     }
     return SQ_OK;
@@ -130,33 +142,45 @@ enum sq_status sq_assemble_convert(const struct sq_output *output, int64_t first
     return SQ_OK;
 }
 
-/* A tensor that is kept in another type than the source's. */
-static enum sq_status write_converted(struct writer *writer, const struct sq_output_job *job)
+/* A piece of a tensor that is kept in another type than the source's. */
+static enum sq_status write_converted(const struct writer *writer, int64_t index, const struct sq_assemble_part *part)
 {
     struct sq_assemble_piece piece;
-    const struct sq_output *output = &writer->assembly->plan.outputs[job->output];
-    int64_t size = (int64_t)sq_dtype_size(output->entry.dtype), end = (job->offset + job->bytes) / size;
-    for (int64_t first = job->offset / size, count; first < end; first += count) {
+    const struct sq_output *output = &writer->assembly->plan.outputs[index];
+    int64_t size = (int64_t)sq_dtype_size(output->entry.dtype), end = (part->offset + part->bytes) / size;
+    for (int64_t first = part->offset / size, count; first < end; first += count) {
         count = end - first < SQ_ASSEMBLE_PIECE ? end - first : SQ_ASSEMBLE_PIECE;
         SQ_TRY(sq_assemble_convert(output, first, count, &piece));
-        SQ_TRY(write_part(writer, job->output, first * size, piece.converted, count * size));
+        SQ_TRY(write_part(writer, index, first * size, piece.converted, count * size));
     }
-    sq_tensor_give_back(output->source);
     return SQ_OK;
+}
+
+struct copying {
+    const struct writer *writer;
+    const struct sq_output_job *job;
+};
+
+static enum sq_status copy_piece(void *context, int64_t index, int thread)
+{
+    const struct copying *copying = context;
+    const struct sq_output *output = &copying->writer->assembly->plan.outputs[copying->job->output];
+    const struct sq_tensor *source = output->source;
+    struct sq_assemble_part part = sq_assemble_part(copying->job, index);
+    int64_t size = (int64_t)sq_dtype_size(source->dtype);
+    (void)thread;
+    if (output->entry.dtype != source->dtype) return write_converted(copying->writer, copying->job->output, &part);
+    if (!sq_tensor_is_finite(source, part.offset / size, part.bytes / size)) return SQ_ERR_NUMERIC;
+    return write_part(copying->writer, copying->job->output, part.offset, (const char *)source->data + part.offset,
+                      part.bytes);
 }
 
 static enum sq_status write_copy(struct writer *writer, const struct sq_output_job *job)
 {
-    const struct sq_output *output = &writer->assembly->plan.outputs[job->output];
-    const struct sq_tensor *source = output->source;
-    int64_t size = (int64_t)sq_dtype_size(source->dtype), end = job->offset + job->bytes;
-    if (output->entry.dtype != source->dtype) return write_converted(writer, job);
-    for (int64_t offset = job->offset; offset < end; offset += CHECKED_BYTES) {
-        int64_t bytes = end - offset < CHECKED_BYTES ? end - offset : CHECKED_BYTES;
-        if (!sq_tensor_is_finite(source, offset / size, bytes / size)) return SQ_ERR_NUMERIC;
-        SQ_TRY(write_part(writer, job->output, offset, (const char *)source->data + offset, bytes));
-    }
-    sq_tensor_give_back(source);
+    struct copying copying = {writer, job};
+    SQ_TRY(open_output(writer, job->output));
+    SQ_TRY(sq_assembly_parallel(writer->assembly, sq_assemble_n_parts(job), copy_piece, &copying));
+    sq_tensor_give_back(writer->assembly->plan.outputs[job->output].source);
     return SQ_OK;
 }
 

@@ -15,7 +15,8 @@
  * metadata is written once and is the same for any number of ranks; the file's whole size is reserved on the disk at
  * once. Afterwards all ranks open it through MPI-IO and do raw writes only: rows, then their checksum, then (after all
  * ranks agree) the report and the progress mark.
- * A job that writes holds a lock on PATH.lock. One thread of a process may use a store at a time. */
+ * A job that writes holds a lock on PATH.lock. One thread of a process may use a store at a time, unless
+ * said otherwise. */
 #ifndef SQ_IO_STORE_H
 #define SQ_IO_STORE_H
 
@@ -92,6 +93,10 @@ bool sq_store_is_done(const struct sq_store *store, int layer);
  * sq_store_finish_layers() brings it into the file. Local: each tile by one rank. */
 enum sq_status sq_store_write_tile(struct sq_store *store, int layer, int64_t tile,
                                    const struct sq_store_rows *rows) SQ_MUST_CHECK;
+
+/* Brings tiles [tile, tile + *count_p) of a layer into memory, as many as are kept there at a time: until the next call
+ * of any other function several threads may read them with sq_store_read_tile(). Local. */
+enum sq_status sq_store_load_tiles(struct sq_store *store, int layer, int64_t tile, int64_t *count_p) SQ_MUST_CHECK;
 
 /* Reads tile t of a layer, and ahead, and checks its checksum (SQ_ERR_INPUT naming file, layer and rows). Local. */
 enum sq_status sq_store_read_tile(struct sq_store *store, int layer, int64_t tile,

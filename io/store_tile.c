@@ -236,6 +236,13 @@ enum sq_status sq_store_check_tile(struct sq_store *store, int layer, int64_t t,
     return SQ_OK;
 }
 
+enum sq_status sq_store_load_tiles(struct sq_store *store, int layer, int64_t t, int64_t *count_p)
+{
+    SQ_TRY(have_tile(store, layer, t));
+    *count_p = store->run.first + store->run.count - t;
+    return SQ_OK;
+}
+
 enum sq_status sq_store_read_tile(struct sq_store *store, int layer, int64_t t, struct sq_store_rows *rows)
 {
     SQ_TRY(have_tile(store, layer, t));

@@ -175,6 +175,7 @@ static struct sq_store *v1_store, *v2_store, *ct_store;
 static inline struct sq_assemble_options options_for(const char *name, bool v2, char path[1024])
 {
     return (struct sq_assemble_options){.out = ranks_file(name, path),
+                                        .n_threads = ranks.comm.size == 1 ? 2 : 1,
                                         .format = v2 ? SQ_FORMAT_GPTQ_V2 : SQ_FORMAT_GPTQ,
                                         .shard_bytes = 1 << 30,
                                         .version = "9.9",

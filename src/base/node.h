@@ -9,6 +9,9 @@
  * the root of the file system. What cannot be read does not limit. Local. */
 int64_t sq_node_memory(const char *root);
 
+/* Processors that this process may run on (srun and mpirun bind ranks to a part of the node). Local. */
+int sq_node_processors(void);
+
 /* Bytes that this process holds now, and has held at most; 0 where the system does not say. Local. */
 int64_t sq_process_memory(void);
 int64_t sq_process_peak_memory(void);

@@ -177,7 +177,7 @@ static const struct sq_option options[] = {
      .help = "Arithmetic of the model's matrix products; auto: bf16 where the processor has it."},
     {.key = "threads", .flag = "--threads", .value_name = "N", .type = SQ_OPTION_INT, .offset = FIELD(threads),
      .default_text = "auto", .words = auto_words, .min = 1, .max = 4096,
-     .commands = QUANTIZE | EVAL | PLAN | VERIFY | BENCH,
+     .commands = QUANTIZE | ASSEMBLE | EVAL | PLAN | VERIFY | BENCH,
      .help = "Threads of each rank; auto: all that the process may use. With a device: its streams, each with a thread; "
              "auto: 4."},
     {.key = "memory", .flag = "--memory", .value_name = "SIZE", .type = SQ_OPTION_SIZE, .offset = FIELD(memory_bytes),

@@ -1,13 +1,12 @@
 /* The CPU backend: its table, its memory, and its workers (OpenMP threads). */
-#define _GNU_SOURCE
 #include <dnnl.h>
 #include <omp.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/node.h"
 #include "tensor/beside.h"
 #include "tensor/cpu_private.h"
 #include "tensor/solve_ops.h"
@@ -232,14 +231,6 @@ static enum sq_status choose_variant(enum sq_isa isa, const struct variant **var
     return SQ_ERR_LIBRARY;
 }
 
-/* Processors this process may run on (srun and mpirun bind ranks to a part of the node). */
-static int n_processors(void)
-{
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set)) return omp_get_num_procs();
-    return CPU_COUNT(&set);
-}
-
 static void name_libraries(char *text, size_t size)
 {
     const dnnl_version_t *dnnl = dnnl_version();
@@ -260,7 +251,7 @@ enum sq_status sq_backend_create_cpu(int n_threads, enum sq_isa isa, struct sq_b
         (struct sq_backend){.ops = &cpu_ops,
                             .traits = &sq_cpu_traits,
                             .sizes = sq_cpu_traits.sizes,
-                            .n_workers = n_threads > 0 ? n_threads : n_processors(),
+                            .n_workers = n_threads > 0 ? n_threads : sq_node_processors(),
                             .is_host = true,
                             .has_bf16 = sq_cpu_has_bf16(),
                             .isa = variant->isa,
