@@ -21,8 +21,8 @@ struct sq_assemble_tile {
     float *weights, *found;    /* f32 [SQ_STORE_TILE_ROWS, in_features] */
 };
 
-/* fn for every index in [0, count), by this rank's threads in any order; the worst status. A thread begins no more after
- * a failure of its own. Local. */
+/* fn for every index in [0, count), by this rank's threads in any order; the worst status. A thread begins no more
+ * after a failure of its own. Local. */
 enum sq_status sq_assembly_parallel(const struct sq_assembly *assembly, int64_t count, sq_item_fn *fn,
                                     void *context) SQ_MUST_CHECK;
 
