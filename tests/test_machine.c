@@ -83,6 +83,18 @@ static void test_defaults(void **state)
     assert_float_equal(again.rates.of[SQ_WORK_BF16].per_second, 0, 0); /* of no use without the other */
 }
 
+/* Nodes of one rank each have no link inside: what is known is the network. */
+static void test_network_alone(void **state)
+{
+    (void)state;
+    char path[1024];
+    struct sq_machine machine = make_machine(SQ_BACKEND_CPU), again;
+    machine.link = machine.host_link = machine.host_network = (struct sq_link){0, 0};
+    assert_int_equal(sq_machine_read(write_machine(&machine, path), &again), SQ_OK);
+    assert_memory_equal(&again.link, &machine.network, sizeof again.link);
+    assert_memory_equal(&again.host_link, &machine.network, sizeof again.host_link);
+}
+
 static void check_refused(const char *text, const char *part)
 {
     char path[1024];
@@ -109,7 +121,9 @@ static void test_mistakes(void **state)
     check_refused("math: [1e9, -1]\n", ":1: math must be a rate above zero");
     check_refused("math: nan\n", ":1: math must be a rate above zero");
     check_refused("link: 0\n", ":1: link must be [bytes a second, seconds]");
-    check_refused("node_read: -1\n", ":1: node_read must be a number that is not negative");
+    check_refused("all_read: -1\n", ":1: all_read must be a number that is not negative");
+    check_refused("node_read: 0\n", ":1: node_read must be a number of bytes from 1 to 1e18");
+    check_refused("node_memory: 1e30\n", ":1: node_memory must be a number of bytes from 1 to 1e18");
     check_refused("name: ''\n", ":1: name must be a short text");
     check_refused("- 1\n", ":1: the file must be `key: value` lines");
     check_refused("name: x\n", "key backend is missing");
@@ -127,13 +141,22 @@ static void test_no_file(void **state)
         capture_is_one_error(capture_stop(&capture), (const char *const[4]){"/nowhere/m.yaml", "No such file"}));
 }
 
+static void test_folder(void **state)
+{
+    (void)state;
+    struct capture capture;
+    struct sq_machine machine;
+    capture_start(&capture);
+    assert_int_equal(sq_machine_read(folder.path, &machine), SQ_ERR_IO);
+    assert_true(capture_is_one_error(capture_stop(&capture),
+                                     (const char *const[4]){"cannot read machine description", "Is a directory"}));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_defaults),
-        cmocka_unit_test(test_mistakes),
-        cmocka_unit_test(test_no_file),
+        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_defaults), cmocka_unit_test(test_network_alone),
+        cmocka_unit_test(test_mistakes),   cmocka_unit_test(test_no_file),  cmocka_unit_test(test_folder),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -1,19 +1,17 @@
 #include "config/machine.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
-#include "base/memory.h"
 #include "config/text.h"
 #include "config/yaml_document.h"
 
-#define MOST_BYTES (1 << 16) /* of a description */
+enum value { NAME, BACKEND, COUNT, NUMBER, SIZE, RATE, LINK };
 
-enum value { NAME, BACKEND, COUNT, NUMBER, RATE, LINK };
+#define MOST 1e18 /* bytes: an int64_t holds them */
 
 /* Who has to give a key. */
 enum need { ALWAYS, DEVICE, NEVER };
@@ -34,8 +32,8 @@ static const struct key keys[] = {
     {"backend", BACKEND, ALWAYS, FIELD(backend)},
     {"ranks_per_node", COUNT, ALWAYS, FIELD(ranks_per_node)},
     {"threads", COUNT, ALWAYS, FIELD(threads)},
-    {"node_memory", NUMBER, ALWAYS, FIELD(node_memory)},
-    {"device_memory", NUMBER, DEVICE, FIELD(device_memory)},
+    {"node_memory", SIZE, ALWAYS, FIELD(node_memory)},
+    {"device_memory", SIZE, DEVICE, FIELD(device_memory)},
     {"bf16_product", RATE, NEVER, WORK(SQ_WORK_BF16)},
     {"f32_product", RATE, ALWAYS, WORK(SQ_WORK_F32)},
     {"attention", RATE, ALWAYS, WORK(SQ_WORK_ATTENTION)},
@@ -59,8 +57,8 @@ static const struct key keys[] = {
     {"network", LINK, NEVER, FIELD(network)},
     {"host_link", LINK, NEVER, FIELD(host_link)},
     {"host_network", LINK, NEVER, FIELD(host_network)},
-    {"node_read", NUMBER, ALWAYS, FIELD(node_read)},
-    {"node_write", NUMBER, ALWAYS, FIELD(node_write)},
+    {"node_read", SIZE, ALWAYS, FIELD(node_read)},
+    {"node_write", SIZE, ALWAYS, FIELD(node_write)},
     {"all_read", NUMBER, NEVER, FIELD(all_read)},
     {"all_write", NUMBER, NEVER, FIELD(all_write)},
 };
@@ -146,6 +144,10 @@ static enum sq_status read_value(const struct reader *reader, const struct key *
         if (!read_number(node, 0, (double *)field))
             return refuse(reader, node, key->name, "a number that is not negative");
         return SQ_OK;
+    case SIZE:
+        if (!read_number(node, 1, (double *)field) || *(const double *)field > MOST)
+            return refuse(reader, node, key->name, "a number of bytes from 1 to 1e18");
+        return SQ_OK;
     case RATE:
     case LINK:
         break;
@@ -196,14 +198,19 @@ static enum sq_status check_needs(const struct reader *reader)
     return SQ_OK;
 }
 
-/* What is as something else where the file does not say it. */
+static void set_unless_known(struct sq_link *link, const struct sq_link *like)
+{
+    if (link->bytes_per_second == 0) *link = *like;
+}
+
+/* What is as something else where the file does not say it. Nodes of one rank each have a network alone. */
 static void settle(struct sq_machine *machine)
 {
-    const struct sq_link none = {0, 0};
     if (machine->backend == SQ_BACKEND_CPU) machine->rates.of[SQ_WORK_COPY] = machine->rates.of[SQ_WORK_STREAM];
-    if (machine->network.bytes_per_second == none.bytes_per_second) machine->network = machine->link;
-    if (machine->host_link.bytes_per_second == none.bytes_per_second) machine->host_link = machine->link;
-    if (machine->host_network.bytes_per_second == none.bytes_per_second) machine->host_network = machine->network;
+    set_unless_known(&machine->network, &machine->link);
+    set_unless_known(&machine->link, &machine->network);
+    set_unless_known(&machine->host_link, &machine->link);
+    set_unless_known(&machine->host_network, &machine->network);
     if (machine->rates.of[SQ_WORK_GRAM_BF16].per_second == 0) machine->rates.of[SQ_WORK_BF16].per_second = 0;
 }
 
@@ -221,21 +228,8 @@ enum sq_status sq_machine_read(const char *path, struct sq_machine *machine_p)
 {
     struct sq_machine machine = {.backend = SQ_BACKEND_CPU};
     struct reader reader = {.path = path, .machine = &machine};
-    void *text = NULL;
-    FILE *file = fopen(path, "rb");
-    if (!file) {
-        sq_error("cannot open machine description %s: %s", path, strerror(errno));
-        return SQ_ERR_USAGE;
-    }
-    enum sq_status status = sq_alloc("a machine description", MOST_BYTES, 1, &text);
-    if (status == SQ_OK) {
-        size_t bytes = fread(text, 1, MOST_BYTES, file);
-        status = sq_yaml_with_document(path, text, bytes, apply, &reader);
-    }
-    sq_free(text);
-    fclose(file);
-    if (status == SQ_OK) status = check_needs(&reader);
-    if (status != SQ_OK) return status;
+    SQ_TRY(sq_yaml_with_file("machine description", path, apply, &reader));
+    SQ_TRY(check_needs(&reader));
     settle(&machine);
     *machine_p = machine;
     return SQ_OK;
@@ -258,6 +252,7 @@ void sq_machine_write(const struct sq_machine *machine, FILE *file)
             fprintf(file, "%s: %d\n", keys[k].name, *(const int *)field);
             break;
         case NUMBER:
+        case SIZE:
             if (keys[k].need != NEVER || *pair > 0) fprintf(file, "%s: %.4g\n", keys[k].name, *pair);
             break;
         case RATE:

@@ -1,5 +1,4 @@
 /* YAML to options: one mapping of scalars and short lists, and `rules`, a list of mappings. */
-#include <errno.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -272,24 +271,6 @@ enum sq_status sq_yaml_set_rules(const char *where, const char *text, struct sq_
 
 enum sq_status sq_yaml_read_file(const char *path, struct sq_config *config)
 {
-    void *text = NULL;
-    FILE *file = fopen(path, "rb");
-    if (!file) {
-        sq_error("cannot open configuration %s: %s", path, strerror(errno));
-        return SQ_ERR_USAGE;
-    }
-    enum sq_status status =
-        sq_alloc("a configuration", SQ_YAML_TEXT_MAX + 1, 1, &text); /* one more: too long is seen */
-    if (status != SQ_OK) goto out_file;
-    size_t bytes = fread(text, 1, SQ_YAML_TEXT_MAX + 1, file);
-    if (ferror(file)) {
-        sq_error("cannot read configuration %s: %s", path, strerror(errno));
-        status = SQ_ERR_IO;
-    } else {
-        status = sq_config_read_yaml(path, text, bytes, config);
-    }
-    sq_free(text);
-out_file:
-    fclose(file);
-    return status;
+    struct reader reader = {.name = path, .config = config};
+    return sq_yaml_with_file("configuration", path, apply_root, &reader);
 }

@@ -1,8 +1,12 @@
 #include "config/yaml_document.h"
 
+#include <errno.h>
 #include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "base/log.h"
+#include "base/memory.h"
 
 #define NESTING_MAX 8 /* a rule of `rules` is at 3 */
 
@@ -119,5 +123,33 @@ out_document:
     yaml_document_delete(&document);
 out_parser:
     yaml_parser_delete(&parser);
+    return status;
+}
+
+/* What an open file holds. */
+static enum sq_status with_stream(const char *what, const char *path, FILE *file, sq_yaml_apply_fn *apply,
+                                  void *context)
+{
+    void *text;
+    SQ_TRY(sq_alloc(what, SQ_YAML_TEXT_MAX + 1, 1, &text)); /* one more: too long is seen */
+    size_t bytes = fread(text, 1, SQ_YAML_TEXT_MAX + 1, file);
+    enum sq_status status = SQ_ERR_IO;
+    if (ferror(file))
+        sq_error("cannot read %s %s: %s", what, path, strerror(errno));
+    else
+        status = sq_yaml_with_document(path, text, bytes, apply, context);
+    sq_free(text);
+    return status;
+}
+
+enum sq_status sq_yaml_with_file(const char *what, const char *path, sq_yaml_apply_fn *apply, void *context)
+{
+    FILE *file = fopen(path, "rb");
+    if (!file) {
+        sq_error("cannot open %s %s: %s", what, path, strerror(errno));
+        return SQ_ERR_USAGE;
+    }
+    enum sq_status status = with_stream(what, path, file, apply, context);
+    fclose(file);
     return status;
 }

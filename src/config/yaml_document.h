@@ -17,4 +17,9 @@ typedef enum sq_status sq_yaml_apply_fn(void *context, yaml_document_t *document
 enum sq_status sq_yaml_with_document(const char *name, const char *text, size_t bytes, sq_yaml_apply_fn *apply,
                                      void *context) SQ_MUST_CHECK;
 
+/* The same of a file. what: "configuration", for messages. SQ_ERR_USAGE when it cannot be opened, SQ_ERR_IO when it
+ * cannot be read. Local. */
+enum sq_status sq_yaml_with_file(const char *what, const char *path, sq_yaml_apply_fn *apply,
+                                 void *context) SQ_MUST_CHECK;
+
 #endif
