@@ -206,12 +206,21 @@ static void test_bloom_with_rules(void **state)
     check_job("bloom", SQ_PROPAGATION_QUANTIZED, "rules: [{pattern: dense_h_to_4h, skip: true}]\nrefine: 0\n");
 }
 
+/* Teams of ranks with a block each, which are all as large on one, two and four ranks. */
+static void test_original(void **state)
+{
+    (void)state;
+    if (ranks.comm.size == 3) skip();
+    check_job("llama", SQ_PROPAGATION_ORIGINAL, NULL);
+}
+
 static int run(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_llama),
         cmocka_unit_test(test_opt),
         cmocka_unit_test(test_experts),
+        cmocka_unit_test(test_original),
         cmocka_unit_test(test_bloom_with_rules),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,9 +7,9 @@
 #include "gptq/run_private.h"
 #include "mpi/stop.h"
 
-int64_t sq_run_end(const struct sq_job *job)
+int64_t sq_run_end(const struct sq_model *model, const struct sq_config *config)
 {
-    return sq_model_n_blocks(job->model) + (job->config->lm_head ? 1 : 0);
+    return sq_model_n_blocks(model) + (config->lm_head ? 1 : 0);
 }
 
 /* --- steps that both ways of propagation take --------------------------------------------------------------------- */
@@ -145,7 +145,7 @@ static enum sq_status do_block(struct sq_run_state *run, int64_t block, bool is_
 
 static enum sq_status run_quantized(struct sq_run_state *run, int64_t first)
 {
-    int64_t end = sq_run_end(run->job);
+    int64_t end = sq_run_end(run->job->model, run->job->config);
     for (int64_t block = first; block < end; block++) {
         SQ_TRY(do_block(run, block, block == end - 1));
         if (block < end - 1) SQ_TRY(sq_run_save_state(run, block + 1));

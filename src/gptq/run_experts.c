@@ -12,18 +12,11 @@
 #include "model/experts.h"
 #include "mpi/stop.h"
 
-/* The layers that one team has quantized. */
-struct expert_result {
-    int layers[2 * SQ_STEP_MAX];
-    struct sq_layer_report reports[2 * SQ_STEP_MAX];
-    int count;
-};
-
 struct expert_run {
     struct sq_run_state *run;
     int block, first_group, n_experts;
     bool is_last;
-    struct expert_result *results; /* [teams] */
+    struct sq_expert_result *results; /* [teams] */
     /* the wave at hand */
     int first, count;
     struct sq_expert expert; /* this rank's */
@@ -72,7 +65,7 @@ static enum sq_status make_hessian(struct expert_run *e, const struct sq_group *
 static enum sq_status solve(struct expert_run *e, const struct sq_group *group, struct sq_spread *spread_p)
 {
     struct sq_job *job = e->run->job;
-    struct expert_result *result = &e->results[sq_experts_team_index(job->forward)];
+    struct sq_expert_result *result = &e->results[sq_experts_team_index(job->forward)];
     double since = sq_seconds();
     SQ_TRY(make_hessian(e, group));
     sq_job_clock(job, SQ_STAGE_HESSIAN, &since);
@@ -204,7 +197,7 @@ enum sq_status sq_run_experts(struct sq_run_state *run, int block, int first_gro
     SQ_TRY(sq_experts_begin(job->forward, job->world));
     int n_teams = sq_experts_n_teams(job->forward);
     enum sq_status status =
-        sq_comm_agree(job->world, sq_alloc("results of experts", n_teams, sizeof(struct expert_result), &results));
+        sq_comm_agree(job->world, sq_alloc("results of experts", n_teams, sizeof(struct sq_expert_result), &results));
     e.results = results;
     for (e.first = 0; status == SQ_OK && e.first < e.n_experts; e.first += n_teams) {
         e.count = e.n_experts - e.first < n_teams ? e.n_experts - e.first : n_teams;

@@ -14,18 +14,11 @@
 #include "mpi/comm_memory.h"
 #include "mpi/stop.h"
 
-/* The layers and reports of a whole block, without its experts. */
-struct block_result {
-    int layers[64];
-    struct sq_layer_report reports[64];
-    int count;
-};
-
 struct wave {
     struct sq_run_state *run;
-    int64_t first, count;         /* blocks */
-    float *hessians;              /* of this team's block, group after group; backend memory */
-    struct block_result *results; /* [count] */
+    int64_t first, count;            /* blocks */
+    float *hessians;                 /* of this team's block, group after group; backend memory */
+    struct sq_block_result *results; /* [count] */
 };
 
 static struct sq_matrix group_hessian(const struct wave *wave, int block, int index)
@@ -85,7 +78,7 @@ static enum sq_status push_block(struct wave *wave, int64_t index, bool is_last)
 }
 
 /* The team's leader gives the group's Hessian to its team; all of the team solve. */
-static enum sq_status solve_group(struct wave *wave, const struct sq_group *group, struct block_result *result)
+static enum sq_status solve_group(struct wave *wave, const struct sq_group *group, struct sq_block_result *result)
 {
     struct sq_job *job = wave->run->job;
     struct sq_spread spread;
@@ -122,7 +115,7 @@ static enum sq_status finish_wave(struct wave *wave, enum sq_status status, doub
     struct sq_job *job = wave->run->job;
     SQ_TRY(sq_comm_agree(job->world, status));
     for (int64_t i = 0; i < wave->count; i++) {
-        struct block_result *result = &wave->results[i];
+        struct sq_block_result *result = &wave->results[i];
         SQ_TRY(sq_comm_broadcast(job->world, leader_of(job, i), result, sizeof *result));
         SQ_TRY(sq_run_finish_layers(wave->run, SQ_OK, result->layers, result->count, result->reports, seconds));
     }
@@ -142,7 +135,7 @@ enum sq_status sq_run_original(struct sq_run_state *run, int64_t first)
 {
     struct sq_job *job = run->job;
     struct wave wave = {.run = run};
-    int64_t end = sq_run_end(job);
+    int64_t end = sq_run_end(job->model, job->config);
     void *results = NULL, *hessians = NULL;
     enum sq_status status = sq_alloc("results of a wave", job->n_teams, sizeof *wave.results, &results);
     if (status == SQ_OK)

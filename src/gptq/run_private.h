@@ -7,6 +7,18 @@
 
 #define SQ_RUN_UNMARKED 256 /* layers that may wait for their marks */
 
+/* The layers of a block without its experts, or of one expert, that a team has quantized: for all ranks. */
+struct sq_block_result {
+    int layers[64];
+    struct sq_layer_report reports[64];
+    int count;
+};
+struct sq_expert_result {
+    int layers[2 * SQ_STEP_MAX];
+    struct sq_layer_report reports[2 * SQ_STEP_MAX];
+    int count;
+};
+
 /* A run in progress. */
 struct sq_run_state {
     struct sq_job *job;
@@ -18,7 +30,7 @@ struct sq_run_state {
 };
 
 /* One past the last block to go through: lm_head counts as a block of one group when it is quantized. Local. */
-int64_t sq_run_end(const struct sq_job *job);
+int64_t sq_run_end(const struct sq_model *model, const struct sq_config *config);
 
 /* Takes the weights of the block that are not quantized: forward.h. Collective. */
 enum sq_status sq_run_load_block(struct sq_run_state *run, int64_t block) SQ_MUST_CHECK;

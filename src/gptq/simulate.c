@@ -43,10 +43,22 @@ void sq_dry_run_clock(struct sq_dry_run *run, enum sq_stage stage)
     run->since = now;
     const struct sq_traffic *traffic = &run->result.traffic;
     for (int k = 0; k < SQ_N_TRAFFIC; k++)
-        seconds[SQ_LIMIT_LINK] += collective_seconds(run->machine, (enum sq_traffic_kind)k, run->world.size,
+        seconds[SQ_LIMIT_LINK] += collective_seconds(run->machine, (enum sq_traffic_kind)k, run->n_together,
                                                      (double)(traffic->calls[k] - run->traffic.calls[k]),
                                                      (double)(traffic->bytes[k] - run->traffic.bytes[k]));
     run->traffic = *traffic;
+}
+
+void sq_dry_run_begin_teams(struct sq_dry_run *run, int count)
+{
+    run->n_at_once = count;
+    run->n_together = run->team.size;
+}
+
+void sq_dry_run_end_teams(struct sq_dry_run *run)
+{
+    run->n_at_once = 1;
+    run->n_together = run->world.size;
 }
 
 static double file_rate(double of_node, double of_all, int n_nodes)
@@ -76,13 +88,19 @@ double sq_simulate_weight_bytes(const struct sq_model *model)
 
 /* --- propagation "quantized": as run.c has it --------------------------------------------------------------------- */
 
-static bool is_quantized(const struct sq_dry_run *run, int block, int group, int64_t *n_p)
+bool sq_dry_run_is_quantized(const struct sq_dry_run *run, int block, int group)
 {
     int first, count = sq_model_group_linears(run->request->model, block, group, &first);
-    *n_p = sq_model_linear(run->request->model, first)->in_features;
     for (int i = 0; i < count; i++)
         if (run->request->layers->of_linear[first + i] >= 0) return true;
     return false;
+}
+
+static int64_t width_of(const struct sq_dry_run *run, int block, int group)
+{
+    int first;
+    sq_model_group_linears(run->request->model, block, group, &first);
+    return sq_model_linear(run->request->model, first)->in_features;
 }
 
 /* Reports, a flush and marks (io/store.c), each with an agreement. */
@@ -101,6 +119,13 @@ enum sq_status sq_dry_run_finish_layers(struct sq_dry_run *run)
     return SQ_OK;
 }
 
+/* Rank 0's clock decides, and all go by it. */
+static enum sq_status agree_on_saving(struct sq_dry_run *run)
+{
+    int64_t due = 0;
+    return sq_comm_max_i64(&run->world, &due, 1);
+}
+
 static enum sq_status to_group(struct sq_dry_run *run, int group)
 {
     SQ_TRY(sq_forward_to_group(run->forward, group));
@@ -111,9 +136,9 @@ static enum sq_status to_group(struct sq_dry_run *run, int group)
 
 static enum sq_status do_group(struct sq_dry_run *run, int block, int group, bool is_last)
 {
-    int64_t n;
-    if (!is_quantized(run, block, group, &n)) return is_last ? SQ_OK : sq_dry_run_set_weights(run, block, group, false);
-    SQ_TRY(sq_dry_run_hessian(run, n, -1));
+    if (!sq_dry_run_is_quantized(run, block, group))
+        return is_last ? SQ_OK : sq_dry_run_set_weights(run, block, group, false);
+    SQ_TRY(sq_dry_run_hessian(run, width_of(run, block, group), -1));
     SQ_TRY(sq_dry_run_solve(run, block, group));
     SQ_TRY(sq_dry_run_finish_layers(run));
     if (!is_last) SQ_TRY(sq_dry_run_set_weights(run, block, group, true));
@@ -144,8 +169,8 @@ static enum sq_status do_block(struct sq_dry_run *run, int64_t block, bool is_la
     for (int group = 0, count; group < n_groups; group += count) {
         count = sq_model_step_groups(model, block, group, &first);
         bool is_end = is_last && group + count == n_groups, is_expert = sq_model_is_expert_group(model, block, group);
-        int64_t n;
-        has_layers = is_expert ? false : has_layers || is_quantized(run, (int)block, group, &n); /* marked by waves */
+        /* those of experts are marked by waves */
+        has_layers = !is_expert && (has_layers || sq_dry_run_is_quantized(run, (int)block, group));
         SQ_TRY(to_group(run, group));
         SQ_TRY(is_expert ? sq_dry_run_experts(run, (int)block, group, is_end)
                          : do_group(run, (int)block, group, is_end));
@@ -164,7 +189,6 @@ static enum sq_status push_block(struct sq_dry_run *run, int64_t block, bool is_
     SQ_TRY(load_block(run, block));
     for (int group = 0, count; group < n_groups; group += count) {
         count = sq_model_step_groups(model, block, group, &first);
-        int64_t n;
         SQ_TRY(to_group(run, group));
         if (sq_model_is_expert_group(model, block, group)) {
             bool is_end = is_last && group + count == n_groups;
@@ -172,20 +196,20 @@ static enum sq_status push_block(struct sq_dry_run *run, int64_t block, bool is_
             if (is_end) return SQ_OK;
             continue;
         }
-        if (is_quantized(run, (int)block, group, &n)) SQ_TRY(sq_dry_run_hessian(run, n, 0));
+        if (sq_dry_run_is_quantized(run, (int)block, group))
+            SQ_TRY(sq_dry_run_hessian(run, width_of(run, (int)block, group), 0));
         if (is_last && group == n_groups - 1) return SQ_OK;
         SQ_TRY(sq_dry_run_set_weights(run, (int)block, group, false));
     }
     return finish_block(run);
 }
 
-/* All teams at once: the time is that of one, for its block. */
 static enum sq_status solve_block(struct sq_dry_run *run, int64_t block)
 {
     for (int group = 0; group < sq_model_n_groups(run->request->model, block); group++) {
-        int64_t n;
         if (sq_model_is_expert_group(run->request->model, block, group)) continue;
-        if (!is_quantized(run, (int)block, group, &n)) continue;
+        if (!sq_dry_run_is_quantized(run, (int)block, group)) continue;
+        int64_t n = width_of(run, (int)block, group);
         SQ_TRY(sq_comm_memory_broadcast(&run->team, run->backend, 0, run->factor.hessian.data,
                                         (size_t)(n * n) * sizeof(float)));
         SQ_TRY(sq_dry_run_solve(run, (int)block, group));
@@ -193,16 +217,31 @@ static enum sq_status solve_block(struct sq_dry_run *run, int64_t block)
     return SQ_OK;
 }
 
+/* All teams at once: the time is that of the first, for its block. */
+static enum sq_status run_wave(struct sq_dry_run *run, int64_t first, int64_t count, bool is_last)
+{
+    for (int64_t i = 0; i < count; i++)
+        SQ_TRY(push_block(run, first + i, is_last && i == count - 1));
+    sq_dry_run_begin_teams(run, (int)count);
+    SQ_TRY(solve_block(run, first));
+    sq_dry_run_end_teams(run);
+    SQ_TRY(sq_comm_agree(&run->world, SQ_OK));
+    for (int64_t i = 0; i < count; i++) {
+        SQ_TRY(sq_comm_broadcast(&run->world, 0, NULL, sizeof(struct sq_block_result)));
+        SQ_TRY(sq_dry_run_finish_layers(run));
+    }
+    SQ_TRY(sq_dry_run_mark_layers(run));
+    return sq_stop_check(&run->world);
+}
+
 static enum sq_status run_waves(struct sq_dry_run *run, int64_t end)
 {
+    SQ_TRY(sq_comm_agree(&run->world, SQ_OK)); /* on memory */
     for (int64_t first = 0; first < end; first += run->n_teams) {
-        int64_t after = first + run->n_teams < end ? first + run->n_teams : end;
-        for (int64_t block = first; block < after; block++)
-            SQ_TRY(push_block(run, block, block == end - 1));
-        SQ_TRY(solve_block(run, first));
-        for (int64_t block = first; block < after; block++)
-            SQ_TRY(sq_dry_run_finish_layers(run));
-        SQ_TRY(sq_dry_run_mark_layers(run));
+        int64_t count = end - first < run->n_teams ? end - first : run->n_teams;
+        bool is_last = first + count == end;
+        SQ_TRY(run_wave(run, first, count, is_last));
+        if (!is_last) SQ_TRY(agree_on_saving(run));
     }
     return SQ_OK;
 }
@@ -243,13 +282,6 @@ static enum sq_status assemble(struct sq_dry_run *run)
     return SQ_OK;
 }
 
-/* Rank 0's clock decides, and all go by it. */
-static enum sq_status agree_on_saving(struct sq_dry_run *run)
-{
-    int64_t due = 0;
-    return sq_comm_max_i64(&run->world, &due, 1);
-}
-
 /* The activations are saved every so often; they do not wait for anything else. */
 static void save_states(struct sq_dry_run *run)
 {
@@ -259,7 +291,8 @@ static void save_states(struct sq_dry_run *run)
     for (int stage = 0; stage < SQ_N_STAGES; stage++)
         for (int limit = 0; limit < SQ_N_LIMITS; limit++)
             seconds += run->result.seconds[stage][limit];
-    double most = (double)sq_model_n_blocks(request->model) - 1, every = request->config->state_seconds;
+    int64_t end = sq_run_end(request->model, request->config);
+    double most = (double)((end + run->n_teams - 1) / run->n_teams) - 1, every = request->config->state_seconds;
     double count = every > 0 ? floor(seconds / every) : most;
     sq_dry_run_files(run, SQ_STAGE_STORE, 0, (count < most ? count : most) * bytes);
 }
@@ -267,7 +300,7 @@ static void save_states(struct sq_dry_run *run)
 static enum sq_status go_through(struct sq_dry_run *run)
 {
     const struct sq_memory_request *request = run->request;
-    int64_t end = sq_model_n_blocks(request->model) + (request->config->lm_head ? 1 : 0);
+    int64_t end = sq_run_end(request->model, request->config);
     SQ_TRY(sq_stop_check(&run->world));
     SQ_TRY(embed(run));
     if (request->config->propagation == SQ_PROPAGATION_ORIGINAL) {
@@ -280,7 +313,6 @@ static enum sq_status go_through(struct sq_dry_run *run)
     }
     save_states(run);
     if (request->config->assemble) SQ_TRY(assemble(run));
-    memcpy(run->result.work, sq_dry_work(run->backend), sizeof run->result.work);
     return SQ_OK;
 }
 
@@ -294,6 +326,7 @@ static void make_comms(struct sq_dry_run *run, int n_ranks)
         run->n_teams = n_ranks < n_blocks ? n_ranks : (int)n_blocks;
     run->team = run->world;
     run->team.size = n_ranks / run->n_teams; /* of the smallest team */
+    sq_dry_run_end_teams(run);
 }
 
 static enum sq_status take_memory(struct sq_dry_run *run)
@@ -324,7 +357,7 @@ static void give_back(struct sq_dry_run *run)
 enum sq_status sq_simulate(const struct sq_memory_request *request, const struct sq_machine *machine, int n_ranks,
                            struct sq_simulation *simulation_p)
 {
-    struct sq_dry_run run = {.request = request, .machine = machine, .n_at_once = 1};
+    struct sq_dry_run run = {.request = request, .machine = machine};
     make_comms(&run, n_ranks);
     run.shards = sq_shards_largest(request->n_job_samples, request->config->shards, n_ranks);
     SQ_TRY(sq_backend_create_dry(request->traits, request->n_workers, &machine->rates, &run.backend));

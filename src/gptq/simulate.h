@@ -12,8 +12,7 @@ enum sq_limit { SQ_LIMIT_COMPUTE, SQ_LIMIT_LINK, SQ_LIMIT_FILE, SQ_N_LIMITS };
 
 struct sq_simulation {
     double seconds[SQ_N_STAGES][SQ_N_LIMITS];
-    struct sq_traffic traffic;
-    double work[SQ_N_WORK]; /* of the rank with the largest share */
+    struct sq_traffic traffic; /* of the rank with the largest share */
 };
 
 /* Refinement stops when a round gains little: so many rounds are planned for, where as many are allowed. SmolLM2 took

@@ -1,11 +1,10 @@
 /* The experts of a block in a simulated run. Which tokens go to which expert is known to a run alone, so the code of
  * run_experts.c cannot go through this on a dry backend: here are its steps in its order, for routers that send the
  * same number of tokens to every expert. */
+#include "gptq/run_private.h"
 #include "gptq/simulate_private.h"
 #include "model/experts.h"
 #include "mpi/stop.h"
-
-#define BATCH 256 /* rows that are gathered by one item, as experts.c has it */
 
 /* A wave: one expert for each team. All teams work at once, so the time is that of one of them, the smallest. */
 struct wave {
@@ -50,7 +49,8 @@ static enum sq_status gather_batch(void *context, int64_t index, int worker)
     const struct wave *wave = context;
     struct sq_matrix x = wave->own_rows, to = x;
     (void)worker;
-    to.rows = x.rows - index * BATCH < BATCH ? x.rows - index * BATCH : BATCH;
+    int64_t left = x.rows - index * SQ_EXPERT_BATCH;
+    to.rows = left < SQ_EXPERT_BATCH ? left : SQ_EXPERT_BATCH;
     return wave->run->backend->ops->gather_rows(wave->run->backend, x, NULL, to);
 }
 
@@ -82,7 +82,8 @@ static enum sq_status take(struct wave *wave, bool is_routed)
     struct sq_backend *backend = wave->run->backend;
     share_tokens(wave, is_routed);
     SQ_TRY(gather_counts(&wave->run->world, wave->n_teams));
-    SQ_TRY(backend->ops->parallel(backend, (wave->own_rows.rows + BATCH - 1) / BATCH, gather_batch, wave));
+    SQ_TRY(backend->ops->parallel(backend, (wave->own_rows.rows + SQ_EXPERT_BATCH - 1) / SQ_EXPERT_BATCH, gather_batch,
+                                  wave));
     SQ_TRY(sq_comm_agree(&wave->run->world, SQ_OK));
     SQ_TRY(exchange(wave));
     sq_dry_run_clock(wave->run, SQ_STAGE_FORWARD);
@@ -125,19 +126,11 @@ static enum sq_status finish_piece(void *context, int64_t index, int worker)
     return backend->ops->linear(backend, wave->active, w, NULL, wave->piece);
 }
 
-static bool is_quantized(const struct wave *wave, int group)
-{
-    int first, count = sq_model_group_linears(wave->run->request->model, wave->block, group, &first);
-    for (int i = 0; i < count; i++)
-        if (wave->run->request->layers->of_linear[first + i] >= 0) return true;
-    return false;
-}
-
 static enum sq_status do_part(struct wave *wave, int part, int64_t n)
 {
     struct sq_dry_run *run = wave->run;
     bool is_original = run->request->config->propagation == SQ_PROPAGATION_ORIGINAL;
-    if (!is_quantized(wave, wave->group + part))
+    if (!sq_dry_run_is_quantized(run, wave->block, wave->group + part))
         return sq_dry_run_set_weights(run, wave->block, wave->group + part, false);
     SQ_TRY(sq_dry_run_expert_hessian(run, n, &wave->shards));
     SQ_TRY(sq_dry_run_solve(run, wave->block, wave->group + part));
@@ -166,9 +159,8 @@ static enum sq_status do_expert(struct wave *wave)
 static enum sq_status finish_wave(struct wave *wave)
 {
     const struct sq_comm *world = &wave->run->world;
-    size_t layer_bytes = sizeof(int) + sizeof(struct sq_layer_report);
     for (int team = 0; team < wave->count; team++)
-        SQ_TRY(sq_comm_broadcast(world, 0, NULL, 2 * SQ_STEP_MAX * layer_bytes));
+        SQ_TRY(sq_comm_broadcast(world, 0, NULL, sizeof(struct sq_expert_result)));
     SQ_TRY(sq_comm_agree(world, SQ_OK));
     SQ_TRY(sq_dry_run_finish_layers(wave->run));
     return sq_dry_run_mark_layers(wave->run);
@@ -200,12 +192,13 @@ static enum sq_status do_wave(struct wave *wave, bool is_last)
     sq_model_group_linears(model, wave->block, wave->group, &first);
     wave->gate = sq_model_linear(model, first);
     wave->down = sq_model_linear(model, first + 2);
-    bool is_done = !is_quantized(wave, wave->group) && !is_quantized(wave, wave->group + 1);
+    bool is_done = !sq_dry_run_is_quantized(run, wave->block, wave->group) &&
+                   !sq_dry_run_is_quantized(run, wave->block, wave->group + 1);
     if (is_done && is_last) return SQ_OK;
     SQ_TRY(take(wave, is_done));
-    run->n_at_once = wave->count;
+    sq_dry_run_begin_teams(run, wave->count);
     enum sq_status status = do_expert(wave);
-    run->n_at_once = 1;
+    sq_dry_run_end_teams(run);
     SQ_TRY(sq_comm_agree(&run->world, status));
     if (!is_done) SQ_TRY(finish_wave(wave));
     SQ_TRY(sq_stop_check(&run->world));

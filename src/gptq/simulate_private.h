@@ -27,7 +27,9 @@ struct sq_dry_run {
     struct sq_comm world, team; /* dry */
     int n_teams;
     bool has_experts; /* their lists were made */
-    int n_at_once;    /* teams that do the same with files of their own now */
+    /* what goes on now */
+    int n_at_once;  /* teams that do the same, with files of their own */
+    int n_together; /* ranks that take part in its collectives */
     struct sq_simulation result;
     struct sq_backend *backend;
     struct sq_forward *forward;
@@ -48,6 +50,13 @@ struct sq_dry_run {
  * meanwhile. */
 void sq_dry_run_clock(struct sq_dry_run *run, enum sq_stage stage);
 void sq_dry_run_files(struct sq_dry_run *run, enum sq_stage stage, double read_bytes, double written_bytes);
+
+/* From now on so many teams each do for themselves what the run's team does; then all ranks together again. */
+void sq_dry_run_begin_teams(struct sq_dry_run *run, int count);
+void sq_dry_run_end_teams(struct sq_dry_run *run);
+
+/* Whether anything of the group is. Local. */
+bool sq_dry_run_is_quantized(const struct sq_dry_run *run, int block, int group);
 
 /* simulate.c: reports of layers that are done, and their marks in the store. */
 enum sq_status sq_dry_run_finish_layers(struct sq_dry_run *run) SQ_MUST_CHECK;

@@ -27,6 +27,7 @@
 #include "mpi/split.h"
 
 #define SQ_EXPERT_SHARDS 16 /* in which an expert's tokens are shared inside a team; fixed */
+#define SQ_EXPERT_BATCH 256 /* rows on their way that are gathered by one item */
 
 struct sq_experts;
 

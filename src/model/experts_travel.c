@@ -3,8 +3,6 @@
 #include "model/experts_private.h"
 #include "mpi/comm_memory.h"
 
-#define BATCH 256 /* rows that are gathered by one item */
-
 /* --- who has which rows ------------------------------------------------------------------------------------------- */
 
 /* Rows of an expert with n tokens that a rank of its team has: whole pieces, shared by shards. */
@@ -87,7 +85,8 @@ static enum sq_status gather_batch(void *context, int64_t index, int worker)
 {
     (void)worker;
     const struct gathering *g = context;
-    int64_t row = index * BATCH, rows = g->to.rows - row < BATCH ? g->to.rows - row : BATCH;
+    int64_t row = index * SQ_EXPERT_BATCH,
+            rows = g->to.rows - row < SQ_EXPERT_BATCH ? g->to.rows - row : SQ_EXPERT_BATCH;
     return g->backend->ops->gather_rows(g->backend, g->from, g->ids + row,
                                         sq_matrix_part(g->to, row, rows, 0, g->to.cols));
 }
@@ -102,7 +101,7 @@ static enum sq_status gather_rows(struct sq_forward *forward)
     struct gathering g = {backend, sq_forward_slot(forward, experts->step->in[0]), out, NULL};
     SQ_TRY(sq_backend_view(backend, experts->ids, (size_t)out.rows * sizeof *g.ids, experts->id_room.memory,
                            (const void **)&g.ids));
-    SQ_TRY(backend->ops->parallel(backend, (out.rows + BATCH - 1) / BATCH, gather_batch, &g));
+    SQ_TRY(backend->ops->parallel(backend, (out.rows + SQ_EXPERT_BATCH - 1) / SQ_EXPERT_BATCH, gather_batch, &g));
     if (x.rows == experts->rows.count) return SQ_OK;
     struct sq_matrix rest = sq_matrix_part(x, experts->rows.count, x.rows - experts->rows.count, 0, x.cols);
     return backend->ops->clear(backend, rest.data, (size_t)(rest.rows * rest.cols) * sq_dtype_size(rest.dtype));
