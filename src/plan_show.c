@@ -206,16 +206,20 @@ static void show_limits(const struct sq_plan *plans, int count)
     putchar('\n');
 }
 
-static void show_notes(const struct sq_plan_head *head, const struct sq_plan *plan)
+static void show_notes(const struct sq_plan_head *head, const struct sq_plan *plans, int count)
 {
     char text[2][16];
-    printf("\nfiles: store %s, activations saved for a resume %s\n", sq_size_format((double)plan->store_bytes, text[0]),
-           sq_size_format((double)plan->state_bytes, text[1]));
+    bool spill = false;
+    for (int i = 0; i < count; i++)
+        spill = spill || plans[i].memory.spill;
+    printf("\nfiles: store %s, activations saved for a resume %s\n",
+           sq_size_format((double)plans->store_bytes, text[0]), sq_size_format((double)plans->state_bytes, text[1]));
+    if (spill) puts("where activations are in a file, the time that this takes is left out");
     if (head->machine->link.bytes_per_second <= 0)
         puts("nothing is known of links between ranks: their time is left out");
     else if (head->useful_ranks > 0)
-        printf("worth having: up to %d rank%s; twice as many take more than 9/10 of the time\n", head->useful_ranks,
-               head->useful_ranks > 1 ? "s" : "");
+        printf("worth having: up to %d rank%s; twice as many take more than 9/10 of the time, or do not fit\n",
+               head->useful_ranks, head->useful_ranks > 1 ? "s" : "");
     else
         puts("no number of ranks has memory for this job: fewer or shorter samples would take less");
 }
@@ -245,7 +249,7 @@ void sq_plan_show(const struct sq_plan_head *head, const struct sq_plan *plans, 
         show_stages(part, n);
         show_limits(part, n);
     }
-    show_notes(head, plans);
+    show_notes(head, plans, count);
 }
 
 /* --- JSON --------------------------------------------------------------------------------------------------------- */

@@ -130,7 +130,7 @@ enum sq_status sq_plan_useful_ranks(const struct sq_memory_request *request, con
     }
     while (n_ranks > 0 && n_ranks < MOST_RANKS) {
         SQ_TRY(sq_plan_make(request, machine, 2 * n_ranks, &twice));
-        if (twice.seconds > WORTH_TWICE * plan.seconds) break;
+        if (!twice.fits || twice.seconds > WORTH_TWICE * plan.seconds) break;
         n_ranks *= 2;
         plan = twice;
     }

@@ -33,7 +33,7 @@ enum sq_status sq_plan_make(const struct sq_memory_request *request, const struc
                             struct sq_plan *plan_p) SQ_MUST_CHECK;
 
 /* The number of ranks that is worth having, among the powers of two: twice as many would take more than 9/10 of its
- * time. *n_ranks_p 0: the job fits no number of ranks. Local. */
+ * time, or more memory than they have where they share a node. *n_ranks_p 0: the job fits no number of ranks. Local. */
 enum sq_status sq_plan_useful_ranks(const struct sq_memory_request *request, const struct sq_machine *machine,
                                     int *n_ranks_p) SQ_MUST_CHECK;
 

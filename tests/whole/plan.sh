@@ -42,6 +42,22 @@ grep -q '^device memory of a rank' "$work/stdout" || fail "a machine with device
 "$SHARDQ" "${job[@]}" --machine "$h100" --backend cuda --propagation original --ranks 1,16 --json >"$work/stdout" || fail "plan of propagation original"
 [ "$(wc -l <"$work/stdout")" -eq 2 ] || fail "not one line for each number of ranks"
 
+# --- ranks that share a node share its memory: those that it has no room for are not worth having ---
+
+sed -e 's/^ranks_per_node:.*/ranks_per_node: 64/' -e 's/^node_memory:.*/node_memory: 3.0e8/' "$top/configs/machines/laptop.yaml" >"$work/small.yaml"
+small=(plan --model "$work/bare" --samples 128 --length 64 --machine "$work/small.yaml")
+sed -i 's/^link:.*/link: [1.0e15, 1.0e-9]/; s/^parallel_seconds:.*/parallel_seconds: 0/; s/^node_\(read\|write\):.*/node_\1: 1.0e15/' "$work/small.yaml"
+"$SHARDQ" "${small[@]}" --ranks 1,2,4,8,16 --json >"$work/plans" || fail "plan of a small node"
+python3 - "$work/plans" <<'PYTHON'
+import json, sys
+plans = [json.loads(line) for line in open(sys.argv[1])]
+assert [p["fits"] for p in plans] == [True, True, True, False, False], [p["fits"] for p in plans]
+assert plans[2]["seconds"] > plans[3]["seconds"] / 0.9, "eight ranks were not faster: the test shows nothing"
+assert plans[0]["useful_ranks"] == 4, plans[0]["useful_ranks"]
+PYTHON
+"$SHARDQ" "${small[@]}" --memory 40M >"$work/stdout" || fail "plan of activations in a file"
+grep -q '^where activations are in a file' "$work/stdout" || fail "the time of the activations' file is not said to be left out"
+
 # --- what does not fit is said, and what cannot be is refused ---
 
 "$SHARDQ" "${job[@]}" --machine "$work/machine.yaml" --memory 2M --json | grep -q '"fits":false.*"useful_ranks":0' || fail "2 MiB are enough"
@@ -50,5 +66,7 @@ expect_message "describes a machine for the other one"
 echo "threads: none" >"$work/bad.yaml"
 expect 2 1 "${job[@]}" --machine "$work/bad.yaml"
 expect_message "bad.yaml:1: threads"
+expect 1 1 "${job[@]}" --machine "$work"
+expect_message "cannot read machine description $work: Is a directory"
 expect 1 1 plan --model "$work/nowhere" --machine "$h100"
 expect_message "$work/nowhere/config.json"
