@@ -239,9 +239,9 @@ static const struct sq_option options[] = {
      .default_text = "1", .min = 1, .max = 1048576, .commands = PLAN,
      .help = "Numbers of ranks to plan for."},
     {.key = "samples", .flag = "--samples", .value_name = "N", .type = SQ_OPTION_INT64, .offset = FIELD(samples),
-     .default_text = "128", .min = 1, .max = 1e9, .commands = PLAN, .help = "Calibration samples."},
+     .default_text = "128", .min = 1, .max = 1e6, .commands = PLAN, .help = "Calibration samples."},
     {.key = "length", .flag = "--length", .value_name = "N", .type = SQ_OPTION_INT64, .offset = FIELD(length),
-     .default_text = "2048", .min = 1, .max = 1e8, .commands = PLAN, .help = "Tokens of each sample."},
+     .default_text = "2048", .min = 1, .max = 1e7, .commands = PLAN, .help = "Tokens of each sample."},
 };
 /* clang-format on */
 
