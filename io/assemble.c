@@ -89,13 +89,25 @@ static enum sq_status check_out(const struct sq_store *store, const struct sq_as
     return SQ_ERR_USAGE;
 }
 
+/* What can be known before anything is quantized. */
+static enum sq_status check_model(const struct sq_checkpoint *checkpoint, const struct sq_store *store,
+                                  const struct sq_assemble_options *options)
+{
+    SQ_TRY(sq_assemble_check_layers(checkpoint, store, sq_format_writer_find(options->format, options->dequantized)));
+    return check_format(store, options);
+}
+
+enum sq_status sq_assemble_check(const struct sq_comm *comm, const struct sq_checkpoint *checkpoint,
+                                 const struct sq_store *store, const struct sq_assemble_options *options)
+{
+    return sq_comm_agree(comm, comm->rank == 0 ? check_model(checkpoint, store, options) : SQ_OK);
+}
+
 static enum sq_status check_request(const struct sq_assembly *assembly)
 {
     if (assembly->comm->rank != 0) return SQ_OK;
-    const struct sq_format_writer *format =
-        sq_format_writer_find(assembly->options->format, assembly->options->dequantized);
-    SQ_TRY(sq_assemble_check_source(assembly->checkpoint, assembly->store, format));
-    SQ_TRY(check_format(assembly->store, assembly->options));
+    SQ_TRY(sq_assemble_check_source(assembly->checkpoint, assembly->store));
+    SQ_TRY(check_model(assembly->checkpoint, assembly->store, assembly->options));
     return check_out(assembly->store, assembly->options);
 }
 

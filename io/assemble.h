@@ -29,6 +29,12 @@ struct sq_assemble_options {
 void sq_assemble_options_set(const struct sq_config *made, const struct sq_config *wanted, const struct sq_store *store,
                              struct sq_assemble_options *options_p);
 
+/* Finds before the work what sq_assemble() would refuse after it: layers that are no plain weights in the checkpoint,
+ * tensors that could not be written, a format that does not hold the layers. SQ_ERR_INPUT or SQ_ERR_USAGE. Collective.
+ */
+enum sq_status sq_assemble_check(const struct sq_comm *comm, const struct sq_checkpoint *checkpoint,
+                                 const struct sq_store *store, const struct sq_assemble_options *options) SQ_MUST_CHECK;
+
 /* Every layer of the store must be complete. Output files are shared among ranks; tensors that are not quantized are
  * copied from the checkpoint; tokenizer, generation config, chat template and other side files are copied unchanged.
  * The bytes do not depend on the number of ranks. SQ_ERR_USAGE when `out` is there and may not be replaced, or when

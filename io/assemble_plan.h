@@ -55,10 +55,15 @@ const struct sq_tensor *sq_assemble_find_source(const struct sq_checkpoint *chec
 /* The type in which a tensor that is kept is written: its own, but BF16 for F8_E4M3, whose scales are not written. */
 enum sq_dtype sq_assemble_kept_dtype(const struct sq_tensor *source);
 
-/* Checks that the checkpoint is the model the store was made from, that every layer is complete and has its weights in
- * the checkpoint, and that no tensor would be written twice. SQ_ERR_USAGE or SQ_ERR_INPUT names the layer. Local. */
-enum sq_status sq_assemble_check_source(const struct sq_checkpoint *checkpoint, const struct sq_store *store,
+/* Checks that every layer of the store has its plain weights in the checkpoint, that no tensor would be written twice,
+ * and that those that are kept can be read. SQ_ERR_INPUT names the layer. Local. */
+enum sq_status sq_assemble_check_layers(const struct sq_checkpoint *checkpoint, const struct sq_store *store,
                                         const struct sq_format_writer *format) SQ_MUST_CHECK;
+
+/* Checks that the checkpoint is the model the store was made from, and that every layer is complete. SQ_ERR_USAGE or
+ * SQ_ERR_INPUT. Local. */
+enum sq_status sq_assemble_check_source(const struct sq_checkpoint *checkpoint,
+                                        const struct sq_store *store) SQ_MUST_CHECK;
 
 /* Of the options: format, dequantized, shard_bytes. Released with sq_assemble_plan_release(). The source must have been
  * checked. Local, the same on every rank. */

@@ -45,6 +45,11 @@ static enum sq_status check_layer(const struct sq_checkpoint *checkpoint, const 
 {
     const char *folder = sq_checkpoint_folder(checkpoint);
     const struct sq_tensor *source = sq_assemble_find_source(checkpoint, layer);
+    if (!source && !sq_checkpoint_find_part(checkpoint, layer->name, "weight") &&
+        sq_checkpoint_quantized_bytes(checkpoint, layer->name) > 0) {
+        sq_error("%s: %s is quantized already: only plain weights can be", folder, layer->name);
+        return SQ_ERR_INPUT;
+    }
     if (!source) {
         sq_error("%s: has no %s.weight [%lld, %lld]%s, a layer of the store", folder, layer->name,
                  (long long)layer->out_features, (long long)layer->in_features,
@@ -77,8 +82,17 @@ static enum sq_status check_model_hash(const struct sq_checkpoint *checkpoint, c
     return SQ_ERR_USAGE;
 }
 
-enum sq_status sq_assemble_check_source(const struct sq_checkpoint *checkpoint, const struct sq_store *store,
+enum sq_status sq_assemble_check_layers(const struct sq_checkpoint *checkpoint, const struct sq_store *store,
                                         const struct sq_format_writer *format)
+{
+    int n_layers;
+    const struct sq_store_layer *layers = sq_store_layers(store, &n_layers);
+    for (int l = 0; l < n_layers; l++)
+        SQ_TRY(check_layer(checkpoint, &layers[l], format));
+    return check_kept(checkpoint);
+}
+
+enum sq_status sq_assemble_check_source(const struct sq_checkpoint *checkpoint, const struct sq_store *store)
 {
     int n_layers, n_open = 0, first_open = 0;
     const struct sq_store_layer *layers = sq_store_layers(store, &n_layers);
@@ -96,8 +110,5 @@ enum sq_status sq_assemble_check_source(const struct sq_checkpoint *checkpoint, 
         sq_error("the store has no layers");
         return SQ_ERR_INPUT;
     }
-    SQ_TRY(check_model_hash(checkpoint, store));
-    for (int l = 0; l < n_layers; l++)
-        SQ_TRY(check_layer(checkpoint, &layers[l], format));
-    return check_kept(checkpoint);
+    return check_model_hash(checkpoint, store);
 }

@@ -65,6 +65,7 @@ static enum sq_status run_job(struct sq_job *job, bool out_exists, double starte
         sq_info("%s is complete; nothing to do", job->config->out);
         return check_strict(job);
     }
+    SQ_TRY(sq_assemble_check(job->world, job->checkpoint, job->store, &options));
     SQ_TRY(sq_run(job));
     SQ_TRY(sq_stop_check(job->world));
     if (job->config->assemble) SQ_TRY(assemble(job, &options, &total_bytes));

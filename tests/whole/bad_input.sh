@@ -60,6 +60,9 @@ quantize 1 "json/config.json" "$work/json" "$work/good"
 cp -r "$source" "$work/cut"
 truncate -s -4 "$work/cut/model.safetensors"
 quantize 1 "do not lie in the file's" "$work/cut" "$work/good"
+mpirun -n 1 "$SHARDQ" quantize --model "$source" --tokens "$work/good" --out "$work/quantized" </dev/null 2>"$work/err" ||
+  fail "a model that is whole: $(cat "$work/err")"
+quantize 1 "quantized: model.layers.0.self_attn.q_proj is quantized already" "$work/quantized" "$work/good"
 broken missing model.safetensors 's/"model.norm.weight"/"model.morm.weight"/'
 quantize 1 "no tensor model.norm.weight" "$work/missing" "$work/good"
 broken shape model.safetensors 's/"shape":\[16,48\]/"shape":[48,16]/'
