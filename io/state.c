@@ -23,6 +23,7 @@ struct sq_state {
     struct sq_comm comm;
     char *path;
     int64_t n_samples, sample_bytes;
+    bool is_broken;      /* saving has failed */
     uint64_t *checksums; /* [n_samples], workspace */
     hid_t file;
     struct slot slots[2];
@@ -226,7 +227,14 @@ enum sq_status sq_state_save(struct sq_state *state, int64_t block, int64_t firs
                              void *samples)
 {
     struct transfer transfer = {.first = first, .count = count, .move = get, .samples = samples};
-    return with_room(state, &transfer, block, save);
+    enum sq_status status = with_room(state, &transfer, block, save);
+    state->is_broken = state->is_broken || status == SQ_ERR_IO;
+    return status;
+}
+
+bool sq_state_is_broken(const struct sq_state *state)
+{
+    return sq_comm_agree(&state->comm, state->is_broken ? SQ_ERR_IO : SQ_OK) != SQ_OK;
 }
 
 /* --- loading ----------------------------------------------------------------------------------------------------- */

@@ -1,9 +1,10 @@
 /* The state file: activations at a block boundary, in two alternating slots, so that a resume need not start from the
  * embedding. A slot is complete only when its header says so with a matching checksum; a crash in mid-write leaves the
- * other slot. Beside the store: STORE.state.h5 (HDF5, written through MPI-IO like the store). */
+ * other slot. Beside the store: STORE.state (HDF5, written through MPI-IO like the store). */
 #ifndef SQ_IO_STATE_H
 #define SQ_IO_STATE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/status.h"
@@ -30,6 +31,9 @@ enum sq_status sq_state_save(struct sq_state *state, int64_t block, int64_t firs
  * SQ_ERR_INPUT when they do not match. Collective. */
 enum sq_status sq_state_load(struct sq_state *state, int64_t first, int64_t count, sq_state_move_fn *set,
                              void *samples) SQ_MUST_CHECK;
+
+/* As sq_store_is_broken(): the job has to be aborted. Collective. */
+bool sq_state_is_broken(const struct sq_state *state);
 
 /* Closes; `remove` also deletes the file (the job is done). Collective; NULL is fine. */
 void sq_state_close(struct sq_state *state, int remove);

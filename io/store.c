@@ -185,7 +185,7 @@ static enum sq_status write_marks(struct sq_store *store, const int *layers, int
 
 bool sq_store_is_broken(const struct sq_store *store)
 {
-    return store->is_broken;
+    return sq_comm_agree(&store->comm, store->is_broken ? SQ_ERR_IO : SQ_OK) != SQ_OK;
 }
 
 static enum sq_status finish_layers(struct sq_store *store, enum sq_status status, const int *layers, int count,

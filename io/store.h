@@ -74,7 +74,7 @@ enum sq_status sq_store_open(const struct sq_comm *comm, const char *path, bool 
                              struct sq_store **store_p) SQ_MUST_CHECK;
 
 /* Whether a write to it has failed on some rank. HDF5 may then wait for ever in closing it, as the ranks take different
- * ways through what it has left to do: the job has to be aborted instead. Local, the same on every rank. */
+ * ways through what it has left to do: the job has to be aborted instead. Collective. */
 bool sq_store_is_broken(const struct sq_store *store);
 
 /* Closes; Collective. NULL is fine. */

@@ -35,8 +35,8 @@ struct sq_store_run {
 struct sq_store {
     struct sq_comm comm;
     char *path;
-    bool writable, is_broken;
-    int lock; /* rank 0 of a writable store; else -1 */
+    bool writable, is_broken; /* a write has failed on this rank */
+    int lock;                 /* rank 0 of a writable store; else -1 */
     struct sq_store_index index;
     int64_t *first_tile; /* [n_layers]: where a layer's tiles start in /checksums */
     hid_t file, checksums, reports, report_checksums, progress;

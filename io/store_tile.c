@@ -142,11 +142,9 @@ static int64_t run_rows(const struct sq_store *store, const struct tile *first)
     return rows < rest ? rows : rest;
 }
 
-enum sq_status sq_store_run_flush(struct sq_store *store)
+static enum sq_status write_run(struct sq_store *store)
 {
-    struct sq_store_run *run = &store->run;
-    if (!run->is_pending) return SQ_OK;
-    run->is_pending = false;
+    const struct sq_store_run *run = &store->run;
     struct tile first = tile_of(store, run->layer, run->first);
     int64_t rows = run_rows(store, &first);
     SQ_TRY(open_layer(store, run->layer));
@@ -154,6 +152,15 @@ enum sq_status sq_store_run_flush(struct sq_store *store)
     SQ_TRY(sq_h5_write_rows(store->scales, H5T_NATIVE_UINT16, first.first_row, rows, run->halves));
     SQ_TRY(sq_h5_write_rows(store->zeros, H5T_NATIVE_UINT8, first.first_row, rows, run->zeros));
     return sq_h5_write_rows(store->checksums, H5T_NATIVE_UINT64, first.checksum_row, run->count, run->hashes);
+}
+
+enum sq_status sq_store_run_flush(struct sq_store *store)
+{
+    if (!store->run.is_pending) return SQ_OK;
+    store->run.is_pending = false;
+    enum sq_status status = write_run(store);
+    store->is_broken = store->is_broken || status != SQ_OK;
+    return status;
 }
 
 /* Tiles from t on, as many as there is room for. */

@@ -1,6 +1,6 @@
 /* To be preloaded: a file system that is being mounted anew. The first STALE_COUNT writes to, and (unless STALE_WRITES
  * is set) openings for writing of (with STALE_READS: also for reading), files whose path ends in STALE_PATH fail with
- * ESTALE; pauses take no time. */
+ * ESTALE, on rank STALE_RANK alone where that is set; pauses take no time. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -17,6 +17,8 @@ static int is_stale(const char *path)
 {
     static atomic_int used;
     const char *part = getenv("STALE_PATH"), *count = getenv("STALE_COUNT");
+    const char *rank = getenv("OMPI_COMM_WORLD_RANK"), *only = getenv("STALE_RANK");
+    if (only && (!rank || strcmp(rank, only) != 0)) return 0;
     if (!part || !count || strlen(path) < strlen(part)) return 0;
     if (strcmp(path + strlen(path) - strlen(part), part) != 0 || atomic_fetch_add(&used, 1) >= atoi(count)) return 0;
     errno = ESTALE;

@@ -273,15 +273,21 @@ void sq_job_release_buffers(struct sq_job *job)
     job->records = NULL;
 }
 
+/* Whether a file of which all ranks would have to agree in closing it cannot be closed. Collective. */
+static bool has_broken_file(const struct sq_job *job)
+{
+    return (job->store && sq_store_is_broken(job->store)) || (job->state && sq_state_is_broken(job->state));
+}
+
 void sq_job_close(struct sq_job *job, enum sq_status status)
 {
     if (!job) return;
-    if (job->store && sq_store_is_broken(job->store)) sq_comm_abort(sq_status_exit_code(status));
     bool is_done = status == SQ_OK || status == SQ_ERR_STRICT;
     /* a job that failed before its first layer leaves nothing that would stand in the way of the next attempt */
     bool is_void = !is_done && status != SQ_STOPPED && job->is_new && job->store && sq_job_n_done(job) == 0;
-    sq_state_close(job->state, is_done || is_void);
     if (is_void && job->world->rank == 0) unlink(job->store_path); /* while its lock is held */
+    if (has_broken_file(job)) sq_comm_abort(sq_status_exit_code(status));
+    sq_state_close(job->state, is_done || is_void);
     sq_store_close(job->store);
     sq_job_release_buffers(job);
     sq_layers_release(&job->layers);

@@ -251,6 +251,20 @@ model_cut() {
   goes_on "$n_reported"
 }
 
+# The first rank alone cannot write rows or activations: the others end with it, and at once.
+rank_cannot_write() {
+  local file
+  for file in out.store.h5 out.store.h5.state; do
+    rm -rf "$work/out" "$work/out".*
+    status=0
+    mpirun -n 3 -x "LD_PRELOAD=$STALE_MOUNT" -x "STALE_PATH=$file" -x STALE_COUNT=1000 -x STALE_WRITES=1 -x STALE_RANK=0 \
+      "$SHARDQ" "${job[@]}" --out "$work/out" --timeout 20 </dev/null >/dev/null 2>"$work/err" || status=$?
+    [ "$status" -eq 1 ] || { cat "$work/err"; fail "exit code $status instead of 1"; }
+    expect_message "cannot write to $work/$file:/"
+    goes_on 0
+  done
+}
+
 # Hints reach MPI-IO, and are no excuse for other bytes; what is none is refused.
 file_hints() {
   ROMIO_PRINT_HINTS=1 mpirun -n 2 "$SHARDQ" "${job[@]}" --out "$work/out" --file-hints striping_factor=4,cb_buffer_size=1048576 \
@@ -265,7 +279,7 @@ file_hints() {
 
 faults=(kill_last_rank kill_first_rank kill_all_ranks kill_mpirun freeze_first_rank freeze_last_rank suspend_job two_jobs
   bit_flipped store_truncated model_replaced read_only clock_jumps stale_mount stale_tokens model_cut
-  file_hints)
+  rank_cannot_write file_hints)
 [ $# -eq 0 ] || faults=("$@")
 for fault in "${faults[@]}"; do
   since=$SECONDS
