@@ -88,5 +88,7 @@ enum sq_status sq_model_list_linears(struct sq_model *model)
     last->block = (int)n_blocks;
     last->expert = -1;
     model->n_linears++;
+    for (int i = 0; i < model->n_linears; i++)
+        if (model->linears[i].in_features > model->widest_input) model->widest_input = model->linears[i].in_features;
     return SQ_OK;
 }

@@ -55,6 +55,7 @@ struct sq_model {
     int *first_linear;               /* [n_blocks + 1] of each block, then of the head */
     struct sq_linear *linears;       /* [first_linear[n_blocks] + 1] */
     int n_linears;
+    int64_t widest_input; /* of all linears */
     int64_t n_parameters;
 };
 

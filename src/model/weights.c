@@ -11,10 +11,7 @@
 /* Floats of one piece. */
 static int64_t piece_length(const struct sq_model *model)
 {
-    int64_t widest = 0;
-    for (int i = 0; i < model->n_linears; i++)
-        if (model->linears[i].in_features > widest) widest = model->linears[i].in_features;
-    return widest * PIECE_ROWS > PIECE_LENGTH ? widest * PIECE_ROWS : PIECE_LENGTH;
+    return model->widest_input * PIECE_ROWS > PIECE_LENGTH ? model->widest_input * PIECE_ROWS : PIECE_LENGTH;
 }
 
 size_t sq_weights_piece_bytes(const struct sq_model *model)
