@@ -2,6 +2,7 @@
 #ifndef SQ_TESTS_GOLDEN_H
 #define SQ_TESTS_GOLDEN_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,6 +49,18 @@ static inline void golden_release(struct golden *golden)
 {
     free(golden->ids);
     free(golden->logits);
+}
+
+/* Whether SHARDQ_TEST_MODELS asks for this model: names with ':' between them; unset: all. */
+static inline bool golden_is_wanted(const char *name)
+{
+    const char *names = getenv("SHARDQ_TEST_MODELS");
+    size_t length = strlen(name);
+    for (const char *at = names; at; at = strchr(at, ':')) {
+        at += *at == ':';
+        if (!strncmp(at, name, length) && (at[length] == ':' || !at[length])) return true;
+    }
+    return !names;
 }
 
 /* All models of the manifest; returns how many there are. */

@@ -75,9 +75,11 @@ static void check_golden(enum sq_dtype compute, double tolerance)
 {
     struct golden list[GOLDEN_MAX];
     int n = golden_list(list);
-    CHECK(n > 0);
+    int n_wanted = 0;
     for (int i = 0; i < n; i++) {
         struct golden *golden = &list[i];
+        if (!golden_is_wanted(golden->name)) continue;
+        n_wanted++;
         golden_load(golden);
         struct sq_range samples;
         float *logits = compute_logits(&(struct run){golden, &ranks.comm, compute, 2, NULL}, &samples);
@@ -88,6 +90,7 @@ static void check_golden(enum sq_dtype compute, double tolerance)
         free(logits);
         golden_release(golden);
     }
+    CHECK(n_wanted > 0);
 }
 
 static void test_f32_agrees_with_transformers(void **state)
@@ -109,7 +112,12 @@ static void test_bf16_agrees_with_transformers(void **state)
 static void check_same_bits(const struct run *first, const struct run *second)
 {
     struct sq_range a, b;
-    float *one = compute_logits(first, &a), *two = compute_logits(second, &b);
+    float *one = compute_logits(first, &a);
+    if (a.count == 0 && second->comm->size == 1) { /* a run without others, for nothing */
+        free(one);
+        return;
+    }
+    float *two = compute_logits(second, &b);
     int64_t size = first->golden->length * first->golden->vocab;
     for (int64_t s = 0; s < a.count; s++) {
         int64_t other = a.first + s - b.first;
@@ -144,10 +152,14 @@ static void test_bits_do_not_depend_on_ranks_threads_or_memory(void **state)
     static const char *const names[] = {"llama3",  "mistral",    "qwen3",          "opt",     "bloom",
                                         "gptj",    "falcon_40b", "gemma3",         "cohere2", "olmo2",
                                         "mixtral", "qwen2_moe",  "qwen3_moe_fused"};
+    int n_wanted = 0;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (!golden_is_wanted(names[i])) continue;
+        n_wanted++;
         check_promises(names[i], SQ_F32, &self);
         if (bf16) check_promises(names[i], SQ_BF16, &self);
     }
+    CHECK(n_wanted > 0);
     sq_comm_free(&self);
     ranks_end_test();
 }

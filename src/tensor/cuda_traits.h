@@ -5,8 +5,10 @@
 #include "tensor/traits.h"
 
 /* Bytes of a worker's device memory for the operation at hand, and for cuBLAS: what it asks for on sm_90. */
+#ifndef SQ_CUDA_ROOM
 #define SQ_CUDA_ROOM ((size_t)32 << 20)
 #define SQ_CUDA_WORKSPACE ((size_t)32 << 20)
+#endif
 
 /* Blocks of queries and tiles of keys of attention; fixed, as they decide the order of sums. */
 #ifndef SQ_CUDA_QUERIES
