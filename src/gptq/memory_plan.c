@@ -201,27 +201,39 @@ static int64_t sum(const int64_t bytes[SQ_N_MEMORY])
     return all;
 }
 
+/* What embedding takes beside the plan's memory. The host's pages count when they are used, and then most are not yet.
+ */
+static int64_t embedding_bytes(const struct sq_memory_request *request, const struct sq_memory_plan *plan)
+{
+    return request->traits->is_host ? 0 : plan->start;
+}
+
 /* What the limit leaves may go to weights that are read ahead. */
 static void count_ahead(const struct sq_memory_request *request, struct sq_memory_plan *plan)
 {
-    int64_t wanted = ahead_bytes(request), left = request->limit > 0 ? request->limit - sum(plan->backend) : wanted;
+    int64_t needed = sum(plan->backend) + embedding_bytes(request, plan), wanted = ahead_bytes(request);
+    int64_t left = request->limit > 0 ? request->limit - needed : wanted;
     plan->ahead = left < 0 ? 0 : wanted < left ? wanted : left / 64 * 64;
     plan->backend[SQ_MEMORY_WEIGHTS] += plan->ahead;
     if (plan->ahead > 0)
         plan->host[SQ_MEMORY_WORKSPACE] += SQ_LANES * sq_memory_staging_elements(request) * (int64_t)sizeof(float);
 }
 
-static void describe(const struct sq_memory_plan *plan, int64_t limit)
+static void describe(const struct sq_memory_request *request, const struct sq_memory_plan *plan)
 {
     char list[256] = "", text[2][16];
+    int64_t embedding = embedding_bytes(request, plan);
     size_t used = 0;
     for (int kind = 0; kind < SQ_N_MEMORY; kind++)
         used += (size_t)snprintf(list + used, sizeof list - used, "%s%s %s%s", kind ? ", " : "",
                                  sq_memory_kind_name((enum sq_memory_kind)kind),
                                  sq_size_format((double)plan->backend[kind], text[0]),
                                  kind == SQ_MEMORY_ACTIVATIONS && plan->spill ? " (already in a file)" : "");
+    if (embedding > 0)
+        snprintf(list + used, sizeof list - used, ", embedding %s", sq_size_format((double)embedding, text[0]));
     sq_error("a rank needs %s but may take %s: %s; more ranks, fewer samples or a larger --memory would fit",
-             sq_size_format((double)plan->resident, text[0]), sq_size_format((double)limit, text[1]), list);
+             sq_size_format((double)(plan->resident + embedding), text[0]),
+             sq_size_format((double)request->limit, text[1]), list);
 }
 
 bool sq_memory_plan_count(const struct sq_memory_request *request, struct sq_memory_plan *plan_p)
@@ -237,14 +249,14 @@ bool sq_memory_plan_count(const struct sq_memory_request *request, struct sq_mem
     plan.resident = plan.spill ? all - plan.backend[SQ_MEMORY_ACTIVATIONS] : all;
     plan.resident_host = sum(plan.host);
     *plan_p = plan;
-    return request->limit == 0 || plan.resident <= request->limit;
+    return request->limit == 0 || plan.resident + embedding_bytes(request, &plan) <= request->limit;
 }
 
 enum sq_status sq_memory_plan_make(const struct sq_memory_request *request, struct sq_memory_plan *plan_p)
 {
     struct sq_memory_plan plan;
     if (!sq_memory_plan_count(request, &plan)) {
-        describe(&plan, request->limit);
+        describe(request, &plan);
         return SQ_ERR_USAGE;
     }
     *plan_p = plan;

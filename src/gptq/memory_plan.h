@@ -40,7 +40,8 @@ enum sq_memory_kind {
 struct sq_memory_plan {
     int64_t backend[SQ_N_MEMORY]; /* in the backend's memory */
     int64_t host[SQ_N_MEMORY];    /* of the host's beside that; of a backend on the host: nothing */
-    int64_t start;                /* while tokens are embedded, before any Hessian: what is taken beside all of that */
+    int64_t start;                /* while tokens are embedded, before any Hessian: what is taken beside all of that;
+                                   * on a device it counts against the limit, too */
     int64_t resident;             /* what counts against the limit: the former, without activations when they spill */
     int64_t resident_host;        /* sum of the latter */
     int64_t ahead;                /* of the backend's weights: those that are read ahead, as far as there is room */

@@ -110,7 +110,7 @@ static enum sq_status run_stem(struct sq_forward *forward, const struct sq_comm 
 static int64_t table_rows(const struct sq_model *model)
 {
     int64_t rows = EMBEDDING_PIECE / model->dims.hidden;
-    return rows > 0 ? rows : 1;
+    return rows < 1 ? 1 : rows < model->dims.vocab ? rows : model->dims.vocab;
 }
 
 size_t sq_forward_table_bytes(const struct sq_model *model, int64_t length)
