@@ -15,12 +15,18 @@
 #define TRANSFORMERS "transformers 5.23"
 #define GPTQMODEL "GPTQModel 7.7"
 #define VLLM "vLLM 0.32"
+#define EXLLAMAV2 "ExLlamaV2 0.3"
 
 /* --- what a layer may have ---------------------------------------------------------------------------------------- */
 
 static bool is_few_bits(const struct sq_store_layer *layer)
 {
     return layer->grid.bits < 4;
+}
+
+static bool has_not_4_bits(const struct sq_store_layer *layer)
+{
+    return layer->grid.bits != 4;
 }
 
 static bool is_asymmetric(const struct sq_store_layer *layer)
@@ -44,6 +50,18 @@ static bool is_uncommon_group(const struct sq_store_layer *layer)
 {
     int64_t size = layer->grid.group_size;
     return size < layer->in_features && size != 32 && size != 64 && size != 128;
+}
+
+/* Of no power of two, or smaller than what is read at once. */
+static bool is_odd_group(const struct sq_store_layer *layer)
+{
+    int64_t size = layer->grid.group_size;
+    return size < layer->in_features && (size < 32 || (size & (size - 1)) != 0);
+}
+
+static bool has_odd_width(const struct sq_store_layer *layer)
+{
+    return layer->in_features % 32 != 0;
 }
 
 /* --- what config.json may say ------------------------------------------------------------------------------------- */
@@ -70,6 +88,18 @@ static bool has_attention_bias(const json_t *config)
     return json_is_true(json_object_get(config, "attention_bias"));
 }
 
+static bool is_not_f16(const json_t *config)
+{
+    const char *type = json_string_value(json_object_get(config, "torch_dtype"));
+    if (!type) type = json_string_value(json_object_get(config, "dtype"));
+    return !type || strcmp(type, "float16");
+}
+
+static bool has_wide_biases(const json_t *config)
+{
+    return has_attention_bias(config) && is_not_f16(config);
+}
+
 static bool turns_halves(const json_t *config)
 {
     return json_is_false(json_object_get(config, "rope_interleave"));
@@ -83,7 +113,7 @@ static bool has_other_width(const json_t *config)
 
 /* --- the table ---------------------------------------------------------------------------------------------------- */
 
-#define MAX_ARCHITECTURES 6
+#define MAX_ARCHITECTURES 14
 
 struct gap {
     const char *reader;
@@ -133,6 +163,23 @@ static const struct gap gaps[] = {
     {VLLM, GPTQ, {NULL}, is_asymmetric, NULL, "takes symmetric layers only"},
     {VLLM, GPTQ, {NULL}, is_ragged, NULL, "leaves out a last group that is shorter than the others, without a word"},
     {VLLM, GPTQ | PACKED, {NULL}, is_uncommon_group, NULL, "takes groups of 32, 64 or 128 only, or one for each channel"},
+    {EXLLAMAV2, GPTQ, {"OPTForCausalLM", "BloomForCausalLM", "GPTNeoXForCausalLM", "GPTJForCausalLM", "PhiForCausalLM",
+                       "FalconForCausalLM", "StableLmForCausalLM", "Gemma3ForCausalLM", "GlmForCausalLM",
+                       "Olmo2ForCausalLM", "OlmoeForCausalLM", "Qwen2MoeForCausalLM", "DeepseekV2ForCausalLM",
+                       "DeepseekV3ForCausalLM"}, NULL, NULL, "does not know the family"},
+    {EXLLAMAV2, GPTQ, {"Phi3ForCausalLM", "InternLM2ForCausalLM", "GPT2LMHeadModel", "GPTBigCodeForCausalLM",
+                       "Glm4ForCausalLM"}, NULL, NULL,
+     "takes layers that are several in one (queries, keys and values, or gate and up) only where they are not quantized"},
+    {EXLLAMAV2, GPTQ, {"Qwen3ForCausalLM", "Qwen3MoeForCausalLM"}, NULL, NULL,
+     "takes the mean off queries and keys when it norms them, which the model does not"},
+    {EXLLAMAV2, GPTQ, {"Qwen2ForCausalLM"}, NULL, is_not_f16, "takes biases in F16 only, which the model has in another type"},
+    {EXLLAMAV2, GPTQ, {"LlamaForCausalLM", "Qwen3ForCausalLM", "GraniteForCausalLM"}, NULL, has_wide_biases,
+     "takes biases in F16 only, which the model has in another type"},
+    {EXLLAMAV2, GPTQ, {"GraniteForCausalLM"}, NULL, has_attention_bias, "leaves residual_multiplier out for biases"},
+    {EXLLAMAV2, GPTQ, {NULL}, has_not_4_bits, NULL, "takes 4 bits only"},
+    {EXLLAMAV2, GPTQ, {NULL}, is_asymmetric, NULL, "misreads zero points of 0, and their neighbours"},
+    {EXLLAMAV2, GPTQ, {NULL}, is_odd_group, NULL, "takes groups of 32, 64, 128 and other powers of two only"},
+    {EXLLAMAV2, GPTQ, {NULL}, has_odd_width, NULL, "takes layers of 32, 64, 96 inputs and other multiples of 32 only"},
 };
 /* clang-format on */
 

@@ -38,10 +38,13 @@ static void test_what_all_take(void **state)
     (void)state;
     struct capture capture;
     const struct sq_grid channel = {8, true, 256, SQ_F16};
-    for (int f = SQ_FORMAT_GPTQ; f <= SQ_FORMAT_COMPRESSED_TENSORS; f++) {
+    for (int f = SQ_FORMAT_GPTQ; f <= SQ_FORMAT_COMPRESSED_TENSORS; f++)
         assert_string_equal(said(&capture, "LlamaForCausalLM", (enum sq_format)f, plain), "");
-        assert_string_equal(said(&capture, "OPTForCausalLM", (enum sq_format)f, channel), "");
-    }
+    assert_string_equal(said(&capture, "OPTForCausalLM", SQ_FORMAT_COMPRESSED_TENSORS, channel), "");
+    const char *text = said(&capture, "OPTForCausalLM", SQ_FORMAT_GPTQ, channel);
+    assert_int_equal(n_lines(text), 2);
+    assert_non_null(strstr(text, "ExLlamaV2 0.3 does not know the family"));
+    assert_non_null(strstr(text, "ExLlamaV2 0.3 takes 4 bits only"));
 }
 
 static void test_families(void **state)
@@ -52,10 +55,10 @@ static void test_families(void **state)
     assert_int_equal(n_lines(text), 1);
     assert_non_null(strstr(text, "OUT: transformers 5.23 leaves all layers at random values: its Conv1D"));
     text = said(&capture, "GPT2LMHeadModel", SQ_FORMAT_GPTQ, plain);
-    assert_int_equal(n_lines(text), 1);
+    assert_int_equal(n_lines(text), 2);
     assert_non_null(strstr(text, "OUT: transformers 5.23 ends with an error"));
     text = said(&capture, "Glm4ForCausalLM", SQ_FORMAT_GPTQ_V2, plain);
-    assert_int_equal(n_lines(text), 1);
+    assert_int_equal(n_lines(text), 2);
     assert_non_null(strstr(text, "OUT: GPTQModel 7.7 refuses it"));
     assert_string_equal(said(&capture, "Glm4ForCausalLM", SQ_FORMAT_COMPRESSED_TENSORS, plain), "");
     assert_non_null(strstr(said(&capture, "BloomForCausalLM", SQ_FORMAT_COMPRESSED_TENSORS, plain), "OUT: vLLM"));
@@ -74,7 +77,10 @@ static void test_keys(void **state)
         {"{'architectures':['InternLM2ForCausalLM']}", "vLLM 0.32 takes InternLM2's layers without bias only"},
         {"{'architectures':['FalconForCausalLM'],'hidden_size':64,'ffn_hidden_size':256}", NULL},
         {"{'architectures':['FalconForCausalLM'],'hidden_size':64,'ffn_hidden_size':128}", "four times the model's"},
-        {"{'architectures':['LlamaForCausalLM'],'attention_bias':true}", NULL},
+        {"{'architectures':['LlamaForCausalLM'],'attention_bias':true,'dtype':'float16'}", NULL},
+        {"{'architectures':['LlamaForCausalLM'],'attention_bias':true,'dtype':'bfloat16'}", "biases in F16 only"},
+        {"{'architectures':['Qwen2ForCausalLM'],'torch_dtype':'float16'}", NULL},
+        {"{'architectures':['Qwen2ForCausalLM'],'torch_dtype':'bfloat16'}", "biases in F16 only"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct capture capture;
@@ -88,7 +94,8 @@ static void test_keys(void **state)
         capture_start(&capture);
         sq_readers_tell("OUT", config, SQ_FORMAT_GPTQ, &layer, 1);
         const char *said = capture_stop(&capture);
-        assert_int_equal(strstr(said, "OUT: vLLM") != NULL, cases[i].words != NULL);
+        bool speaks = strstr(said, "OUT: vLLM") || strstr(said, "F16 only");
+        assert_true(speaks == (cases[i].words != NULL));
         if (cases[i].words) assert_non_null(strstr(said, cases[i].words));
         json_decref(config);
     }
@@ -103,13 +110,13 @@ static void test_keys_of_experts(void **state)
     capture_start(&capture);
     sq_readers_tell("OUT", config, SQ_FORMAT_GPTQ, &layer, 1);
     const char *text = capture_stop(&capture);
-    assert_int_equal(n_lines(text), 2); /* transformers' experts, and this */
+    assert_int_equal(n_lines(text), 3); /* transformers' experts, ExLlamaV2's norms, and this */
     assert_non_null(strstr(text, "GPTQModel 7.7 leaves the blocks without experts at random values"));
     json_object_set_new(config, "decoder_sparse_step", json_integer(1));
     json_object_set_new(config, "mlp_only_layers", json_array());
     capture_start(&capture);
     sq_readers_tell("OUT", config, SQ_FORMAT_GPTQ, &layer, 1);
-    assert_int_equal(n_lines(capture_stop(&capture)), 1);
+    assert_int_equal(n_lines(capture_stop(&capture)), 2);
     json_decref(config);
 }
 
@@ -120,13 +127,15 @@ static void test_layers(void **state)
     struct capture capture;
     const struct sq_grid three = {3, false, 128, SQ_F16}, ragged = {4, true, 96, SQ_F16};
     const char *text = said(&capture, "LlamaForCausalLM", SQ_FORMAT_GPTQ_V2, three);
-    assert_int_equal(n_lines(text), 2);
+    assert_int_equal(n_lines(text), 4);
     assert_non_null(strstr(text, "takes 4 and 8 bits only"));
     assert_non_null(strstr(text, "takes symmetric layers only"));
+    assert_non_null(strstr(text, "misreads zero points of 0"));
     text = said(&capture, "LlamaForCausalLM", SQ_FORMAT_GPTQ, ragged);
-    assert_int_equal(n_lines(text), 2);
+    assert_int_equal(n_lines(text), 3);
     assert_non_null(strstr(text, "leaves out a last group"));
     assert_non_null(strstr(text, "takes groups of 32, 64 or 128 only"));
+    assert_non_null(strstr(text, "other powers of two only"));
     text = said(&capture, "LlamaForCausalLM", SQ_FORMAT_COMPRESSED_TENSORS, three);
     assert_int_equal(n_lines(text), 1);
     assert_non_null(strstr(text, "dequantize=True"));
