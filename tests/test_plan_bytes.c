@@ -109,8 +109,8 @@ static void check_kinds(const struct sq_memory_plan *plan)
 /* After a run: at most what was planned, as the router may send any number of tokens to one expert. */
 static void check_experts(const struct sq_memory_plan *plan)
 {
-    static const char *const parts[] = {"tokens by expert", "the experts' scratch", "the tokens of an expert",
-                                        "tokens on their way"};
+    static const char *const parts[] = {"tokens by expert",    "the experts' scratch", "the tokens of an expert",
+                                        "tokens on their way", "tokens of experts",    "tokens by score"};
     int64_t taken = 0;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         taken += sq_memory_use_of(parts[i]).peak;

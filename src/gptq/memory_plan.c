@@ -101,7 +101,7 @@ int64_t sq_memory_block_hessians(const struct sq_model *model)
     return most;
 }
 
-static int64_t expert_bytes(const struct sq_memory_request *request)
+static struct sq_experts_bytes expert_bytes(const struct sq_memory_request *request)
 {
     const struct sq_experts_request experts = {.compute = request->compute,
                                                .n_own = request->n_samples * request->length,
@@ -109,7 +109,8 @@ static int64_t expert_bytes(const struct sq_memory_request *request)
                                                .n_ranks = request->n_ranks,
                                                .n_workers = request->n_workers,
                                                .expert_rows = request->traits->sizes.expert_rows,
-                                               .policy = request->config->experts};
+                                               .is_host = request->traits->is_host,
+                                               .policy = {request->config->experts, request->config->expert_tokens}};
     return sq_experts_predict_bytes(request->model, &experts);
 }
 
@@ -180,7 +181,9 @@ static void count_solver(const struct sq_memory_request *request, struct sq_memo
     plan->host[SQ_MEMORY_WORKSPACE] += (int64_t)sq_memory_record_bytes(request) +
                                        n_workers * ((int64_t)solver_host_bytes(request) +
                                                     sq_memory_staging_elements(request) * (int64_t)sizeof(float));
-    plan->backend[SQ_MEMORY_EXPERTS] = expert_bytes(request);
+    struct sq_experts_bytes experts = expert_bytes(request);
+    plan->backend[SQ_MEMORY_EXPERTS] = experts.backend;
+    plan->host[SQ_MEMORY_EXPERTS] = experts.host;
     plan->host[SQ_MEMORY_TOKENS] = request->n_job_samples * request->length * (int64_t)sizeof(int32_t);
 }
 

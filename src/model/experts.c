@@ -6,17 +6,46 @@
 
 /* --- memory ------------------------------------------------------------------------------------------------------- */
 
-int64_t sq_experts_predict_bytes(const struct sq_model *model, const struct sq_experts_request *request)
+/* Rows of an expert that has all tokens, on the rank of the smallest team that has most of them, in whole pieces. */
+static int64_t most_rows(const struct sq_experts_request *request, int n_teams)
+{
+    int64_t most = 0;
+    int size = request->n_ranks / n_teams;
+    for (int rank = 0; rank < size; rank++) {
+        int64_t count = sq_experts_share(request->expert_rows, request->n_all, rank, size).count;
+        if (count > most) most = count;
+    }
+    return sq_experts_rounded_up(most, request->expert_rows);
+}
+
+/* Beside the lists: those of other policies than route, with the scores by which one tops up, and on a device the
+ * slots that are looked at on the host. */
+static int64_t policy_bytes(const struct sq_dimensions *dims, const struct sq_experts_request *request, int n_teams)
+{
+    bool tops_up = request->policy.kind == SQ_EXPERTS_TOP_UP;
+    int64_t candidate = 2 * (int64_t)sizeof(int64_t), bytes = 0;
+    if (request->policy.kind != SQ_EXPERTS_ROUTE) bytes += request->n_own * n_teams * (int64_t)sizeof(int32_t);
+    if (tops_up) bytes += candidate * (request->n_own + request->policy.least * request->n_ranks);
+    if (!request->is_host)
+        bytes += request->n_own * (int64_t)sizeof(float) * (tops_up ? dims->n_experts : 2 * dims->n_chosen);
+    return bytes;
+}
+
+struct sq_experts_bytes sq_experts_predict_bytes(const struct sq_model *model, const struct sq_experts_request *request)
 {
     const struct sq_dimensions *dims = &model->dims;
-    int64_t size = (int64_t)sq_dtype_size(request->compute), width = dims->hidden + dims->expert_ffn;
-    if (!model->has_kind[SQ_BLOCK_SPARSE]) return 0;
-    int64_t teams = request->n_ranks < dims->n_experts ? request->n_ranks : dims->n_experts;
-    int64_t lists = request->policy == SQ_EXPERTS_ROUTE && dims->n_chosen < teams ? dims->n_chosen : teams;
-    int64_t sent = request->n_own * lists * (8 + (request->n_ranks > 1 ? dims->hidden * size : 0));
-    return sq_experts_rounded_up(request->n_all, request->expert_rows) * width * size + sent +
-           2 * request->n_workers * request->expert_rows * dims->expert_ffn * size +
-           request->n_own * dims->n_chosen * 8 + 8 * (dims->n_experts + 2 * request->n_ranks * teams);
+    int64_t size = (int64_t)sq_dtype_size(request->compute), n_own = request->n_own, n_ranks = request->n_ranks;
+    if (!model->has_kind[SQ_BLOCK_SPARSE]) return (struct sq_experts_bytes){0, 0};
+    int n_teams = n_ranks < dims->n_experts ? request->n_ranks : (int)dims->n_experts;
+    bool is_routed = request->policy.kind == SQ_EXPERTS_ROUTE;
+    int64_t n_lists = is_routed && dims->n_chosen < n_teams ? dims->n_chosen : n_teams;
+    int64_t row = (n_ranks > 1 ? dims->hidden * size : 0) + (request->is_host ? 0 : 8); /* of a token on its way */
+    return (struct sq_experts_bytes){
+        .backend = most_rows(request, n_teams) * (dims->hidden + dims->expert_ffn) * size + n_own * n_lists * row +
+                   2 * request->n_workers * request->expert_rows * dims->expert_ffn * size,
+        .host = n_own * dims->n_chosen * 8 +
+                8 * (2 * dims->n_experts + 2 + n_teams + (n_ranks + 1) * n_teams + 2 * n_ranks) +
+                policy_bytes(dims, request, n_teams)};
 }
 
 enum sq_status sq_experts_ensure(struct sq_experts *experts, struct sq_room *room, const char *what, size_t bytes)

@@ -81,15 +81,20 @@ void sq_experts_end(struct sq_forward *forward);
 /* All of it with the checkpoint's own weights. Collective. */
 enum sq_status sq_experts_run(struct sq_forward *forward, const struct sq_comm *comm) SQ_MUST_CHECK;
 
-/* What a rank takes for an EXPERTS step at most, when any number of tokens may go to one expert. Local. */
+/* What a rank takes for an EXPERTS step at most: all tokens may go to one expert. Local. */
 struct sq_experts_request {
     enum sq_dtype compute;
     int64_t n_own, n_all; /* tokens of this rank, and of all */
     int n_ranks, n_workers;
     int64_t expert_rows; /* backend->sizes.expert_rows */
-    enum sq_expert_tokens policy;
+    bool is_host;        /* the backend's memory is the host's */
+    struct sq_expert_policy policy;
 };
-int64_t sq_experts_predict_bytes(const struct sq_model *model, const struct sq_experts_request *request);
+struct sq_experts_bytes {
+    int64_t backend, host; /* in the backend's memory, and beside it */
+};
+struct sq_experts_bytes sq_experts_predict_bytes(const struct sq_model *model,
+                                                 const struct sq_experts_request *request);
 
 /* NULL is fine. */
 void sq_experts_destroy(struct sq_experts *experts);

@@ -48,6 +48,18 @@ static inline int64_t sq_experts_rounded_up(int64_t n, int64_t unit)
     return (n + unit - 1) / unit * unit;
 }
 
+/* Rows of an expert with n tokens that a rank of its team has: whole pieces of `unit`, shared by shards. */
+static inline struct sq_range sq_experts_share(int64_t unit, int64_t n, int team_rank, int team_size)
+{
+    int64_t pieces = (n + unit - 1) / unit;
+    struct sq_range shards = sq_split(SQ_EXPERT_SHARDS, team_rank, team_size);
+    int64_t first = sq_split(pieces, shards.first, SQ_EXPERT_SHARDS).first * unit;
+    int64_t end = sq_split(pieces, shards.first + shards.count, SQ_EXPERT_SHARDS).first * unit;
+    if (first > n) first = n;
+    if (end > n) end = n;
+    return (struct sq_range){first, end - first};
+}
+
 /* Tokens of list j on the ranks before end_rank. */
 static inline int64_t sq_experts_before(const struct sq_experts *experts, int j, int end_rank)
 {

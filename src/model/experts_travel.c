@@ -5,26 +5,15 @@
 
 /* --- who has which rows ------------------------------------------------------------------------------------------- */
 
-/* Rows of an expert with n tokens that a rank of its team has: whole pieces, shared by shards. */
-static struct sq_range rows_of(const struct sq_experts *experts, int64_t n, int team_rank, int team_size)
-{
-    int64_t unit = experts->backend->sizes.expert_rows, pieces = (n + unit - 1) / unit;
-    struct sq_range shards = sq_split(SQ_EXPERT_SHARDS, team_rank, team_size);
-    int64_t first = sq_split(pieces, shards.first, SQ_EXPERT_SHARDS).first * unit;
-    int64_t end = sq_split(pieces, shards.first + shards.count, SQ_EXPERT_SHARDS).first * unit;
-    if (first > n) first = n;
-    if (end > n) end = n;
-    return (struct sq_range){first, end - first};
-}
-
 /* Rows that `source` sends to `target`: of the expert of target's team, its own tokens among target's rows. */
 static int64_t rows_between(const struct sq_experts *experts, int source, int target)
 {
+    int64_t unit = experts->backend->sizes.expert_rows;
     int n_ranks = experts->world.size, j = sq_team_of(target, experts->n_teams, n_ranks);
     if (j >= experts->wave_count) return 0;
     int begin = sq_team_begin(j, experts->n_teams, n_ranks);
     int size = sq_team_begin(j + 1, experts->n_teams, n_ranks) - begin;
-    struct sq_range rows = rows_of(experts, sq_experts_before(experts, j, n_ranks), target - begin, size);
+    struct sq_range rows = sq_experts_share(unit, sq_experts_before(experts, j, n_ranks), target - begin, size);
     int64_t first = sq_experts_before(experts, j, source), end = sq_experts_before(experts, j, source + 1);
     if (first < rows.first) first = rows.first;
     if (end > rows.first + rows.count) end = rows.first + rows.count;
@@ -33,6 +22,7 @@ static int64_t rows_between(const struct sq_experts *experts, int source, int ta
 
 static void share_rows(struct sq_experts *experts, size_t row_bytes)
 {
+    int64_t unit = experts->backend->sizes.expert_rows;
     int me = experts->world.rank;
     for (int rank = 0; rank < experts->world.size; rank++) {
         experts->to_rank[rank] = (size_t)rows_between(experts, me, rank) * row_bytes;
@@ -42,9 +32,8 @@ static void share_rows(struct sq_experts *experts, size_t row_bytes)
     experts->mine.n_tokens = 0;
     if (experts->mine.index >= 0) {
         experts->mine.n_tokens = sq_experts_before(experts, experts->team_index, experts->world.size);
-        experts->rows = rows_of(experts, experts->mine.n_tokens, experts->team.rank, experts->team.size);
+        experts->rows = sq_experts_share(unit, experts->mine.n_tokens, experts->team.rank, experts->team.size);
     }
-    int64_t unit = experts->backend->sizes.expert_rows;
     experts->mine.n_pieces = (experts->mine.n_tokens + unit - 1) / unit;
 }
 
