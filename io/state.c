@@ -248,8 +248,8 @@ static enum sq_status read_sample(struct sq_state *state, const struct slot *slo
         SQ_TRY(sq_h5_read_rows(slot->samples, H5T_NATIVE_UINT8, start + at, piece, bytes + at));
     }
     if (XXH3_64bits(bytes, (size_t)state->sample_bytes) == checksum) return SQ_OK;
-    sq_error("%s: the checksum of sample %lld (before block %lld) does not match", state->path, (long long)sample,
-             (long long)slot->mark.block);
+    sq_warning("%s: the checksum of sample %lld (before block %lld) does not match: what was saved is of no use",
+               state->path, (long long)sample, (long long)slot->mark.block);
     return SQ_ERR_INPUT;
 }
 

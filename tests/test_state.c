@@ -223,7 +223,8 @@ static void test_damaged_samples(void **unused)
     bool mine = part.first <= 5 && 5 < part.first + part.count;
     ranks_listen();
     CHECK(sq_state_load(state, part.first, part.count, set_sample, part.bytes) == SQ_ERR_INPUT);
-    EXPECT_ERROR(mine ? ranks.comm.rank : -1, path, "sample 5", "block 2");
+    const char *text = capture_stop(&ranks.capture);
+    CHECK(mine ? strstr(text, "warning: ") && strstr(text, path) && strstr(text, "sample 5 (before block 2)") : !*text);
     sq_state_close(state, 1);
     ranks_barrier();
     CHECK(access(path, F_OK) != 0);

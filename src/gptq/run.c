@@ -167,20 +167,24 @@ static bool is_state_usable(const struct sq_job *job)
     return true;
 }
 
+/* SQ_ERR_INPUT: there are none, or they are damaged. */
+static enum sq_status load_saved(struct sq_job *job)
+{
+    struct sq_range mine = job->shards.samples;
+    if (!is_state_usable(job)) return SQ_ERR_INPUT;
+    sq_info("going on from the activations saved before block %lld", (long long)job->state_block + 1);
+    return sq_state_load(job->state, mine.first, mine.count, sq_forward_set_hidden, job->forward);
+}
+
 /* Activations before block *first_p: from the state file, or from the embedding. */
 static enum sq_status load_activations(struct sq_job *job, int64_t *first_p)
 {
     double since = sq_seconds();
-    struct sq_range mine = job->shards.samples;
-    enum sq_status status;
-    if (is_state_usable(job)) {
-        sq_info("going on from the activations saved before block %lld", (long long)job->state_block + 1);
-        status = sq_state_load(job->state, mine.first, mine.count, sq_forward_set_hidden, job->forward);
-        *first_p = job->state_block;
-    } else {
-        status = sq_forward_embed(job->forward, job->world, job->tokens.ids + mine.first * job->tokens.length);
-        *first_p = 0;
-    }
+    enum sq_status status = load_saved(job); /* the same on every rank */
+    *first_p = status == SQ_OK ? job->state_block : 0;
+    if (status == SQ_ERR_INPUT)
+        status = sq_forward_embed(job->forward, job->world,
+                                  job->tokens.ids + job->shards.samples.first * job->tokens.length);
     sq_job_clock(job, SQ_STAGE_READ, &since);
     return sq_comm_agree(job->world, status);
 }

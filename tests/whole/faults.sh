@@ -141,6 +141,14 @@ bit_flipped() {
   [ "$(grep -c '^block .*ratio' "$work/err")" -le 3 ] || { cat "$work/err"; fail "more than that was done again"; }
 }
 
+# In the first of the samples that a resume reads: they are computed again.
+state_flipped() {
+  stopped
+  /usr/bin/env python3 -c 'import sys; d = bytearray(open(sys.argv[1], "rb").read()); d[len(d) // 4] ^= 1; open(sys.argv[1], "wb").write(d)' "$store.state"
+  goes_on "$n_reported"
+  sees "what was saved is of no use"
+}
+
 store_truncated() {
   stopped
   truncate -s -1000 "$store"
@@ -278,7 +286,7 @@ file_hints() {
 }
 
 faults=(kill_last_rank kill_first_rank kill_all_ranks kill_mpirun freeze_first_rank freeze_last_rank suspend_job two_jobs
-  bit_flipped store_truncated model_replaced read_only clock_jumps stale_mount stale_tokens model_cut
+  bit_flipped state_flipped store_truncated model_replaced read_only clock_jumps stale_mount stale_tokens model_cut
   rank_cannot_write file_hints)
 [ $# -eq 0 ] || faults=("$@")
 for fault in "${faults[@]}"; do
