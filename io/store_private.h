@@ -58,7 +58,7 @@ static inline int64_t sq_store_layer_groups(const struct sq_store_layer *layer)
 
 /* --- store_make.c: rank 0 alone ---------------------------------------------------------------------------------- */
 
-/* Writes a whole new store under `temporary` and gives it its name; nothing is left when it fails. */
+/* Writes a whole new store under another name and gives it its own; nothing is left when it fails. */
 enum sq_status sq_store_make(const struct sq_comm *comm, const char *path, const struct sq_store_layer *layers,
                              int n_layers, const char *config_yaml, const char *fingerprint) SQ_MUST_CHECK;
 

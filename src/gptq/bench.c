@@ -20,14 +20,27 @@
 #define FEW_VALUES ((int64_t)1 << 3)
 #define MANY_VALUES ((int64_t)1 << 20)
 
+/* Sums in the memory of this backend; NULL: in the host's. */
+static enum sq_status sum(const struct sq_comm *comm, struct sq_backend *backend, int64_t *values, int64_t count)
+{
+    return backend ? sq_comm_memory_sum_i64(comm, backend, values, count) : sq_comm_sum_i64(comm, values, count);
+}
+
+static enum sq_status take_values(struct sq_backend *backend, void **values_p)
+{
+    static const char what[] = "values to send";
+    return backend ? backend->ops->alloc(backend, what, MANY_VALUES * sizeof(int64_t), values_p)
+                   : sq_alloc(what, MANY_VALUES, sizeof(int64_t), values_p);
+}
+
 /* Seconds of one sum, on the slowest rank. Collective. */
 static enum sq_status time_sums(const struct sq_comm *comm, struct sq_backend *backend, int64_t *values, int64_t count,
                                 int repeat, double *seconds_p)
 {
-    SQ_TRY(sq_comm_memory_sum_i64(comm, backend, values, count));
+    SQ_TRY(sum(comm, backend, values, count));
     double started = sq_seconds();
     for (int i = 0; i < repeat; i++)
-        SQ_TRY(sq_comm_memory_sum_i64(comm, backend, values, count));
+        SQ_TRY(sum(comm, backend, values, count));
     *seconds_p = (sq_seconds() - started) / repeat;
     return sq_comm_max_f64(comm, seconds_p, 1);
 }
@@ -38,14 +51,26 @@ static enum sq_status measure_link(const struct sq_comm *comm, struct sq_backend
     void *values = NULL;
     double few = 0, many = 0, share = 2.0 * (comm->size - 1) / comm->size, steps = 2 * ceil(log2(comm->size));
     if (comm->size == 1) return SQ_OK;
-    SQ_TRY(sq_comm_agree(comm, backend->ops->alloc(backend, "values to send", MANY_VALUES * 8, &values)));
-    enum sq_status status = time_sums(comm, backend, values, FEW_VALUES, 100, &few);
+    enum sq_status status = sq_comm_agree(comm, take_values(backend, &values));
+    if (status == SQ_OK) status = time_sums(comm, backend, values, FEW_VALUES, 100, &few);
     if (status == SQ_OK) status = time_sums(comm, backend, values, MANY_VALUES, 10, &many);
-    backend->ops->free(backend, values);
+    if (backend)
+        backend->ops->free(backend, values);
+    else
+        sq_free(values);
     if (status != SQ_OK) return status;
     double moving = many > few ? many - few : many;
     *link_p = (struct sq_link){share * 8 * (double)(MANY_VALUES - FEW_VALUES) / moving, few / steps};
     return SQ_OK;
+}
+
+/* Between the backend's memories, and where those are a device's between the hosts'. Collective. */
+static enum sq_status measure_both(const struct sq_comm *comm, struct sq_backend *backend, struct sq_link *link_p,
+                                   struct sq_link *host_link_p)
+{
+    SQ_TRY(measure_link(comm, backend, link_p));
+    *host_link_p = *link_p;
+    return backend->is_host ? SQ_OK : measure_link(comm, NULL, host_link_p);
 }
 
 static enum sq_status measure_links(const struct sq_place *place, struct sq_machine *machine)
@@ -56,11 +81,12 @@ static enum sq_status measure_links(const struct sq_place *place, struct sq_mach
     SQ_TRY(sq_comm_split_node(comm, &node));
     machine->ranks_per_node = node.size;
     enum sq_status status = sq_place_join(place, &node);
-    if (status == SQ_OK) status = measure_link(&node, place->backend, &machine->link);
+    if (status == SQ_OK) status = measure_both(&node, place->backend, &machine->link, &machine->host_link);
     sq_place_leave(&node);
     sq_comm_free(&node);
     status = sq_comm_agree(comm, status);
-    if (status == SQ_OK && node.size < comm->size) status = measure_link(comm, place->backend, &machine->network);
+    if (status == SQ_OK && node.size < comm->size)
+        status = measure_both(comm, place->backend, &machine->network, &machine->host_network);
     return status;
 }
 
@@ -154,7 +180,6 @@ enum sq_status sq_bench_measure(const struct sq_place *place, const char *folder
     SQ_TRY(sq_comm_max_f64(comm, files, 2));
     machine.node_read = files[0];
     machine.node_write = files[1];
-    machine.host_link = machine.link;
     *machine_p = machine;
     return SQ_OK;
 }

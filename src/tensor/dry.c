@@ -115,9 +115,9 @@ enum sq_status sq_dry_parallel(struct sq_backend *backend, int64_t count, sq_ite
     return SQ_OK;
 }
 
-/* --- memory: addresses alone, which the system fills with zeros should anyone look
- * ------------------------------------
- */
+/* --- memory ------------------------------------------------------------------------------------------------------- */
+
+/* Addresses alone, which the system fills with zeros should anyone look. */
 
 struct region {
     size_t bytes;

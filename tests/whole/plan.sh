@@ -41,6 +41,12 @@ h100=$top/configs/machines/h100x8.yaml
 grep -q '^device memory of a rank' "$work/stdout" || fail "a machine with devices is planned without them"
 "$SHARDQ" "${job[@]}" --machine "$h100" --backend cuda --propagation original --ranks 1,16 --json >"$work/stdout" || fail "plan of propagation original"
 [ "$(wc -l <"$work/stdout")" -eq 2 ] || fail "not one line for each number of ranks"
+"$SHARDQ" "${job[@]}" --machine "$h100" --backend cuda --ranks 16 --json >>"$work/stdout" || fail "plan of propagation quantized"
+python3 - "$work/stdout" <<'PYTHON'
+import json, sys
+original, quantized = [json.loads(line)["stages"]["store"]["files"] for line in list(open(sys.argv[1]))[1:]]
+assert abs(original - quantized) < 1e-3 * quantized, (original, quantized) # all teams write as much as all ranks
+PYTHON
 
 # --- ranks that share a node share its memory: those that it has no room for are not worth having ---
 
