@@ -39,22 +39,29 @@ void sq_cuda_beside_destroy(struct sq_cuda *cuda)
         destroy_stream(worker->out);
         if (worker->ready) (void)cudaEventDestroy(worker->ready);
         if (worker->fetched) (void)cudaEventDestroy(worker->fetched);
+        sq_cuda_timer_destroy(&worker->timer);
+        sq_cuda_timer_destroy(&worker->out_timer);
     }
     destroy_stream(cuda->in);
     for (int lane = 0; lane < SQ_LANES; lane++)
         if (cuda->sent[lane]) (void)cudaEventDestroy(cuda->sent[lane]);
+    sq_cuda_timer_destroy(&cuda->in_timer);
+    sq_cuda_timer_destroy(&cuda->nccl_timer);
+    if (cuda->origin) (void)cudaEventDestroy(cuda->origin);
 }
 
 /* --- results on their way out ------------------------------------------------------------------------------------- */
 
 enum sq_status sq_cuda_fetch_out(struct sq_backend *backend, const void *memory, size_t bytes, void *host)
 {
-    const struct sq_cuda_worker *worker = sq_cuda_worker(backend);
+    struct sq_cuda_worker *worker = sq_cuda_worker(backend);
     if (bytes == 0) return SQ_OK;
     if (!((const struct sq_cuda *)backend)->is_parallel) return sq_cuda_download(backend, memory, bytes, host);
     SQ_TRY(sq_cuda_checked(cudaEventRecord(worker->ready, worker->stream), "marking a result"));
     SQ_TRY(sq_cuda_checked(cudaStreamWaitEvent(worker->out, worker->ready, 0), "waiting for a result"));
+    SQ_TRY(sq_cuda_timer_begin(&worker->out_timer, worker->out));
     SQ_TRY(sq_cuda_checked(cudaMemcpyAsync(host, memory, bytes, cudaMemcpyDeviceToHost, worker->out), "a download"));
+    SQ_TRY(sq_cuda_timer_end(&worker->out_timer, worker->out, bytes));
     return sq_cuda_checked(cudaEventRecord(worker->fetched, worker->out), "marking a download");
 }
 
@@ -68,8 +75,10 @@ enum sq_status sq_cuda_settle(struct sq_backend *backend)
 
 enum sq_status sq_cuda_send(struct sq_backend *backend, int lane, const void *host, size_t bytes, void *memory)
 {
-    const struct sq_cuda *cuda = (const struct sq_cuda *)backend;
+    struct sq_cuda *cuda = (struct sq_cuda *)backend;
+    SQ_TRY(sq_cuda_timer_begin(&cuda->in_timer, cuda->in));
     SQ_TRY(sq_cuda_checked(cudaMemcpyAsync(memory, host, bytes, cudaMemcpyHostToDevice, cuda->in), "an upload"));
+    SQ_TRY(sq_cuda_timer_end(&cuda->in_timer, cuda->in, bytes));
     return sq_cuda_checked(cudaEventRecord(cuda->sent[lane], cuda->in), "marking an upload");
 }
 

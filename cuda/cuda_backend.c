@@ -28,6 +28,15 @@ static int count_threads(const struct sq_backend *backend, int64_t count)
     return wanted < backend->n_workers ? (int)wanted : backend->n_workers;
 }
 
+/* By this thread's worker. */
+static enum sq_status run_item(struct sq_backend *backend, sq_item_fn *fn, void *context, int64_t index)
+{
+    struct sq_cuda_worker *worker = sq_cuda_worker(backend);
+    SQ_TRY(sq_cuda_timer_begin(&worker->timer, worker->stream));
+    SQ_TRY(fn(context, index, omp_get_thread_num()));
+    return sq_cuda_timer_end(&worker->timer, worker->stream, 0);
+}
+
 static enum sq_status cuda_parallel(struct sq_backend *backend, int64_t count, sq_item_fn *fn, void *context)
 {
     struct sq_cuda *cuda = (struct sq_cuda *)backend;
@@ -35,6 +44,7 @@ static enum sq_status cuda_parallel(struct sq_backend *backend, int64_t count, s
     atomic_llong n_left = count;
     SQ_TRY(sq_cuda_wait(sq_cuda_worker(backend), "waiting for what came before"));
     if (count == 0) return SQ_OK;
+    SQ_TRY(sq_cuda_timeline_start(cuda));
     cuda->is_parallel = true;
 #pragma omp parallel num_threads(count_threads(backend, count)) reduction(max : worst)
     {
@@ -42,13 +52,13 @@ static enum sq_status cuda_parallel(struct sq_backend *backend, int64_t count, s
         if (omp_get_thread_num() == 0 && omp_get_num_threads() > 1) sq_beside_run(&backend->beside, &n_left);
 #pragma omp for schedule(dynamic, 1) nowait
         for (int64_t i = 0; i < count; i++) {
-            worst = worse(worst, device == SQ_OK ? (int)fn(context, i, omp_get_thread_num()) : device);
+            worst = worse(worst, device == SQ_OK ? (int)run_item(backend, fn, context, i) : device);
             atomic_fetch_sub_explicit(&n_left, 1, memory_order_relaxed);
         }
         worst = worse(worst, (int)sq_cuda_wait_all(sq_cuda_worker(backend), "running kernels"));
     }
     cuda->is_parallel = false;
-    return (enum sq_status)worst;
+    return (enum sq_status)worse(worst, (int)sq_cuda_timeline_show(cuda));
 }
 
 /* --- creation ----------------------------------------------------------------------------------------------------- */

@@ -17,10 +17,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/trace.h"
 #include "cuda/check.h"
 #include "cuda/cuda_backend.h"
 #include "tensor/cuda_traits.h"
 #include "tensor/solve_ops.h"
+
+/* When a stream did what it was given since the last look, for the trace (timeline.c). */
+#define SQ_CUDA_TIMED 64
+struct sq_cuda_timer {
+    cudaEvent_t begin[SQ_CUDA_TIMED], end[SQ_CUDA_TIMED]; /* made when they are needed first */
+    int64_t bytes[SQ_CUDA_TIMED];
+    int count;
+};
 
 struct sq_cuda_worker {
     cudaStream_t stream;
@@ -31,6 +40,7 @@ struct sq_cuda_worker {
     void *workspace; /* of cuBLAS: one per stream, or its results would depend on what else runs */
     void *room;      /* [SQ_CUDA_ROOM] */
     int *flag;       /* pinned host memory: one number from the device */
+    struct sq_cuda_timer timer, out_timer;
 };
 
 struct sq_cuda {
@@ -41,6 +51,9 @@ struct sq_cuda {
     cudaStream_t in;                /* for uploads that go on beside the work */
     cudaEvent_t sent[SQ_LANES];     /* they are done */
     bool is_parallel;               /* inside of parallel() */
+    struct sq_cuda_timer in_timer, nccl_timer;
+    cudaEvent_t origin; /* from which times are counted; NULL: none yet */
+    double origin_seconds;
 };
 
 /* The worker whose item this thread has in hand (cuda_backend.c). */
@@ -77,6 +90,19 @@ enum sq_status sq_cuda_settle(struct sq_backend *);
 enum sq_status sq_cuda_send(struct sq_backend *, int lane, const void *host, size_t bytes, void *memory);
 enum sq_status sq_cuda_sent(struct sq_backend *, int lane);
 enum sq_status sq_cuda_receive(struct sq_backend *);
+
+/* timeline.c: spans of streams in the trace; nothing happens without one. begin and end stand around what a stream is
+ * given, by the thread that gives it; where there is no more room, end makes the last span longer. */
+enum sq_status sq_cuda_timer_begin(struct sq_cuda_timer *timer, cudaStream_t stream) SQ_MUST_CHECK;
+enum sq_status sq_cuda_timer_end(struct sq_cuda_timer *timer, cudaStream_t stream, size_t bytes) SQ_MUST_CHECK;
+/* The time is now, for spans that begin later; when worker 0's stream is done. By the main thread. */
+enum sq_status sq_cuda_timeline_start(struct sq_cuda *cuda) SQ_MUST_CHECK;
+/* Everything that is over into the trace: of the workers, when they are done, and of copies in. By the main thread. */
+enum sq_status sq_cuda_timeline_show(struct sq_cuda *cuda) SQ_MUST_CHECK;
+/* The same for one timer. */
+enum sq_status sq_cuda_timer_show(const struct sq_cuda *cuda, struct sq_cuda_timer *timer, enum sq_trace_kind kind,
+                                  int stream, const char *name) SQ_MUST_CHECK;
+void sq_cuda_timer_destroy(struct sq_cuda_timer *timer);
 
 /* gemm.c: products by cuBLAS, in true f32 or from bf16 with f32 sums */
 enum sq_status sq_cuda_linear(struct sq_backend *, struct sq_matrix x, struct sq_matrix w, const float *bias,

@@ -17,6 +17,7 @@ struct sq_nccl {
     struct sq_backend *backend;
     ncclComm_t comm;
     int size;
+    size_t bytes;   /* of the collective in work, for the trace */
     bool is_broken; /* aborted: nothing works any more */
 };
 
@@ -66,15 +67,25 @@ static enum sq_status wait(struct sq_nccl *nccl, const char *what)
 /* After NCCL has taken the work: waits for it. */
 static enum sq_status finish(struct sq_nccl *nccl, ncclResult_t code, const char *what)
 {
+    struct sq_cuda *cuda = (struct sq_cuda *)nccl->backend;
     enum sq_status status = checked(code, nccl->comm, what);
-    return status == SQ_OK ? wait(nccl, what) : give_up(nccl, status);
+    if (status == SQ_OK) status = sq_cuda_timer_end(&cuda->nccl_timer, cuda->workers[0].stream, nccl->bytes);
+    if (status != SQ_OK) return give_up(nccl, status);
+    SQ_TRY(wait(nccl, what));
+    return sq_cuda_timer_show(cuda, &cuda->nccl_timer, SQ_TRACE_NCCL, 0, what);
 }
 
-static enum sq_status check_whole(const struct sq_nccl *nccl, const char *what)
+/* Before NCCL gets work of so many bytes. */
+static enum sq_status begin(struct sq_nccl *nccl, const char *what, size_t bytes)
 {
-    if (!nccl->is_broken) return SQ_OK;
-    sq_error("NCCL: %s: the communicator was aborted", what);
-    return SQ_ERR_LIBRARY;
+    struct sq_cuda *cuda = (struct sq_cuda *)nccl->backend;
+    if (nccl->is_broken) {
+        sq_error("NCCL: %s: the communicator was aborted", what);
+        return SQ_ERR_LIBRARY;
+    }
+    nccl->bytes = bytes;
+    SQ_TRY(sq_cuda_timeline_start(cuda));
+    return sq_cuda_timer_begin(&cuda->nccl_timer, cuda->workers[0].stream);
 }
 
 /* --- collectives -------------------------------------------------------------------------------------------------- */
@@ -83,7 +94,7 @@ static enum sq_status sum_i64(struct sq_comm_device *device, int64_t *values, in
 {
     struct sq_nccl *nccl = (struct sq_nccl *)device;
     cudaStream_t stream = sq_cuda_worker(nccl->backend)->stream;
-    SQ_TRY(check_whole(nccl, "a sum over ranks"));
+    SQ_TRY(begin(nccl, "a sum over ranks", (size_t)count * sizeof *values));
     return finish(nccl, ncclAllReduce(values, values, (size_t)count, ncclInt64, ncclSum, nccl->comm, stream),
                   "a sum over ranks");
 }
@@ -92,7 +103,7 @@ static enum sq_status reduce_sum_i64(struct sq_comm_device *device, int root, in
 {
     struct sq_nccl *nccl = (struct sq_nccl *)device;
     cudaStream_t stream = sq_cuda_worker(nccl->backend)->stream;
-    SQ_TRY(check_whole(nccl, "a sum on one rank"));
+    SQ_TRY(begin(nccl, "a sum on one rank", (size_t)count * sizeof *values));
     return finish(nccl, ncclReduce(values, values, (size_t)count, ncclInt64, ncclSum, root, nccl->comm, stream),
                   "a sum on one rank");
 }
@@ -101,7 +112,7 @@ static enum sq_status broadcast(struct sq_comm_device *device, int root, void *b
 {
     struct sq_nccl *nccl = (struct sq_nccl *)device;
     cudaStream_t stream = sq_cuda_worker(nccl->backend)->stream;
-    SQ_TRY(check_whole(nccl, "a broadcast"));
+    SQ_TRY(begin(nccl, "a broadcast", bytes));
     return finish(nccl, ncclBroadcast(buffer, buffer, bytes, ncclUint8, root, nccl->comm, stream), "a broadcast");
 }
 
@@ -111,7 +122,10 @@ static enum sq_status all_gather(struct sq_comm_device *device, void *buffer, co
 {
     struct sq_nccl *nccl = (struct sq_nccl *)device;
     cudaStream_t stream = sq_cuda_worker(nccl->backend)->stream;
-    SQ_TRY(check_whole(nccl, "gathering"));
+    size_t all = 0;
+    for (int rank = 0; rank < nccl->size; rank++)
+        all += bytes[rank];
+    SQ_TRY(begin(nccl, "gathering", all));
     ncclResult_t code = ncclGroupStart();
     for (int rank = 0; rank < nccl->size && code == ncclSuccess; rank++) {
         char *part = (char *)buffer + offsets[rank];

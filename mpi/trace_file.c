@@ -13,7 +13,10 @@
 #include "base/node.h"
 #include "base/trace.h"
 
-static const char *const tracks[] = {[SQ_TRACE_STAGE] = "stages", [SQ_TRACE_COLLECTIVE] = "collectives"};
+static const char *const tracks[SQ_N_TRACE] = {
+    [SQ_TRACE_STAGE] = "stages",   [SQ_TRACE_COLLECTIVE] = "collectives", [SQ_TRACE_FILES] = "files",
+    [SQ_TRACE_COMPUTE] = "stream", [SQ_TRACE_COPY_IN] = "copies in",      [SQ_TRACE_COPY_OUT] = "copies out of stream",
+    [SQ_TRACE_NCCL] = "NCCL"};
 
 struct writer {
     const char *path;
@@ -55,9 +58,31 @@ static void write_names(int rank, const char *host, FILE *file)
             rank, host);
     fprintf(file, "{\"ph\":\"M\",\"pid\":%d,\"name\":\"process_sort_index\",\"args\":{\"sort_index\":%d}},\n", rank,
             rank);
-    for (int track = 0; track < 2; track++)
+    for (int track = 0; track <= SQ_TRACE_FILES; track++)
         fprintf(file, "{\"ph\":\"M\",\"pid\":%d,\"tid\":%d,\"name\":\"thread_name\",\"args\":{\"name\":\"%s\"}},\n",
                 rank, track, tracks[track]);
+}
+
+/* Streams come after the three that every rank has. */
+static int track_of(const struct sq_trace_span *span)
+{
+    return span->kind <= SQ_TRACE_FILES ? (int)span->kind : (int)span->kind * SQ_TRACE_STREAMS + span->stream;
+}
+
+/* The names of the streams that have spans. */
+static void write_streams(int rank, const struct sq_trace_span *spans, int64_t count, FILE *file)
+{
+    bool seen[SQ_N_TRACE][SQ_TRACE_STREAMS] = {{false}};
+    for (int64_t i = 0; i < count; i++) {
+        const struct sq_trace_span *span = &spans[i];
+        bool is_one = span->kind == SQ_TRACE_COPY_IN || span->kind == SQ_TRACE_NCCL; /* there is no other */
+        char number[16] = "";
+        if (span->kind <= SQ_TRACE_FILES || seen[span->kind][span->stream]) continue;
+        seen[span->kind][span->stream] = true;
+        if (!is_one) snprintf(number, sizeof number, " %d", span->stream);
+        fprintf(file, "{\"ph\":\"M\",\"pid\":%d,\"tid\":%d,\"name\":\"thread_name\",\"args\":{\"name\":\"%s%s\"}},\n",
+                rank, track_of(span), tracks[span->kind], number);
+    }
 }
 
 static void write_span(int rank, const struct sq_trace_span *span, FILE *file)
@@ -65,7 +90,8 @@ static void write_span(int rank, const struct sq_trace_span *span, FILE *file)
     fprintf(file,
             "{\"ph\":\"X\",\"pid\":%d,\"tid\":%d,\"name\":\"%s\",\"ts\":%.1f,\"dur\":%.1f,\"args\":{\"block\":%" PRId64
             ",\"bytes\":%" PRId64 "}},\n",
-            rank, (int)span->kind, span->name, 1e6 * span->start, 1e6 * span->seconds, span->block, span->bytes);
+            rank, track_of(span), span->name ? span->name : "other work", 1e6 * span->start, 1e6 * span->seconds,
+            span->block, span->bytes);
     if (span->held > 0)
         fprintf(file, "{\"ph\":\"C\",\"pid\":%d,\"name\":\"memory\",\"ts\":%.1f,\"args\":{\"bytes\":%" PRId64 "}},\n",
                 rank, 1e6 * (span->start + span->seconds), span->held);
@@ -86,6 +112,7 @@ static void write_events(int rank, FILE *file)
     const struct sq_trace_span *spans = sq_trace_spans(&count);
     host_name(host);
     write_names(rank, host, file);
+    write_streams(rank, spans, count, file);
     for (int64_t i = 0; i < count; i++)
         write_span(rank, &spans[i], file);
 }

@@ -1,6 +1,7 @@
 /* The trace of all ranks as one file in Chrome's trace format, which Perfetto (ui.perfetto.dev) and chrome://tracing
- * open: a process per rank, in it a track of stages, one of collectives, and a counter of the memory held. Times of
- * different nodes agree to about the time of a barrier.
+ * open: a process per rank, in it a track of stages, one of collectives, one of files read and written beside the
+ * stages, one for each stream of a device, and a counter of the memory held. Times of different nodes agree to about
+ * the time of a barrier.
  *
  *   traceEvents   one per span: name, ts and dur in microseconds, args: block, bytes
  *   otherData     {program, seconds, ranks: [{rank, host, threads, peak_bytes, planned_bytes, sums: [{kind, name,

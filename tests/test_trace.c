@@ -84,12 +84,43 @@ static void test_many(void **state)
     assert_int_equal(count, 0);
 }
 
+/* Beside the stages: named by the stage, joined where they go on at once, and in no sum. */
+static void test_beside(void **state)
+{
+    (void)state;
+    int64_t count;
+    int n_sums;
+    sq_trace_start();
+    double begin = sq_seconds();
+    sq_trace_add_beside(SQ_TRACE_COMPUTE, 1, NULL, begin, LONG, 10);
+    sq_trace_add_beside(SQ_TRACE_COMPUTE, 1, NULL, begin + LONG, LONG, 5);
+    sq_trace_add_beside(SQ_TRACE_COMPUTE, 2, NULL, begin + 2 * LONG, LONG, 0); /* another stream */
+    sq_trace_add_beside(SQ_TRACE_COMPUTE, 1, NULL, begin + 4 * LONG, LONG, 0); /* later */
+    sq_trace_add(SQ_TRACE_STAGE, "solve", begin, 0);
+    sq_trace_add_beside(SQ_TRACE_COMPUTE, 1, NULL, begin + 5 * LONG, LONG, 0);  /* at once, but of no stage yet */
+    sq_trace_add_beside(SQ_TRACE_COPY_IN, 1000, "weights", begin - 1, LONG, 7); /* before the trace */
+    sq_trace_add_beside(SQ_TRACE_COPY_IN, 1000, "weights", begin, LONG, 7);
+    const struct sq_trace_span *spans = sq_trace_spans(&count);
+    sq_trace_sums(&n_sums);
+    assert_int_equal(n_sums, 1);
+    assert_string_equal(spans[0].name, "solve");
+    assert_int_equal(spans[0].bytes, 15);
+    assert_true(spans[0].seconds > 1.9 * LONG && spans[0].seconds < 2.1 * LONG);
+    assert_int_equal(spans[1].stream, 2);
+    assert_string_equal(spans[2].name, "solve");
+    assert_null(spans[count - 2].name);
+    assert_int_equal(spans[count - 1].stream, SQ_TRACE_STREAMS - 1);
+    assert_string_equal(spans[count - 1].name, "weights");
+    sq_trace_stop();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_off),
         cmocka_unit_test(test_spans),
         cmocka_unit_test(test_many),
+        cmocka_unit_test(test_beside),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

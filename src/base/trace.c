@@ -8,6 +8,7 @@
 
 #define SHORTEST 20e-6 /* seconds of a span that is kept */
 #define MAX_NAMES 64
+#define AT_ONCE 200e-6 /* seconds between two spans that become one */
 
 /* Where the time went is a property of the process, like its log. */
 static struct {
@@ -16,6 +17,8 @@ static struct {
     int64_t block, bytes; /* bytes of collectives since the last stage */
     struct sq_trace_span *spans;
     int64_t count, room;
+    int64_t n_named;                            /* spans before have got the names of their stages */
+    int64_t last[SQ_N_TRACE][SQ_TRACE_STREAMS]; /* span beside the stages, + 1; 0: none */
     struct sq_trace_sum sums[MAX_NAMES];
     int n_sums;
 } trace;
@@ -75,6 +78,12 @@ static void keep(const struct sq_trace_span *span)
     trace.spans[trace.count++] = *span;
 }
 
+static void name_spans(const char *stage)
+{
+    for (; trace.n_named < trace.count; trace.n_named++)
+        if (!trace.spans[trace.n_named].name) trace.spans[trace.n_named].name = stage;
+}
+
 void sq_trace_add(enum sq_trace_kind kind, const char *name, double since, int64_t bytes)
 {
     if (!trace.is_on) return;
@@ -91,9 +100,37 @@ void sq_trace_add(enum sq_trace_kind kind, const char *name, double since, int64
         span.start = 0;
     }
     add_to_sums(&span);
+    if (is_stage) name_spans(name);
     if (span.seconds < SHORTEST) return;
     if (is_stage) span.held = sq_process_memory();
     keep(&span);
+}
+
+/* Whether the span goes on where the last one of its stream ended. */
+static bool lengthen(struct sq_trace_span *last, const struct sq_trace_span *span)
+{
+    double gap = span->start - (last->start + last->seconds);
+    if (last->name != span->name || last->block != span->block || gap < 0 || gap > AT_ONCE) return false;
+    last->seconds = span->start + span->seconds - last->start;
+    last->bytes += span->bytes;
+    return true;
+}
+
+void sq_trace_add_beside(enum sq_trace_kind kind, int stream, const char *name, double start, double seconds,
+                         int64_t bytes)
+{
+    if (!trace.is_on || start < trace.start) return;
+    struct sq_trace_span span = {.name = name,
+                                 .start = start - trace.start,
+                                 .seconds = seconds,
+                                 .bytes = bytes,
+                                 .block = trace.block,
+                                 .kind = kind,
+                                 .stream = stream < SQ_TRACE_STREAMS ? stream : SQ_TRACE_STREAMS - 1};
+    int64_t *last = &trace.last[kind][span.stream], before = trace.count;
+    if (*last > 0 && lengthen(&trace.spans[*last - 1], &span)) return;
+    keep(&span);
+    if (trace.count > before) *last = trace.count;
 }
 
 const struct sq_trace_span *sq_trace_spans(int64_t *count_p)

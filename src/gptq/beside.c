@@ -1,14 +1,23 @@
 #include "gptq/beside.h"
 
-#include <string.h>
-
+#include "base/clock.h"
+#include "base/trace.h"
 #include "gptq/job.h"
+
+/* One step, and what it was in the trace. */
+static bool take(struct sq_job *job, bool (*fn)(struct sq_job *job), const char *name)
+{
+    double since = sq_trace_now();
+    bool has_more = fn(job);
+    if (has_more && since > 0) sq_trace_add_beside(SQ_TRACE_FILES, 0, name, since, sq_seconds() - since, 0);
+    return has_more;
+}
 
 /* Reading first: the weights are needed before the records. */
 static bool step(void *context)
 {
     struct sq_job *job = context;
-    return sq_ahead_step(job) || sq_behind_step(job);
+    return take(job, sq_ahead_step, "read weights") || take(job, sq_behind_step, "write rows");
 }
 
 enum sq_status sq_beside_create(struct sq_job *job)

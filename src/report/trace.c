@@ -12,6 +12,7 @@
 #define MAX_RANKS 32   /* that are drawn */
 #define MAX_SPANS 1200 /* of the block in detail */
 #define MAX_MEMORY 200 /* points of a rank */
+#define LAST_TRACK 1   /* that is drawn: stages, collectives; what goes on beside them is for Perfetto */
 
 struct span {
     const char *name;
@@ -107,7 +108,7 @@ static json_t *spans_of_block(const struct summary *summary)
     struct span span;
     json_array_foreach((json_t *)summary->events, index, event)
     {
-        if (!read_span(summary, event, &span) || span.block != summary->block) continue;
+        if (!read_span(summary, event, &span) || span.block != summary->block || span.track > LAST_TRACK) continue;
         if (json_array_size(list) == MAX_SPANS) break;
         if (json_array_append_new(list, json_pack("[i, i, s, f, f, I]", span.rank, span.track, span.name, span.start,
                                                   span.seconds, span.bytes)))

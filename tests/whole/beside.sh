@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# On devices: what goes on beside the stages shows in the trace, on a track of its own for each stream, and changes no byte.
+. "$(dirname "$0")/common.sh"
+export CUDASIM_DEVICES=2 # of the stand-in; elsewhere it means nothing
+
+top=$(cd "$(dirname "$0")/../.." && pwd)
+model=$GOLDEN/opt
+tokens "$work/calibration" 6 24 "$(vocabulary opt)" 1
+job=(quantize --model "$model" --tokens "$work/calibration" --no-assemble --backend cuda --threads 3)
+# early: of the stand-in; its streams go on by themselves then, as those of a device do
+if ! CUDASIM_ORDER=early run 2 "${job[@]}" --out "$work/two" --trace "$work/run.json"; then
+  grep -qE 'no CUDA device|have one device together|driver' "$work/err" && exit 77
+  cat "$work/err" >&2
+  fail "two ranks, each with a device"
+fi
+
+python3 - "$work/run.json" <<'EOF2'
+import json, sys
+trace = json.load(open(sys.argv[1]))
+def check(good, words):
+    if not good: sys.exit(f"FAIL: {words}")
+
+names = {(e["pid"], e["tid"]): e["args"]["name"] for e in trace["traceEvents"] if e["ph"] == "M" and e["name"] == "thread_name"}
+spans = [e for e in trace["traceEvents"] if e["ph"] == "X"]
+check(all((s["pid"], s["tid"]) in names for s in spans), "a track without a name")
+check(len(set(names.values()) - {f"stream {n}" for n in range(3)} - {f"copies out of stream {n}" for n in range(3)}) == 5, f"tracks: {names}")
+end = 1e6 * trace["otherData"]["seconds"]
+check(all(s["dur"] >= 0 and 0 <= s["ts"] and s["ts"] + s["dur"] <= end + 1 for s in spans), "a span outside the run")
+
+def track(rank, name):
+    return [s for s in spans if s["pid"] == rank and names[rank, s["tid"]].startswith(name)]
+def meets(span, others):
+    return any(span["ts"] < o["ts"] + o["dur"] and o["ts"] < span["ts"] + span["dur"] for o in others)
+
+for rank in 0, 1:
+    before = [s for s in track(rank, "stages") if s["name"] in ("forward", "hessian", "factor")]
+    solves = [s for s in track(rank, "stages") if s["name"] == "solve"]
+    check({"forward", "hessian", "factor", "solve"} <= {s["name"] for s in track(rank, "stream")}, "stages of streams")
+    check(any(meets(s, before) and not meets(s, solves) for s in track(rank, "copies in")), "no weights come in before they are needed")
+    check(sum(s["args"]["bytes"] for s in track(rank, "copies in")) > 0, "copies in without bytes")
+    check(sum(s["args"]["bytes"] for s in track(rank, "copies out")) > 0, "no results go out")
+    check({"a sum over ranks"} <= {s["name"] for s in track(rank, "NCCL")}, "no sum by NCCL")
+    files = track(rank, "files")
+    check({"read weights", "write rows"} == {s["name"] for s in files}, "files are not read and written beside the stages")
+    check({s["name"] for s in files if meets(s, before)} == {"read weights", "write rows"}, "nothing goes on beside the stages")
+    check(not any(meets(s, solves) for s in files if s["name"] == "read weights"), "weights are read when they are needed")
+EOF2
+
+# --- neither the trace nor ranks change the bytes ---
+
+expect 0 1 "${job[@]}" --out "$work/one"
+cmp "$work/two.store.h5" "$work/one.store.h5" || fail "one rank without a trace writes another store"
