@@ -16,7 +16,7 @@ enum sq_status sq_cuda_beside_create(struct sq_cuda *cuda)
     SQ_TRY(make_stream(&cuda->in));
     for (int lane = 0; lane < SQ_LANES; lane++)
         SQ_TRY(make_event(&cuda->sent[lane]));
-    for (int w = 0; w < cuda->base.n_workers; w++) {
+    for (int w = 0; w < cuda->n_made; w++) {
         SQ_TRY(make_stream(&cuda->workers[w].out));
         SQ_TRY(make_event(&cuda->workers[w].ready));
         SQ_TRY(make_event(&cuda->workers[w].fetched));
@@ -34,7 +34,7 @@ static void destroy_stream(cudaStream_t stream)
 /* What was never made is NULL. Errors on the way out change nothing. */
 void sq_cuda_beside_destroy(struct sq_cuda *cuda)
 {
-    for (int w = 0; w < cuda->base.n_workers; w++) {
+    for (int w = 0; w < cuda->n_made; w++) {
         struct sq_cuda_worker *worker = &cuda->workers[w];
         destroy_stream(worker->out);
         if (worker->ready) (void)cudaEventDestroy(worker->ready);

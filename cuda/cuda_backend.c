@@ -67,7 +67,7 @@ static void cuda_destroy(struct sq_backend *backend)
 {
     struct sq_cuda *cuda = (struct sq_cuda *)backend;
     sq_cuda_beside_destroy(cuda);
-    for (int w = 0; w < backend->n_workers; w++)
+    for (int w = 0; w < cuda->n_made; w++)
         sq_cuda_worker_destroy(&cuda->workers[w]);
     sq_free(cuda->workers);
     sq_free(cuda);
@@ -151,7 +151,8 @@ static enum sq_status start(struct sq_cuda *cuda)
     SQ_TRY(sq_cuda_checked(cudaSetDevice(cuda->device), "choosing the device"));
     SQ_TRY(sq_alloc("workers", cuda->base.n_workers, sizeof *cuda->workers, &memory));
     cuda->workers = memory;
-    for (int w = 0; w < cuda->base.n_workers; w++)
+    cuda->n_made = cuda->base.n_workers;
+    for (int w = 0; w < cuda->n_made; w++)
         SQ_TRY(sq_cuda_worker_create(&cuda->workers[w]));
     SQ_TRY(sq_cuda_beside_create(cuda));
     return describe(cuda);
@@ -169,7 +170,6 @@ enum sq_status sq_backend_create_cuda(int device, int n_workers, struct sq_backe
     cuda->device = device;
     enum sq_status status = start(cuda);
     if (status != SQ_OK) {
-        if (!cuda->workers) cuda->base.n_workers = 0;
         cuda_destroy(&cuda->base);
         return status;
     }

@@ -47,10 +47,11 @@ struct sq_cuda {
     struct sq_backend base; /* first: a sq_backend * of this backend is a sq_cuda * */
     int device;
     char isa[16];
-    struct sq_cuda_worker *workers; /* [n_workers] */
-    cudaStream_t in;                /* for uploads that go on beside the work */
-    cudaEvent_t sent[SQ_LANES];     /* they are done */
-    bool is_parallel;               /* inside of parallel() */
+    struct sq_cuda_worker *workers; /* [n_made] */
+    int n_made;
+    cudaStream_t in;            /* for uploads that go on beside the work */
+    cudaEvent_t sent[SQ_LANES]; /* they are done */
+    bool is_parallel;           /* inside of parallel() */
     struct sq_cuda_timer in_timer, nccl_timer;
     cudaEvent_t origin; /* from which times are counted; NULL: none yet */
     double origin_seconds;

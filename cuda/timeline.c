@@ -87,7 +87,7 @@ enum sq_status sq_cuda_timer_show(const struct sq_cuda *cuda, struct sq_cuda_tim
 enum sq_status sq_cuda_timeline_show(struct sq_cuda *cuda)
 {
     if (!cuda->origin) return SQ_OK;
-    for (int w = 0; w < cuda->base.n_workers; w++) {
+    for (int w = 0; w < cuda->n_made; w++) {
         SQ_TRY(sq_cuda_timer_show(cuda, &cuda->workers[w].timer, SQ_TRACE_COMPUTE, w, NULL));
         SQ_TRY(sq_cuda_timer_show(cuda, &cuda->workers[w].out_timer, SQ_TRACE_COPY_OUT, w, "results"));
     }

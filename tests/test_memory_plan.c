@@ -114,6 +114,19 @@ static void test_device(void **state)
     assert_true(sq_memory_plan_count(&request, &plan));
     assert_int_equal(plan.ahead, 0);
     assert_true(plan.resident_host < on_host);
+    assert_int_equal(plan.n_workers, 3);
+    request.limit--; /* one worker less is enough for that */
+    assert_true(sq_memory_plan_count(&request, &plan));
+    assert_int_equal(plan.n_workers, 2);
+    request.n_workers = 1;
+    request.limit = 0;
+    assert_true(sq_memory_plan_count(&request, &plan));
+    request.n_workers = 3;
+    int64_t least = plan.resident - plan.ahead;
+    request.limit = least + plan.start;
+    assert_true(sq_memory_plan_count(&request, &plan));
+    assert_int_equal(plan.n_workers, 1);
+    assert_int_equal(plan.resident, least);
     request.limit--;
     assert_false(sq_memory_plan_count(&request, &plan));
     assert_false(plan.spill);

@@ -139,7 +139,10 @@ static enum sq_status plan_memory(struct sq_job *job, struct sq_memory_request *
                                           .n_workers = (int)largest[1],
                                           .traits = job->backend->traits,
                                           .limit = -largest[2]};
-    return sq_comm_first_rank_first(job->world, make_plan, &(struct planning){request, &job->memory});
+    SQ_TRY(sq_comm_first_rank_first(job->world, make_plan, &(struct planning){request, &job->memory}));
+    request->n_workers = job->memory.n_workers;
+    if (job->backend->n_workers > request->n_workers) job->backend->n_workers = request->n_workers;
+    return SQ_OK;
 }
 
 static enum sq_status take_memory(struct sq_job *job, const struct sq_memory_request *request)

@@ -239,9 +239,10 @@ static void describe(const struct sq_memory_request *request, const struct sq_me
              sq_size_format((double)request->limit, text[1]), list);
 }
 
-bool sq_memory_plan_count(const struct sq_memory_request *request, struct sq_memory_plan *plan_p)
+/* With all workers of the request. */
+static bool count_workers(const struct sq_memory_request *request, struct sq_memory_plan *plan_p)
 {
-    struct sq_memory_plan plan = {0};
+    struct sq_memory_plan plan = {.n_workers = request->n_workers};
     bool is_host = request->traits->is_host;
     count_forward(request, &plan);
     count_solver(request, &plan);
@@ -253,6 +254,18 @@ bool sq_memory_plan_count(const struct sq_memory_request *request, struct sq_mem
     plan.resident_host = sum(plan.host);
     *plan_p = plan;
     return request->limit == 0 || plan.resident + embedding_bytes(request, &plan) <= request->limit;
+}
+
+/* On the host workers are the processors, and what each of them takes is small. */
+bool sq_memory_plan_count(const struct sq_memory_request *request, struct sq_memory_plan *plan_p)
+{
+    struct sq_memory_request fewer = *request;
+    bool fits = count_workers(&fewer, plan_p);
+    while (!fits && !request->traits->is_host && fewer.n_workers > 1) {
+        fewer.n_workers--;
+        fits = count_workers(&fewer, plan_p);
+    }
+    return fits;
 }
 
 enum sq_status sq_memory_plan_make(const struct sq_memory_request *request, struct sq_memory_plan *plan_p)

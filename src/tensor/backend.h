@@ -259,7 +259,7 @@ struct sq_backend {
     const struct sq_backend_ops *ops;
     const struct sq_backend_traits *traits; /* what it was made with */
     struct sq_sizes sizes;
-    int n_workers;
+    int n_workers;           /* may be made less, outside of parallel(): the others then get no items */
     bool is_host;            /* its memory is the host's */
     struct sq_beside beside; /* step NULL: nothing. The caller's to set, outside of parallel() */
     bool has_bf16;           /* linear and gram_add take BF16 at full speed */

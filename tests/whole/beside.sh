@@ -50,3 +50,21 @@ EOF2
 
 expect 0 1 "${job[@]}" --out "$work/one"
 cmp "$work/two.store.h5" "$work/one.store.h5" || fail "one rank without a trace writes another store"
+
+# --- a small device: first nothing is read ahead, then there are fewer streams, then the job is refused with figures ---
+
+plan_bytes() { # plan_bytes THREADS FIELD: of the job's memory by the plan
+  "$SHARDQ" plan --model "$model" --samples 6 --length 24 --threads "$1" --machine "$top/configs/machines/h100x8.yaml" --json |
+    sed -n "s/.*\"$2\":\([0-9]*\).*/\1/p"
+}
+most=$(plan_bytes 3 memory_bytes) least=$(plan_bytes 1 memory_bytes)
+[ "$least" -lt "$most" ] || fail "a stream takes no memory"
+expect 0 1 "${job[@]}" --out "$work/small" --memory "$((least + (most - least) / 4))"
+grep -qE 'of (1|2) threads?,' "$work/err" || { cat "$work/err" >&2; fail "three streams where there is no room for them"; }
+cmp "$work/one.store.h5" "$work/small.store.h5" || fail "on a small device the store is another"
+if grep -q cudasim "$SHARDQ"; then # a device of which the three streams of the backend leave only so much
+  CUDASIM_MEMORY=$((3 * (2 << 20) + (least + (most - least) / 4) * 10 / 9)) expect 0 1 "${job[@]}" --out "$work/device"
+  cmp "$work/one.store.h5" "$work/device.store.h5" || fail "on a device of little memory the store is another"
+  CUDASIM_MEMORY=$((3 * (2 << 20) + 100000)) expect 2 1 "${job[@]}" --out "$work/none"
+  expect_message "a rank needs"
+fi
