@@ -1,8 +1,10 @@
-/* sq_peak [THREADS]: the rates of the backend's dense products with all workers busy at once, one JSON object a line.
+/* sq_peak [THREADS [BACKEND [EDGE]]]: the rates of the backend's dense products with all workers busy at once, one JSON
+ * object a line.
  *
  * Each worker multiplies matrices of its own for a fixed time, as the program's parallel items do; a rate is the
  * operations of all workers over the wall time of all, the best of a few rounds. Shapes: square ones, where the library
- * is at its best, and those of the program: 512 tokens through layers, 32 rows of the solver. */
+ * is at its best, and those of the program: 512 tokens through layers, 32 rows of the solver; with EDGE square ones of
+ * this edge alone. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +12,9 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "tensor/backend.h"
+#ifdef SQ_HAS_CUDA
+#include "cuda/cuda_backend.h"
+#endif
 
 #define ROUNDS 3
 #define ROUND_SECONDS 0.4
@@ -32,6 +37,10 @@ static const struct shape shapes[] = {
     {MATMUL, SQ_F32, 32, 4096, 4096},
 };
 
+/* With an edge given: n, m and k are its. */
+static const struct shape squares[] = {
+    {LINEAR, SQ_BF16, 0, 0, 0}, {LINEAR, SQ_F32, 0, 0, 0}, {MATMUL, SQ_F32, 0, 0, 0}};
+
 struct measurement {
     struct sq_backend *backend;
     const struct shape *shape;
@@ -40,14 +49,13 @@ struct measurement {
     double until;
 };
 
+/* One product, and one number of it: a device would else be given products for longer than the round lasts. */
 static enum sq_status multiply(struct sq_backend *backend, enum operation operation, const struct sq_matrix *m)
 {
-    switch (operation) {
-    case LINEAR:
-        return backend->ops->linear(backend, m[0], m[1], NULL, m[2]);
-    default:
-        return backend->ops->matmul(backend, m[0], m[1], false, m[2]);
-    }
+    uint16_t number;
+    SQ_TRY(operation == LINEAR ? backend->ops->linear(backend, m[0], m[1], NULL, m[2])
+                               : backend->ops->matmul(backend, m[0], m[1], false, m[2]));
+    return backend->ops->download(backend, m[2].data, sizeof number, &number);
 }
 
 static enum sq_status multiply_for_a_while(void *context, int64_t index, int worker)
@@ -85,9 +93,11 @@ static enum sq_status measure_shape(struct measurement *measurement)
         SQ_TRY(run_round(measurement, ROUND_SECONDS, &rate));
         if (rate > best) best = rate;
     }
-    printf("{\"operation\":\"%s\",\"dtype\":\"%s\",\"m\":%lld,\"n\":%lld,\"k\":%lld,\"threads\":%d,\"gflops\":%.1f}\n",
-           operation_names[shape->operation], sq_dtype_name(shape->dtype), (long long)shape->m, (long long)shape->n,
-           (long long)shape->k, measurement->backend->n_workers, 1e-9 * best);
+    printf("{\"device\":\"%s, %s\",\"operation\":\"%s\",\"dtype\":\"%s\",\"m\":%lld,\"n\":%lld,\"k\":%lld,"
+           "\"threads\":%d,\"gflops\":%.4g}\n",
+           measurement->backend->ops->name, measurement->backend->isa, operation_names[shape->operation],
+           sq_dtype_name(shape->dtype), (long long)shape->m, (long long)shape->n, (long long)shape->k,
+           measurement->backend->n_workers, 1e-9 * best);
     return SQ_OK;
 }
 
@@ -95,25 +105,30 @@ static enum sq_status measure_shape(struct measurement *measurement)
  */
 
 /* Small values that differ: all zeros would take less power, and so run at a higher clock, than real data. */
-static enum sq_status make_matrix(enum sq_dtype dtype, int64_t rows, int64_t cols, struct sq_matrix *matrix_p)
+static enum sq_status make_matrix(struct sq_backend *backend, enum sq_dtype dtype, int64_t rows, int64_t cols,
+                                  struct sq_matrix *matrix_p)
 {
-    void *data = NULL;
-    SQ_TRY(sq_alloc("a matrix", rows * cols, sq_dtype_size(dtype), &data));
+    void *data = NULL, *memory = NULL;
+    size_t bytes = (size_t)(rows * cols) * sq_dtype_size(dtype);
+    SQ_TRY(backend->ops->alloc(backend, "a matrix", bytes, &memory));
+    *matrix_p = sq_matrix_view(memory, dtype, rows, cols);
+    SQ_TRY(sq_alloc("values of a matrix", rows * cols, sq_dtype_size(dtype), &data));
     for (int64_t i = 0; i < rows * cols; i++) {
         float value = (float)(((uint32_t)i * 2654435761u) >> 8) / 8388608.0f - 1;
         sq_dtype_from_f32(&value, 1, dtype, (char *)data + (size_t)i * sq_dtype_size(dtype));
     }
-    *matrix_p = sq_matrix_view(data, dtype, rows, cols);
-    return SQ_OK;
+    enum sq_status status = backend->ops->upload(backend, data, bytes, memory);
+    sq_free(data);
+    return status;
 }
 
-static enum sq_status make_matrices(const struct shape *shape, struct sq_matrix *m)
+static enum sq_status make_matrices(struct sq_backend *backend, const struct shape *shape, struct sq_matrix *m)
 {
     int64_t b_rows = shape->operation == LINEAR ? shape->n : shape->k, b_cols = shape->n + shape->k - b_rows;
     enum sq_dtype out = shape->operation == LINEAR ? shape->dtype : SQ_F32;
-    SQ_TRY(make_matrix(shape->dtype, shape->m, shape->k, &m[0]));
-    SQ_TRY(make_matrix(shape->dtype, b_rows, b_cols, &m[1]));
-    return make_matrix(out, shape->m, shape->n, &m[2]);
+    SQ_TRY(make_matrix(backend, shape->dtype, shape->m, shape->k, &m[0]));
+    SQ_TRY(make_matrix(backend, shape->dtype, b_rows, b_cols, &m[1]));
+    return make_matrix(backend, out, shape->m, shape->n, &m[2]);
 }
 
 static enum sq_status run_shape(struct measurement *measurement)
@@ -122,22 +137,23 @@ static enum sq_status run_shape(struct measurement *measurement)
     enum sq_status status = SQ_OK;
     memset(measurement->matrices, 0, (size_t)n_matrices * sizeof *measurement->matrices);
     for (int w = 0; w < measurement->backend->n_workers && status == SQ_OK; w++)
-        status = make_matrices(measurement->shape, measurement->matrices + 3 * w);
+        status = make_matrices(measurement->backend, measurement->shape, measurement->matrices + 3 * w);
     if (status == SQ_OK) status = measure_shape(measurement);
     for (int i = 0; i < n_matrices; i++)
-        sq_free(measurement->matrices[i].data);
+        measurement->backend->ops->free(measurement->backend, measurement->matrices[i].data);
     return status;
 }
 
-static enum sq_status run(struct sq_backend *backend)
+static enum sq_status run(struct sq_backend *backend, const struct shape *list, int n_shapes, int64_t edge)
 {
     void *matrices = NULL, *counts = NULL;
     enum sq_status status = sq_alloc("matrices", 3 * backend->n_workers, sizeof(struct sq_matrix), &matrices);
     if (status == SQ_OK) status = sq_alloc("counts", backend->n_workers, sizeof(int64_t), &counts);
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes && status == SQ_OK; i++) {
-        struct measurement measurement = {
-            .backend = backend, .shape = &shapes[i], .matrices = matrices, .counts = counts};
-        if (shapes[i].dtype == SQ_BF16 && !backend->has_bf16) continue;
+    for (int i = 0; i < n_shapes && status == SQ_OK; i++) {
+        struct shape shape = list[i];
+        struct measurement measurement = {.backend = backend, .shape = &shape, .matrices = matrices, .counts = counts};
+        if (shape.dtype == SQ_BF16 && !backend->has_bf16) continue;
+        if (edge > 0) shape.m = shape.n = shape.k = edge;
         status = run_shape(&measurement);
     }
     sq_free(counts);
@@ -145,17 +161,28 @@ static enum sq_status run(struct sq_backend *backend)
     return status;
 }
 
+static enum sq_status create_backend(const char *name, int n_threads, struct sq_backend **backend_p)
+{
+    if (!strcmp(name, "cpu")) return sq_backend_create_cpu(n_threads, SQ_ISA_BEST, backend_p);
+#ifdef SQ_HAS_CUDA
+    if (!strcmp(name, "cuda")) return sq_backend_create_cuda(0, n_threads, backend_p);
+#endif
+    fprintf(stderr, "sq_peak: built without backend %s\n", name);
+    return SQ_ERR_USAGE;
+}
+
 int main(int argc, char **argv)
 {
     struct sq_backend *backend = NULL;
-    int n_threads = argc == 2 ? atoi(argv[1]) : 0;
-    if (argc > 2 || n_threads < 0) {
-        fprintf(stderr, "usage: sq_peak [THREADS]\n");
+    int n_threads = argc > 1 ? atoi(argv[1]) : 0, edge = argc > 3 ? atoi(argv[3]) : 0;
+    if (argc > 4 || n_threads < 0 || edge < 0) {
+        fprintf(stderr, "usage: sq_peak [THREADS [BACKEND [EDGE]]]\n");
         return 2;
     }
-    enum sq_status status = sq_backend_create_cpu(n_threads, SQ_ISA_BEST, &backend);
+    enum sq_status status = create_backend(argc > 2 ? argv[2] : "cpu", n_threads, &backend);
     if (status != SQ_OK) return 1;
-    status = run(backend);
+    status = edge > 0 ? run(backend, squares, sizeof squares / sizeof *squares, edge)
+                      : run(backend, shapes, sizeof shapes / sizeof *shapes, 0);
     backend->ops->destroy(backend);
     return status == SQ_OK ? 0 : 1;
 }
