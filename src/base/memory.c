@@ -23,10 +23,11 @@ void sq_memory_fail_at(int64_t n)
 
 /* What stands before each piece of memory. */
 struct head {
+    void *start;  /* as the system gave it */
     size_t bytes; /* asked for */
     int user;
 };
-#define HEAD_BYTES 64 /* of it: the memory after it keeps its alignment */
+#define ALIGNMENT ((size_t)64) /* also bytes of the head */
 
 static struct {
     atomic_flag is_busy;
@@ -101,16 +102,22 @@ void sq_memory_forget_peaks(void)
 
 /* --- taking and giving back --------------------------------------------------------------------------------------- */
 
+static struct head *head_of(void *memory)
+{
+    return (struct head *)(void *)((char *)memory - ALIGNMENT);
+}
+
 enum sq_status sq_alloc(const char *what, int64_t count, size_t size, void **memory_p)
 {
     size_t bytes = 0;
-    void *memory = NULL;
     if (fail_countdown > 0 && --fail_countdown == 0) goto fail;
     if (count < 0 || __builtin_mul_overflow((size_t)count, size, &bytes) || bytes > SIZE_MAX / 2) goto fail;
-    if (posix_memalign(&memory, 64, HEAD_BYTES + (bytes + 63) / 64 * 64 + (bytes == 0 ? 64 : 0))) goto fail;
-    *(struct head *)memory = (struct head){bytes, count_taken(what, (int64_t)bytes)};
-    *memory_p = (char *)memory + HEAD_BYTES;
-    memset(*memory_p, 0, bytes);
+    /* pages that the system clears only when they are first used, by the thread that uses them */
+    char *start = calloc(bytes / ALIGNMENT + 3, ALIGNMENT);
+    if (!start) goto fail;
+    char *memory = start + 2 * ALIGNMENT - (uintptr_t)start % ALIGNMENT;
+    *head_of(memory) = (struct head){start, bytes, count_taken(what, (int64_t)bytes)};
+    *memory_p = memory;
     return SQ_OK;
 fail:
     sq_error("cannot allocate %lld x %zu bytes for %s", (long long)count, size, what);
@@ -120,9 +127,9 @@ fail:
 void sq_free(void *memory)
 {
     if (!memory) return;
-    struct head *head = (struct head *)(void *)((char *)memory - HEAD_BYTES);
+    struct head *head = head_of(memory);
     count_given(head->user, (int64_t)head->bytes);
-    free(head);
+    free(head->start);
 }
 
 enum sq_status sq_string_copy(const char *text, char **copy_p)
