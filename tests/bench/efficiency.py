@@ -6,8 +6,9 @@
 Operations are those that `shardq plan` counts, a multiplication and an addition being two: products of the forward pass and
 causal attention, one triangle of X'X, n^3/3 of the factorization, n^2 a row for the solve; and 2 n^2 a row for each round of
 refinement that the run says it made. Each counts once, whatever the number of ranks; norms, softmax, rotations, searches for
-scales, the errors in the report, packing, sums and all reading and writing count as nothing and cost time. Forward pass and X'X
-are bf16 where the run says so, the rest is f32.
+scales, packing, sums and all reading and writing count as nothing and cost time. Forward pass and X'X are bf16 where the run
+says so, the rest is f32. The errors in the report are another n^2 a row twice, for w H w' and for plain rounding's e H e': the
+share is given without them and with them.
 
 Peaks are the best rates of sq_peak, taken before and after the runs, with all threads at once, of any shape and operation.
 Wall is that of the process (or of mpirun), from its start to the written checkpoint. What follows -- goes to quantize and to
@@ -59,7 +60,8 @@ def count_operations(job, layers):
                "--threads", str(job.threads), "--json", *job.options]
     planned = json.loads(measure.output_of(command))["flops"]
     rounds = sum(2 * layer["out_features"] * layer["in_features"] ** 2 * layer["rounds"] for layer in layers)
-    return {**planned, "refine": rounds}  # in place of an upper bound
+    errors = sum(2 * layer["out_features"] * layer["in_features"] ** 2 for layer in layers)
+    return {**planned, "refine": rounds, "errors": errors}  # refine in place of an upper bound
 
 
 # --- one run -----------------------------------------------------------------------------------------------------------
@@ -86,14 +88,16 @@ def seconds_at_peak(operations, stage, peaks):
     return work / peaks["product" if stage in ("forward", "hessian") else "F32"]
 
 
-def shares(total, runs, wall):
-    return ", ".join(f"{100 * total / run[wall]:.1f} %" for run in runs)
+def show_shares(what, total, errors, runs, wall):
+    """Run by run, without the report's errors and with them."""
+    print(f"share of peak over {what}, run by run: " +
+          ", ".join(f"{100 * total / run[wall]:.1f} % ({100 * (total + errors) / run[wall]:.1f} %)" for run in runs))
 
 
 def show(job, rates, operations, runs):
     peaks = {"F32": best_rate(rates, "F32"), "product": best_rate(rates, runs[0]["compute"].upper())}
     ideal = {stage: seconds_at_peak(operations, stage, peaks) for stage in STAGES}
-    total = sum(ideal.values())
+    total, errors = sum(ideal.values()), operations["errors"] / peaks["F32"]
     print(f"peak of {job.ranks * job.threads} threads: {peaks['product'] / 1e9:.0f} GFLOP/s in {runs[0]['compute']}, "
           f"{peaks['F32'] / 1e9:.0f} in F32")
     print("operations: " + ", ".join(f"{name} {value:.4g}" for name, value in operations.items()))
@@ -104,8 +108,9 @@ def show(job, rates, operations, runs):
         print(f"| {stage} | {seconds:.2f} | {f'{ideal[stage]:.2f}' if stage in ideal else '-'} |")
     wall = statistics.median(run["wall"] for run in runs)
     print(f"| whole process | {wall:.2f} | {total:.2f} |\n")
-    print(f"share of peak over the wall time of the process, run by run: {shares(total, runs, 'wall')}")
-    print(f"over the program's own time (without MPI's start): {shares(total, runs, 'call_wall')}")
+    print(f"the errors in the report (solve): {errors:.2f} s at peak; in brackets with them")
+    show_shares("the wall time of the process", total, errors, runs, "wall")
+    show_shares("the program's own time (without MPI's start)", total, errors, runs, "call_wall")
 
 
 def main():
