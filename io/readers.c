@@ -52,6 +52,17 @@ static bool is_uncommon_group(const struct sq_store_layer *layer)
     return size < layer->in_features && size != 32 && size != 64 && size != 128;
 }
 
+/* Mixtral's experts have two names. */
+static bool has_published_name(const struct sq_store_layer *layer)
+{
+    return strstr(layer->name, ".block_sparse_moe.experts.") != NULL;
+}
+
+static bool has_new_name(const struct sq_store_layer *layer)
+{
+    return strstr(layer->name, ".mlp.experts.") != NULL;
+}
+
 /* Of no power of two, or smaller than what is read at once. */
 static bool is_odd_group(const struct sq_store_layer *layer)
 {
@@ -114,6 +125,8 @@ static bool has_other_width(const json_t *config)
 /* --- the table ---------------------------------------------------------------------------------------------------- */
 
 #define MAX_ARCHITECTURES 14
+#define WANTS_PUBLISHED                                                                                                \
+    "refuses it: it wants block_sparse_moe.experts.N.w1, where the model has mlp.experts.N.gate_proj"
 
 struct gap {
     const char *reader;
@@ -142,7 +155,7 @@ static const struct gap gaps[] = {
      "loads it only with CompressedTensorsConfig(dequantize=True)"},
     {GPTQMODEL, GPTQ, {"Phi3ForCausalLM", "GlmForCausalLM", "Glm4ForCausalLM"}, NULL, NULL,
      "refuses it: it wants gate_proj and up_proj apart, where the model has gate_up_proj"},
-    {GPTQMODEL, GPTQ, {"MixtralForCausalLM"}, NULL, NULL,
+    {GPTQMODEL, GPTQ, {"MixtralForCausalLM"}, has_published_name, NULL,
      "refuses it: it wants mlp.experts.N.gate_proj, where the model has block_sparse_moe.experts.N.w1"},
     {GPTQMODEL, GPTQ, {"GPTNeoXForCausalLM"}, NULL, NULL,
      "computes with an unset output layer: it looks for lm_head, where the model has embed_out"},
@@ -157,6 +170,7 @@ static const struct gap gaps[] = {
      "turns pairs of neighbours, whatever rope_interleave says"},
     {VLLM, GPTQ | PACKED, {"DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM"}, NULL, has_attention_bias,
      "takes latent attention without bias only"},
+    {VLLM, GPTQ | PACKED, {"MixtralForCausalLM"}, has_new_name, NULL, WANTS_PUBLISHED},
     {VLLM, GPTQ | PACKED, {"BloomForCausalLM"}, NULL, NULL,
      "ends with an error: it reorders query_key_value as if it were not quantized"},
     {VLLM, GPTQ, {NULL}, is_few_bits, NULL, "takes 4 and 8 bits only"},
@@ -170,6 +184,7 @@ static const struct gap gaps[] = {
     {EXLLAMAV2, GPTQ, {"Phi3ForCausalLM", "InternLM2ForCausalLM", "GPT2LMHeadModel", "GPTBigCodeForCausalLM",
                        "Glm4ForCausalLM"}, NULL, NULL,
      "takes layers that are several in one (queries, keys and values, or gate and up) only where they are not quantized"},
+    {EXLLAMAV2, GPTQ, {"MixtralForCausalLM"}, has_new_name, NULL, WANTS_PUBLISHED},
     {EXLLAMAV2, GPTQ, {"Qwen3ForCausalLM", "Qwen3MoeForCausalLM"}, NULL, NULL,
      "takes the mean off queries and keys when it norms them, which the model does not"},
     {EXLLAMAV2, GPTQ, {"Qwen2ForCausalLM"}, NULL, is_not_f16, "takes biases in F16 only, which the model has in another type"},

@@ -120,6 +120,26 @@ static void test_keys_of_experts(void **state)
     json_decref(config);
 }
 
+/* Mixtral's experts have two names, of which each reader takes one. */
+static void test_names_of_experts(void **state)
+{
+    (void)state;
+    static char names[2][64] = {"model.layers.0.block_sparse_moe.experts.0.w1",
+                                "model.layers.0.mlp.experts.0.gate_proj"};
+    for (int i = 0; i < 2; i++) {
+        struct capture capture;
+        const struct sq_store_layer layer = {names[i], 64, 256, plain, false};
+        json_t *config = json_pack("{s:[s]}", "architectures", "MixtralForCausalLM");
+        capture_start(&capture);
+        sq_readers_tell("OUT", config, SQ_FORMAT_GPTQ, &layer, 1);
+        const char *text = capture_stop(&capture);
+        assert_true((strstr(text, "GPTQModel 7.7 refuses it") != NULL) == (i == 0));
+        assert_true((strstr(text, "ExLlamaV2 0.3 refuses it") != NULL) == (i == 1));
+        assert_true((strstr(text, "vLLM 0.32 refuses it") != NULL) == (i == 1));
+        json_decref(config);
+    }
+}
+
 /* One layer is enough. */
 static void test_layers(void **state)
 {
@@ -166,13 +186,10 @@ static void test_no_architecture(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_keys),
-        cmocka_unit_test(test_keys_of_experts),
-        cmocka_unit_test(test_what_all_take),
-        cmocka_unit_test(test_families),
-        cmocka_unit_test(test_layers),
-        cmocka_unit_test(test_output_layer),
-        cmocka_unit_test(test_no_architecture),
+        cmocka_unit_test(test_names_of_experts), cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_keys_of_experts),  cmocka_unit_test(test_what_all_take),
+        cmocka_unit_test(test_families),         cmocka_unit_test(test_layers),
+        cmocka_unit_test(test_output_layer),     cmocka_unit_test(test_no_architecture),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
