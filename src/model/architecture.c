@@ -16,7 +16,7 @@ static const struct {
     const char *name, *reason;
 } refused[] = {
     {"GptOssForCausalLM",
-     "its experts are fused, biased and in MXFP4, which no reader of the formats written here takes"},
+     "its attention has sinks, and its experts have biases, a clamped activation and weights in MXFP4"},
     {"Qwen3NextForCausalLM", "it has linear attention"},
 };
 
