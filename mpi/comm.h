@@ -24,7 +24,8 @@ enum sq_traffic_kind {
     SQ_TRAFFIC_REDUCE, /* sum on one rank */
     SQ_TRAFFIC_BROADCAST,
     SQ_TRAFFIC_GATHER,
-    SQ_TRAFFIC_SHIFT, /* from each rank to one other; bytes that this rank sends */
+    SQ_TRAFFIC_SHIFT,  /* from each rank to one other; bytes that this rank sends */
+    SQ_TRAFFIC_MEMORY, /* broadcast between the backends' memories: comm_memory.h */
     SQ_N_TRAFFIC
 };
 
@@ -46,6 +47,12 @@ struct sq_comm {
 
 /* Counts a collective of this communicator; returns whether it is dry. Local. */
 bool sq_comm_count(const struct sq_comm *comm, enum sq_traffic_kind kind, size_t bytes);
+
+/* Whether nothing is sent. Local. */
+static inline bool sq_comm_is_dry(const struct sq_comm *comm)
+{
+    return comm->traffic && comm->traffic->is_dry;
+}
 
 /* Starts MPI and gives the world; a program started without mpirun is one rank. Also sets the rank of the log. */
 enum sq_status sq_comm_init(int *argc, char ***argv, struct sq_comm *world_p) SQ_MUST_CHECK;

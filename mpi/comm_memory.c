@@ -58,8 +58,7 @@ static enum sq_status through_host(const struct sq_comm *comm, struct sq_backend
 /* Counts what goes over the devices' own links; what goes through the host counts there. */
 static bool is_counted_dry(const struct sq_comm *comm, enum sq_traffic_kind kind, size_t bytes)
 {
-    bool is_dry = comm->traffic && comm->traffic->is_dry;
-    return (comm->device || is_dry) && sq_comm_count(comm, kind, bytes);
+    return (comm->device || sq_comm_is_dry(comm)) && sq_comm_count(comm, kind, bytes);
 }
 
 /* --- by kind of memory -------------------------------------------------------------------------------------------- */
@@ -89,13 +88,14 @@ enum sq_status sq_comm_memory_reduce_sum_i64(const struct sq_comm *comm, struct 
 enum sq_status sq_comm_memory_broadcast(const struct sq_comm *comm, struct sq_backend *backend, int root, void *buffer,
                                         size_t bytes)
 {
-    if (comm->size == 1) return SQ_OK;
-    if (backend->is_host) return sq_comm_broadcast(comm, root, buffer, bytes);
-    if (is_counted_dry(comm, SQ_TRAFFIC_BROADCAST, bytes)) return SQ_OK;
+    if (comm->size == 1 || sq_comm_count(comm, SQ_TRAFFIC_MEMORY, bytes)) return SQ_OK;
     if (comm->device) return comm->device->broadcast(comm->device, root, buffer, bytes);
+    struct sq_comm host = *comm;
+    host.traffic = NULL; /* it is counted */
+    if (backend->is_host) return sq_comm_broadcast(&host, root, buffer, bytes);
     bool is_root = comm->rank == root;
     const struct route route = {.run = broadcast_piece, .root = root, .reads = is_root, .writes = !is_root};
-    return through_host(comm, backend, &route, buffer, bytes);
+    return through_host(&host, backend, &route, buffer, bytes);
 }
 
 enum sq_status sq_comm_memory_all_gather(const struct sq_comm *comm, struct sq_backend *backend, void *buffer,

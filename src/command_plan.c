@@ -89,6 +89,7 @@ static enum sq_status make_plans(struct planning *p)
     for (int i = 0; i < p->config->ranks.count; i++) {
         int n_ranks = atoi(p->config->ranks.items[i]); /* checked when the options were read */
         SQ_TRY(sq_plan_make(&p->request, &p->machine, n_ranks, &p->plans[i]));
+        SQ_TRY(sq_plan_add_factors(&p->request, &p->machine, &p->plans[i]));
     }
     return SQ_OK;
 }

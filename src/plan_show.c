@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "base/text.h"
+#include "gptq/factor.h"
 #include "gptq/progress.h"
 #include "gptq/shards.h"
 
@@ -187,6 +188,36 @@ static void show_stages(const struct sq_plan *plans, int count)
     show_times("  in all", all_stages, 0, plans, count);
 }
 
+static void show_factor(const char *how, int index, bool is_shared, const struct sq_plan *plans, int count)
+{
+    char text[48];
+    snprintf(text, sizeof text, "  %lld inputs, %s", (long long)plans->factors[index].n, how);
+    printf(LABEL, text);
+    for (int i = 0; i < count; i++) {
+        const struct sq_plan_factor *factor = &plans[i].factors[index];
+        snprintf(text, sizeof text, "%.3g s", is_shared ? factor->shared : factor->alone);
+        printf(CELL, is_shared && plans[i].n_ranks == 1 ? "-" : text);
+    }
+    putchar('\n');
+}
+
+/* One factorization of each width: by each rank for itself, and by all of them together. */
+static void show_factors(const struct sq_plan *plans, int count)
+{
+    char text[48];
+    puts("one factorization");
+    for (int f = 0; f < plans->n_factors; f++) {
+        show_factor("alone", f, false, plans, count);
+        show_factor("shared", f, true, plans, count);
+    }
+    printf(LABEL, "  shared from");
+    for (int i = 0; i < count; i++) {
+        snprintf(text, sizeof text, "%lld inputs", (long long)plans[i].spread_from);
+        printf(CELL, plans[i].spread_from == SQ_FACTOR_ALONE ? "never" : text);
+    }
+    putchar('\n');
+}
+
 static void show_limits(const struct sq_plan *plans, int count)
 {
     char text[48];
@@ -245,8 +276,10 @@ void sq_plan_show(const struct sq_plan_head *head, const struct sq_plan *plans, 
         puts("a rank's collectives");
         show_sizes("  sums", traffic, SQ_TRAFFIC_SUM, part, n);
         show_sizes("  gathers", traffic, SQ_TRAFFIC_GATHER, part, n);
+        show_sizes("  columns of factors", traffic, SQ_TRAFFIC_MEMORY, part, n);
         if (has_experts(head)) show_sizes("  tokens of experts", traffic, SQ_TRAFFIC_SHIFT, part, n);
         show_stages(part, n);
+        show_factors(part, n);
         show_limits(part, n);
     }
     show_notes(head, plans, count);
@@ -281,12 +314,24 @@ static void put_traffic(const struct sq_plan *plan)
 {
     static const char *const names[SQ_N_TRAFFIC] = {
         [SQ_TRAFFIC_AGREE] = "agree",         [SQ_TRAFFIC_SUM] = "sum",       [SQ_TRAFFIC_REDUCE] = "reduce",
-        [SQ_TRAFFIC_BROADCAST] = "broadcast", [SQ_TRAFFIC_GATHER] = "gather", [SQ_TRAFFIC_SHIFT] = "shift"};
+        [SQ_TRAFFIC_BROADCAST] = "broadcast", [SQ_TRAFFIC_GATHER] = "gather", [SQ_TRAFFIC_SHIFT] = "shift",
+        [SQ_TRAFFIC_MEMORY] = "memory"};
     printf(",\"collectives\":{");
     for (int k = 0; k < SQ_N_TRAFFIC; k++)
         printf("%s\"%s\":{\"calls\":%lld,\"bytes\":%lld}", k ? "," : "", names[k],
                (long long)plan->run.traffic.calls[k], (long long)plan->run.traffic.bytes[k]);
     putchar('}');
+}
+
+static void put_factors(const struct sq_plan *plan)
+{
+    printf(",\"factors\":[");
+    for (int i = 0; i < plan->n_factors; i++) {
+        const struct sq_plan_factor *factor = &plan->factors[i];
+        printf("%s{\"inputs\":%lld,\"alone_seconds\":%.6g,\"shared_seconds\":%.6g,\"is_shared\":%s}", i ? "," : "",
+               (long long)factor->n, factor->alone, factor->shared, factor->n >= plan->spread_from ? "true" : "false");
+    }
+    putchar(']');
 }
 
 static void put_work(const struct sq_plan_head *head)
@@ -318,6 +363,7 @@ static void put_plan(const struct sq_plan_head *head, const struct sq_plan *plan
     put_stages(plan);
     printf(",\"most\":{\"stage\":\"%s\",\"limit\":\"%s\"}", sq_stage_name(s), limit_names[l]);
     put_traffic(plan);
+    put_factors(plan);
     printf(",\"store_bytes\":%lld,\"state_bytes\":%lld", (long long)plan->store_bytes, (long long)plan->state_bytes);
     put_work(head);
     printf(",\"useful_ranks\":%d}\n", head->useful_ranks);

@@ -160,10 +160,11 @@ static inline enum sq_status fixture_solve(const struct layer *layer, const stru
     struct sq_factor factor;
     fixture_allocate(layer, sq_grid_n_groups(&options->grid, layer->n), solved);
     assert_int_equal(backend_create(n_threads, &backend), SQ_OK);
-    assert_int_equal(sq_factor_create(backend, layer->n, &factor), SQ_OK);
+    assert_int_equal(sq_factor_create(backend, layer->n, SQ_FACTOR_ALONE, &factor), SQ_OK);
     fixture_set_hessian(backend, layer, &factor);
     struct fixture_run run = {backend, &factor, options, layer, solved};
-    enum sq_status status = sq_factor_make(backend, layer->n, options->order, damping, &factor);
+    enum sq_status status =
+        sq_factor_make(backend, &(struct sq_comm){.size = 1}, layer->n, options->order, damping, &factor);
     if (status == SQ_OK)
         status = backend->ops->parallel(
             backend, (layer->rows + backend->sizes.solve_rows - 1) / backend->sizes.solve_rows, fixture_tile, &run);

@@ -6,11 +6,12 @@ static enum sq_status make_factor(int64_t n, const float *h, enum sq_order order
                                   struct sq_backend **backend_p, struct sq_factor *factor_p)
 {
     assert_int_equal(backend_create(n_threads, backend_p), SQ_OK);
-    assert_int_equal(sq_factor_create(*backend_p, n + 5, factor_p), SQ_OK); /* larger than needed, as in a job */
+    assert_int_equal(sq_factor_create(*backend_p, n + 5, SQ_FACTOR_ALONE, factor_p),
+                     SQ_OK); /* larger than needed, as in a job */
     factor_p->hessian = sq_matrix_view(factor_p->hessian.data, SQ_F32, n, n);
     assert_int_equal((*backend_p)->ops->upload(*backend_p, h, (size_t)(n * n) * sizeof(float), factor_p->hessian.data),
                      SQ_OK);
-    return sq_factor_make(*backend_p, n, order, damping, factor_p);
+    return sq_factor_make(*backend_p, &(struct sq_comm){.size = 1}, n, order, damping, factor_p);
 }
 
 static void drop_factor(struct sq_backend *backend, struct sq_factor *factor)
@@ -198,7 +199,7 @@ static void test_no_memory(void **state)
     int failures = 0;
     for (int64_t n = 1; status != SQ_OK; n++, failures++) {
         sq_memory_fail_at(n);
-        status = sq_factor_create(backend, 10, &factor);
+        status = sq_factor_create(backend, 10, SQ_FACTOR_ALONE, &factor);
         assert_true(status == SQ_OK || status == SQ_ERR_MEMORY);
     }
     sq_memory_fail_at(0);

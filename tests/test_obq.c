@@ -122,9 +122,9 @@ static void test_no_memory(void **state)
     struct sq_factor factor;
     struct solved solved;
     assert_int_equal(sq_backend_create_cpu(1, SQ_ISA_BEST, &backend), SQ_OK);
-    assert_int_equal(sq_factor_create(backend, 12, &factor), SQ_OK);
+    assert_int_equal(sq_factor_create(backend, 12, SQ_FACTOR_ALONE, &factor), SQ_OK);
     memcpy(factor.hessian.data, layer.hessian, 144 * sizeof(float));
-    assert_int_equal(sq_factor_make(backend, 12, SQ_ORDER_NATURAL, 0.01, &factor), SQ_OK);
+    assert_int_equal(sq_factor_make(backend, &(struct sq_comm){.size = 1}, 12, SQ_ORDER_NATURAL, 0.01, &factor), SQ_OK);
     fixture_allocate(&layer, 1, &solved);
     struct fixture_run run = {backend, &factor, &options, &layer, &solved};
     int failures = 0;

@@ -25,6 +25,7 @@ static const struct {
     {SQ_MEMORY_FACTOR, "pivots"},
     {SQ_MEMORY_FACTOR, "the order"},
     {SQ_MEMORY_FACTOR, "dead inputs"},
+    {SQ_MEMORY_FACTOR, "columns of a factor"},
     {SQ_MEMORY_WORKSPACE, "the forward pass's scratch"},
     {SQ_MEMORY_WORKSPACE, "rows read from a file"},
     {SQ_MEMORY_WORKSPACE, "marks of samples"},
@@ -130,7 +131,7 @@ static void check_peak(const struct sq_memory_plan *plan, int64_t before)
 
 static void check_traffic(const struct planned *p)
 {
-    static const char *const names[SQ_N_TRAFFIC] = {"agree", "sum", "reduce", "broadcast", "gather", "shift"};
+    static const char *const names[SQ_N_TRAFFIC] = {"agree", "sum", "reduce", "broadcast", "gather", "shift", "memory"};
     struct sq_machine machine = {.ranks_per_node = 1};
     struct sq_simulation simulation;
     for (int i = 0; i < SQ_N_WORK; i++)
@@ -214,6 +215,14 @@ static void test_original(void **state)
     check_job("llama", SQ_PROPAGATION_ORIGINAL, NULL);
 }
 
+/* Every factorization is shared, in two columns of tiles at the widest. */
+static void test_spread_factors(void **state)
+{
+    (void)state;
+    check_job("llama_ffn172", SQ_PROPAGATION_QUANTIZED, "spread_factors: 1\n");
+    check_job("mixtral", SQ_PROPAGATION_QUANTIZED, "spread_factors: 1\n");
+}
+
 static int run(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -222,6 +231,7 @@ static int run(void)
         cmocka_unit_test(test_experts),
         cmocka_unit_test(test_original),
         cmocka_unit_test(test_bloom_with_rules),
+        cmocka_unit_test(test_spread_factors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

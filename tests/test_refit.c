@@ -16,7 +16,7 @@ static void tile_create(const struct layer *layer, const struct sq_grid *grid, s
     int64_t n = layer->n;
     f->options = (struct sq_solve_options){.grid_kind = SQ_GRID_REFERENCE, .static_groups = true, .grid = *grid};
     assert_int_equal(sq_backend_create_cpu(1, SQ_ISA_BEST, &f->backend), SQ_OK);
-    assert_int_equal(sq_factor_create(f->backend, n, &f->factor), SQ_OK);
+    assert_int_equal(sq_factor_create(f->backend, n, SQ_FACTOR_ALONE, &f->factor), SQ_OK);
     memcpy(f->factor.hessian.data, layer->hessian, (size_t)(n * n) * sizeof(float));
     size_t bytes = (sq_tile_layout(&f->options, n, SQ_SOLVE_ROWS, NULL, &f->tile) + 63) / 64 * 64;
     f->scratch = aligned_alloc(64, bytes);

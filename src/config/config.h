@@ -46,6 +46,10 @@ enum sq_format {
     SQ_FORMAT_COMPRESSED_TENSORS
 }; /* AUTO: GPTQ for symmetric 4 and 8 bits, else v2 */
 
+/* spread_factors: by what is known of the backend; each rank makes its own */
+#define SQ_SPREAD_AUTO 0
+#define SQ_SPREAD_NEVER -1
+
 #define SQ_GROUP_AUTO 0         /* the largest of 128, 64, 32, -1 that divides every in_features */
 #define SQ_GROUP_PER_CHANNEL -1 /* one group: all of in_features */
 
@@ -103,6 +107,7 @@ struct sq_config {
     int threads;                      /* 0: all this process may use */
     int64_t memory_bytes;             /* per rank; 0: as sq_place_memory() says */
     int shards;                       /* sample shards; decides the arithmetic, never depends on ranks */
+    int64_t spread_factors;           /* inputs from which on ranks share a factorization; SQ_SPREAD_* */
     struct sq_string_list file_hints; /* "key=value", for MPI-IO */
     int timeout_seconds;              /* longest wait for other ranks; 0: for ever */
     int state_seconds;                /* how often activations are saved for a resume */

@@ -19,6 +19,7 @@
 
 static const struct sq_word bits_words[] = {{"2", 2}, {"3", 3}, {"4", 4}, {"8", 8}, {NULL, 0}};
 static const struct sq_word group_words[] = {{"auto", SQ_GROUP_AUTO}, {"-1", SQ_GROUP_PER_CHANNEL}, {NULL, 0}};
+static const struct sq_word spread_words[] = {{"auto", SQ_SPREAD_AUTO}, {"never", SQ_SPREAD_NEVER}, {NULL, 0}};
 static const struct sq_word auto_words[] = {{"auto", 0}, {NULL, 0}};
 static const struct sq_word grid_words[] = {
     {"absmax", SQ_GRID_ABSMAX}, {"reference", SQ_GRID_REFERENCE}, {"search", SQ_GRID_SEARCH}, {NULL, 0}};
@@ -189,6 +190,12 @@ static const struct sq_option options[] = {
      .default_text = "16", .min = 1, .max = 65536, .commands = QUANTIZE | PLAN | VERIFY, .keep = SQ_KEEP_FINGERPRINT,
      .help = "Parts into which the samples are divided, whatever the number of ranks; more ranks than this are not all "
              "used in the forward pass."},
+    {.key = "spread_factors", .flag = "--spread-factors", .value_name = "N", .type = SQ_OPTION_INT64,
+     .offset = FIELD(spread_factors), .default_text = "auto", .words = spread_words, .min = 1, .max = 1e9,
+     .commands = QUANTIZE | PLAN,
+     .help = "Layers with at least so many inputs have their Hessian factored by all ranks together, others by each rank "
+             "for itself; auto: what usually pays with the backend; never. It changes no bytes of the result; `shardq "
+             "plan` shows what pays on a machine."},
     {.key = "file_hints", .flag = "--file-hints", .value_name = "KEY=VALUE,...", .type = SQ_OPTION_LIST,
      .offset = FIELD(file_hints), .commands = QUANTIZE | ASSEMBLE,
      .help = "Hints for MPI-IO, which makes the store with them and opens it: striping_factor and striping_unit, how a "

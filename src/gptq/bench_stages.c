@@ -38,8 +38,9 @@ static enum sq_status make_hessian(struct stages *s)
 
 static enum sq_status make_factor(struct stages *s)
 {
+    const struct sq_comm alone = {.size = 1};
     s->factor.hessian = sq_matrix_view(s->factor.hessian.data, SQ_F32, N, N);
-    return sq_factor_make(s->backend, N, SQ_ORDER_ACTIVATION, 0.01, &s->factor);
+    return sq_factor_make(s->backend, &alone, N, SQ_ORDER_ACTIVATION, 0.01, &s->factor);
 }
 
 /* Figures, scales, then codes and zeros. */
@@ -103,7 +104,7 @@ static enum sq_status take_memory(struct stages *s)
     SQ_TRY(backend->ops->alloc(backend, "inputs to measure with", SAMPLES * LENGTH * N * sizeof(float), &memory));
     s->x = sq_matrix_view(memory, SQ_F32, SAMPLES * LENGTH, N);
     SQ_TRY(sq_hessian_create(backend, N, &s->hessian));
-    SQ_TRY(sq_factor_create(backend, N, &s->factor));
+    SQ_TRY(sq_factor_create(backend, N, SQ_FACTOR_ALONE, &s->factor));
     SQ_TRY(backend->ops->alloc(backend, "tiles to measure with", (size_t)n_workers * s->tile_bytes, &memory));
     s->tiles = memory;
     SQ_TRY(backend->ops->alloc_host(backend, "results to measure with", (size_t)n_workers * result_bytes(backend),

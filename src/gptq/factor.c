@@ -5,15 +5,24 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "gptq/cholesky.h"
 
 #define FIRST_RAISE 0.01 /* the rung above no damping at all */
 
 /* --- memory ------------------------------------------------------------------------------------------------------ */
 
-size_t sq_factor_bytes(int64_t n_max)
+int64_t sq_factor_spread_from(const struct sq_config *config, const struct sq_backend_traits *traits, int n_ranks)
+{
+    int64_t wanted = config->spread_factors;
+    if (n_ranks == 1 || wanted == SQ_SPREAD_NEVER) return SQ_FACTOR_ALONE;
+    return wanted == SQ_SPREAD_AUTO ? traits->spread_inputs : wanted;
+}
+
+size_t sq_factor_bytes(const struct sq_sizes *sizes, int64_t n_max, int64_t spread_from)
 {
     size_t n = (size_t)n_max;
-    return n * n * sizeof(float) + 2 * n * sizeof(float) + n * (sizeof(int32_t) + 1);
+    size_t bytes = n * n * sizeof(float) + 2 * n * sizeof(float) + n * (sizeof(int32_t) + 1);
+    return n_max < spread_from ? bytes : bytes + sq_cholesky_panel_bytes(sizes, n_max);
 }
 
 size_t sq_factor_host_bytes(int64_t n_max)
@@ -21,10 +30,11 @@ size_t sq_factor_host_bytes(int64_t n_max)
     return (size_t)n_max * (sizeof(int32_t) + 1);
 }
 
-enum sq_status sq_factor_create(struct sq_backend *backend, int64_t n_max, struct sq_factor *factor_p)
+enum sq_status sq_factor_create(struct sq_backend *backend, int64_t n_max, int64_t spread_from,
+                                struct sq_factor *factor_p)
 {
     const struct sq_backend_ops *ops = backend->ops;
-    struct sq_factor factor = {.n = n_max};
+    struct sq_factor factor = {.n = n_max, .spread_from = spread_from};
     size_t n = (size_t)n_max;
     void *order = NULL, *dead = NULL;
     enum sq_status status = ops->alloc(backend, "a Hessian", n * n * sizeof(float), &factor.hessian.data);
@@ -32,6 +42,9 @@ enum sq_status sq_factor_create(struct sq_backend *backend, int64_t n_max, struc
     if (status == SQ_OK) status = ops->alloc(backend, "pivots", 2 * n * sizeof(float), &factor.diagonal.data);
     if (status == SQ_OK) status = ops->alloc(backend, "the order", n * sizeof(int32_t), &factor.backend_order);
     if (status == SQ_OK) status = ops->alloc(backend, "dead inputs", n, &factor.backend_dead);
+    if (status == SQ_OK && n_max >= spread_from)
+        status =
+            ops->alloc(backend, "columns of a factor", sq_cholesky_panel_bytes(&backend->sizes, n_max), &factor.panel);
     if (status == SQ_OK) status = sq_alloc("the order", n_max, sizeof(int32_t), &order);
     if (status == SQ_OK) status = sq_alloc("dead inputs", n_max, 1, &dead);
     factor.order = order;
@@ -47,8 +60,8 @@ enum sq_status sq_factor_create(struct sq_backend *backend, int64_t n_max, struc
 
 void sq_factor_destroy(struct sq_backend *backend, struct sq_factor *factor)
 {
-    void *memories[] = {factor->hessian.data, factor->unit.data, factor->diagonal.data, factor->backend_order,
-                        factor->backend_dead};
+    void *memories[] = {factor->hessian.data,  factor->unit.data,    factor->diagonal.data,
+                        factor->backend_order, factor->backend_dead, factor->panel};
     for (size_t i = 0; i < sizeof memories / sizeof *memories; i++)
         if (memories[i]) backend->ops->free(backend, memories[i]);
     sq_free(factor->order);
@@ -109,86 +122,55 @@ static enum sq_status find_order(enum sq_order order, const float *diagonal, str
     return SQ_OK;
 }
 
-/* --- tile Cholesky ----------------------------------------------------------------------------------------------- */
+/* --- the damping ladder ------------------------------------------------------------------------------------------ */
 
-struct cholesky {
+struct factoring {
     struct sq_backend *backend;
-    const struct sq_factor *factor;
-    int64_t edge;        /* of a tile */
+    const struct sq_comm *comm; /* ranks that share the factorization */
+    struct sq_factor *factor;
     const float *pivots; /* L's diagonal, in the backend's memory */
-    int64_t step;        /* the tile column in work */
 };
 
-static int64_t n_tiles(const struct cholesky *c)
+/* Rows are taken in strips. */
+static int64_t n_strips(const struct factoring *f)
 {
-    return (c->factor->n + c->edge - 1) / c->edge;
+    int64_t edge = f->backend->sizes.factor_tile;
+    return (f->factor->n + edge - 1) / edge;
 }
 
-static int64_t tile_end(const struct cholesky *c, int64_t tile)
+static int64_t strip_rows(const struct factoring *f, int64_t row)
 {
-    return (tile + 1) * c->edge < c->factor->n ? (tile + 1) * c->edge : c->factor->n;
-}
-
-static struct sq_matrix tile_of(const struct cholesky *c, int64_t i, int64_t j)
-{
-    int64_t row = i * c->edge, col = j * c->edge;
-    return sq_matrix_part(c->factor->unit, row, tile_end(c, i) - row, col, tile_end(c, j) - col);
+    int64_t edge = f->backend->sizes.factor_tile;
+    return f->factor->n - row < edge ? f->factor->n - row : edge;
 }
 
 static enum sq_status arrange_item(void *context, int64_t index, int worker)
 {
     (void)worker;
-    const struct cholesky *c = context;
-    const struct sq_factor *factor = c->factor;
-    int64_t row = index * c->edge;
-    return c->backend->ops->solve->arrange(c->backend, factor->hessian, factor->backend_order, (float)factor->ridge,
-                                           !factor->diagonal_only, row, tile_end(c, index) - row, factor->unit);
+    const struct factoring *f = context;
+    const struct sq_factor *factor = f->factor;
+    int64_t row = index * f->backend->sizes.factor_tile;
+    return f->backend->ops->solve->arrange(f->backend, factor->hessian, factor->backend_order, (float)factor->ridge,
+                                           !factor->diagonal_only, row, strip_rows(f, row), factor->unit);
 }
 
-static enum sq_status panel_item(void *context, int64_t index, int worker)
+/* factor->unit: the arranged matrix becomes its Cholesky factor. */
+static enum sq_status factorize(struct factoring *f)
 {
-    (void)worker;
-    const struct cholesky *c = context;
-    return c->backend->ops->trsm(c->backend, tile_of(c, c->step, c->step), tile_of(c, c->step + 1 + index, c->step));
+    SQ_TRY(sq_comm_agree(f->comm, f->backend->ops->parallel(f->backend, n_strips(f), arrange_item, f)));
+    return sq_cholesky_make(f->backend, f->comm, f->factor->panel, f->factor->unit);
 }
 
-/* index counts the tiles (i, j), step < j <= i, row by row. */
-static enum sq_status update_item(void *context, int64_t index, int worker)
+/* Damping x 10 up to 1, then diagonal only, until the factorization succeeds. */
+static enum sq_status climb(struct factoring *f, double damping, double mean)
 {
-    (void)worker;
-    const struct cholesky *c = context;
-    int64_t i = 0;
-    for (; index > i; i++)
-        index -= i + 1;
-    int64_t row = c->step + 1 + i, col = c->step + 1 + index;
-    return c->backend->ops->update(c->backend, tile_of(c, row, c->step), tile_of(c, col, c->step),
-                                   tile_of(c, row, col));
-}
-
-/* factor->unit: the arranged matrix becomes its Cholesky factor. SQ_ERR_NUMERIC when it is not positive definite. */
-static enum sq_status factorize(struct cholesky *c)
-{
-    const struct sq_backend_ops *ops = c->backend->ops;
-    int64_t tiles = n_tiles(c);
-    SQ_TRY(ops->parallel(c->backend, tiles, arrange_item, c));
-    for (c->step = 0; c->step < tiles; c->step++) {
-        int64_t below = tiles - 1 - c->step;
-        SQ_TRY(ops->potrf(c->backend, tile_of(c, c->step, c->step)));
-        SQ_TRY(ops->parallel(c->backend, below, panel_item, c));
-        SQ_TRY(ops->parallel(c->backend, below * (below + 1) / 2, update_item, c));
-    }
-    return SQ_OK;
-}
-
-/* The ladder: damping x 10 up to 1, then diagonal only, until the factorization succeeds. */
-static enum sq_status climb(struct cholesky *c, double damping, double mean, struct sq_factor *factor)
-{
+    struct sq_factor *factor = f->factor;
     factor->damping = damping;
     factor->n_rungs = 0;
     factor->diagonal_only = false;
     for (;;) {
         factor->ridge = factor->damping * mean;
-        enum sq_status status = factorize(c);
+        enum sq_status status = factorize(f);
         if (status != SQ_ERR_NUMERIC || factor->diagonal_only) return status;
         factor->n_rungs++;
         factor->diagonal_only = factor->damping >= 1;
@@ -201,51 +183,61 @@ static enum sq_status climb(struct cholesky *c, double damping, double mean, str
 static enum sq_status unit_item(void *context, int64_t index, int worker)
 {
     (void)worker;
-    const struct cholesky *c = context;
-    int64_t row = index * c->edge;
-    return c->backend->ops->solve->unit_form(c->backend, c->pivots, row, tile_end(c, index) - row, c->factor->unit);
+    const struct factoring *f = context;
+    int64_t row = index * f->backend->sizes.factor_tile;
+    return f->backend->ops->solve->unit_form(f->backend, f->pivots, row, strip_rows(f, row), f->factor->unit);
 }
 
-/* pivots: host memory for n numbers. */
-static enum sq_status make_unit(struct cholesky *c, float *pivots, struct sq_factor *factor)
+/* pivots: host memory for n numbers, and n more. */
+static enum sq_status make_unit(struct factoring *f, float *pivots)
 {
-    const struct sq_backend_ops *ops = c->backend->ops;
+    const struct sq_backend_ops *ops = f->backend->ops;
+    struct sq_factor *factor = f->factor;
     int64_t n = factor->n;
     size_t bytes = (size_t)n * sizeof *pivots;
-    SQ_TRY(ops->solve->diagonal(c->backend, factor->unit, pivots));
+    SQ_TRY(ops->solve->diagonal(f->backend, factor->unit, pivots));
     float *backend_pivots = (float *)factor->diagonal.data + n;
-    SQ_TRY(ops->upload(c->backend, pivots, bytes, backend_pivots));
-    c->pivots = backend_pivots;
-    SQ_TRY(ops->parallel(c->backend, n_tiles(c), unit_item, c));
+    SQ_TRY(ops->upload(f->backend, pivots, bytes, backend_pivots));
+    f->pivots = backend_pivots;
+    SQ_TRY(ops->parallel(f->backend, n_strips(f), unit_item, f));
     float *variances = pivots + n;
     for (int64_t p = 0; p < n; p++)
         variances[factor->order[p]] = pivots[n - 1 - p] * pivots[n - 1 - p];
-    return ops->upload(c->backend, variances, bytes, factor->diagonal.data);
+    return ops->upload(f->backend, variances, bytes, factor->diagonal.data);
 }
 
-enum sq_status sq_factor_make(struct sq_backend *backend, int64_t n, enum sq_order order, double damping,
-                              struct sq_factor *factor)
+/* Dead inputs and order, from the Hessian's diagonal. */
+static enum sq_status look_at_diagonal(struct sq_backend *backend, enum sq_order order, float *diagonal,
+                                       struct sq_factor *factor, double *mean_p)
 {
     const struct sq_backend_ops *ops = backend->ops;
-    struct cholesky cholesky = {.backend = backend, .factor = factor, .edge = backend->sizes.factor_tile};
+    size_t n = (size_t)factor->n;
+    SQ_TRY(ops->solve->diagonal(backend, factor->hessian, diagonal));
+    SQ_TRY(find_dead(factor, diagonal, mean_p));
+    SQ_TRY(find_order(order, diagonal, factor));
+    SQ_TRY(ops->upload(backend, factor->order, n * sizeof *factor->order, factor->backend_order));
+    SQ_TRY(ops->upload(backend, factor->dead, n, factor->backend_dead));
+    return factor->n_dead > 0 ? ops->solve->set_dead(backend, factor->backend_dead, factor->hessian) : SQ_OK;
+}
+
+enum sq_status sq_factor_make(struct sq_backend *backend, const struct sq_comm *comm, int64_t n, enum sq_order order,
+                              double damping, struct sq_factor *factor)
+{
+    const struct sq_comm alone = {.size = 1};
+    struct factoring factoring = {
+        .backend = backend, .comm = n >= factor->spread_from ? comm : &alone, .factor = factor};
     void *memory = NULL;
     double mean = 0;
     factor->n = n;
     factor->hessian = sq_matrix_part(factor->hessian, 0, n, 0, n);
     factor->unit = sq_matrix_view(factor->unit.data, SQ_F32, n, n);
     factor->diagonal = sq_matrix_view(factor->diagonal.data, SQ_F32, 1, n);
-    SQ_TRY(sq_alloc("a diagonal", 2 * n, sizeof(float), &memory));
+    enum sq_status status = sq_alloc("a diagonal", 2 * n, sizeof(float), &memory);
     float *diagonal = memory;
-    enum sq_status status = ops->solve->diagonal(backend, factor->hessian, diagonal);
-    if (status == SQ_OK) status = find_dead(factor, diagonal, &mean);
-    if (status == SQ_OK) status = find_order(order, diagonal, factor);
-    if (status == SQ_OK)
-        status = ops->upload(backend, factor->order, (size_t)n * sizeof *factor->order, factor->backend_order);
-    if (status == SQ_OK) status = ops->upload(backend, factor->dead, (size_t)n, factor->backend_dead);
-    if (status == SQ_OK && factor->n_dead > 0)
-        status = ops->solve->set_dead(backend, factor->backend_dead, factor->hessian);
-    if (status == SQ_OK) status = climb(&cholesky, damping, mean, factor);
-    if (status == SQ_OK) status = make_unit(&cholesky, diagonal, factor);
+    if (status == SQ_OK) status = look_at_diagonal(backend, order, diagonal, factor, &mean);
+    status = sq_comm_agree(factoring.comm, status);
+    if (status == SQ_OK) status = climb(&factoring, damping, mean);
+    if (status == SQ_OK) status = make_unit(&factoring, diagonal);
     sq_free(diagonal);
     return status;
 }

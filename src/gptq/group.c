@@ -159,7 +159,8 @@ enum sq_status sq_group_solve(struct sq_job *job, const struct sq_group *group, 
     SQ_TRY(sq_comm_agree(group->team, begin_group(job, group, &since, &spread)));
     struct solving solving = {job, group, &spread, is_mixed(&spread)};
     int64_t n = spread.members[0].linear->in_features;
-    enum sq_status status = sq_factor_make(job->backend, n, job->config->order, job->config->damping, &job->factor);
+    enum sq_status status =
+        sq_factor_make(job->backend, group->team, n, job->config->order, job->config->damping, &job->factor);
     sq_job_clock(job, SQ_STAGE_FACTOR, &since);
     if (status == SQ_OK) status = sq_ahead_end(job);
     if (status == SQ_OK) status = job->backend->ops->parallel(job->backend, spread.mine.count, solve_tile, &solving);

@@ -163,7 +163,8 @@ static enum sq_status take_memory(struct sq_job *job, const struct sq_memory_req
     sq_free(folder);
     int64_t widest = sq_memory_widest_input(job->model, &job->layers);
     if (status == SQ_OK) status = sq_hessian_create(job->backend, widest, &job->hessian);
-    if (status == SQ_OK) status = sq_factor_create(job->backend, widest, &job->factor);
+    int64_t spread_from = sq_factor_spread_from(job->config, job->backend->traits, job->world->size);
+    if (status == SQ_OK) status = sq_factor_create(job->backend, widest, spread_from, &job->factor);
     if (status == SQ_OK)
         status = job->backend->ops->alloc_host(job->backend, "rows of a group of linears",
                                                sq_memory_record_bytes(request), &job->records);

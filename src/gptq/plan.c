@@ -1,5 +1,6 @@
 #include "gptq/plan.h"
 
+#include "gptq/factor.h"
 #include "gptq/shards.h"
 #include "io/store.h"
 
@@ -96,6 +97,39 @@ enum sq_status sq_plan_make(const struct sq_memory_request *request, const struc
     *plan_p = plan;
     return SQ_OK;
 }
+
+/* --- factors ------------------------------------------------------------------------------------------------------ */
+
+/* Adds a width where it belongs. */
+static void add_width(struct sq_plan *plan, int64_t n)
+{
+    int at = 0;
+    while (at < plan->n_factors && plan->factors[at].n < n)
+        at++;
+    if (plan->n_factors == SQ_PLAN_FACTORS || (at < plan->n_factors && plan->factors[at].n == n)) return;
+    for (int i = plan->n_factors++; i > at; i--)
+        plan->factors[i] = plan->factors[i - 1];
+    plan->factors[at] = (struct sq_plan_factor){.n = n};
+}
+
+enum sq_status sq_plan_add_factors(const struct sq_memory_request *request, const struct sq_machine *machine,
+                                   struct sq_plan *plan)
+{
+    int n_ranks = sq_simulate_team_ranks(request, plan->n_ranks);
+    plan->spread_from = sq_factor_spread_from(request->config, request->traits, plan->n_ranks);
+    for (int i = 0; i < sq_model_n_linears(request->model); i++) {
+        const struct sq_linear *linear = sq_model_linear(request->model, i);
+        if (linear->expert < 0 && request->layers->of_linear[i] >= 0) add_width(plan, linear->in_features);
+    }
+    for (int i = 0; i < plan->n_factors; i++) {
+        struct sq_plan_factor *factor = &plan->factors[i];
+        SQ_TRY(sq_simulate_factor(request, machine, n_ranks, factor->n, false, &factor->alone));
+        SQ_TRY(sq_simulate_factor(request, machine, n_ranks, factor->n, true, &factor->shared));
+    }
+    return SQ_OK;
+}
+
+/* --- sums --------------------------------------------------------------------------------------------------------- */
 
 double sq_plan_stage_seconds(const struct sq_plan *plan, enum sq_stage stage)
 {

@@ -16,6 +16,14 @@ struct sq_plan_work {
     double refine;  /* at most: rounds of scales and two sweeps */
 };
 
+/* The factorization of layers with n inputs, by each rank of a team for itself or by all of them together. */
+struct sq_plan_factor {
+    int64_t n;
+    double alone, shared; /* seconds */
+};
+
+#define SQ_PLAN_FACTORS 8 /* widths; more are not listed */
+
 /* The plan for one number of ranks. */
 struct sq_plan {
     int n_ranks;
@@ -24,13 +32,20 @@ struct sq_plan {
     struct sq_memory_plan memory; /* of the rank with the largest share */
     struct sq_simulation run;     /* likewise; its stages take so long on every rank */
     double seconds;
-    int64_t store_bytes, state_bytes; /* files */
+    int64_t store_bytes, state_bytes;               /* files */
+    struct sq_plan_factor factors[SQ_PLAN_FACTORS]; /* sq_plan_add_factors(); the narrowest first */
+    int n_factors;
+    int64_t spread_from; /* inputs from which on a run shares them */
 };
 
 /* request->n_samples and length are the job's (n_job_samples is not looked at), its n_workers a rank's, its limit what
  * --memory says: 0 leaves it to the machine. Local. */
 enum sq_status sq_plan_make(const struct sq_memory_request *request, const struct sq_machine *machine, int n_ranks,
                             struct sq_plan *plan_p) SQ_MUST_CHECK;
+
+/* Fills in plan->factors: the widths that all ranks of a team solve together, without experts. Local. */
+enum sq_status sq_plan_add_factors(const struct sq_memory_request *request, const struct sq_machine *machine,
+                                   struct sq_plan *plan) SQ_MUST_CHECK;
 
 /* The number of ranks that is worth having, among the powers of two: twice as many would take more than 9/10 of its
  * time, or more memory than they have where they share a node. *n_ranks_p 0: the job fits no number of ranks. Local. */

@@ -35,18 +35,25 @@ static double collective_seconds(const struct sq_machine *machine, enum sq_traff
     return calls * passes * latency * tree_steps(n_ranks) + passes * share * bytes / rate;
 }
 
+double sq_dry_link_seconds(const struct sq_machine *machine, int n_ranks, const struct sq_traffic *before,
+                           const struct sq_traffic *traffic)
+{
+    double seconds = 0;
+    for (int k = 0; k < SQ_N_TRAFFIC; k++)
+        seconds += collective_seconds(machine, (enum sq_traffic_kind)k, n_ranks,
+                                      (double)(traffic->calls[k] - before->calls[k]),
+                                      (double)(traffic->bytes[k] - before->bytes[k]));
+    return seconds;
+}
+
 void sq_dry_run_clock(struct sq_dry_run *run, enum sq_stage stage)
 {
     double now = sq_dry_seconds(run->backend);
     double *seconds = run->result.seconds[stage];
     seconds[SQ_LIMIT_COMPUTE] += now - run->since;
     run->since = now;
-    const struct sq_traffic *traffic = &run->result.traffic;
-    for (int k = 0; k < SQ_N_TRAFFIC; k++)
-        seconds[SQ_LIMIT_LINK] += collective_seconds(run->machine, (enum sq_traffic_kind)k, run->n_together,
-                                                     (double)(traffic->calls[k] - run->traffic.calls[k]),
-                                                     (double)(traffic->bytes[k] - run->traffic.bytes[k]));
-    run->traffic = *traffic;
+    seconds[SQ_LIMIT_LINK] += sq_dry_link_seconds(run->machine, run->n_together, &run->traffic, &run->result.traffic);
+    run->traffic = run->result.traffic;
 }
 
 void sq_dry_run_begin_teams(struct sq_dry_run *run, int count)
@@ -316,16 +323,25 @@ static enum sq_status go_through(struct sq_dry_run *run)
     return SQ_OK;
 }
 
+static int count_teams(const struct sq_memory_request *request, int n_ranks)
+{
+    int64_t n_blocks = sq_model_n_blocks(request->model);
+    if (request->config->propagation != SQ_PROPAGATION_ORIGINAL) return 1;
+    return n_ranks < n_blocks ? n_ranks : (int)n_blocks;
+}
+
+int sq_simulate_team_ranks(const struct sq_memory_request *request, int n_ranks)
+{
+    return n_ranks / count_teams(request, n_ranks);
+}
+
 static void make_comms(struct sq_dry_run *run, int n_ranks)
 {
-    int64_t n_blocks = sq_model_n_blocks(run->request->model);
     run->result.traffic.is_dry = true;
     run->world = (struct sq_comm){.size = n_ranks, .traffic = &run->result.traffic};
-    run->n_teams = 1;
-    if (run->request->config->propagation == SQ_PROPAGATION_ORIGINAL)
-        run->n_teams = n_ranks < n_blocks ? n_ranks : (int)n_blocks;
+    run->n_teams = count_teams(run->request, n_ranks);
     run->team = run->world;
-    run->team.size = n_ranks / run->n_teams; /* of the smallest team */
+    run->team.size = sq_simulate_team_ranks(run->request, n_ranks);
     sq_dry_run_end_teams(run);
 }
 
@@ -336,9 +352,10 @@ static enum sq_status take_memory(struct sq_dry_run *run)
     struct sq_forward_options options = {
         .compute = request->compute, .n_samples = request->n_samples, .length = request->length};
     int64_t widest = sq_memory_widest_input(request->model, request->layers);
+    int64_t spread_from = sq_factor_spread_from(request->config, request->traits, run->world.size);
     SQ_TRY(sq_forward_create(run->backend, request->model, &options, &run->forward));
     SQ_TRY(sq_hessian_create(run->backend, widest, &run->hessian));
-    SQ_TRY(sq_factor_create(run->backend, widest, &run->factor));
+    SQ_TRY(sq_factor_create(run->backend, widest, spread_from, &run->factor));
     SQ_TRY(ops->alloc(run->backend, "the solver's scratch", sq_memory_scratch_bytes(request), &run->scratch));
     return ops->alloc_host(run->backend, "rows of a group of linears", sq_memory_record_bytes(request), &run->records);
 }

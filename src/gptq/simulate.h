@@ -24,6 +24,14 @@ struct sq_simulation {
 enum sq_status sq_simulate(const struct sq_memory_request *request, const struct sq_machine *machine, int n_ranks,
                            struct sq_simulation *simulation_p) SQ_MUST_CHECK;
 
+/* Ranks that solve a block together, of the smallest team. Local. */
+int sq_simulate_team_ranks(const struct sq_memory_request *request, int n_ranks);
+
+/* Seconds of one factorization of a layer with n inputs, made by each of n_ranks ranks for itself or by all of them
+ * together; request and machine as above. Local. */
+enum sq_status sq_simulate_factor(const struct sq_memory_request *request, const struct sq_machine *machine,
+                                  int n_ranks, int64_t n, bool is_spread, double *seconds_p) SQ_MUST_CHECK;
+
 /* Bytes of a weight in the model's files, by config.json. Local. */
 double sq_simulate_weight_bytes(const struct sq_model *model);
 

@@ -6,18 +6,18 @@
 
 /* --- by width ----------------------------------------------------------------------------------------------------- */
 
-static struct sq_width_cost *find_width(struct sq_width_cost *costs, int count, int64_t n)
+static struct sq_width_cost *find_width(struct sq_width_cost *costs, int count, int64_t n, int n_ranks)
 {
     for (int i = 0; i < count; i++)
-        if (costs[i].n == n) return &costs[i];
+        if (costs[i].n == n && costs[i].n_ranks == n_ranks) return &costs[i];
     return NULL;
 }
 
-static void remember(struct sq_dry_run *run, int64_t n, double since, const struct sq_traffic *before,
+static void remember(struct sq_dry_run *run, int64_t n, int n_ranks, double since, const struct sq_traffic *before,
                      struct sq_width_cost *costs, int *count)
 {
     if (*count == SQ_SIMULATE_SHAPES) return;
-    struct sq_width_cost cost = {.n = n, .seconds = sq_dry_seconds(run->backend) - since};
+    struct sq_width_cost cost = {.n = n, .n_ranks = n_ranks, .seconds = sq_dry_seconds(run->backend) - since};
     for (int k = 0; k < SQ_N_TRAFFIC; k++) {
         cost.traffic.calls[k] = run->result.traffic.calls[k] - before->calls[k];
         cost.traffic.bytes[k] = run->result.traffic.bytes[k] - before->bytes[k];
@@ -38,7 +38,7 @@ static void repeat(struct sq_dry_run *run, const struct sq_width_cost *cost)
 enum sq_status sq_dry_run_hessian(struct sq_dry_run *run, int64_t n, int root)
 {
     const struct sq_memory_request *request = run->request;
-    const struct sq_width_cost *known = find_width(run->hessians, run->n_hessians, n);
+    const struct sq_width_cost *known = find_width(run->hessians, run->n_hessians, n, run->world.size);
     if (known) {
         repeat(run, known);
     } else {
@@ -48,7 +48,7 @@ enum sq_status sq_dry_run_hessian(struct sq_dry_run *run, int64_t n, int root)
         struct sq_matrix h = sq_matrix_view(run->factor.hessian.data, SQ_F32, n, n);
         SQ_TRY(sq_hessian_make(run->backend, &run->world, root, "a layer", &run->shards, request->length, x,
                                &run->hessian, h));
-        remember(run, n, since, &before, run->hessians, &run->n_hessians);
+        remember(run, n, run->world.size, since, &before, run->hessians, &run->n_hessians);
     }
     sq_dry_run_clock(run, SQ_STAGE_HESSIAN);
     return SQ_OK;
@@ -56,7 +56,7 @@ enum sq_status sq_dry_run_hessian(struct sq_dry_run *run, int64_t n, int root)
 
 enum sq_status sq_dry_run_expert_hessian(struct sq_dry_run *run, int64_t n, const struct sq_shards *shards)
 {
-    const struct sq_width_cost *known = find_width(run->expert_hessians, run->n_expert_hessians, n);
+    const struct sq_width_cost *known = find_width(run->expert_hessians, run->n_expert_hessians, n, run->team.size);
     if (known) {
         repeat(run, known);
     } else {
@@ -66,7 +66,7 @@ enum sq_status sq_dry_run_expert_hessian(struct sq_dry_run *run, int64_t n, cons
         struct sq_matrix x = sq_matrix_view(run->records, run->request->compute, rows, n);
         struct sq_matrix h = sq_matrix_view(run->factor.hessian.data, SQ_F32, n, n);
         SQ_TRY(sq_hessian_make(run->backend, &run->team, -1, "an expert", shards, unit, x, &run->hessian, h));
-        remember(run, n, since, &before, run->expert_hessians, &run->n_expert_hessians);
+        remember(run, n, run->team.size, since, &before, run->expert_hessians, &run->n_expert_hessians);
     }
     sq_dry_run_clock(run, SQ_STAGE_HESSIAN);
     return SQ_OK;
@@ -75,15 +75,15 @@ enum sq_status sq_dry_run_expert_hessian(struct sq_dry_run *run, int64_t n, cons
 static enum sq_status make_factor(struct sq_dry_run *run, int64_t n)
 {
     const struct sq_config *config = run->request->config;
-    const struct sq_width_cost *known = find_width(run->factors, run->n_factors, n);
+    const struct sq_width_cost *known = find_width(run->factors, run->n_factors, n, run->team.size);
     if (known) {
         repeat(run, known);
     } else {
         struct sq_traffic before = run->result.traffic;
         double since = sq_dry_seconds(run->backend);
         run->factor.hessian = sq_matrix_view(run->factor.hessian.data, SQ_F32, n, n);
-        SQ_TRY(sq_factor_make(run->backend, n, config->order, config->damping, &run->factor));
-        remember(run, n, since, &before, run->factors, &run->n_factors);
+        SQ_TRY(sq_factor_make(run->backend, &run->team, n, config->order, config->damping, &run->factor));
+        remember(run, n, run->team.size, since, &before, run->factors, &run->n_factors);
     }
     run->factor.n = n;
     run->factor.hessian = sq_matrix_view(run->factor.hessian.data, SQ_F32, n, n);

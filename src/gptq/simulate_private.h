@@ -7,9 +7,10 @@
 
 #define SQ_SIMULATE_SHAPES 32 /* different ones that are remembered; others are gone through again */
 
-/* A Hessian or a factor that was gone through once: the next of the same width takes as long. */
+/* A Hessian or a factor that was gone through once: the next of the same width takes as many ranks as long. */
 struct sq_width_cost {
     int64_t n;
+    int n_ranks;
     double seconds;
     struct sq_traffic traffic;
 };
@@ -45,6 +46,10 @@ struct sq_dry_run {
     double since;
     struct sq_traffic traffic;
 };
+
+/* What the collectives since `before` took on a machine's links. */
+double sq_dry_link_seconds(const struct sq_machine *machine, int n_ranks, const struct sq_traffic *before,
+                           const struct sq_traffic *traffic);
 
 /* What has gone by since the last call is the stage's. file_bytes: read from or written to files by all ranks together,
  * meanwhile. */

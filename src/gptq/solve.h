@@ -22,6 +22,8 @@ struct sq_factor {
     int32_t *order;            /* [n] host: order[p] = column processed p-th */
     uint8_t *dead;             /* [n] host: 1 where the input was always zero; its codes become the zero point */
     void *backend_order, *backend_dead; /* the same two in the backend's memory */
+    int64_t spread_from;                /* inputs from which on ranks share the factorization */
+    void *panel;                        /* of the factorization, on its way to other ranks; NULL: never shared */
     int64_t n_dead;
     double damping;     /* what was used in the end: lambda of the ladder */
     double ridge;       /* lambda * mean(diag H): what was added to the diagonal */

@@ -157,6 +157,7 @@ const struct sq_backend_traits sq_cpu_traits = {.name = "cpu",
                                                           .hessian_slice = (int64_t)10 << 20,
                                                           .expert_rows = 128},
                                                 .is_host = true,
+                                                .spread_inputs = 1024,
                                                 .attention_scratch = sq_cpu_attention_scratch_bytes};
 
 /* The kernel variants, best first; the last one runs everywhere. */

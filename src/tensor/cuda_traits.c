@@ -20,5 +20,6 @@ const struct sq_backend_traits sq_cuda_traits = {.name = "cuda",
                                                  .sizes = SQ_CUDA_SIZES,
                                                  .is_host = false,
                                                  .n_workers = 4,
+                                                 .spread_inputs = 16384,
                                                  .worker_bytes = SQ_CUDA_ROOM + SQ_CUDA_WORKSPACE,
                                                  .attention_scratch = attention_scratch};

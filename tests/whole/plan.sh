@@ -64,6 +64,41 @@ PYTHON
 "$SHARDQ" "${small[@]}" --memory 40M >"$work/stdout" || fail "plan of activations in a file"
 grep -q '^where activations are in a file' "$work/stdout" || fail "the time of the activations' file is not said to be left out"
 
+# --- OPT-175B on devices of 40 GB: H of 49,152 inputs, its factor, and a share of the rows ---
+
+mkdir "$work/opt"
+cat >"$work/opt/config.json" <<'EOF'
+{"architectures": ["OPTForCausalLM"], "activation_function": "relu", "do_layer_norm_before": true, "hidden_size": 12288,
+ "ffn_dim": 49152, "num_attention_heads": 96, "num_hidden_layers": 96, "max_position_embeddings": 2048,
+ "word_embed_proj_dim": 12288, "vocab_size": 50272, "tie_word_embeddings": true, "torch_dtype": "float16"}
+EOF
+sed 's/^device_memory: .*/device_memory: 4.0e10/' "$h100" >"$work/forty.yaml"
+opt=(plan --model "$work/opt" --machine "$work/forty.yaml" --length 2048 --json)
+{
+  "$SHARDQ" "${opt[@]}" --samples 16
+  "$SHARDQ" "${opt[@]}" --samples 128 --ranks 8,64
+  "$SHARDQ" "${opt[@]}" --samples 128 --ranks 8 --spread-factors never
+} >"$work/plans" || fail "plan of OPT-175B"
+python3 - "$work/plans" <<'PYTHON'
+import json, sys
+one, eight, many, apart = [json.loads(line) for line in open(sys.argv[1])]
+n, edge, blocks = 49152, 512, 96
+columns, matrix, rest = n // edge, 4 * n * n, 13 * n # pivots, order, dead inputs
+for p in (one, eight, many, apart):
+    narrow, wide = p["factors"]
+    is_shared = p in (eight, many)
+    assert p["fits"] and p["memory_bytes"] <= p["limit_bytes"] < 4.0e10, p
+    assert matrix <= p["memory"]["hessian"] < 1.1 * matrix, p
+    assert p["memory"]["factor"] == matrix + rest + (4 * n * edge if is_shared else 0), p
+    assert (narrow["inputs"], wide["inputs"]) == (12288, n) and wide["is_shared"] == is_shared and not narrow["is_shared"], p
+    # each column of tiles, from its diagonal down
+    sent = blocks * 4 * edge * edge * columns * (columns + 1) // 2
+    assert p["collectives"]["memory"] == ({"calls": blocks * columns, "bytes": sent} if is_shared else {"calls": 0, "bytes": 0}), p
+    seconds = blocks * (3 * narrow["alone_seconds"] + wide["shared_seconds" if is_shared else "alone_seconds"])
+    assert abs(p["stages"]["factor"]["seconds"] - seconds) < 0.01 * seconds, p
+assert many["factors"][1]["shared_seconds"] < eight["factors"][1]["shared_seconds"] < one["factors"][1]["alone_seconds"] / 4
+PYTHON
+
 # --- what does not fit is said, and what cannot be is refused ---
 
 "$SHARDQ" "${job[@]}" --machine "$work/machine.yaml" --memory 2M --json | grep -q '"fits":false.*"useful_ranks":0' || fail "2 MiB are enough"

@@ -21,14 +21,14 @@ check() { # check SETTINGS MODEL OPTION...: each setting against one rank with o
 
 check "$all" llama
 check "$all" llama --compute fp32 --propagation original
-check "$all" llama_ffn172 --group-size 32 --ragged --bits 3 --asymmetric
+check "$all" llama_ffn172 --group-size 32 --ragged --bits 3 --asymmetric --spread-factors 1
 check "$all" opt --bits 8
-check "$few" llama_head_dim --lm-head --propagation original
+check "$few" llama_head_dim --lm-head --propagation original --spread-factors 1
 check "$few" llama_bias --lm-head --shard-size 16K --dequantized
 check "$few" llama3 --order natural
 check "$few" mistral --order natural --grid reference --refine 0
 check "2:1 3:2 4:1" deepseek_v2
-check "2:1 3:1 4:1" deepseek_v3_fp8 --compute fp32
+check "2:1 3:1 4:1" deepseek_v3_fp8 --compute fp32 --spread-factors 1
 check "$few" qwen2 --compute fp32 --grid absmax
 check "$few" qwen3 --bits 2 --group-size -1
 check "$few" smollm2 --solver obq --refine 1
