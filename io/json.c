@@ -26,16 +26,18 @@ static void copy_key_before(const char *text, size_t position, char *key, size_t
     make_printable(key);
 }
 
-static void report(const char *text, size_t size, const char *name, json_error_t *error)
+enum sq_status sq_json_report(const char *text, size_t size, const char *name, json_error_t *error)
 {
+    enum sq_status status = json_error_code(error) == json_error_out_of_memory ? SQ_ERR_MEMORY : SQ_ERR_INPUT;
     make_printable(error->text);
     if (json_error_code(error) == json_error_duplicate_key && error->position > 0 && (size_t)error->position <= size) {
         char key[512];
         copy_key_before(text, (size_t)error->position, key, sizeof key);
         sq_error("%s: line %d, column %d: duplicate key \"%s\"", name, error->line, error->column, key);
-        return;
+        return status;
     }
     sq_error("%s: line %d, column %d: %s", name, error->line, error->column, error->text);
+    return status;
 }
 
 enum sq_status sq_json_parse(const char *text, size_t size, const char *name, json_t **json_p)
@@ -46,10 +48,7 @@ enum sq_status sq_json_parse(const char *text, size_t size, const char *name, js
     }
     json_error_t error;
     json_t *json = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
-    if (!json) {
-        report(text, size, name, &error);
-        return json_error_code(&error) == json_error_out_of_memory ? SQ_ERR_MEMORY : SQ_ERR_INPUT;
-    }
+    if (!json) return sq_json_report(text, size, name, &error);
     *json_p = json;
     return SQ_OK;
 }

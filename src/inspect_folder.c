@@ -19,6 +19,12 @@ enum sq_status sq_inspect_made(json_t *object, const json_error_t *error, json_t
     return SQ_OK;
 }
 
+static enum sq_status no_memory(void)
+{
+    sq_error("cannot put the result together: no memory");
+    return SQ_ERR_MEMORY;
+}
+
 /* Quantized layers, and what they take. */
 struct quantized {
     int64_t layers, weights, bytes;
@@ -83,6 +89,25 @@ static enum sq_status describe_model(const struct sq_model *model, json_t **obje
     return sq_inspect_made(object, &error, object_p);
 }
 
+/* Adds what only a mixture of experts has. */
+static enum sq_status describe_experts(const struct sq_model *model, json_t *object)
+{
+    int n_experts = 0, n_blocks = 0;
+    int64_t shared_width, n_shared = sq_model_n_shared(model, &shared_width);
+    for (int64_t block = 0; block < sq_model_n_blocks(model); block++) {
+        if (sq_model_n_experts(model, block) == 0) continue;
+        n_experts = sq_model_n_experts(model, block);
+        n_blocks++;
+    }
+    if (n_experts == 0) return SQ_OK;
+    json_t *more = json_pack("{s:i, s:i, s:i, s:I, s:I}", "experts", n_experts, "experts_of_a_token",
+                             sq_model_n_chosen(model), "blocks_with_experts", n_blocks, "shared_experts",
+                             (json_int_t)n_shared, "shared_width", (json_int_t)shared_width);
+    bool failed = !more || json_object_update(object, more);
+    json_decref(more);
+    return failed ? no_memory() : SQ_OK;
+}
+
 /* Adds what only a quantized checkpoint has. */
 static enum sq_status describe_quantization(const struct sq_model *model, json_t *object)
 {
@@ -95,9 +120,7 @@ static enum sq_status describe_quantization(const struct sq_model *model, json_t
                   json_object_set_new(object, "quantized_weights", json_integer(quantized.weights)) ||
                   json_object_set_new(object, "bits_per_weight", json_real(bits)) ||
                   json_object_set_new(object, "quantization_config", json_deep_copy(settings));
-    if (!failed) return SQ_OK;
-    sq_error("cannot put the result together: no memory");
-    return SQ_ERR_MEMORY;
+    return failed ? no_memory() : SQ_OK;
 }
 
 enum sq_status sq_inspect_folder(const char *path, json_t **object_p)
@@ -109,6 +132,7 @@ enum sq_status sq_inspect_folder(const char *path, json_t **object_p)
     enum sq_status status = sq_model_open(checkpoint, &model);
     if (status != SQ_OK) goto out_checkpoint;
     status = describe_model(model, &object);
+    if (status == SQ_OK) status = describe_experts(model, object);
     if (status == SQ_OK) status = describe_quantization(model, object);
     if (status == SQ_OK)
         *object_p = object;

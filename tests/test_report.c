@@ -50,6 +50,13 @@ static int64_t sum_of(const json_t *list)
     return sum;
 }
 
+static void write_text(const char *name, const char *text, char path[1024])
+{
+    ranks_file(name, path);
+    if (ranks.comm.rank == 0) folder_write_text(&ranks.folder, name, text);
+    ranks_barrier();
+}
+
 /* --- what is in it ------------------------------------------------------------------------------------------------ */
 
 static void check_histograms(const json_t *run)
@@ -121,6 +128,29 @@ static void test_foreign_names(void **state)
     end_test();
 }
 
+/* Of a block with too many spans the longest are shown, those of all ranks; the rest is counted. */
+static void test_long_block(void **state)
+{
+    (void)state;
+    struct sq_report_events events = {0};
+    json_t *trace = json_pack("{s:{s:i, s:[{}, {}]}}", "otherData", "seconds", 9, "ranks"), *small = NULL;
+    for (int i = 0; i < 5000; i++) {
+        json_t *event = json_pack("{s:s, s:i, s:i, s:s, s:i, s:i, s:{s:i}}", "ph", "X", "pid", i / 2500, "tid", i % 2,
+                                  "name", i % 2 ? "sum" : "solve", "ts", 100 * i, "dur", i % 2500, "args", "block", 0);
+        CHECK(sq_report_events_add(&events, event) == SQ_OK);
+        json_decref(event);
+    }
+    CHECK(events.n_spans == 5000 && sq_report_trace("trace", trace, &events, &small) == SQ_OK);
+    const json_t *spans = json_object_get(small, "spans"), *last = json_array_get(spans, 1199);
+    CHECK(json_array_size(spans) == 1200 && json_integer_value(json_object_get(small, "left_out")) == 3800);
+    CHECK(json_integer_value(json_array_get(last, 0)) == 1);
+    CHECK(json_number_value(json_array_get(json_array_get(spans, 0), 4)) >= 1e-6 * 1900);
+    json_decref(small);
+    json_decref(trace);
+    sq_report_events_free(&events);
+    end_test();
+}
+
 /* Rank 1 of two computes half of the time, in the second half: its first slices are empty, its last are full. */
 static void test_trace(void **state)
 {
@@ -136,10 +166,14 @@ static void test_trace(void **state)
         "{\"ph\":\"X\",\"pid\":1,\"tid\":0,\"name\":\"solve\",\"ts\":1e30,\"dur\":1,\"args\":{\"block\":1,\"bytes\":0}}"
         "," /* beyond the end */
         "{\"ph\":\"C\",\"pid\":1,\"name\":\"memory\",\"ts\":3e6,\"args\":{\"bytes\":99}}],"
-        "\"otherData\": {\"seconds\": 4, \"ranks\": [{\"rank\": 0, \"sums\": []}, {\"rank\": 1, \"sums\": []}]}}";
+        "\"otherData\": {\"seconds\": 4, \"ranks\": [{\"rank\": 0, \"sums\": []}, {\"rank\": 1, \"sums\": []}]}}\n";
+    char path[1024];
     json_t *trace = NULL, *small = NULL;
-    CHECK(sq_json_parse(text, sizeof text - 1, "trace", &trace) == SQ_OK);
-    CHECK(sq_report_trace("trace", trace, &small) == SQ_OK);
+    struct sq_report_events events = {0};
+    write_text("run.json", text, path);
+    CHECK(sq_json_read_list(path, "traceEvents", sq_report_events_add, &events, &trace) == SQ_OK);
+    CHECK(json_object_size(trace) == 2 && json_array_size(json_object_get(trace, "traceEvents")) == 0);
+    CHECK(sq_report_trace("trace", trace, &events, &small) == SQ_OK);
     const json_t *last = json_array_get(json_object_get(small, "ranks"), 1), *shares = json_object_get(last, "shares");
     const json_t *solve = json_array_get(shares, 1);
     CHECK(json_array_size(json_object_get(small, "stages")) == 2 && json_array_size(shares) == 2);
@@ -150,9 +184,10 @@ static void test_trace(void **state)
     json_decref(small);
     json_object_del(trace, "otherData");
     ranks_listen();
-    CHECK(sq_report_trace("run.json", trace, &small) == SQ_ERR_INPUT);
+    CHECK(sq_report_trace("run.json", trace, &events, &small) == SQ_ERR_INPUT);
     EXPECT_ERROR(ranks.comm.rank, "run.json: a trace without otherData.ranks");
     json_decref(trace);
+    sq_report_events_free(&events);
     end_test();
 }
 
@@ -165,13 +200,6 @@ static void refused(enum sq_status status, const char *out, int count, char *con
     CHECK(report(ranks_file(out, page), count, paths) == status);
     EXPECT_ERROR(0, part);
     CHECK(!exists(page, "") && !exists(page, ".tmp"));
-    ranks_barrier();
-}
-
-static void write_text(const char *name, const char *text, char path[1024])
-{
-    ranks_file(name, path);
-    if (ranks.comm.rank == 0) folder_write_text(&ranks.folder, name, text);
     ranks_barrier();
 }
 
@@ -190,6 +218,72 @@ static void test_refused(void **state)
     refused(SQ_ERR_USAGE, "page.html", 2, (char *[]){evaluation, store},
             "a store or a checkpoint must stand before it");
     refused(SQ_ERR_IO, "no/page.html", 1, (char *[]){store}, "cannot open report");
+    end_test();
+}
+
+/* An earlier page is written over, and an empty file; nothing else. */
+static void test_written_over(void **state)
+{
+    (void)state;
+    char store[1024], page[1024], notes[1024];
+    ranks_file("full.h5", store);
+    for (int i = 0; i < 2; i++)
+        CHECK(report(ranks_file("page.html", page), 1, (char *[]){store}) == SQ_OK);
+    write_text("page.html", "", page);
+    CHECK(report(page, 1, (char *[]){store}) == SQ_OK);
+    write_text("notes", "what I did\n", notes);
+    ranks_listen();
+    CHECK(report(notes, 1, (char *[]){store}) == SQ_ERR_USAGE);
+    EXPECT_ERROR(0, "exists and is no report: it is not written over");
+    if (ranks.comm.rank == 0) {
+        long size = 0;
+        char *text = (char *)ranks_read_file(notes, &size);
+        CHECK(text && size == 11 && !memcmp(text, "what I did\n", 11));
+        free(text);
+    }
+    remove_file("page.html");
+    end_test();
+}
+
+/* A long list is read element by element; what is wrong is named with its line. */
+static enum sq_status count_element(void *context, const json_t *element)
+{
+    *(int *)context += (int)json_integer_value(element);
+    return SQ_OK;
+}
+
+static void test_lists(void **state)
+{
+    (void)state;
+    static const char *const bad[][2] = {
+        {"[1]", "line 1: expected an object"},
+        {"{\"a\": 1,\n \"list\": 1}", "line 2: expected a list"},
+        {"{\"list\": [1,\n2,\n]}", "line 3, column"},
+        {"{\"list\": [1 2]}", "line 1: expected \",\" or \"]\""},
+        {"{\"list\": [1", "line 1: expected \",\" or \"]\""},
+        {"{\"list\" [1]}", "line 1: expected \":\""},
+        {"{\"a\": 1, \"a\": 2}", "line 1: expected another key"},
+        {"{1: 2}", "line 1: expected another key"},
+        {"{\"a\": {\"b\": 1, \"b\": 2}}", "duplicate key \"b\""},
+        {"{\"a\": 1} x", "line 1: expected nothing more"},
+        {"{\"a\": 1", "line 1: expected \",\" or \"}\""},
+        {"", "expected an object"},
+    };
+    char path[1024];
+    int sum = 0;
+    json_t *object = NULL;
+    write_text("list.json", " {\"a\": {\"b\": [1]},\n\"list\" : [1, 2 ,3], \"c\": \"x\"}\n", path);
+    CHECK(sq_json_read_list(path, "list", count_element, &sum, &object) == SQ_OK && sum == 6);
+    ranks_barrier();
+    CHECK(json_object_size(object) == 3 && json_array_size(json_object_get(object, "list")) == 0);
+    json_decref(object);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        write_text("list.json", bad[i][0], path);
+        ranks_listen();
+        CHECK(sq_json_read_list(path, "list", count_element, &sum, &object) == SQ_ERR_INPUT);
+        EXPECT_ERROR(ranks.comm.rank, bad[i][1]);
+        ranks_barrier();
+    }
     end_test();
 }
 
@@ -225,8 +319,9 @@ static void test_bad_records(void **state)
 static int run(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_store), cmocka_unit_test(test_hostile_names), cmocka_unit_test(test_foreign_names),
-        cmocka_unit_test(test_trace), cmocka_unit_test(test_refused),       cmocka_unit_test(test_bad_records),
+        cmocka_unit_test(test_store),        cmocka_unit_test(test_hostile_names), cmocka_unit_test(test_foreign_names),
+        cmocka_unit_test(test_trace),        cmocka_unit_test(test_long_block),    cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_written_over), cmocka_unit_test(test_lists),         cmocka_unit_test(test_bad_records),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,14 +7,15 @@
 #include "io/store.h"
 
 enum {
-    SQ_FLAG_RAISED = 1,    /* damping was raised */
-    SQ_FLAG_DIAGONAL = 2,  /* only the Hessian's diagonal was used */
-    SQ_FLAG_DEAD = 4,      /* inputs that were zero in every token */
-    SQ_FLAG_LIMITED = 8,   /* scales at the limits of their type */
-    SQ_FLAG_NO_BETTER = 16 /* the error is no better than plain rounding's, though more than rounding was done */
+    SQ_FLAG_RAISED = 1,     /* damping was raised */
+    SQ_FLAG_DIAGONAL = 2,   /* only the Hessian's diagonal was used */
+    SQ_FLAG_DEAD = 4,       /* inputs that were zero in every token */
+    SQ_FLAG_LIMITED = 8,    /* scales at the limits of their type */
+    SQ_FLAG_NO_BETTER = 16, /* the error is no better than plain rounding's, though more than rounding was done */
+    SQ_FLAG_STARVED = 32    /* a layer of an expert that too few tokens came to */
 };
 
-/* Bits SQ_FLAG_*. Local. */
-unsigned sq_layer_flags(const struct sq_layer_report *report, enum sq_solver solver);
+/* Bits SQ_FLAG_*. least_tokens: for a layer of an expert, below how many it is starved; for any other 0. Local. */
+unsigned sq_layer_flags(const struct sq_layer_report *report, enum sq_solver solver, int64_t least_tokens);
 
 #endif

@@ -26,10 +26,10 @@ static const struct sq_linear *linear_of(const struct sq_job *job, int layer)
     return sq_model_linear(job->model, job->layers.linears[layer]);
 }
 
-/* An expert that too few tokens came to. */
-static bool is_starved(const struct sq_job *job, int layer, const struct sq_layer_report *report)
+static unsigned flags_of(const struct sq_job *job, int layer, const struct sq_layer_report *report)
 {
-    return linear_of(job, layer)->expert >= 0 && report->n_tokens < job->config->expert_tokens;
+    int64_t least_tokens = linear_of(job, layer)->expert >= 0 ? job->config->expert_tokens : 0;
+    return sq_layer_flags(report, job->config->solver, least_tokens);
 }
 
 /* The first of an expert's layers speaks for it. */
@@ -66,7 +66,7 @@ void sq_progress_start(const struct sq_job *job, int n_done)
 static void warn_of_expert(const struct sq_job *job, int layer, const struct sq_layer_report *report)
 {
     const struct sq_linear *linear = linear_of(job, layer);
-    if (!is_starved(job, layer, report) || !is_first_of_expert(job, layer)) return;
+    if (!is_first_of_expert(job, layer)) return;
     if (report->n_tokens == 0)
         sq_warning("block %d: no token came to expert %d; it is plainly rounded", linear->block + 1, linear->expert);
     else
@@ -74,9 +74,11 @@ static void warn_of_expert(const struct sq_job *job, int layer, const struct sq_
                    linear->expert, (long long)report->n_tokens, (long long)job->config->expert_tokens);
 }
 
-static void warn_of_layer(const struct sq_job *job, const char *name, const struct sq_layer_report *report)
+static void warn_of_layer(const struct sq_job *job, int layer, const struct sq_layer_report *report)
 {
-    unsigned flags = sq_layer_flags(report, job->config->solver);
+    const char *name = job->layers.layers[layer].name;
+    unsigned flags = flags_of(job, layer, report);
+    if (flags & SQ_FLAG_STARVED) warn_of_expert(job, layer, report);
     if (flags & SQ_FLAG_DIAGONAL)
         sq_warning("%s: the Hessian was not positive definite at any damping; only its diagonal was used", name);
     if (flags & SQ_FLAG_RAISED)
@@ -100,8 +102,7 @@ void sq_progress_layer(const struct sq_job *job, int layer, const struct sq_laye
             (long long)sq_model_n_blocks(job->model), short_name(l->name), (long long)l->out_features,
             (long long)l->in_features, report->error, report->error_rtn,
             report->error_rtn > 0 ? report->error / report->error_rtn : 1.0, seconds);
-    warn_of_expert(job, layer, report);
-    warn_of_layer(job, l->name, report);
+    warn_of_layer(job, layer, report);
     sq_event(
         "{\"event\":\"layer\",\"name\":\"%s\",\"block\":%d,\"out_features\":%lld,\"in_features\":%lld,\"error\":%.9g,"
         "\"error_rtn\":%.9g,\"damping\":%g,\"rungs\":%lld,\"dead\":%lld,\"limited\":%lld,\"tokens\":%lld,\"routed\":%"
@@ -139,10 +140,8 @@ void sq_progress_left(const struct sq_job *job, int layer, const struct sq_progr
 int sq_progress_n_flagged(const struct sq_job *job)
 {
     int count = 0;
-    for (int i = 0; i < job->layers.n_layers; i++) {
-        const struct sq_layer_report *report = sq_store_report(job->store, i);
-        count += sq_layer_flags(report, job->config->solver) != 0 || is_starved(job, i, report);
-    }
+    for (int i = 0; i < job->layers.n_layers; i++)
+        count += flags_of(job, i, sq_store_report(job->store, i)) != 0;
     return count;
 }
 
@@ -226,7 +225,7 @@ static void show_experts(const struct sq_job *job)
         const struct sq_layer_report *report = sq_store_report(job->store, i);
         if (!is_first_of_expert(job, i)) continue;
         n_experts++;
-        n_starved += is_starved(job, i, report);
+        n_starved += (flags_of(job, i, report) & SQ_FLAG_STARVED) != 0;
         if (report->n_tokens < fewest) fewest = report->n_tokens;
         if (report->n_tokens > most) most = report->n_tokens;
     }

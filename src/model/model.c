@@ -274,6 +274,13 @@ int sq_model_n_chosen(const struct sq_model *model)
     return (int)model->dims.n_chosen;
 }
 
+int64_t sq_model_n_shared(const struct sq_model *model, int64_t *width_p)
+{
+    *width_p = model->dims.shared_ffn;
+    if (model->dims.n_shared > 0) return model->dims.n_shared;
+    return model->dims.shared_ffn > 0 ? 1 : 0; /* families with one do not say so */
+}
+
 bool sq_model_is_expert_group(const struct sq_model *model, int64_t block, int group)
 {
     const struct sq_section *section = sq_model_section(model, block);

@@ -67,4 +67,7 @@ int sq_model_n_experts(const struct sq_model *model, int64_t block);
 int sq_model_n_chosen(const struct sq_model *model);
 bool sq_model_is_expert_group(const struct sq_model *model, int64_t block, int group);
 
+/* Experts that every token goes to, together `width` wide, beside those it chooses; 0: none. */
+int64_t sq_model_n_shared(const struct sq_model *model, int64_t *width_p);
+
 #endif

@@ -1,6 +1,5 @@
 #include "report/report.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -27,22 +26,34 @@ static enum sq_status find_input(const char *path, enum input *input_p)
     return SQ_OK;
 }
 
+static enum sq_status add_trace(const char *path, const json_t *trace, const struct sq_report_events *events,
+                                json_t *run)
+{
+    json_t *summary = NULL;
+    SQ_TRY(sq_report_trace(path, trace, events, &summary));
+    return sq_report_set(run, "trace", summary);
+}
+
+static enum sq_status add_evaluation(const char *path, json_t *object, json_t *run)
+{
+    if (!json_is_number(json_object_get(object, "perplexity"))) {
+        sq_error("%s is neither a trace of quantize nor a result of eval --json", path);
+        return SQ_ERR_INPUT;
+    }
+    return json_array_append(json_object_get(run, "evals"), object) ? SQ_ERR_MEMORY : SQ_OK;
+}
+
 /* A trace, or what `shardq eval --json` printed. */
 static enum sq_status add_json(const char *path, json_t *run)
 {
-    json_t *object = NULL, *summary = NULL;
-    SQ_TRY(sq_json_read(path, &object));
-    enum sq_status status = SQ_OK;
-    if (json_object_get(object, "traceEvents")) {
-        status = sq_report_trace(path, object, &summary);
-        if (status == SQ_OK) status = sq_report_set(run, "trace", summary);
-    } else if (json_is_number(json_object_get(object, "perplexity"))) {
-        if (json_array_append(json_object_get(run, "evals"), object)) status = SQ_ERR_MEMORY;
-    } else {
-        sq_error("%s is neither a trace of quantize nor a result of eval --json", path);
-        status = SQ_ERR_INPUT;
-    }
+    json_t *object = NULL;
+    struct sq_report_events events = {0};
+    enum sq_status status = sq_json_read_list(path, "traceEvents", sq_report_events_add, &events, &object);
+    if (status == SQ_OK)
+        status = json_object_get(object, "traceEvents") ? add_trace(path, object, &events, run)
+                                                        : add_evaluation(path, object, run);
     json_decref(object);
+    sq_report_events_free(&events);
     return status;
 }
 
@@ -78,8 +89,24 @@ static enum sq_status make(const struct sq_comm *self, const struct sq_string_li
     return SQ_OK;
 }
 
+/* Only a page may be written over: a slip in the order of names must not cost a file. */
+static enum sq_status check_replaced(const char *out)
+{
+    static const char first[] = "<!doctype html>";
+    char found[sizeof first] = "";
+    struct stat info;
+    FILE *file = stat(out, &info) == 0 && S_ISREG(info.st_mode) && info.st_size > 0 ? fopen(out, "rb") : NULL;
+    if (!file) return SQ_OK;
+    bool is_page = fread(found, 1, sizeof first - 1, file) == sizeof first - 1 && !strcmp(found, first);
+    fclose(file);
+    if (is_page) return SQ_OK;
+    sq_error("%s exists and is no report: it is not written over", out);
+    return SQ_ERR_USAGE;
+}
+
 static enum sq_status write_report(const struct sq_comm *self, const struct sq_string_list *inputs, const char *out)
 {
+    SQ_TRY(check_replaced(out));
     json_t *data = json_pack("{s:s, s:[]}", "program", "shardq " SHARDQ_VERSION, "runs");
     if (!data) {
         sq_error("cannot make a report: out of memory");

@@ -2,7 +2,8 @@
  *
  *   run_store.c, run_folder.c   what a store, a checkpoint says of its run: one JSON object, made in run.c
  *   histogram.c                 weights and codes of the worst layers
- *   tokens.c, trace.c           what the calibration is made of; where the time went
+ *   tokens.c                    what the calibration is made of
+ *   events.c, trace.c           where the time went
  *   report.c                    inputs to objects, objects to {program, runs: [...]}
  *   page.c, page/               the page: HTML, style and scripts as they are, with the object in it */
 #ifndef SQ_REPORT_REPORT_H

@@ -10,6 +10,7 @@
 #include "io/checkpoint.h"
 #include "io/store.h"
 #include "mpi/comm.h"
+#include "report/events.h"
 
 /* Layers whose weights are shown. */
 #define SQ_REPORT_WORST 6
@@ -44,8 +45,10 @@ enum sq_status sq_report_tokens(const struct sq_comm *self, const char *path, js
 
 /* --- trace.c ------------------------------------------------------------------------------------------------------ */
 
-/* A small form of a trace: shares of the stages over time, one block in detail, memory, sums. name: for messages. */
-enum sq_status sq_report_trace(const char *name, const json_t *trace, json_t **object_p) SQ_MUST_CHECK;
+/* A small form of a trace: shares of the stages over time, one block in detail, memory, sums. trace: all but its
+ * events. name: for messages. */
+enum sq_status sq_report_trace(const char *name, const json_t *trace, const struct sq_report_events *events,
+                               json_t **object_p) SQ_MUST_CHECK;
 
 /* --- page.c ------------------------------------------------------------------------------------------------------- */
 

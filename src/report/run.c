@@ -3,6 +3,7 @@
  *   {name, path, kind, config, fingerprint, versions, model, source_bytes, checkpoint_bytes, columns, rows, histograms,
  *    calibration} */
 #define _POSIX_C_SOURCE 200809L
+#include <ctype.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -24,6 +25,11 @@ enum sq_status sq_report_set(json_t *object, const char *key, json_t *value)
 static double number(const json_t *object, const char *key)
 {
     return json_number_value(json_object_get(object, key));
+}
+
+static int64_t count(const json_t *object, const char *key)
+{
+    return json_integer_value(json_object_get(object, key));
 }
 
 static const char *config_text(const struct sq_report_run *run, const char *key)
@@ -61,16 +67,27 @@ static enum sq_status check_layer(const char *path, const json_t *layer)
     return SQ_ERR_INPUT;
 }
 
+/* "model.layers.0.mlp.experts.5.up_proj": the same in every family; the part that all tokens go to has no number. */
+static bool is_of_expert(const json_t *layer)
+{
+    static const char part[] = ".experts.";
+    const char *name = json_string_value(json_object_get(layer, "name")), *found = strstr(name, part);
+    return found && isdigit((unsigned char)found[sizeof part - 1]);
+}
+
 static unsigned flags_of(const struct sq_report_run *run, const json_t *layer)
 {
+    int64_t least = is_of_expert(layer) ? count(json_object_get(run->object, "config"), "expert_tokens") : 0;
     const char *solver = config_text(run, "solver");
     const struct sq_layer_report report = {.error = number(layer, "error"),
                                            .error_rtn = number(layer, "error_rtn"),
-                                           .n_rungs = (int64_t)number(layer, "raised"),
-                                           .n_dead = (int64_t)number(layer, "dead_inputs"),
-                                           .n_limited = (int64_t)number(layer, "limited_scales")};
+                                           .n_rungs = count(layer, "raised"),
+                                           .n_dead = count(layer, "dead_inputs"),
+                                           .n_limited = count(layer, "limited_scales"),
+                                           .n_tokens = count(layer, "tokens")};
+    enum sq_solver kind = solver && !strcmp(solver, "rtn") ? SQ_SOLVER_RTN : SQ_SOLVER_GPTQ;
     bool is_done = json_is_number(json_object_get(layer, "error"));
-    return is_done ? sq_layer_flags(&report, solver && !strcmp(solver, "rtn") ? SQ_SOLVER_RTN : SQ_SOLVER_GPTQ) : 0;
+    return is_done ? sq_layer_flags(&report, kind, least) : 0;
 }
 
 static json_t *row_of(const struct sq_report_run *run, const json_t *layer)

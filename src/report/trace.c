@@ -1,6 +1,7 @@
 /* A trace (mpi/trace_file.h) in a few kilobytes: what part of each slice of time a stage took, and one block whole. */
 #include <math.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -8,26 +9,17 @@
 #include "report/report_private.h"
 
 #define SLICES 160
-#define MAX_STAGES 24
-#define MAX_RANKS 32   /* that are drawn */
-#define MAX_SPANS 1200 /* of the block in detail */
-#define MAX_MEMORY 200 /* points of a rank */
-#define LAST_TRACK 1   /* that is drawn: stages, collectives; what goes on beside them is for Perfetto */
-
-struct span {
-    const char *name;
-    int rank, track;
-    double start, seconds; /* start from the beginning of the run */
-    json_int_t block, bytes;
-};
+#define MAX_SPANS 1200     /* of the block in detail: the longest */
+#define MAX_DETAIL_RANKS 8 /* of the block in detail */
+#define MAX_MEMORY 200     /* points of a rank */
 
 struct summary {
-    const json_t *events;
+    const struct sq_report_events *events;
     double seconds;
-    int n_ranks, n_stages;
-    const char *stages[MAX_STAGES];
-    double *shares;   /* [ranks, stages, slices] seconds */
-    json_int_t block; /* in detail */
+    int n_ranks, n_stages, n_left_out;
+    int stages[SQ_REPORT_NAMES]; /* indices of names */
+    double *shares;              /* [ranks, names, slices] seconds */
+    int64_t block;               /* in detail */
 };
 
 static double number(const json_t *object, const char *key)
@@ -35,53 +27,36 @@ static double number(const json_t *object, const char *key)
     return json_number_value(json_object_get(object, key));
 }
 
-/* A complete span ("ph": "X") of a rank that is drawn. */
-static bool read_span(const struct summary *summary, const json_t *event, struct span *span_p)
-{
-    const char *phase = json_string_value(json_object_get(event, "ph"));
-    const char *name = json_string_value(json_object_get(event, "name"));
-    const json_t *args = json_object_get(event, "args");
-    if (!phase || strcmp(phase, "X") || !name) return false;
-    *span_p = (struct span){.name = name,
-                            .rank = (int)number(event, "pid"),
-                            .track = (int)number(event, "tid"),
-                            .start = 1e-6 * number(event, "ts"),
-                            .seconds = 1e-6 * number(event, "dur"),
-                            .block = json_integer_value(json_object_get(args, "block")),
-                            .bytes = json_integer_value(json_object_get(args, "bytes"))};
-    return span_p->rank >= 0 && span_p->rank < summary->n_ranks && span_p->start >= 0 && span_p->seconds >= 0;
-}
-
-static int find_stage(struct summary *summary, const char *name)
-{
-    int i = 0;
-    while (i < summary->n_stages && strcmp(summary->stages[i], name))
-        i++;
-    if (i == MAX_STAGES) return -1;
-    summary->stages[i] = name;
-    summary->n_stages += i == summary->n_stages;
-    return i;
-}
-
 /* --- shares of the stages ----------------------------------------------------------------------------------------- */
 
-static void add_share(struct summary *summary, const struct span *span)
+static double *shares_at(const struct summary *summary, int rank, int name)
 {
-    int stage = find_stage(summary, span->name);
+    return summary->shares + (rank * SQ_REPORT_NAMES + name) * SLICES;
+}
+
+static void note_stage(struct summary *summary, int name)
+{
+    for (int i = 0; i < summary->n_stages; i++)
+        if (summary->stages[i] == name) return;
+    summary->stages[summary->n_stages++] = name;
+}
+
+static void add_share(struct summary *summary, const struct sq_report_span *span)
+{
     double slice = summary->seconds / SLICES, end = span->start + span->seconds;
-    if (stage < 0 || slice <= 0 || span->start >= summary->seconds) return;
-    double *shares = summary->shares + (span->rank * MAX_STAGES + stage) * SLICES;
+    note_stage(summary, span->name);
+    if (slice <= 0 || span->start >= summary->seconds) return;
+    double *shares = shares_at(summary, span->rank, span->name);
     for (int i = (int)(span->start / slice); i < SLICES && i * slice < end; i++)
         shares[i] += fmin(end, (i + 1) * slice) - fmax(span->start, i * slice);
 }
 
 static void add_shares(struct summary *summary)
 {
-    size_t index;
-    json_t *event;
-    struct span span;
-    json_array_foreach((json_t *)summary->events, index, event) if (read_span(summary, event, &span) && span.track == 0)
-        add_share(summary, &span);
+    for (int64_t i = 0; i < summary->events->n_spans; i++) {
+        const struct sq_report_span *span = &summary->events->spans[i];
+        if (span->is_stage && span->rank < summary->n_ranks) add_share(summary, span);
+    }
 }
 
 /* [stage][slice] in percent. */
@@ -89,7 +64,7 @@ static json_t *shares_of(const struct summary *summary, int rank)
 {
     json_t *all = json_array();
     for (int stage = 0; all && stage < summary->n_stages; stage++) {
-        const double *shares = summary->shares + (rank * MAX_STAGES + stage) * SLICES;
+        const double *shares = shares_at(summary, rank, summary->stages[stage]);
         json_t *one = json_array();
         for (int i = 0; one && i < SLICES; i++)
             json_array_append_new(one, json_integer((json_int_t)(100 * shares[i] * SLICES / summary->seconds + 0.5)));
@@ -98,53 +73,73 @@ static json_t *shares_of(const struct summary *summary, int rank)
     return all;
 }
 
-/* --- one block, memory -------------------------------------------------------------------------------------------- */
+/* --- one block in detail ------------------------------------------------------------------------------------------ */
 
-/* [rank, track, name, start, seconds, bytes] of all spans of the block. */
-static json_t *spans_of_block(const struct summary *summary)
+static bool is_in_detail(const struct summary *summary, const struct sq_report_span *span)
 {
-    size_t index;
-    json_t *event, *list = json_array();
-    struct span span;
-    json_array_foreach((json_t *)summary->events, index, event)
-    {
-        if (!read_span(summary, event, &span) || span.block != summary->block || span.track > LAST_TRACK) continue;
-        if (json_array_size(list) == MAX_SPANS) break;
-        if (json_array_append_new(list, json_pack("[i, i, s, f, f, I]", span.rank, span.track, span.name, span.start,
-                                                  span.seconds, span.bytes)))
+    return span->block == summary->block && span->rank < summary->n_ranks && span->rank < MAX_DETAIL_RANKS;
+}
+
+static int by_descending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x < y) - (x > y);
+}
+
+/* Spans shorter than this are left out. */
+static enum sq_status find_shortest(struct summary *summary, double *shortest_p)
+{
+    const struct sq_report_events *events = summary->events;
+    int64_t count = 0;
+    double *seconds;
+    SQ_TRY(sq_alloc("durations of a block", events->n_spans, sizeof *seconds, (void **)&seconds));
+    for (int64_t i = 0; i < events->n_spans; i++)
+        if (is_in_detail(summary, &events->spans[i])) seconds[count++] = events->spans[i].seconds;
+    qsort(seconds, (size_t)count, sizeof *seconds, by_descending);
+    *shortest_p = count > MAX_SPANS ? seconds[MAX_SPANS - 1] : 0;
+    summary->n_left_out = count > MAX_SPANS ? (int)(count - MAX_SPANS) : 0;
+    sq_free(seconds);
+    return SQ_OK;
+}
+
+/* [rank, track, name, start, seconds, bytes] of the block's spans. */
+static json_t *spans_of_block(const struct summary *summary, double shortest)
+{
+    const struct sq_report_events *events = summary->events;
+    json_t *list = json_array();
+    for (int64_t i = 0; list && i < events->n_spans && json_array_size(list) < MAX_SPANS; i++) {
+        const struct sq_report_span *span = &events->spans[i];
+        if (!is_in_detail(summary, span) || span->seconds < shortest) continue;
+        if (json_array_append_new(list, json_pack("[i, i, s, f, f, I]", span->rank, span->is_stage ? 0 : 1,
+                                                  events->names[span->name], span->start, span->seconds,
+                                                  (json_int_t)span->bytes)))
             break;
     }
     return list;
 }
 
-static json_int_t last_block(const struct summary *summary)
+static int64_t last_block(const struct sq_report_events *events)
 {
-    size_t index;
-    json_t *event;
-    struct span span;
-    json_int_t last = -1;
-    json_array_foreach((json_t *)summary->events, index,
-                       event) if (read_span(summary, event, &span) && span.block > last) last = span.block;
+    int64_t last = -1;
+    for (int64_t i = 0; i < events->n_spans; i++)
+        if (events->spans[i].block > last) last = events->spans[i].block;
     return last;
 }
 
-static bool is_memory_of(const json_t *event, int rank)
-{
-    const char *phase = json_string_value(json_object_get(event, "ph"));
-    return phase && !strcmp(phase, "C") && (int)number(event, "pid") == rank;
-}
+/* --- memory ------------------------------------------------------------------------------------------------------- */
 
 /* [seconds, bytes], evenly thinned. */
 static json_t *memory_of(const struct summary *summary, int rank)
 {
-    size_t index, count = 0, seen = 0;
-    json_t *event, *list = json_array();
-    json_array_foreach((json_t *)summary->events, index, event) count += is_memory_of(event, rank);
-    json_array_foreach((json_t *)summary->events, index, event)
-    {
-        if (!is_memory_of(event, rank) || seen++ % (count / MAX_MEMORY + 1)) continue;
-        json_int_t bytes = json_integer_value(json_object_get(json_object_get(event, "args"), "bytes"));
-        if (json_array_append_new(list, json_pack("[f, I]", 1e-6 * number(event, "ts"), bytes))) break;
+    const struct sq_report_events *events = summary->events;
+    int64_t count = 0, seen = 0;
+    json_t *list = json_array();
+    for (int64_t i = 0; i < events->n_memory; i++)
+        count += events->memory[i].rank == rank;
+    for (int64_t i = 0; list && i < events->n_memory; i++) {
+        const struct sq_report_memory *point = &events->memory[i];
+        if (point->rank != rank || seen++ % (count / MAX_MEMORY + 1)) continue;
+        if (json_array_append_new(list, json_pack("[f, I]", point->at, (json_int_t)point->bytes))) break;
     }
     return list;
 }
@@ -161,7 +156,7 @@ static json_t *rank_of(const struct summary *summary, const json_t *rank, int in
     return NULL;
 }
 
-static json_t *describe(const struct summary *summary, const json_t *ranks)
+static json_t *describe(const struct summary *summary, const json_t *ranks, double shortest)
 {
     json_t *drawn = json_array(), *stages = json_array(), *others = json_array();
     for (int i = 0; i < summary->n_ranks; i++)
@@ -169,31 +164,41 @@ static json_t *describe(const struct summary *summary, const json_t *ranks)
     for (size_t i = (size_t)summary->n_ranks; i < json_array_size(ranks); i++)
         json_array_append(others, json_array_get(ranks, i));
     for (int i = 0; i < summary->n_stages; i++)
-        json_array_append_new(stages, json_string(summary->stages[i]));
-    return json_pack("{s:f, s:o, s:o, s:o, s:I, s:o}", "seconds", summary->seconds, "stages", stages, "ranks", drawn,
-                     "others", others, "block", summary->block, "spans", spans_of_block(summary));
+        json_array_append_new(stages, json_string(summary->events->names[summary->stages[i]]));
+    return json_pack("{s:f, s:o, s:o, s:o, s:I, s:o, s:i}", "seconds", summary->seconds, "stages", stages, "ranks",
+                     drawn, "others", others, "block", (json_int_t)summary->block, "spans",
+                     spans_of_block(summary, shortest), "left_out", summary->n_left_out);
 }
 
-enum sq_status sq_report_trace(const char *name, const json_t *trace, json_t **object_p)
+static enum sq_status summarize(const char *name, struct summary *summary, const json_t *ranks, json_t **object_p)
 {
-    const json_t *other = json_object_get(trace, "otherData"), *ranks = json_object_get(other, "ranks");
-    struct summary summary = {.events = json_object_get(trace, "traceEvents"), .seconds = number(other, "seconds")};
-    if (!json_is_array(summary.events) || !json_array_size(ranks) || summary.seconds <= 0) {
-        sq_error("%s: a trace without otherData.ranks and seconds: not one that shardq wrote", name);
-        return SQ_ERR_INPUT;
-    }
-    size_t n_ranks = json_array_size(ranks);
-    summary.n_ranks = n_ranks < MAX_RANKS ? (int)n_ranks : MAX_RANKS;
-    SQ_TRY(sq_alloc("shares of the stages", summary.n_ranks * MAX_STAGES, SLICES * sizeof(double),
-                    (void **)&summary.shares));
-    summary.block = last_block(&summary) / 2;
-    add_shares(&summary);
-    json_t *object = describe(&summary, ranks);
-    sq_free(summary.shares);
+    double shortest;
+    summary->block = last_block(summary->events) / 2;
+    add_shares(summary);
+    SQ_TRY(find_shortest(summary, &shortest));
+    json_t *object = describe(summary, ranks, shortest);
     if (!object) {
         sq_error("cannot describe %s: out of memory", name);
         return SQ_ERR_MEMORY;
     }
     *object_p = object;
     return SQ_OK;
+}
+
+enum sq_status sq_report_trace(const char *name, const json_t *trace, const struct sq_report_events *events,
+                               json_t **object_p)
+{
+    const json_t *other = json_object_get(trace, "otherData"), *ranks = json_object_get(other, "ranks");
+    struct summary summary = {.events = events, .seconds = number(other, "seconds")};
+    if (!json_array_size(ranks) || !(summary.seconds > 0)) {
+        sq_error("%s: a trace without otherData.ranks and seconds: not one that shardq wrote", name);
+        return SQ_ERR_INPUT;
+    }
+    size_t n_ranks = json_array_size(ranks);
+    summary.n_ranks = n_ranks < SQ_REPORT_RANKS ? (int)n_ranks : SQ_REPORT_RANKS;
+    SQ_TRY(sq_alloc("shares of the stages", summary.n_ranks * SQ_REPORT_NAMES, SLICES * sizeof(double),
+                    (void **)&summary.shares));
+    enum sq_status status = summarize(name, &summary, ranks, object_p);
+    sq_free(summary.shares);
+    return status;
 }

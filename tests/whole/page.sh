@@ -14,6 +14,10 @@ echo '{"perplexity": 17.5, "kl": 0.5, "agreement": 0.5, "model": "other", "token
 expect 0 1 report "$work/made" "$work/run.json" "$work/made.eval.json" --out "$work/one.html"
 expect 0 1 report "$work/made.store.h5" "$work/run.json" "$work/made.eval.json" "$work/other" "$work/other.eval.json" --out "$work/two.html"
 
+tokens "$work/few" 9 14 104 1
+expect 0 2 quantize --model "$GOLDEN/qwen3_moe" --tokens "$work/few" --out "$work/moe" --threads 1 --expert-tokens 40
+expect 0 1 report "$work/moe" --out "$work/moe.html"
+
 open_page() { # open_page PAGE WIDTH OPTION...: what it prints; console messages are in $work/console
   timeout 120 "$browser" --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --user-data-dir="$work/browser" \
     --hide-scrollbars --virtual-time-budget=3000 --window-size="$2,2400" --enable-logging=stderr "${@:3}" "file://$work/$1" 2>"$work/console" ||
@@ -34,6 +38,9 @@ for page in one two; do
   ! grep -qE 'NaN|undefined|Infinity' <(sed '/id="data"/,/<\/script>/d; /<script>/,/<\/script>/d' "$work/dom") || fail "$page: a figure is no number"
 done
 look_for two 'id="comparison"' '<th scope="row">solver</th><td>gptq</td><td>rtn</td>' 'class="best">12\.50' 'Perplexity by size' 'id="chosen"'
+
+open_page moe.html 1600 --dump-dom >"$work/dom"
+look_for moe '[0-9] experts: few tokens' 'block 0, expert 4: 0 tokens' 'id="experts"' 'of 6 saw fewer than 40 \(outlined\)' 'class="marked"'
 
 # --- pictures: of the width that was asked for, nothing that sticks out, and neither blank nor black ---
 

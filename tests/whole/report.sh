@@ -57,6 +57,31 @@ for rank in trace["otherData"]["ranks"]:
 check(any(event["ph"] == "C" and event["args"]["bytes"] > 0 for event in trace["traceEvents"]), "memory over time")
 EOF2
 
+# --- warnings: experts with few tokens, and a layer that is no better than plain rounding ---
+
+tokens "$work/few" 9 14 104 1
+expect 0 2 quantize --model "$GOLDEN/qwen3_moe" --tokens "$work/few" --out "$work/moe" --threads 1 --expert-tokens 40
+grep -q 'no token came to expert 4' "$work/err" || fail "no starved expert to look at"
+python3 - "$work" <<'EOF3'
+import json, sys
+path = sys.argv[1] + "/moe/shardq.json"
+record = json.load(open(path))
+record["layers"][0].update(error=0.5, error_rtn=0.25)
+json.dump(record, open(path, "w"))
+EOF3
+expect 0 1 report "$work/moe" --out "$work/moe.html"
+python3 - "$work" <<'EOF4'
+import json, re, sys
+page = open(sys.argv[1] + "/moe.html").read()
+run = json.loads(re.search(r'id="data">\n(.*?)\n</script>', page, re.S).group(1))["runs"][0]
+rows = [dict(zip(run["columns"], row)) for row in run["rows"]]
+starved = {row["name"] for row in rows if row["flags"] & 32}
+if starved != {row["name"] for row in rows if ".experts." in row["name"] and row["tokens"] < 40} or len(starved) < 3:
+    sys.exit(f"FAIL: experts with few tokens: {starved}")
+if [row["name"] for row in rows if row["flags"] & 16][:1] != [rows[0]["name"]]:
+    sys.exit("FAIL: a layer that is no better than rounding is not marked")
+EOF4
+
 # --- a trace does not change the bytes; it is refused before the work when it cannot be written ---
 
 expect 0 1 quantize --model "$model" --tokens "$work/calibration" --out "$work/again" --threads 1

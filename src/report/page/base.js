@@ -4,12 +4,14 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const runs = data.runs;
 
+const STARVED = 32;
 const FLAGS = [
   [1, "raised damping", "the Hessian was not positive definite at the damping asked for"],
   [2, "only the diagonal used", "no damping made the Hessian positive definite"],
   [4, "dead inputs", "some inputs were zero in every calibration token, and their weights are quantized as zero"],
   [8, "scales at a limit", "some scales are too large or too small for their type"],
   [16, "no gain", "the error is no better than plain rounding's"],
+  [STARVED, "few tokens", "the router sent them fewer calibration tokens than expert_tokens asks for"],
 ];
 
 /* el("p", {class: "soft"}, "text", child): an element; with svg("g", ...) one of a drawing. */

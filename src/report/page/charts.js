@@ -91,8 +91,9 @@ function legend(entries) {
 
 /* --- a map of cells: rows x columns, darker is more --------------------------------------------------------------- */
 
-/* value(row, column) is a number above 0 or null; tipOf(row, column) words. Arrow keys walk from cell to cell. */
-function heatMap(label, rows, columns, value, scale, tipOf, columnWord) {
+/* value(row, column) is a number or null; tipOf(row, column) words; cells with isMarked(row, column), which need not be
+ * given, are outlined. Arrow keys walk from cell to cell. */
+function heatMap(label, rows, columns, value, scale, tipOf, columnWord, isMarked) {
   return chart(label, width => {
     const left = Math.min(150, Math.max(70, Math.max(...rows.map(row => row.length)) * 6.2 + 8)), top = 2;
     const w = Math.max(3, (width - left - 2) / columns.length), h = Math.max(16, Math.min(26, w * 1.4));
@@ -110,6 +111,7 @@ function heatMap(label, rows, columns, value, scale, tipOf, columnWord) {
           width: w - gap,
           height: h - gap,
           rx: gap ? 1.5 : 0,
+          class: isMarked && isMarked(row, column) ? "marked" : null,
           fill: amount == null ? "var(--grid)" : "var(--heat)",
           "fill-opacity": amount == null ? 1 : scale(amount).toFixed(3),
           "data-tip": tipOf(row, column)

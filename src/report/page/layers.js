@@ -6,22 +6,39 @@ function section(id, title, words, ...children) {
       words ? el("p", {}, words) : null, ...children);
 }
 
+const MOST_NAMED = 200; /* in the list of one warning */
+
 /* Counted by kind, each with the layers it concerns. */
 function warningsOf(run) {
-  const list = FLAGS.map(([bit, name, meaning]) => [name, meaning, run.done.filter(layer => layer.flags & bit)])
-                   .filter(entry => entry[2].length);
+  const concerned = bit => run.done.filter(layer => layer.flags & bit);
+  const list = FLAGS.map(([bit, name, meaning]) => ({bit, name, meaning, layers: concerned(bit)}))
+                   .filter(entry => entry.layers.length);
   const missing = run.layers.length - run.done.length;
   return {list, missing, count: run.flagged.length + (missing ? 1 : 0)};
 }
 
-function warningItem([name, meaning, layers]) {
-  const worst = [...layers].sort((a, b) => b.error - a.error),
-        names = worst.map(layer => el("li", {}, el("code", {}, layer.name), warningDetail(layer)));
+function warningItem({bit, name, meaning, layers}) {
+  const ofExperts = bit === STARVED, found = ofExperts ? expertItems(layers) : layerItems(layers);
+  const count = `${whole(found.length)} ${ofExperts ? "expert" : "layer"}${found.length === 1 ? "" : "s"}`;
   return el(
-      "li", {}, el("strong", {}, `${layers.length} ${layers.length === 1 ? "layer" : "layers"}: ${name}`),
-      `, as ${meaning}.`,
-      el("details", {}, el("summary", {}, "which"), el("ul", {}, names.slice(0, 200)),
-         names.length > 200 ? el("p", {}, `and ${names.length - 200} more, in the table of layers`) : null));
+      "li", {}, el("strong", {}, `${count}: ${name}`), `, as ${meaning}.`,
+      el("details", {}, el("summary", {}, "which"), el("ul", {}, found.slice(0, MOST_NAMED)),
+         found.length > MOST_NAMED ?
+             el("p", {}, `and ${whole(found.length - MOST_NAMED)} more, in the table of layers`) :
+             null));
+}
+function layerItems(layers) {
+  return [...layers]
+      .sort((a, b) => b.error - a.error)
+      .map(layer => el("li", {}, el("code", {}, layer.name), warningDetail(layer)));
+}
+
+/* All layers of an expert see the same tokens: it is named once. */
+function expertItems(layers) {
+  const experts = new Map(layers.map(layer => [layer.block + "\n" + layer.expert, layer]));
+  return [...experts.values()]
+      .sort((a, b) => a.tokens - b.tokens)
+      .map(layer => el("li", {}, `block ${layer.block}, expert ${layer.expert}: ${whole(layer.tokens)} tokens`));
 }
 function warningDetail(layer) {
   const words = [];
@@ -45,8 +62,8 @@ function warningSection(run) {
       count ?
           el("ul", {}, all) :
           el("p", {},
-             "No raised damping, no dead inputs, no scales at their limits, and no layer that " +
-                  "plain rounding would have done as well."));
+             "No raised damping, no dead inputs, no scales at their limits, no starved experts, and no layer that " +
+                 "plain rounding would have done as well."));
   box.className = "warnings" + (count ? "" : " none");
   return box;
 }
@@ -67,12 +84,12 @@ function heatSection(run) {
   const words = (module, block) => `block ${block}, ${module}\nerror ${small(error(module, block))}\nplain rounding ${
       small(rounding(module, block))}`;
   const safe = value => (row, column) => value(row, column) > 0 ? value(row, column) : null;
-  const map = (title, value) =>
-      el("div", {}, el("h3", {}, title),
-         el("div", {class: "scroll"},
-            heatMap(
-                `${title}, by block and module; the table of layers has the numbers`, run.modules, run.blocks,
-                safe(value), amount => Math.max(.05, Math.min(1, scale(amount))), words, "block")));
+  const map = (title, value) => el(
+      "div", {}, el("h3", {}, title),
+      el("div", {class: "scroll"},
+         heatMap(
+             `${title}, by block and module; the table of layers has the numbers`, run.modules, run.blocks, safe(value),
+             amount => Math.max(.05, Math.min(1, scale(amount))), words, "block, from 0 as in the layers' names")));
   const key =
       el("div", {class: "legend"}, el("span", {}, "to " + small(low)),
          ...[.1, .3, .5, .7, .9].map(t => el("i", {style: `background:var(--heat);opacity:${t}`})),
@@ -87,6 +104,8 @@ function heatSection(run) {
 }
 
 /* --- error along the model ---------------------------------------------------------------------------------------- */
+
+const MOST_PANELS = 24;
 
 function lineSection(shown) {
   const modules = [...new Set(shown.flatMap(run => run.modules))],
@@ -114,7 +133,10 @@ function lineSection(shown) {
       "lines", "Error along the model",
       one ? "The same errors, module by module, from the first block to the last." :
             "The errors of all runs, module by module, from the first block to the last.",
-      legend(names), el("div", {class: "panels"}, modules.slice(0, 24).map(panel)));
+      legend(names), el("div", {class: "panels"}, modules.slice(0, MOST_PANELS).map(panel)),
+      modules.length > MOST_PANELS ?
+          el("p", {class: "soft"}, `${modules.length - MOST_PANELS} more kinds of layers are in the table only.`) :
+          null);
 }
 
 /* --- weights and codes -------------------------------------------------------------------------------------------- */
@@ -203,17 +225,26 @@ function expertSection(run) {
   const columns = [...new Set(experts.map(layer => layer.expert))].sort((a, b) => a - b),
         most = Math.max(largest([...tokens.values()]), 1);
   const at = (block, expert) => tokens.get(block.replace("block ", "") + "\n" + expert) ?? null;
-  const starved = [...tokens].filter(([, count]) => count === 0).length, values = [...tokens.values()];
+  const values = [...tokens.values()], wanted = run.config.expert_tokens;
+  const isStarved = count => count != null && count < wanted;
   return section(
-      "experts", "Tokens per expert",
+      "experts", "Tokens per expert" + (runs.length > 1 ? `: ${run.name}` : ""),
       `Calibration tokens that each expert saw: ${whole(least(values))} to ${whole(most)}, ${
           whole(mean(values))} on average. ` +
-          (starved ? `${starved} experts saw none.` : "Every expert saw some."),
+          starvedWords(values, wanted, values.filter(isStarved).length),
       el("div", {class: "scroll"},
          heatMap(
              "Tokens of each expert, by block", blocks.map(block => "block " + block), columns, at,
              amount => amount === 0 ? 0 : .08 + .92 * amount / most,
-             (block, expert) => `${block}, expert ${expert}\n${whole(at(block, expert))} tokens`, "expert")));
+             (block, expert) => `${block}, expert ${expert}\n${whole(at(block, expert))} tokens`, "expert",
+             (block, expert) => isStarved(at(block, expert)))));
+}
+
+function starvedWords(values, wanted, count) {
+  if (!count) return isNumber(wanted) ? `None saw fewer than ${whole(wanted)}.` : "";
+  return `${whole(count)} of ${whole(values.length)} saw fewer than ${whole(wanted)} (outlined), ${
+      whole(
+          values.filter(value => value === 0).length)} of them none. More text, or --experts top-up, gives them more.`;
 }
 
 /* --- the table of all layers -------------------------------------------------------------------------------------- */
@@ -259,7 +290,12 @@ function tableSection(run) {
     },
     {title: "dead inputs", value: layer => layer.dead_inputs, flag: layer => layer.dead_inputs > 0},
     {title: "limited scales", value: layer => layer.limited_scales, flag: layer => layer.limited_scales > 0},
-    {title: "tokens", value: layer => layer.tokens, text: layer => whole(layer.tokens)},
+    {
+      title: "tokens",
+      value: layer => layer.tokens,
+      text: layer => whole(layer.tokens),
+      flag: layer => layer.flags & STARVED
+    },
     {title: "warnings", left: true, value: flagWords, flag: layer => layer.flags},
   ];
   const box = section(

@@ -1,10 +1,10 @@
 /* --- a table that sorts and filters ------------------------------------------------------------------------------- */
 
-const FIRST_ROWS = 40;
+const FIRST_ROWS = 40, MORE_ROWS = 1000; /* all of 50,000 at once would be slow */
 
 /* columns: [{title, hint, value(item), text(item), left, flag(item)}]; words(item): what the filter searches. */
 function sortableTable(caption, items, columns, words, startColumn) {
-  const state = {column: startColumn, descending: true, filter: "", flagged: false, all: false};
+  const state = {column: startColumn, descending: true, filter: "", flagged: false, rows: FIRST_ROWS};
   const body = el("tbody"), count = el("span", {class: "soft", role: "status"});
   const heads = columns.map(
       (column, i) =>
@@ -14,11 +14,11 @@ function sortableTable(caption, items, columns, words, startColumn) {
       el("button", {
         type: "button",
         onclick: () => {
-          state.all = true;
+          state.rows += MORE_ROWS;
           fill();
         }
       },
-         "Show all");
+         "Show more");
 
   function sortBy(i) {
     state.descending = state.column === i ? !state.descending : !columns[i].left;
@@ -46,7 +46,7 @@ function sortableTable(caption, items, columns, words, startColumn) {
     }));
   }
   function fill() {
-    const found = chosen().sort(compare), shown = state.all ? found : found.slice(0, FIRST_ROWS);
+    const found = chosen().sort(compare), shown = found.slice(0, state.rows);
     heads.forEach(
         (head, i) => head.setAttribute(
             "aria-sort",
@@ -54,8 +54,8 @@ function sortableTable(caption, items, columns, words, startColumn) {
                 state.descending ? "descending" :
                                    "ascending"));
     body.replaceChildren(...shown.map(row));
-    count.textContent =
-        `${shown.length} of ${items.length} layers` + (found.length > shown.length ? ` (${found.length} match)` : "");
+    count.textContent = `${whole(shown.length)} of ${whole(items.length)} layers` +
+        (found.length > shown.length ? ` (${whole(found.length)} match)` : "");
     more.hidden = found.length === shown.length;
   }
   const search = el("input", {

@@ -143,7 +143,9 @@ function timeSection(run) {
           el("div", {}, el("h3", {style: "margin-top:14px"}, `Block ${trace.block} in detail`),
              el("p", {class: "soft"},
                 "Above the stages, below (grey) the calls that exchange data between ranks or wait for them."),
-             blockDetail(trace)) :
+             blockDetail(trace),
+             trace.left_out ? el("p", {class: "soft"}, `The ${whole(trace.left_out)} shortest spans are left out.`) :
+                              null) :
           null,
       el("div", {class: "panels wide", style: "margin-top:14px"},
          el("div", {}, el("h3", {}, "Time by stage"), rankBars(trace)),
