@@ -40,7 +40,7 @@ done
 look_for two 'id="comparison"' '<th scope="row">solver</th><td>gptq</td><td>rtn</td>' 'class="best">12\.50' 'Perplexity by size' 'id="chosen"'
 
 open_page moe.html 1600 --dump-dom >"$work/dom"
-look_for moe '[0-9] experts: few tokens' 'block 0, expert 4: 0 tokens' 'id="experts"' 'of 6 saw fewer than 40 \(outlined\)' 'class="marked"'
+look_for moe '[0-9] experts: few tokens' 'block 0, expert 4: 0 tokens' 'id="experts"' 'of 6 saw fewer than 40 \(underlined\)' 'class="marks"'
 
 # --- pictures: of the width that was asked for, nothing that sticks out, and neither blank nor black ---
 

@@ -92,13 +92,14 @@ function legend(entries) {
 /* --- a map of cells: rows x columns, darker is more --------------------------------------------------------------- */
 
 /* value(row, column) is a number or null; tipOf(row, column) words; cells with isMarked(row, column), which need not be
- * given, are outlined. Arrow keys walk from cell to cell. */
+ * given, are underlined. Arrow keys walk from cell to cell. */
 function heatMap(label, rows, columns, value, scale, tipOf, columnWord, isMarked) {
   return chart(label, width => {
     const left = Math.min(150, Math.max(70, Math.max(...rows.map(row => row.length)) * 6.2 + 8)), top = 2;
     const w = Math.max(3, (width - left - 2) / columns.length), h = Math.max(16, Math.min(26, w * 1.4));
     const bottom = top + h * rows.length, picture = canvas(Math.max(width, left + w * columns.length), bottom + 30);
     const gap = w > 6 ? 1 : 0;
+    let marks = ""; /* one path: there may be ten thousand */
     rows.forEach((row, r) => {
       picture.append(
           svg("text", {x: left - 6, y: top + h * (r + .5) + 4, "text-anchor": "end"},
@@ -111,13 +112,16 @@ function heatMap(label, rows, columns, value, scale, tipOf, columnWord, isMarked
           width: w - gap,
           height: h - gap,
           rx: gap ? 1.5 : 0,
-          class: isMarked && isMarked(row, column) ? "marked" : null,
           fill: amount == null ? "var(--grid)" : "var(--heat)",
           "fill-opacity": amount == null ? 1 : scale(amount).toFixed(3),
           "data-tip": tipOf(row, column)
         }));
+        if (isMarked && isMarked(row, column))
+          marks += `M${(left + w * c).toFixed(1)} ${(top + h * (r + 1) - gap - 3).toFixed(1)}h${
+              (w - gap).toFixed(1)}v3h${(gap - w).toFixed(1)}z`;
       });
     });
+    if (marks) picture.append(svg("path", {class: "marks", d: marks}));
     const every = Math.ceil(columns.length / Math.max(2, (width - left) / 46));
     columns.forEach((column, c) => {
       if (c % every === 0)

@@ -110,10 +110,13 @@ const MOST_PANELS = 24;
 function lineSection(shown) {
   const modules = [...new Set(shown.flatMap(run => run.modules))],
         xs = [...new Set(shown.flatMap(run => run.blocks))].sort((a, b) => a - b);
-  const all =
-      shown.flatMap(run => run.done.flatMap(layer => [layer.error, layer.error_rtn])).filter(value => value > 0);
-  const low = least(all) * .8, high = largest(all) * 1.25, one = shown.length === 1;
+  const one = shown.length === 1;
   const maps = shown.map(run => ({run, error: cells(run, "error"), rounding: cells(run, "error_rtn")}));
+  const all = maps.flatMap(
+                      ({error, rounding}) => modules.flatMap(
+                          module => xs.flatMap(block => [error(module, block), rounding(module, block)])))
+                  .filter(value => value > 0);
+  const low = least(all) * .8, high = largest(all) * 1.25;
   const panel = module => {
     const series = maps.map(
         ({run, error}) => (
@@ -242,7 +245,7 @@ function expertSection(run) {
 
 function starvedWords(values, wanted, count) {
   if (!count) return isNumber(wanted) ? `None saw fewer than ${whole(wanted)}.` : "";
-  return `${whole(count)} of ${whole(values.length)} saw fewer than ${whole(wanted)} (outlined), ${
+  return `${whole(count)} of ${whole(values.length)} saw fewer than ${whole(wanted)} (underlined), ${
       whole(
           values.filter(value => value === 0).length)} of them none. More text, or --experts top-up, gives them more.`;
 }
