@@ -46,6 +46,9 @@ function fixed(value, places) {
 function whole(value) {
   return isNumber(value) ? Math.round(value).toLocaleString("en") : "–";
 }
+function counted(count, word) {
+  return `${whole(count)} ${word}${count === 1 ? "" : "s"}`;
+}
 function percent(value, places = 1) {
   return isNumber(value) ? (100 * value).toFixed(places) + " %" : "–";
 }

@@ -19,7 +19,7 @@ function warningsOf(run) {
 
 function warningItem({bit, name, meaning, layers}) {
   const ofExperts = bit === STARVED, found = ofExperts ? expertItems(layers) : layerItems(layers);
-  const count = `${whole(found.length)} ${ofExperts ? "expert" : "layer"}${found.length === 1 ? "" : "s"}`;
+  const count = counted(found.length, ofExperts ? "expert" : "layer");
   return el(
       "li", {}, el("strong", {}, `${count}: ${name}`), `, as ${meaning}.`,
       el("details", {}, el("summary", {}, "which"), el("ul", {}, found.slice(0, MOST_NAMED)),
@@ -301,10 +301,8 @@ function tableSection(run) {
     },
     {title: "warnings", left: true, value: flagWords, flag: layer => layer.flags},
   ];
-  const box = section(
+  return section(
       "layers", "All layers" + (runs.length > 1 ? `: ${run.name}` : ""),
       "Sort by a column's head; filter by words of the name.",
       sortableTable("All layers", run.layers, columns, layer => layer.name + " " + flagWords(layer), 5));
-  box.classList.add("long");
-  return box;
 }

@@ -62,11 +62,13 @@ function summaryCards(run) {
   if (trace)
     cards.push(card(
         "Time", duration(trace.seconds),
-        `${trace.ranks.length + trace.others.length} ranks of ${trace.ranks[0].threads} threads`));
+        `${counted(trace.ranks.length + trace.others.length, "rank")} of ${
+            counted(trace.ranks[0].threads, "thread")}`));
   if (trace)
     cards.push(
         card("Memory", size(Math.max(...trace.ranks.map(rank => rank.peak_bytes))), "the most that a rank held"));
-  return el("div", {class: "cards"}, cards);
+  const columns = cards.length <= 8 ? cards.length : Math.ceil(cards.length / 2);
+  return el("div", {class: "cards", style: `--columns:${columns}`}, cards);
 }
 
 /* --- settings ----------------------------------------------------------------------------------------------------- */
@@ -239,7 +241,7 @@ function comparisonSection() {
   figures.push(figureRow("bits per weight", runs.map(run => run.bits), value => fixed(value, 3)));
   figures.push(figureRow("mean layer error", runs.map(meanError), small));
   figures.push(figureRow("largest layer error", runs.map(run => (worstLayer(run) || {}).error), small));
-  figures.push(["of plain rounding's", ...runs.map(run => digits(gain(run), 2))]);
+  figures.push(["mean error, of rounding's", ...runs.map(run => digits(gain(run), 2))]);
   figures.push(figureRow("layers with warnings", runs.map(run => run.flagged.length), String));
   if (runs.some(run => run.trace))
     figures.push(figureRow("time", runs.map(run => run.trace ? run.trace.seconds : null), duration));

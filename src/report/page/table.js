@@ -55,7 +55,7 @@ function sortableTable(caption, items, columns, words, startColumn) {
                                    "ascending"));
     body.replaceChildren(...shown.map(row));
     count.textContent = `${whole(shown.length)} of ${whole(items.length)} layers` +
-        (found.length > shown.length ? ` (${whole(found.length)} match)` : "");
+        (found.length < items.length ? `; ${whole(found.length)} match` : "");
     more.hidden = found.length === shown.length;
   }
   const search = el("input", {
