@@ -1,4 +1,5 @@
 /* 16-bit floats, and the element types. */
+#define _POSIX_C_SOURCE 200809L
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
