@@ -1,16 +1,15 @@
 /* 16-bit floats, and the element types. */
-#define _POSIX_C_SOURCE 200809L
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
 #include "base/half.h"
-#include "capture.h"
 #include "tensor/dtype.h"
 
 /* --- 16-bit floats ------------------------------------------------------------------------------------------------ */
