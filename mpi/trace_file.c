@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,17 +51,34 @@ enum sq_status sq_trace_file_begin(const struct sq_comm *comm, const char *path)
     return status;
 }
 
+/* What a rank's part needs to know. */
+struct about {
+    int n_ranks, n_threads;
+    int64_t planned_bytes;
+};
+
 /* --- one rank's part ---------------------------------------------------------------------------------------------- */
 
-static void write_names(int rank, const char *host, FILE *file)
+static int process_of(int rank)
 {
-    fprintf(file, "{\"ph\":\"M\",\"pid\":%d,\"name\":\"process_name\",\"args\":{\"name\":\"rank %d on %s\"}},\n", rank,
-            rank, host);
-    fprintf(file, "{\"ph\":\"M\",\"pid\":%d,\"name\":\"process_sort_index\",\"args\":{\"sort_index\":%d}},\n", rank,
+    return rank + 1;
+}
+
+static int thread_of(const struct about *about, int rank, int track)
+{
+    return about->n_ranks + SQ_N_TRACE * SQ_TRACE_STREAMS * rank + track + 1;
+}
+
+static void write_names(const struct about *about, int rank, const char *host, FILE *file)
+{
+    int process = process_of(rank);
+    fprintf(file, "{\"ph\":\"M\",\"pid\":%d,\"name\":\"process_name\",\"args\":{\"name\":\"rank %d on %s\"}},\n",
+            process, rank, host);
+    fprintf(file, "{\"ph\":\"M\",\"pid\":%d,\"name\":\"process_sort_index\",\"args\":{\"sort_index\":%d}},\n", process,
             rank);
     for (int track = 0; track <= SQ_TRACE_FILES; track++)
         fprintf(file, "{\"ph\":\"M\",\"pid\":%d,\"tid\":%d,\"name\":\"thread_name\",\"args\":{\"name\":\"%s\"}},\n",
-                rank, track, tracks[track]);
+                process, thread_of(about, rank, track), tracks[track]);
 }
 
 /* Streams come after the three that every rank has. */
@@ -70,7 +88,8 @@ static int track_of(const struct sq_trace_span *span)
 }
 
 /* The names of the streams that have spans. */
-static void write_streams(int rank, const struct sq_trace_span *spans, int64_t count, FILE *file)
+static void write_streams(const struct about *about, int rank, const struct sq_trace_span *spans, int64_t count,
+                          FILE *file)
 {
     bool seen[SQ_N_TRACE][SQ_TRACE_STREAMS] = {{false}};
     for (int64_t i = 0; i < count; i++) {
@@ -81,20 +100,32 @@ static void write_streams(int rank, const struct sq_trace_span *spans, int64_t c
         seen[span->kind][span->stream] = true;
         if (!is_one) snprintf(number, sizeof number, " %d", span->stream);
         fprintf(file, "{\"ph\":\"M\",\"pid\":%d,\"tid\":%d,\"name\":\"thread_name\",\"args\":{\"name\":\"%s%s\"}},\n",
-                rank, track_of(span), tracks[span->kind], number);
+                process_of(rank), thread_of(about, rank, track_of(span)), tracks[span->kind], number);
     }
 }
 
-static void write_span(int rank, const struct sq_trace_span *span, FILE *file)
+/* Microseconds with three digits, of seconds. */
+static const char *microseconds(double seconds, char text[32])
 {
+    long long nanoseconds = llround(1e9 * seconds);
+    snprintf(text, 32, "%lld.%03lld", nanoseconds / 1000, nanoseconds % 1000);
+    return text;
+}
+
+static void write_span(const struct about *about, int rank, const struct sq_trace_span *span, FILE *file)
+{
+    char start[32], length[32], end[32];
+    double last = span->start + span->seconds;
+    double rounded = 1e-9 * (double)(llround(1e9 * last) - llround(1e9 * span->start));
     fprintf(file,
-            "{\"ph\":\"X\",\"pid\":%d,\"tid\":%d,\"name\":\"%s\",\"ts\":%.1f,\"dur\":%.1f,\"args\":{\"block\":%" PRId64
-            ",\"bytes\":%" PRId64 "}},\n",
-            rank, track_of(span), span->name ? span->name : "other work", 1e6 * span->start, 1e6 * span->seconds,
+            "{\"ph\":\"X\",\"pid\":%d,\"tid\":%d,\"cat\":\"%s\",\"name\":\"%s\",\"ts\":%s,\"dur\":%s,\"args\":{"
+            "\"block\":%" PRId64 ",\"bytes\":%" PRId64 "}},\n",
+            process_of(rank), thread_of(about, rank, track_of(span)), tracks[span->kind],
+            span->name ? span->name : "other work", microseconds(span->start, start), microseconds(rounded, length),
             span->block, span->bytes);
     if (span->held > 0)
-        fprintf(file, "{\"ph\":\"C\",\"pid\":%d,\"name\":\"memory\",\"ts\":%.1f,\"args\":{\"bytes\":%" PRId64 "}},\n",
-                rank, 1e6 * (span->start + span->seconds), span->held);
+        fprintf(file, "{\"ph\":\"C\",\"pid\":%d,\"name\":\"memory\",\"ts\":%s,\"args\":{\"bytes\":%" PRId64 "}},\n",
+                process_of(rank), microseconds(last, end), span->held);
 }
 
 static void host_name(char name[64])
@@ -105,16 +136,16 @@ static void host_name(char name[64])
         if (*c == '"' || *c == '\\' || (unsigned char)*c < 0x20) *c = '?';
 }
 
-static void write_events(int rank, FILE *file)
+static void write_events(const struct about *about, int rank, FILE *file)
 {
     char host[64];
     int64_t count;
     const struct sq_trace_span *spans = sq_trace_spans(&count);
     host_name(host);
-    write_names(rank, host, file);
-    write_streams(rank, spans, count, file);
+    write_names(about, rank, host, file);
+    write_streams(about, rank, spans, count, file);
     for (int64_t i = 0; i < count; i++)
-        write_span(rank, &spans[i], file);
+        write_span(about, rank, &spans[i], file);
 }
 
 static void write_rank(int rank, int n_threads, int64_t planned_bytes, FILE *file)
@@ -177,15 +208,9 @@ static enum sq_status pass_all(const struct sq_comm *comm, struct writer *writer
     return status;
 }
 
-struct about {
-    int n_threads;
-    int64_t planned_bytes;
-};
-
 static void write_events_of(void *context, int rank, FILE *file)
 {
-    (void)context;
-    write_events(rank, file);
+    write_events(context, rank, file);
 }
 
 static void write_rank_of(void *context, int rank, FILE *file)
@@ -200,7 +225,7 @@ static enum sq_status write_all(const struct sq_comm *comm, struct writer *write
     SQ_TRY(pass_all(comm, writer, write_events_of, about));
     if (writer->file)
         fprintf(writer->file,
-                "{\"ph\":\"M\",\"pid\":0,\"name\":\"process_labels\",\"args\":{\"labels\":\"shardq\"}}],\n"
+                "{\"ph\":\"M\",\"pid\":1,\"name\":\"process_labels\",\"args\":{\"labels\":\"shardq\"}}],\n"
                 "\"otherData\":{\"program\":\"shardq " SHARDQ_VERSION "\",\"seconds\":%.6f,\"ranks\":[\n",
                 seconds);
     SQ_TRY(pass_all(comm, writer, write_rank_of, about));
@@ -231,7 +256,7 @@ static double last_end(void)
 enum sq_status sq_trace_file_finish(const struct sq_comm *comm, const char *path, int n_threads, int64_t planned_bytes)
 {
     struct writer writer = {.path = path};
-    struct about about = {n_threads, planned_bytes};
+    struct about about = {comm->size, n_threads, planned_bytes};
     sq_trace_pause();
     double end = last_end();
     enum sq_status status = sq_string_format(&writer.tmp, "%s.tmp", path);

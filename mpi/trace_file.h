@@ -3,9 +3,13 @@
  * stages, one for each stream of a device, and a counter of the memory held. Times of different nodes agree to about
  * the time of a barrier.
  *
- *   traceEvents   one per span: name, ts and dur in microseconds, args: block, bytes
+ *   traceEvents   one per span: name, ts and dur in microseconds, cat: its track, args: block, bytes
  *   otherData     {program, seconds, ranks: [{rank, host, threads, peak_bytes, planned_bytes, sums: [{kind, name,
- * calls, bytes, seconds}]}]} */
+ * calls, bytes, seconds}]}]}
+ *
+ * Perfetto takes a number of a thread for the same thread in all processes, that of a process for its first thread, and
+ * 0 for none: rank r is process r + 1, and its tracks are threads with numbers beyond those of all processes. Spans of a
+ * track that overlap by a rounding are dropped: their ends are rounded, not their lengths. */
 #ifndef SQ_MPI_TRACE_FILE_H
 #define SQ_MPI_TRACE_FILE_H
 

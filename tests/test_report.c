@@ -135,8 +135,9 @@ static void test_long_block(void **state)
     struct sq_report_events events = {0};
     json_t *trace = json_pack("{s:{s:i, s:[{}, {}]}}", "otherData", "seconds", 9, "ranks"), *small = NULL;
     for (int i = 0; i < 5000; i++) {
-        json_t *event = json_pack("{s:s, s:i, s:i, s:s, s:i, s:i, s:{s:i}}", "ph", "X", "pid", i / 2500, "tid", i % 2,
-                                  "name", i % 2 ? "sum" : "solve", "ts", 100 * i, "dur", i % 2500, "args", "block", 0);
+        json_t *event = json_pack("{s:s, s:i, s:s, s:s, s:i, s:i, s:{s:i}}", "ph", "X", "pid", i / 2500 + 1, "cat",
+                                  i % 2 ? "collectives" : "stages", "name", i % 2 ? "sum" : "solve", "ts", 100 * i,
+                                  "dur", i % 2500, "args", "block", 0);
         CHECK(sq_report_events_add(&events, event) == SQ_OK);
         json_decref(event);
     }
@@ -156,16 +157,20 @@ static void test_trace(void **state)
 {
     (void)state;
     static const char text[] =
-        "{\"traceEvents\": [{\"ph\": \"M\", \"pid\": 0, \"name\": \"process_name\", \"args\": {\"name\": \"x\"}},"
-        "{\"ph\":\"X\",\"pid\":0,\"tid\":0,\"name\":\"forward\",\"ts\":0,\"dur\":4e6,\"args\":{\"block\":0,\"bytes\":7}"
+        "{\"traceEvents\": [{\"ph\": \"M\", \"pid\": 1, \"name\": \"process_name\", \"args\": {\"name\": \"x\"}},"
+        "{\"ph\":\"X\",\"pid\":1,\"cat\":\"stages\",\"name\":\"forward\",\"ts\":0,\"dur\":4e6,\"args\":{\"block\":0,"
+        "\"bytes\":7}"
         "},"
-        "{\"ph\":\"X\",\"pid\":1,\"tid\":0,\"name\":\"solve\",\"ts\":2e6,\"dur\":2e6,\"args\":{\"block\":0,\"bytes\":0}"
+        "{\"ph\":\"X\",\"pid\":2,\"cat\":\"stages\",\"name\":\"solve\",\"ts\":2e6,\"dur\":2e6,\"args\":{\"block\":0,"
+        "\"bytes\":0}"
         "},"
-        "{\"ph\":\"X\",\"pid\":1,\"tid\":1,\"name\":\"agree\",\"ts\":3e6,\"dur\":1e6,\"args\":{\"block\":0,\"bytes\":4}"
+        "{\"ph\":\"X\",\"pid\":2,\"cat\":\"collectives\",\"name\":\"agree\",\"ts\":3e6,\"dur\":1e6,\"args\":{\"block\":"
+        "0,\"bytes\":4}"
         "},"
-        "{\"ph\":\"X\",\"pid\":1,\"tid\":0,\"name\":\"solve\",\"ts\":1e30,\"dur\":1,\"args\":{\"block\":1,\"bytes\":0}}"
+        "{\"ph\":\"X\",\"pid\":2,\"cat\":\"stages\",\"name\":\"solve\",\"ts\":1e30,\"dur\":1,\"args\":{\"block\":1,"
+        "\"bytes\":0}}"
         "," /* beyond the end */
-        "{\"ph\":\"C\",\"pid\":1,\"name\":\"memory\",\"ts\":3e6,\"args\":{\"bytes\":99}}],"
+        "{\"ph\":\"C\",\"pid\":2,\"name\":\"memory\",\"ts\":3e6,\"args\":{\"bytes\":99}}],"
         "\"otherData\": {\"seconds\": 4, \"ranks\": [{\"rank\": 0, \"sums\": []}, {\"rank\": 1, \"sums\": []}]}}\n";
     char path[1024];
     json_t *trace = NULL, *small = NULL;

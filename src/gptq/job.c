@@ -23,8 +23,8 @@ const char *sq_stage_name(enum sq_stage stage)
 
 void sq_job_clock(struct sq_job *job, enum sq_stage stage, double *since)
 {
-    double now = sq_seconds();
     sq_trace_add(SQ_TRACE_STAGE, sq_stage_name(stage), *since, 0);
+    double now = sq_seconds(); /* after the span's end: the next one must not begin before it */
     job->seconds[stage] += now - *since;
     *since = now;
 }

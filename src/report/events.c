@@ -42,13 +42,15 @@ static enum sq_status add_span(struct sq_report_events *events, const json_t *ev
 {
     const json_t *args = json_object_get(event, "args");
     const char *name = json_string_value(json_object_get(event, "name"));
+    const char *track = json_string_value(json_object_get(event, "cat"));
     struct sq_report_span span = {.start = 1e-6 * number(event, "ts"),
                                   .seconds = 1e-6 * number(event, "dur"),
                                   .block = json_integer_value(json_object_get(args, "block")),
                                   .bytes = json_integer_value(json_object_get(args, "bytes")),
                                   .rank = rank,
-                                  .is_stage = number(event, "tid") == 0,
-                                  .name = name ? find_name(events, name) : -1};
+                                  .is_stage = track && !strcmp(track, "stages")};
+    if (!name || !track || (!span.is_stage && strcmp(track, "collectives"))) return SQ_OK; /* for Perfetto alone */
+    span.name = find_name(events, name);
     if (span.name < 0 || !(span.start >= 0) || !(span.seconds >= 0)) return SQ_OK;
     SQ_TRY(make_room((void **)&events->spans, events->n_spans, sizeof span));
     events->spans[events->n_spans++] = span;
@@ -67,7 +69,7 @@ static enum sq_status add_memory(struct sq_report_events *events, const json_t *
 enum sq_status sq_report_events_add(void *context, const json_t *event)
 {
     const char *phase = json_string_value(json_object_get(event, "ph"));
-    json_int_t rank = json_integer_value(json_object_get(event, "pid"));
+    json_int_t rank = json_integer_value(json_object_get(event, "pid")) - 1;
     if (!phase || rank < 0 || rank >= SQ_REPORT_RANKS) return SQ_OK;
     if (!strcmp(phase, "X")) return add_span(context, event, (int)rank);
     return strcmp(phase, "C") ? SQ_OK : add_memory(context, event, (int)rank);

@@ -32,7 +32,7 @@ def track(rank, name):
 def meets(span, others):
     return any(span["ts"] < o["ts"] + o["dur"] and o["ts"] < span["ts"] + span["dur"] for o in others)
 
-for rank in 0, 1:
+for rank in 1, 2: # numbers of processes
     before = [s for s in track(rank, "stages") if s["name"] in ("forward", "hessian", "factor")]
     solves = [s for s in track(rank, "stages") if s["name"] == "solve"]
     check({"forward", "hessian", "factor", "solve"} <= {s["name"] for s in track(rank, "stream")}, "stages of streams")
@@ -45,6 +45,7 @@ for rank in 0, 1:
     check({s["name"] for s in files if meets(s, before)} == {"read weights", "write rows"}, "nothing goes on beside the stages")
     check(not any(meets(s, solves) for s in files if s["name"] == "read weights"), "weights are read when they are needed")
 EOF2
+python3 "$(dirname "$0")/trace.py" "$work/run.json" 2
 
 # --- neither the trace nor ranks change the bytes ---
 

@@ -45,17 +45,14 @@ check(folder["checkpoint_bytes"] == load("made/shardq.json")["checkpoint_bytes"]
 
 trace = load("run.json")
 spans = [event for event in trace["traceEvents"] if event["ph"] == "X"]
-check({(span["pid"], span["tid"]) for span in spans} == {(0, 0), (0, 1), (1, 0), (1, 1)}, "a track of the trace is empty")
-check({"forward", "hessian", "solve", "store"} <= {span["name"] for span in spans if span["tid"] == 0}, "a stage is missing")
-end = 1e6 * trace["otherData"]["seconds"]
-check(all(0 <= span["ts"] and span["ts"] + span["dur"] <= end + 1 for span in spans), "a span outside the run")
-check(any(span["args"]["bytes"] > 0 for span in spans if span["tid"] == 1), "no bytes between the ranks")
+check({"forward", "hessian", "solve", "store"} <= {span["name"] for span in spans if span["cat"] == "stages"}, "a stage is missing")
+check(any(span["args"]["bytes"] > 0 for span in spans if span["cat"] == "collectives"), "no bytes between the ranks")
 check({span["args"]["block"] for span in spans} >= {0, 1}, "spans without their block")
 for rank in trace["otherData"]["ranks"]:
     check(rank["peak_bytes"] > 0 and rank["planned_bytes"] > 0, "memory of a rank")
     check(0 < sum(s["seconds"] for s in rank["sums"] if s["kind"] == "stages") <= trace["otherData"]["seconds"] * 1.01, "sums of the stages")
-check(any(event["ph"] == "C" and event["args"]["bytes"] > 0 for event in trace["traceEvents"]), "memory over time")
 EOF2
+python3 "$(dirname "$0")/trace.py" "$work/run.json" 2
 
 # --- warnings: experts with few tokens, and a layer that is no better than plain rounding ---
 
