@@ -6,6 +6,8 @@
 /* X(NAME, summary): docs/NAME.md */
 #define PAGE_LIST(X)                                                                                                   \
     X(tutorial, "one's own model from the first command to a checkpoint that is served")                               \
+    X(calibration, "which text to calibrate with, and what a sample is made of")                                       \
+    X(planning, "what a job will take on a machine that need not be at hand")                                          \
     X(method, "how a layer is quantized: formulas, settings, references")                                              \
     X(formats, "every file that is read or written")                                                                   \
     X(readers, "which programs load what is written, as measured")                                                     \

@@ -20,9 +20,11 @@ def fits(message, pattern):
 
 def main():
     patterns = {text: number for number, text in sources.code_lines(PAGE)}
-    messages = sorted(set(sources.c_messages()) | set(sources.python_messages()))
-    if len(messages) < 200:
-        sys.exit(f"only {len(messages)} messages were found: the search itself is broken")
+    messages = sources.messages()
+    for kind, least in ((".c", 250), (".py", 20), (".sh", 10)):
+        count = sum(file.endswith(kind) for file, _ in messages)
+        if count < least:
+            sys.exit(f"only {count} messages were found in files {kind}: the search itself is broken")
     missing = [f"{file}: no place in troubleshooting.md: {message}" for file, message in messages
                if not any(fits(message, pattern) for pattern in patterns)]
     stale = [f"troubleshooting.md:{number}: no such message: {pattern}" for pattern, number in patterns.items()

@@ -16,7 +16,7 @@ README = sources.read(f"{ROOT}/README.md")
 ALL = {path: sources.read(path) for path in [f"{ROOT}/README.md", *sources.PAGES]}
 # Options of other programs that the pages name.
 FOREIGN = {"--bind-to", "--map-by", "--allow-run-as-root", "--oversubscribe", "--nodes", "--ntasks-per-node", "--cpus-per-task",
-           "--requeue", "--signal", "--mpi", "--parsable", "--time", "--dependency", "--gpus-per-node", "--kill-on-bad-exit", "--build", "--preset", "--test-dir", "--install", "--prefix", "--x"}
+           "--requeue", "--signal", "--mpi", "--parsable", "--time", "--dependency", "--gpus-per-node", "--kill-on-bad-exit", "--build", "--preset", "--test-dir", "--install", "--prefix", "--no-deps", "--x"}
 failures = []
 
 
@@ -87,6 +87,11 @@ def check_environment():
     check(len(names) >= 3, "no getenv was found: the check itself is broken")
     for name in names:
         check(f"- `{name}`:" in page, f"docs/commands/shardq.md: no variable {name}")
+    page, scripts = sources.read(f"{ROOT}/docs/clusters.md"), glob.glob(f"{ROOT}/slurm/*")
+    names = {name for path in scripts for name in re.findall(r"\$\{(SHARDQ\w*|CHECK_\w+)", sources.read(path))}
+    check(names, "no variable was found in slurm/: the check itself is broken")
+    for name in names:
+        check(f"`{name}`" in page, f"docs/clusters.md: no variable {name}")
 
 
 def check_files():

@@ -90,13 +90,37 @@ def python_text(node):
     return "*"
 
 
+# Functions of the Python tools whose argument is a message. What the demo's tools cannot do ends `bootstrap demo`.
+PYTHON_PRINTERS = {"tools/tokenize.py": ["Failure", "error"], "tools/demo_text.py": ["fail"], "tools/fetch_smollm2.py": ["fail"]}
+
+
 def python_messages():
-    for path in (f"{ROOT}/tools/tokenize.py",):
-        for node in ast.walk(ast.parse(read(path))):
+    for name, printers in PYTHON_PRINTERS.items():
+        for node in ast.walk(ast.parse(read(f"{ROOT}/{name}"))):
             is_call = isinstance(node, ast.Call) and node.args
-            name = getattr(node.func, "id", getattr(node.func, "attr", "")) if is_call else ""
-            if name in ("Failure", "error") and says_something(python_text(node.args[0])):
-                yield os.path.relpath(path, ROOT), plain(python_text(node.args[0]))
+            called = getattr(node.func, "id", getattr(node.func, "attr", "")) if is_call else ""
+            if called in printers and says_something(python_text(node.args[0])):
+                yield name, plain(python_text(node.args[0]))
+
+
+# The same for shell scripts; say in bootstrap and tools/ is a heading.
+SHELL_PRINTERS = {"bootstrap": "die", "tools/common.sh": "die", "slurm/launch.sh": "say", "slurm/check.sh": "problem"}
+EXPANSION = re.compile(r"\$\(\(.*?\)\)|\$\([^()]*\)|\$\{[^{}]*\}|\$[\w*@]")
+
+
+def shell_messages():
+    for name, printer in SHELL_PRINTERS.items():
+        text = read(f"{ROOT}/{name}")
+        for found in re.findall(rf'(?m)(?:^|\s|;)(?:{printer})\s+"((?:[^"\\]|\\.)*)"', text):
+            while EXPANSION.search(found):
+                found = re.sub(r"\*\w*", "*", EXPANSION.sub("*", found))
+            if says_something(found):
+                yield name, plain(found)
+
+
+def messages():
+    """(file, text) of all of them."""
+    return sorted({*c_messages(), *python_messages(), *shell_messages()})
 
 
 # --- pages ------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """recipes.py SHARDQ [--write]: plans every recipe of configs/ for a model of the size it is meant for, and compares what comes
-out with the "Plan" in the recipe's comment, and the plan that README.md shows with what is printed now; --write puts them there.
+out with the "Plan" in the recipe's comment, and the plan that docs/planning.md shows with what is printed now; --write puts them there.
 Plans need config.json alone, so models are dimensions, as published with each."""
 
 import json
@@ -52,7 +52,7 @@ RECIPES = {
 }
 NO_RECIPES = {"reference.yaml"}
 BEGIN = "# Plan: "
-README_COMMAND = "    $ shardq plan --model OPT-175B --machine configs/machines/h100x8.yaml --ranks 1,8,64,512"
+PAGE_COMMAND = "    $ shardq plan --model OPT-175B --machine configs/machines/h100x8.yaml --ranks 1,8,64,512"
 
 
 def plan(shardq, recipe, model, *options):
@@ -109,34 +109,34 @@ def replace(text, lines):
 
 
 def printed(shardq):
-    """The lines that README_COMMAND prints, as README.md has them."""
+    """The lines that PAGE_COMMAND prints, as the page has them."""
     with tempfile.TemporaryDirectory() as folder:
         os.symlink(os.path.join(TOP, "configs"), os.path.join(folder, "configs"))
         os.mkdir(os.path.join(folder, "OPT-175B"))
         with open(os.path.join(folder, "OPT-175B", "config.json"), "w", encoding="utf-8") as file:
             json.dump(MODELS["OPT-175B"], file)
-        output = subprocess.run([shardq, *README_COMMAND.split()[2:]], cwd=folder, check=True, stdout=subprocess.PIPE, text=True)
+        output = subprocess.run([shardq, *PAGE_COMMAND.split()[2:]], cwd=folder, check=True, stdout=subprocess.PIPE, text=True)
     return [f"    {line}".rstrip() for line in output.stdout.splitlines()]
 
 
-def readme_with(text, lines):
-    """README.md with these lines after the command, up to the next that is not indented."""
+def page_with(text, lines):
+    """The page with these lines after the command, up to the next that is not indented."""
     old = text.splitlines()
-    at = end = old.index(README_COMMAND) + 1
+    at = end = old.index(PAGE_COMMAND) + 1
     while old[end].startswith("    ") or not old[end]:
         end += 1
     return "\n".join([*old[:at], *lines, "", *old[end:]]) + "\n"
 
 
-def check_readme(shardq, is_writing):
-    path = os.path.join(TOP, "README.md")
+def check_page(shardq, is_writing):
+    path = os.path.join(TOP, "docs", "planning.md")
     with open(path, encoding="utf-8") as file:
         text = file.read()
-    new = readme_with(text, printed(shardq))
+    new = page_with(text, printed(shardq))
     if is_writing:
         with open(path, "w", encoding="utf-8") as file:
             file.write(new)
-    return [] if is_writing or new == text else ["README.md: its plan is not what shardq plan prints (recipes.py SHARDQ --write)"]
+    return [] if is_writing or new == text else ["docs/planning.md: its plan is not what shardq plan prints (recipes.py SHARDQ --write)"]
 
 
 def main():
@@ -155,7 +155,7 @@ def main():
                 file.write(new)
         elif new != text:
             wrong.append(f"{recipe}: its comment is not what shardq plan says (recipes.py SHARDQ --write):\n" + "\n".join(lines))
-    wrong += check_readme(shardq, is_writing)
+    wrong += check_page(shardq, is_writing)
     sys.exit("\n".join(wrong) if wrong else 0)
 
 
