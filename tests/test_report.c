@@ -190,7 +190,7 @@ static void test_trace(void **state)
     json_object_del(trace, "otherData");
     ranks_listen();
     CHECK(sq_report_trace("run.json", trace, &events, &small) == SQ_ERR_INPUT);
-    EXPECT_ERROR(ranks.comm.rank, "run.json: a trace without otherData.ranks");
+    EXPECT_ERROR(ranks.comm.rank, "run.json: a trace without stages, or without otherData.ranks");
     json_decref(trace);
     sq_report_events_free(&events);
     end_test();

@@ -185,13 +185,21 @@ static enum sq_status summarize(const char *name, struct summary *summary, const
     return SQ_OK;
 }
 
+static bool has_stages(const struct sq_report_events *events)
+{
+    for (int64_t i = 0; i < events->n_spans; i++)
+        if (events->spans[i].is_stage) return true;
+    return false;
+}
+
 enum sq_status sq_report_trace(const char *name, const json_t *trace, const struct sq_report_events *events,
                                json_t **object_p)
 {
     const json_t *other = json_object_get(trace, "otherData"), *ranks = json_object_get(other, "ranks");
     struct summary summary = {.events = events, .seconds = number(other, "seconds")};
-    if (!json_array_size(ranks) || !(summary.seconds > 0)) {
-        sq_error("%s: a trace without otherData.ranks and seconds: not one that shardq wrote", name);
+    if (!json_array_size(ranks) || !(summary.seconds > 0) || !has_stages(events)) {
+        sq_error("%s: a trace without stages, or without otherData.ranks and seconds: not one that this shardq wrote",
+                 name);
         return SQ_ERR_INPUT;
     }
     size_t n_ranks = json_array_size(ranks);

@@ -97,7 +97,9 @@ function heatMap(label, rows, columns, value, scale, tipOf, columnWord, isMarked
   return chart(label, width => {
     const left = Math.min(150, Math.max(70, Math.max(...rows.map(row => row.length)) * 6.2 + 8)), top = 2;
     const w = Math.max(3, (width - left - 2) / columns.length), h = Math.max(16, Math.min(26, w * 1.4));
-    const bottom = top + h * rows.length, picture = canvas(Math.max(width, left + w * columns.length), bottom + 30);
+    const bottom = top + h * rows.length, full = Math.max(width, left + w * columns.length);
+    const picture = canvas(full, bottom + 30);
+    if (full > width) picture.style.width = full + "px"; /* its box scrolls */
     const gap = w > 6 ? 1 : 0;
     let marks = ""; /* one path: there may be ten thousand */
     rows.forEach((row, r) => {

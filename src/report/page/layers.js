@@ -84,12 +84,12 @@ function heatSection(run) {
   const words = (module, block) => `block ${block}, ${module}\nerror ${small(error(module, block))}\nplain rounding ${
       small(rounding(module, block))}`;
   const safe = value => (row, column) => value(row, column) > 0 ? value(row, column) : null;
-  const map = (title, value) => el(
-      "div", {}, el("h3", {}, title),
-      el("div", {class: "scroll"},
-         heatMap(
-             `${title}, by block and module; the table of layers has the numbers`, run.modules, run.blocks, safe(value),
-             amount => Math.max(.05, Math.min(1, scale(amount))), words, "block, from 0 as in the layers' names")));
+  const map = (title, value) =>
+      el("div", {}, el("h3", {}, title),
+         el("div", {class: "scroll"},
+            heatMap(
+                `${title}, by block and module; the table of layers has the numbers`, run.modules, run.blocks,
+                safe(value), amount => Math.max(.05, Math.min(1, scale(amount))), words, "block, the first is 0")));
   const key =
       el("div", {class: "legend"}, el("span", {}, "to " + small(low)),
          ...[.1, .3, .5, .7, .9].map(t => el("i", {style: `background:var(--heat);opacity:${t}`})),

@@ -33,7 +33,7 @@ function card(label, value, note) {
 function summaryCards(run) {
   const cards = [], {count} = warningsOf(run), trace = run.trace;
   const perplexity = perplexityOf(run), before = beforeOf(run), kl = run.after.length ? run.after[0].kl : null;
-  cards.push(card("Warnings", String(count), count ? "listed below" : "nothing to look after"));
+  cards.push(card("Warnings", whole(count), count ? "listed below" : "nothing to look after"));
   if (isNumber(perplexity))
     cards.push(card(
         "Perplexity", fixed(perplexity, 2),
@@ -57,7 +57,8 @@ function summaryCards(run) {
       run.isRounding ? "mean; plain rounding" : `mean; ${digits(gain(run), 2)} of plain rounding's`));
   cards.push(card(
       "Layers",
-      run.done.length === run.layers.length ? String(run.layers.length) : `${run.done.length} of ${run.layers.length}`,
+      run.done.length === run.layers.length ? whole(run.layers.length) :
+                                              `${whole(run.done.length)} of ${whole(run.layers.length)}`,
       `${run.modules.length} kinds in ${run.blocks.length} blocks`));
   if (trace)
     cards.push(card(
