@@ -175,6 +175,9 @@ static void test_inspect(void **state)
     assert_outcome(words, 0, "LlamaForCausalLM");
     snprintf(words, sizeof words, "inspect '%s/tests/golden/llama' --json", SHARDQ_SOURCE);
     assert_outcome(words, 0, "\"architecture\": \"LlamaForCausalLM\"");
+    snprintf(words, sizeof words, "inspect '%s/tests/golden/deepseek_v3'", SHARDQ_SOURCE);
+    assert_outcome(words, 0,
+                   "experts              12\nexperts of a token   3\nblocks with experts  1\nshared experts       2\n");
     assert_outcome("inspect /does/not/exist", 1, "No such file or directory");
     snprintf(words, sizeof words, "inspect '%s/CMakeLists.txt'", SHARDQ_SOURCE);
     assert_outcome(words, 1, "CMakeLists.txt");
