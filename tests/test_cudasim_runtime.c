@@ -261,6 +261,31 @@ static void bad_environment(void)
     device_memory(1);
 }
 
+/* Of memset's calls the second; another operation does not count. */
+static void killed_by_environment(void)
+{
+    char *device = device_memory(1);
+    cudaStream_t stream = new_stream();
+    cudaMemsetAsync(device, 0, 1, stream);
+    cudaMemcpyAsync(device, device, 1, cudaMemcpyDeviceToDevice, stream);
+    fputs("not yet", stderr);
+    cudaMemsetAsync(device, 0, 1, stream);
+    fputs("too late", stderr);
+}
+
+static void kills(void **state)
+{
+    static char text[4096];
+    (void)state;
+    setenv("CUDASIM_KILL", "cudaMemset:2", 1);
+    int status = child_run(killed_by_environment, 0, text, sizeof text);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    assert_string_equal(text, "not yet");
+    setenv("CUDASIM_KILL", "cudaMemset", 1);
+    assert_true(child_dies(killed_by_environment, "CUDASIM_KILL: 'cudaMemset' is not NAME:N"));
+    unsetenv("CUDASIM_KILL");
+}
+
 static void leaks_memory(void)
 {
     device_memory(1);
@@ -291,9 +316,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(devices), /* first: its children read settings of their own */
-        cmocka_unit_test(failures),     cmocka_unit_test(protection), cmocka_unit_test(allocation),
-        cmocka_unit_test(poison),       cmocka_unit_test(copies),     cmocka_unit_test(refused_copies),
-        cmocka_unit_test(told_to_fail),
+        cmocka_unit_test(failures),       cmocka_unit_test(kills),        cmocka_unit_test(protection),
+        cmocka_unit_test(allocation),     cmocka_unit_test(poison),       cmocka_unit_test(copies),
+        cmocka_unit_test(refused_copies), cmocka_unit_test(told_to_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

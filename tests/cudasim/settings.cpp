@@ -4,6 +4,7 @@
 #include <cudasim.h>
 
 #include <atomic>
+#include <csignal>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -73,6 +74,16 @@ uint64_t number(const char *name, uint64_t otherwise)
     return value;
 }
 
+// NAME:N
+void parse_kill(const char *text, settings *s)
+{
+    const char *colon = strrchr(text, ':');
+    char *end = nullptr;
+    s->kill_at = colon ? strtol(colon + 1, &end, 10) : 0;
+    if (s->kill_at < 1 || *end) die("CUDASIM_KILL: '%s' is not NAME:N", text);
+    s->kill = std::string(text, (size_t)(colon - text));
+}
+
 settings read_settings()
 {
     settings s = {};
@@ -85,6 +96,7 @@ settings read_settings()
     s.early = order && strcmp(order, "early") == 0;
     if (order && !s.early && strcmp(order, "late") != 0) s.seed = number("CUDASIM_ORDER", 0);
     if (const char *failures = getenv("CUDASIM_FAIL")) parse_failures(failures);
+    if (const char *kill = getenv("CUDASIM_KILL")) parse_kill(kill, &s);
     return s;
 }
 
@@ -134,6 +146,13 @@ bool should_fail(kind which)
     if (n != fail_at[(int)which]) return false;
     complain("%s call %ld fails, as it was told to", kind_names[(int)which], n);
     return true;
+}
+
+void end_if_told_to(const std::string &what)
+{
+    static std::atomic<long> count;
+    const settings &s = get_settings();
+    if (s.kill_at > 0 && what.compare(0, s.kill.size(), s.kill) == 0 && ++count == s.kill_at) raise(SIGKILL);
 }
 
 void count_object(const char *name, int change)

@@ -14,8 +14,7 @@
 namespace cudasim
 {
 // --- messages ------------------------------------------------------------------------------------------------------
-// --------------------------------------------------------------------------------------------------------- A mistake
-// for which CUDA has no error code: says it and ends the process with SIGABRT.
+// A mistake for which CUDA has no error code: says it and ends the process with SIGABRT.
 [[noreturn]] void die(const char *format, ...) __attribute__((format(printf, 1, 2)));
 // Says why a call is about to return an error.
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -29,15 +28,18 @@ struct settings {
     bool early;
     uint64_t seed; // 0: late or early
     double nccl_timeout;
-    bool check; // what kernels read and write
+    bool check;       // what kernels read and write
+    std::string kill; // operations whose names begin so count ...
+    long kill_at;     // ... up to the one that ends the process; 0: none does
 };
 const settings &get_settings();
 // Counts one call of this kind; true if it was told to fail.
 bool should_fail(kind which);
+// Ends the process, as kill -9 would, if this is the operation that the settings name.
+void end_if_told_to(const std::string &what);
 
 // --- the lock ------------------------------------------------------------------------------------------------------
-// --------------------------------------------------------------------------------------------------------- Held during
-// every call of the API. Device pages that the work of the call opened are closed when it ends.
+// Held during every call of the API. Device pages that the work of the call opened are closed when it ends.
 class call
 {
   public:
@@ -66,8 +68,7 @@ int current_device();
 bool memory_bounds(const void *pointer, void **data_p, size_t *bytes_p);
 
 // --- faults --------------------------------------------------------------------------------------------------------
-// ----------------------------------------------------------------------------------------------------------- Makes
-// this thread's faults come to us (a test framework may have taken the signal meanwhile).
+// Makes this thread's faults come to us (a test framework may have taken the signal meanwhile).
 void catch_faults();
 // While one lives this thread does the device's work: pages of that device open when they are touched.
 class device_work
@@ -103,16 +104,14 @@ uint64_t last_ticket(cudaStream_t stream);
 void run_until(cudaStream_t stream, uint64_t ticket);
 
 // --- kernels -------------------------------------------------------------------------------------------------------
-// ---------------------------------------------------------------------------------------------------------- "kernel f,
-// block (0, 0, 0), thread (1, 0, 0)" while one runs on this thread, else what the device does.
+// "kernel f, block (0, 0, 0), thread (1, 0, 0)" while one runs on this thread, else what the device does.
 std::string where_running();
 // This memory is no more: forget who touched it.
 void access_forget(const void *data, size_t bytes);
 bool in_stack_guard(const void *address);
 
 // --- leaks ---------------------------------------------------------------------------------------------------------
-// ------------------------------------------------------------------------------------------------------------ Counts
-// objects that the program must destroy, by name; what is left at exit fails the process.
+// Counts objects that the program must destroy, by name; what is left at exit fails the process.
 void count_object(const char *name, int change);
 
 // Keeps the error for cudaGetLastError and passes it on.
