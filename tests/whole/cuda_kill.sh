@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# A rank that is killed with -9 in each stage of a job on devices, those of the stand-in for CUDA: every time the job goes on with
+# another number of ranks, and it ends in the bytes of an undisturbed run. Both ways of propagation.
+. "$(dirname "$0")/common.sh"
+export CUDASIM_DEVICES=4 CUDASIM_CHECK=off
+export OMPI_MCA_btl_vader_backing_directory=$work # what a killed mpirun leaves goes with the rest
+model=$work/model
+cp -r "$GOLDEN/llama" "$model"
+# a tensor that is only copied: time enough to hit the job while it assembles
+python3 - "$model" <<'EOF'
+import json, sys
+name, size = "model-large.safetensors", 96 << 20
+index = json.load(open(sys.argv[1] + "/model.safetensors.index.json"))
+index["weight_map"]["unused.weight"] = name
+json.dump(index, open(sys.argv[1] + "/model.safetensors.index.json", "w"))
+header = json.dumps({"unused.weight": {"dtype": "F32", "shape": [size // 4], "data_offsets": [0, size]}}).encode()
+with open(sys.argv[1] + "/" + name, "wb") as file:
+    file.write(len(header).to_bytes(8, "little") + header)
+    file.truncate(8 + len(header) + size)
+EOF
+tokens "$work/tokens" 24 24 "$(vocabulary llama)" 7
+base=(quantize --model "$model" --tokens "$work/tokens" --backend cuda --threads 1 --state-seconds 0)
+
+ranks_of() { pgrep -f "^$SHARDQ quantize.*--out $work/resumed" || true; }
+
+note_start() { kept="$kept $(sed -n 's/.*layers to quantize (\([0-9]*\) in the store).*/\1/p' "$work/err")"; }
+
+was_killed() { # was_killed STATUS WHEN: and nothing is left running, nothing finished
+  [ "$1" -eq 137 ] || { cat "$work/err"; fail "exit code $1 instead of 137: $2"; }
+  for _ in $(seq 100); do [ -z "$(ranks_of)" ] || sleep 0.1; done
+  [ -z "$(ranks_of)" ] || fail "ranks of a killed job still run: $2"
+  [ ! -e "$work/resumed" ] || fail "the job was done before it was killed: $2"
+  note_start
+}
+
+# killed RANKS VICTIM OPERATION:N: starts or goes on with the job; rank VICTIM ends when its device is given its N-th such operation
+killed() {
+  local status=0
+  # shellcheck disable=SC2016
+  mpirun -n "$1" bash -c '[ "$OMPI_COMM_WORLD_RANK" -ne "$1" ] || export CUDASIM_KILL=$2; exec "${@:3}"' bash "$2" "$3" \
+    "$SHARDQ" "${job[@]}" --out "$work/resumed" --resume </dev/null >/dev/null 2>"$work/err" || status=$?
+  was_killed "$status" "$3"
+}
+
+killed_assembling() { # killed_assembling RANKS
+  local status=0 pid victims
+  mpirun -n "$1" "$SHARDQ" "${job[@]}" --out "$work/resumed" --resume </dev/null >/dev/null 2>"$work/err" &
+  pid=$!
+  until [ -n "$(find "$work/resumed.tmp" -name '*.safetensors*' 2>/dev/null)" ] || ! kill -0 "$pid" 2>/dev/null; do sleep 0.005; done
+  mapfile -t victims < <(ranks_of)
+  { kill -9 "${victims[0]}"; wait "$pid" || status=$?; } 2>/dev/null
+  was_killed "$status" "assembling"
+}
+
+# begin MODE: an undisturbed run, and a job that is yet to start
+begin() {
+  mode=$1 kept=""
+  rm -rf "$work/resumed"*
+  job=("${base[@]}" --propagation "$mode")
+  run 2 "${job[@]}" --out "$work/$mode" || { cat "$work/err"; fail "the undisturbed run"; }
+}
+
+end() { # end LAYERS...: numbers of layers in the store with which starts of the job went on, beside those that began anew
+  local layers
+  run 1 "${job[@]}" --out "$work/resumed" --resume || { cat "$work/err"; fail "the resumed run"; }
+  note_start
+  cmp "$work/$mode.store.h5" "$work/resumed.store.h5" || fail "$mode: the store differs"
+  same_folder "$work/$mode" "$work/resumed"
+  echo "$mode: the bytes of an undisturbed run after kills in every stage; layers in the store at each start:$kept"
+  for layers in "$@"; do [[ "$kept " == *" $layers "* ]] || fail "$mode: no start went on with $layers layers"; done
+}
+
+begin quantized
+killed 2 1 "kernel take_rows:1"  # embedding
+killed 3 0 "kernel weigh:2"      # forward, in attention
+killed 4 2 "kernel fixed_add:2"  # Hessian
+killed 2 0 "ncclAllReduce:1"     # its sum over ranks
+killed 3 1 "cusolverDnSpotrf:11" # factor, in the second block: the first has nine tiles
+killed 2 1 "kernel quantize:1"   # solve
+killed 4 0 "kernel descend:2"    # refinement
+killed 1 0 "kernel unload_codes:2"  # rows on their way to the store and to the other ranks
+killed 3 2 "kernel dequantize:1" # quantized weights for the rest of the block
+killed_assembling 2
+end 7 14
+
+begin original
+killed 3 2 "kernel weigh:10"
+killed 2 1 "ncclReduce:3"
+killed 4 3 "cusolverDnSpotrf:4"
+killed 2 0 "kernel descend:3"
+killed 3 1 "kernel unload_codes:2"
+killed_assembling 2
+end 14
