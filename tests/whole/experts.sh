@@ -21,6 +21,8 @@ check() { # check SETTINGS MODEL OPTION...: each setting of ranks:threads agains
 check "2:2 3:1 4:1 8:1" qwen3_moe # 6 experts
 grep -q 'block 1: no token came to expert 4; it is plainly rounded' "$work/err" || fail "expert 4 is not reported"
 check "2:1 3:2 4:1 5:1" mixtral --propagation original
+check "2:2 3:1 4:1" deepseek_v2
+check "2:1 3:1 4:2 13:1" deepseek_v3_fp8 --experts top-up --expert-tokens 40 # 12 experts
 check "2:1 3:1 4:1 7:2" qwen2_moe --experts top-up --expert-tokens 60 --strict
 grep -q 'calibrated with 60 to' "$work/err" || fail "the experts were not topped up to 60 tokens"
 check "2:2 3:1 4:1" olmoe --experts all --compute fp32 --expert-tokens 100 --strict
