@@ -198,12 +198,12 @@ static size_t largest_share(const struct sq_comm *comm, const size_t *bytes)
     return largest;
 }
 
-static enum sq_status all_gather(const struct sq_comm *comm, void *buffer, const size_t *offsets, const size_t *bytes)
+/* counts: room for [2 ranks]. */
+static enum sq_status all_gather(const struct sq_comm *comm, void *buffer, const size_t *offsets, const size_t *bytes,
+                                 int *counts)
 {
     size_t largest = largest_share(comm, bytes);
-    void *memory = NULL;
-    SQ_TRY(sq_alloc("gather counts", 2 * (int64_t)comm->size, sizeof(int), &memory));
-    int *counts = memory, *displacements = counts + comm->size;
+    int *displacements = counts + comm->size;
     size_t piece = (PIECE_BYTES << 1) / (size_t)comm->size; /* one call moves at most 2^29 bytes in all */
     enum sq_status status = SQ_OK;
     for (size_t done = 0; done < largest && status == SQ_OK; done += piece) {
@@ -225,15 +225,21 @@ static enum sq_status all_gather(const struct sq_comm *comm, void *buffer, const
         for (int r = 0; r < comm->size && status == SQ_OK; r++)
             if (counts[r]) status = broadcast(comm, r, (char *)buffer + offsets[r] + done, (size_t)counts[r]);
     }
-    sq_free(memory);
     return status;
 }
 
 enum sq_status sq_comm_all_gather(const struct sq_comm *comm, void *buffer, const size_t *offsets, const size_t *bytes)
 {
-    if (comm->size == 1 || sq_comm_count(comm, SQ_TRAFFIC_GATHER, sum_of_shares(comm, bytes))) return SQ_OK;
-    double since = sq_trace_now();
-    return traced("all_gather", since, bytes[comm->rank], all_gather(comm, buffer, offsets, bytes));
+    void *counts = NULL;
+    if (comm->size == 1) return SQ_OK;
+    enum sq_status status = sq_alloc("gather counts", 2 * (int64_t)comm->size, sizeof(int), &counts);
+    status = sq_comm_agree(comm, status);
+    if (status == SQ_OK && !sq_comm_count(comm, SQ_TRAFFIC_GATHER, sum_of_shares(comm, bytes))) {
+        double since = sq_trace_now();
+        status = traced("all_gather", since, bytes[comm->rank], all_gather(comm, buffer, offsets, bytes, counts));
+    }
+    sq_free(counts);
+    return status;
 }
 
 static int piece_at(size_t done, size_t bytes)

@@ -49,8 +49,9 @@ static enum sq_status through_host(const struct sq_comm *comm, struct sq_backend
 {
     void *host = NULL;
     size_t room = bytes < PIECE_BYTES ? bytes : PIECE_BYTES;
-    SQ_TRY(sq_comm_agree(comm, backend->ops->alloc_host(backend, "a piece on its way to other ranks", room, &host)));
-    enum sq_status status = sq_comm_agree(comm, send_pieces(comm, backend, route, memory, bytes, host));
+    enum sq_status status = backend->ops->alloc_host(backend, "a piece on its way to other ranks", room, &host);
+    status = sq_comm_agree(comm, status);
+    if (status == SQ_OK) status = sq_comm_agree(comm, send_pieces(comm, backend, route, memory, bytes, host));
     backend->ops->free_host(backend, host);
     return status;
 }
@@ -149,10 +150,18 @@ static enum sq_status shift_all(const struct sq_comm *comm, struct sq_backend *b
                                 const size_t *send_bytes, char *receive, const size_t *receive_bytes, char *host)
 {
     enum sq_status worst = SQ_OK;
+    int to = comm->rank, from = comm->rank;
+    size_t to_offset = sum_before(send_bytes, to), from_offset = sum_before(receive_bytes, from);
+    size_t end = sum_before(receive_bytes, comm->size);
     for (int distance = 1; distance < comm->size; distance++) {
-        int to = (comm->rank + distance) % comm->size, from = (comm->rank + comm->size - distance) % comm->size;
-        const char *source = send + sum_before(send_bytes, to);
-        char *target = receive + sum_before(receive_bytes, from);
+        /* around the ranks, forth and back: to add all shares up for each of them would be ranks^2 steps */
+        to_offset = to + 1 < comm->size ? to_offset + send_bytes[to] : 0;
+        to = (to + 1) % comm->size;
+        from_offset = from > 0 ? from_offset : end;
+        from = (from + comm->size - 1) % comm->size;
+        from_offset -= receive_bytes[from];
+        const char *source = send + to_offset;
+        char *target = receive + from_offset;
         enum sq_status status =
             backend->is_host
                 ? sq_comm_shift(comm, distance, source, send_bytes[to], target, receive_bytes[from])

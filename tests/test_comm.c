@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
+#include "mpi/comm_memory.h"
 #include "mpi/split.h"
 
 static void test_agree_takes_the_worst(void **state)
@@ -106,6 +108,68 @@ static void test_all_gather_uneven_shares(void **state)
     free(sizes);
 }
 
+/* A rank without memory for the counts of a gather: all ranks say so, none waits for it. */
+static void test_all_gather_without_memory(void **state)
+{
+    (void)state;
+    char buffer[4] = {0};
+    size_t offsets[4] = {0, 1, 2, 3}, sizes[4] = {1, 1, 1, 1};
+    int last = ranks.comm.size - 1;
+    if (last == 0) skip(); /* alone it gathers nothing */
+    ranks_listen();
+    if (ranks.comm.rank == last) sq_memory_fail_at(1);
+    CHECK(sq_comm_all_gather(&ranks.comm, buffer, offsets, sizes) == SQ_ERR_MEMORY);
+    EXPECT_ERROR(last, "gather counts");
+    CHECK(sq_comm_all_gather(&ranks.comm, buffer, offsets, sizes) == SQ_OK);
+    ranks_end_test();
+}
+
+/* Between two ranks go `from` + 2 `to` bytes, none where that is a multiple of five. */
+static size_t bytes_between(int from, int to)
+{
+    return (size_t)((from + 2 * to) % 5);
+}
+
+static char byte_between(int from, int to, size_t i)
+{
+    return (char)(1 + 20 * from + 5 * to + (int)i);
+}
+
+static enum sq_status copy_bytes(struct sq_backend *backend, const void *source, size_t bytes, void *target)
+{
+    (void)backend;
+    memcpy(target, source, bytes);
+    return SQ_OK;
+}
+
+static void free_nothing(struct sq_backend *backend, void *memory)
+{
+    (void)backend;
+    assert_null(memory);
+}
+
+/* Every rank has something else for every rank, itself among them. */
+static void test_exchange(void **state)
+{
+    (void)state;
+    const struct sq_backend_ops ops = {.copy = copy_bytes, .free_host = free_nothing};
+    struct sq_backend backend = {.ops = &ops, .is_host = true};
+    size_t send_bytes[4], receive_bytes[4], at = 0;
+    char send[16], received[16] = "";
+    for (int r = 0; r < ranks.comm.size; r++) {
+        send_bytes[r] = bytes_between(ranks.comm.rank, r);
+        receive_bytes[r] = bytes_between(r, ranks.comm.rank);
+        for (size_t i = 0; i < send_bytes[r]; i++)
+            send[at++] = byte_between(ranks.comm.rank, r, i);
+    }
+    CHECK(sq_comm_memory_exchange(&ranks.comm, &backend, send, send_bytes, received, receive_bytes) == SQ_OK);
+    at = 0;
+    for (int r = 0; r < ranks.comm.size; r++)
+        for (size_t i = 0; i < receive_bytes[r]; i++)
+            CHECK(received[at++] == byte_between(r, ranks.comm.rank, i));
+    ranks_end_test();
+}
+
 static void test_split_by_parity(void **state)
 {
     (void)state;
@@ -138,7 +202,7 @@ static void test_traffic(void **state)
         assert_int_equal(sq_comm_all_gather(&comms[i], buffer, offsets, sizes), SQ_OK);
     }
     int is_sent = ranks.comm.size > 1;
-    assert_int_equal(real.calls[SQ_TRAFFIC_AGREE], 2 * is_sent);
+    assert_int_equal(real.calls[SQ_TRAFFIC_AGREE], 3 * is_sent); /* one in the gather */
     assert_int_equal(real.bytes[SQ_TRAFFIC_SUM], 400 * is_sent);
     assert_int_equal(real.bytes[SQ_TRAFFIC_REDUCE], 240 * is_sent);
     assert_int_equal(real.bytes[SQ_TRAFFIC_BROADCAST], 7 * is_sent);
@@ -178,6 +242,8 @@ static int run(void)
         cmocka_unit_test(test_reduce_to_each_root),
         cmocka_unit_test(test_broadcast_from_each_root),
         cmocka_unit_test(test_all_gather_uneven_shares),
+        cmocka_unit_test(test_all_gather_without_memory),
+        cmocka_unit_test(test_exchange),
         cmocka_unit_test(test_split_by_parity),
         cmocka_unit_test(test_shares_cover_everything_once),
         cmocka_unit_test(test_traffic),

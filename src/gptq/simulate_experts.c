@@ -68,9 +68,10 @@ static enum sq_status exchange(struct wave *wave)
     return sq_comm_agree(world, SQ_OK);
 }
 
-/* So many numbers of every rank to all. */
+/* So many numbers of every rank to all: on memory for shares, on that of the gather, and it. */
 static enum sq_status gather_counts(const struct sq_comm *world, int count)
 {
+    SQ_TRY(sq_comm_agree(world, SQ_OK));
     SQ_TRY(sq_comm_agree(world, SQ_OK));
     if (world->size > 1)
         (void)sq_comm_count(world, SQ_TRAFFIC_GATHER, (size_t)world->size * (size_t)count * sizeof(int64_t));
