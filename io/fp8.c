@@ -43,7 +43,13 @@ int64_t sq_fp8_block_rows(const struct sq_checkpoint *checkpoint)
 
 static bool divides_into(int64_t length, int64_t part, int64_t count)
 {
-    return part > 0 && (length + part - 1) / part == count;
+    return part > 0 && length / part + (length % part > 0) == count;
+}
+
+/* A part as long as the whole stands for any longer one. */
+static int64_t at_most(int64_t part, int64_t length)
+{
+    return part > length && length > 0 ? length : part;
 }
 
 static int64_t dimension(const struct sq_tensor *tensor, int d)
@@ -65,8 +71,8 @@ static bool join(struct sq_tensor *tensor, const struct sq_tensor *scale, struct
     for (size_t i = 0; i < sizeof choices / sizeof *choices && is_float && tensor->n_dims == 2; i++) {
         if (!fits(tensor, scale, choices[i])) continue;
         tensor->scale = scale;
-        tensor->scale_rows = choices[i].rows;
-        tensor->scale_columns = choices[i].columns;
+        tensor->scale_rows = at_most(choices[i].rows, dimension(tensor, 0));
+        tensor->scale_columns = at_most(choices[i].columns, dimension(tensor, 1));
         return true;
     }
     return false;

@@ -145,6 +145,19 @@ static void test_scales(void **state)
     check_read(&w);
 }
 
+/* Blocks far wider than any tensor: sixteen whole rows each. */
+static void test_blocks_without_end(void **state)
+{
+    (void)state;
+    struct writing w;
+    make_writing(&w);
+    w.config = "{\"quantization_config\": {\"weight_block_size\": [16, 9223372036854775807]}}";
+    w.scale_shape = "[4,1]";
+    w.n_scales = 4;
+    w.columns = COLUMNS;
+    check_read(&w);
+}
+
 #define REFUSED(text, ...)                                                                                             \
     if (!capture_is_one_error(text, (const char *const[4]){__VA_ARGS__})) fail_msg("got: %s", text)
 
@@ -229,8 +242,9 @@ static void test_not_finite(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_number), cmocka_unit_test(test_scales),     cmocka_unit_test(test_bad_scales),
-        cmocka_unit_test(test_unreadable),   cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_every_number), cmocka_unit_test(test_scales),
+        cmocka_unit_test(test_bad_scales),   cmocka_unit_test(test_unreadable),
+        cmocka_unit_test(test_not_finite),   cmocka_unit_test(test_blocks_without_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
