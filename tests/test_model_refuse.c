@@ -244,6 +244,30 @@ static void test_values_that_cannot_be_are_named(void **state)
     check_refused("llama3_parameters", "\"head_dim\": 16", "\"head_dim\": 15", "'head_dim'", "15");
 }
 
+/* Without tensors there is nothing that blocks could be counted by. */
+static void test_too_many_blocks_without_tensors(void **state)
+{
+    (void)state;
+    static const char *const counts[] = {"\"num_hidden_layers\": 100000", "\"num_hidden_layers\": 100001"};
+    for (int i = 0; i < 2; i++) {
+        struct folder folder;
+        struct sq_checkpoint *checkpoint;
+        struct sq_model *model = NULL;
+        struct capture capture;
+        make_folder(&folder, "opt", "\"num_hidden_layers\": 2", counts[i]);
+        assert_int_equal(sq_checkpoint_open_bare(folder.path, &checkpoint), SQ_OK);
+        capture_start(&capture);
+        enum sq_status status = sq_model_open(checkpoint, &model);
+        const char *text = capture_stop(&capture);
+        assert_int_equal(status, i == 0 ? SQ_OK : SQ_ERR_INPUT);
+        if (i == 1 && !capture_is_one_error(text, (const char *const[4]){"is 100001;", "at most 100000 blocks"}))
+            fail_msg("got: %s", text);
+        sq_model_close(model);
+        sq_checkpoint_close(checkpoint);
+        folder_remove(&folder);
+    }
+}
+
 static void test_tensors_that_do_not_fit_are_named(void **state)
 {
     (void)state;
@@ -299,6 +323,7 @@ int main(void)
         cmocka_unit_test(test_unknown_architecture_lists_those_known),
         cmocka_unit_test(test_options_that_are_not_supported_are_named),
         cmocka_unit_test(test_values_that_cannot_be_are_named),
+        cmocka_unit_test(test_too_many_blocks_without_tensors),
         cmocka_unit_test(test_tensors_that_do_not_fit_are_named),
         cmocka_unit_test(test_experts_that_are_missing_or_have_another_shape),
     };

@@ -99,18 +99,24 @@ static enum sq_status read_windows(struct sq_model *model)
                            sq_checkpoint_folder(model->checkpoint), &model->dims, model->windows);
 }
 
-#define MOST_BLOCKS 100000 /* where there are no tensors that say so */
+#define MOST_BLOCKS 100000          /* where there are no tensors that say so */
+#define MOST_PARTS (INT32_MAX / 64) /* of all blocks: an int counts their linears */
 
 static enum sq_status check_block_count(const struct sq_model *model)
 {
-    int64_t n_blocks = model->dims.n_blocks, n_tensors = sq_checkpoint_n_tensors(model->checkpoint);
-    if (sq_checkpoint_is_bare(model->checkpoint)) n_tensors = MOST_BLOCKS;
-    if (n_blocks <= n_tensors && model->dims.n_experts <= n_tensors && n_blocks <= INT32_MAX / 64 &&
-        n_blocks * (model->dims.n_experts + 1) <= INT32_MAX / 64)
-        return SQ_OK;
-    sq_error("%s/config.json: key 'num_hidden_layers' is %lld%s, but there are only %lld tensors",
-             sq_checkpoint_folder(model->checkpoint), (long long)n_blocks,
-             model->dims.n_experts ? " and there are experts" : "", (long long)n_tensors);
+    int64_t n_blocks = model->dims.n_blocks, n_experts = model->dims.n_experts;
+    bool is_bare = sq_checkpoint_is_bare(model->checkpoint);
+    int64_t most = is_bare ? MOST_BLOCKS : sq_checkpoint_n_tensors(model->checkpoint);
+    bool is_each_fine = n_blocks <= most && n_experts <= most;
+    const char *folder = sq_checkpoint_folder(model->checkpoint), *also = n_experts ? " and there are experts" : "";
+    if (is_each_fine && n_blocks * (n_experts + 1) <= MOST_PARTS) return SQ_OK;
+    if (is_bare || is_each_fine)
+        sq_error("%s/config.json: key 'num_hidden_layers' is %lld%s; there can be at most %lld blocks, as many experts "
+                 "in each, and %d in all",
+                 folder, (long long)n_blocks, also, (long long)most, MOST_PARTS);
+    else
+        sq_error("%s/config.json: key 'num_hidden_layers' is %lld%s, but there are only %lld tensors", folder,
+                 (long long)n_blocks, also, (long long)most);
     return SQ_ERR_INPUT;
 }
 
