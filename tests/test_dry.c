@@ -7,6 +7,9 @@
 
 #include <cmocka.h>
 
+#include <stdio.h>
+#include <string.h>
+
 #include "tensor/dry.h"
 #include "tensor/solve_ops.h"
 
@@ -99,6 +102,37 @@ static void test_spans(void **state)
     backend->ops->destroy(backend);
 }
 
+/* Bytes that the system has promised to this process. */
+static long long promised_bytes(void)
+{
+    long long kilobytes = -1;
+    char line[256];
+    FILE *file = fopen("/proc/self/status", "r");
+    assert_non_null(file);
+    while (fgets(line, sizeof line, file))
+        (void)sscanf(line, "VmData: %lld kB", &kilobytes);
+    fclose(file);
+    assert_true(kilobytes >= 0);
+    return kilobytes << 10;
+}
+
+/* Where the system promises no more than it has, addresses are to be had all the same. */
+static void test_nothing_is_promised(void **state)
+{
+    (void)state;
+    struct sq_backend *backend = make(&sq_cuda_traits, 0);
+    void *memory, *host;
+    long long before = promised_bytes();
+    assert_int_equal(backend->ops->alloc(backend, "a lot", (size_t)1 << 40, &memory), SQ_OK);
+    assert_true(promised_bytes() - before < 1 << 24);
+    assert_int_equal(*((const char *)memory + 12345), 0);
+    assert_int_equal(backend->ops->alloc_host(backend, "a little", 1 << 20, &host), SQ_OK);
+    memset(host, 1, 1 << 20);
+    backend->ops->free_host(backend, host);
+    backend->ops->free(backend, memory);
+    backend->ops->destroy(backend);
+}
+
 /* Memory larger than the machine's, of which a download gives zeros. */
 static void test_memory(void **state)
 {
@@ -134,7 +168,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_rate_by_size, set_up), cmocka_unit_test_setup(test_items, set_up),
         cmocka_unit_test_setup(test_spans, set_up),        cmocka_unit_test_setup(test_memory, set_up),
-        cmocka_unit_test_setup(test_slots, set_up),
+        cmocka_unit_test_setup(test_slots, set_up),        cmocka_unit_test_setup(test_nothing_is_promised, set_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -357,7 +357,7 @@ static enum sq_status take_memory(struct sq_dry_run *run)
     SQ_TRY(sq_hessian_create(run->backend, widest, &run->hessian));
     SQ_TRY(sq_factor_create(run->backend, widest, spread_from, &run->factor));
     SQ_TRY(ops->alloc(run->backend, "the solver's scratch", sq_memory_scratch_bytes(request), &run->scratch));
-    return ops->alloc_host(run->backend, "rows of a group of linears", sq_memory_record_bytes(request), &run->records);
+    return ops->alloc(run->backend, "rows of a group of linears", sq_memory_record_bytes(request), &run->records);
 }
 
 static void give_back(struct sq_dry_run *run)
@@ -367,7 +367,7 @@ static void give_back(struct sq_dry_run *run)
     sq_hessian_destroy(backend, &run->hessian);
     sq_factor_destroy(backend, &run->factor);
     backend->ops->free(backend, run->scratch);
-    backend->ops->free_host(backend, run->records);
+    backend->ops->free(backend, run->records);
     backend->ops->destroy(backend);
 }
 

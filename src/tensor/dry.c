@@ -117,27 +117,41 @@ enum sq_status sq_dry_parallel(struct sq_backend *backend, int64_t count, sq_ite
 
 /* --- memory ------------------------------------------------------------------------------------------------------- */
 
-/* Addresses alone, which the system fills with zeros should anyone look. */
-
+/* A page with the size stands before the memory itself. */
 struct region {
     size_t bytes;
 };
-#define REGION_HEAD ((size_t)4096)
+#define REGION_HEAD ((size_t)65536) /* whole pages, whatever their size */
 
-enum sq_status sq_dry_alloc(struct sq_backend *backend, const char *what, size_t bytes, void **memory_p)
+static enum sq_status map(const char *what, size_t bytes, int protection, void **memory_p)
 {
-    (void)backend;
     char text[16];
-    void *memory =
-        mmap(NULL, REGION_HEAD + bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED) {
+    void *memory = mmap(NULL, REGION_HEAD + bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    bool is_there = memory != MAP_FAILED;
+    if (!is_there || mprotect(memory, REGION_HEAD, PROT_READ | PROT_WRITE) != 0) {
         sq_error("cannot reserve addresses of %s for %s: %s", sq_size_format((double)bytes, text), what,
                  strerror(errno));
+        if (is_there) munmap(memory, REGION_HEAD + bytes);
         return SQ_ERR_MEMORY;
     }
     *(struct region *)memory = (struct region){REGION_HEAD + bytes};
     *memory_p = (char *)memory + REGION_HEAD;
     return SQ_OK;
+}
+
+/* Addresses alone, with zeros should anyone look. As nobody can write there they count as no memory, not even where the
+ * system promises no more than it has (vm.overcommit_memory = 2). */
+enum sq_status sq_dry_alloc(struct sq_backend *backend, const char *what, size_t bytes, void **memory_p)
+{
+    (void)backend;
+    return map(what, bytes, PROT_READ, memory_p);
+}
+
+/* Host memory is the host's: what is read from files is really written there. */
+enum sq_status sq_dry_alloc_host(struct sq_backend *backend, const char *what, size_t bytes, void **memory_p)
+{
+    (void)backend;
+    return map(what, bytes, PROT_READ | PROT_WRITE, memory_p);
 }
 
 void sq_dry_free(struct sq_backend *backend, void *memory)

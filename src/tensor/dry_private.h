@@ -21,6 +21,7 @@ struct sq_dry {
 /* dry.c: memory and items */
 void sq_dry_destroy(struct sq_backend *backend);
 enum sq_status sq_dry_alloc(struct sq_backend *backend, const char *what, size_t bytes, void **memory_p);
+enum sq_status sq_dry_alloc_host(struct sq_backend *backend, const char *what, size_t bytes, void **memory_p);
 void sq_dry_free(struct sq_backend *backend, void *memory);
 enum sq_status sq_dry_parallel(struct sq_backend *backend, int64_t count, sq_item_fn *fn, void *context);
 
