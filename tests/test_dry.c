@@ -149,6 +149,19 @@ static void test_memory(void **state)
     backend->ops->destroy(backend);
 }
 
+/* One by one, for windows that are none, narrow, as long as the sample, and longer. */
+static void test_attention_pairs(void **state)
+{
+    (void)state;
+    static const int64_t windows[] = {0, 1, 5, 16, 17, 40};
+    for (size_t i = 0; i < sizeof windows / sizeof *windows; i++) {
+        int64_t pairs = 0;
+        for (int64_t t = 1; t <= 17; t++)
+            pairs += windows[i] && windows[i] < t ? windows[i] : t;
+        assert_float_equal(sq_attention_pairs(17, windows[i]), pairs, 0);
+    }
+}
+
 /* Every operation has a slot. */
 static void test_slots(void **state)
 {
@@ -166,9 +179,10 @@ static void test_slots(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_rate_by_size, set_up), cmocka_unit_test_setup(test_items, set_up),
-        cmocka_unit_test_setup(test_spans, set_up),        cmocka_unit_test_setup(test_memory, set_up),
-        cmocka_unit_test_setup(test_slots, set_up),        cmocka_unit_test_setup(test_nothing_is_promised, set_up),
+        cmocka_unit_test_setup(test_rate_by_size, set_up),    cmocka_unit_test_setup(test_items, set_up),
+        cmocka_unit_test_setup(test_spans, set_up),           cmocka_unit_test_setup(test_memory, set_up),
+        cmocka_unit_test_setup(test_slots, set_up),           cmocka_unit_test_setup(test_nothing_is_promised, set_up),
+        cmocka_unit_test_setup(test_attention_pairs, set_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -298,7 +298,6 @@ double sq_model_attention_flops(const struct sq_model *model, int64_t length)
 {
     double pairs = 0;
     for (int64_t block = 0; block < model->dims.n_blocks; block++)
-        for (int64_t t = 1; t <= length; t++)
-            pairs += (double)(model->windows[block] && model->windows[block] < t ? model->windows[block] : t);
+        pairs += sq_attention_pairs(length, model->windows[block]);
     return 2 * pairs * (double)(model->dims.n_heads * (model->dims.head_dim + model->dims.value_dim));
 }

@@ -47,6 +47,9 @@ struct sq_attention {
         *slopes; /* backend memory [n_heads]: score of key j for query i += slope (j - i) (ALiBi); may be NULL */
 };
 
+/* Pairs of positions of which one sees the other or itself; window as above. Local. */
+double sq_attention_pairs(int64_t length, int64_t window);
+
 /* A softmax over a vocabulary that arrives in pieces; starts as {0, 0, -INFINITY, -1}. */
 struct sq_softmax {
     double sum;   /* sum of exp(z - max) */

@@ -172,13 +172,6 @@ static enum sq_status dry_rope(struct sq_backend *backend, enum sq_rope_pairs pa
     return sq_dry_do(backend, SQ_WORK_MATH, cells(x), 0);
 }
 
-/* Pairs of positions of which one sees the other. */
-static double pairs_seen(int64_t length, int64_t window)
-{
-    double whole = (double)length, full = window > 0 && window < length ? (double)window : whole;
-    return full * (full + 1) / 2 + (whole - full) * full;
-}
-
 static enum sq_status dry_attention(struct sq_backend *backend, const struct sq_attention *shape, struct sq_matrix q,
                                     struct sq_matrix k, struct sq_matrix v, void *scratch, struct sq_matrix out)
 {
@@ -187,7 +180,7 @@ static enum sq_status dry_attention(struct sq_backend *backend, const struct sq_
     (void)scratch;
     (void)out;
     double widths = (double)(shape->n_heads * (shape->head_dim + shape->value_dim));
-    double operations = 2 * pairs_seen(q.rows, shape->window) * widths;
+    double operations = 2 * sq_attention_pairs(q.rows, shape->window) * widths;
     return sq_dry_do(backend, SQ_WORK_ATTENTION, operations, shape->head_dim);
 }
 
