@@ -26,31 +26,17 @@ bool sq_group_is_done(const struct sq_job *job, const struct sq_group *group)
     return true;
 }
 
-/* The quantized ones of the group; returns how many. */
-static int list_members(const struct sq_job *job, const struct sq_group *group, struct sq_spread_member *members)
-{
-    int n = 0;
-    for (int i = 0; i < group->n_linears; i++) {
-        int layer = job->layers.of_linear[group->first + i];
-        if (layer < 0) continue;
-        members[n++] = (struct sq_spread_member){.linear = sq_model_linear(job->model, group->first + i),
-                                                 .layer = layer,
-                                                 .grid = job->layers.layers[layer].grid};
-    }
-    return n;
-}
-
 struct sq_spread sq_group_describe(const struct sq_job *job, const struct sq_group *group)
 {
     struct sq_spread_member members[SQ_STEP_MAX];
-    int n = list_members(job, group, members);
+    int n = sq_spread_list(job->model, &job->layers, group->block, group->index, members);
     return sq_spread_describe(group->team, members, n, job->backend->sizes.solve_rows, job->records);
 }
 
 static enum sq_status make_spread(struct sq_job *job, const struct sq_group *group, struct sq_spread *spread_p)
 {
     struct sq_spread_member members[SQ_STEP_MAX];
-    int n = list_members(job, group, members);
+    int n = sq_spread_list(job->model, &job->layers, group->block, group->index, members);
     return sq_spread_make(group->team, members, n, job->backend->sizes.solve_rows, job->records, spread_p);
 }
 
@@ -142,13 +128,21 @@ static enum sq_status fill_reports(const struct sq_job *job, const struct sq_gro
     return SQ_OK;
 }
 
-/* The records are free for this group when the rows of the last one are written. */
+/* The records are free for this group when the rows of the last one are written. Collective on the group's team. */
 static enum sq_status begin_group(struct sq_job *job, const struct sq_group *group, double *since,
                                   struct sq_spread *spread_p)
 {
-    SQ_TRY(sq_behind_finish(job));
+    struct sq_spread spread = {.offsets = NULL};
+    enum sq_status status = sq_behind_finish(job);
     sq_job_clock(job, SQ_STAGE_STORE, since);
-    return make_spread(job, group, spread_p);
+    if (status == SQ_OK) status = make_spread(job, group, &spread);
+    status = sq_comm_agree(group->team, status);
+    if (status != SQ_OK) {
+        sq_spread_release(&spread);
+        return status;
+    }
+    *spread_p = spread;
+    return SQ_OK;
 }
 
 enum sq_status sq_group_solve(struct sq_job *job, const struct sq_group *group, struct sq_spread *spread_p,
@@ -156,7 +150,7 @@ enum sq_status sq_group_solve(struct sq_job *job, const struct sq_group *group, 
 {
     double since = sq_seconds();
     struct sq_spread spread;
-    SQ_TRY(sq_comm_agree(group->team, begin_group(job, group, &since, &spread)));
+    SQ_TRY(begin_group(job, group, &since, &spread));
     struct solving solving = {job, group, &spread, is_mixed(&spread)};
     int64_t n = spread.members[0].linear->in_features;
     enum sq_status status =
@@ -198,7 +192,7 @@ enum sq_status sq_group_restore(struct sq_job *job, const struct sq_group *group
 {
     struct sq_spread spread;
     double since = sq_seconds();
-    SQ_TRY(sq_comm_agree(group->team, begin_group(job, group, &since, &spread)));
+    SQ_TRY(begin_group(job, group, &since, &spread));
     enum sq_status status = sq_comm_agree(group->team, read_tiles(job, &spread));
     if (status == SQ_OK) status = sq_spread_gather(&spread, group->team);
     if (status != SQ_OK) {

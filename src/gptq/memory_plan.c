@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "gptq/factor.h"
+#include "gptq/group.h"
 #include "gptq/hessian.h"
 #include "gptq/spread.h"
 #include "model/experts.h"
@@ -21,17 +22,8 @@ int64_t sq_memory_widest_input(const struct sq_model *model, const struct sq_lay
 /* 0 for a group of which nothing is quantized. */
 static size_t group_record_bytes(const struct sq_memory_request *request, int block, int group)
 {
-    const struct sq_model *model = request->model;
-    const struct sq_layers *layers = request->layers;
     struct sq_spread_member members[SQ_STEP_MAX];
-    int first = 0, n = 0;
-    int count = sq_model_group_linears(model, block, group, &first);
-    for (int i = 0; i < count; i++) {
-        int layer = layers->of_linear[first + i];
-        if (layer >= 0)
-            members[n++] = (struct sq_spread_member){.linear = sq_model_linear(model, first + i),
-                                                     .grid = layers->layers[layer].grid};
-    }
+    int n = sq_spread_list(request->model, request->layers, block, group, members);
     return n ? sq_spread_bytes(members, n, request->traits->sizes.solve_rows) : 0;
 }
 
@@ -49,22 +41,13 @@ size_t sq_memory_record_bytes(const struct sq_memory_request *request)
     return largest;
 }
 
-static struct sq_solve_options solve_options(const struct sq_config *config, const struct sq_store_layer *layer)
-{
-    return (struct sq_solve_options){.solver = config->solver,
-                                     .grid_kind = config->grid,
-                                     .order = config->order,
-                                     .refine = config->refine,
-                                     .grid = layer->grid};
-}
-
 /* What the solver takes on the host beside its scratch, for one worker. */
 static size_t solver_host_bytes(const struct sq_memory_request *request)
 {
     size_t largest = 0;
     for (int i = 0; i < request->layers->n_layers; i++) {
         const struct sq_store_layer *layer = &request->layers->layers[i];
-        struct sq_solve_options options = solve_options(request->config, layer);
+        struct sq_solve_options options = sq_group_solve_options(request->config, &layer->grid);
         size_t bytes = sq_solve_host_bytes(&request->traits->sizes, &options, layer->in_features);
         if (bytes > largest) largest = bytes;
     }
@@ -76,7 +59,7 @@ size_t sq_memory_scratch_bytes(const struct sq_memory_request *request)
     size_t largest = 0;
     for (int i = 0; i < request->layers->n_layers; i++) {
         const struct sq_store_layer *layer = &request->layers->layers[i];
-        struct sq_solve_options options = solve_options(request->config, layer);
+        struct sq_solve_options options = sq_group_solve_options(request->config, &layer->grid);
         size_t bytes = sq_solve_scratch_bytes(&request->traits->sizes, &options, layer->in_features) +
                        (size_t)(request->traits->sizes.solve_rows * layer->in_features) * sizeof(float);
         if (bytes > largest) largest = bytes;

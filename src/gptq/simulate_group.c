@@ -158,19 +158,16 @@ struct solving {
     struct sq_dry_span spans[SQ_STEP_MAX];
 };
 
-static int member_of(const struct sq_spread *spread, int64_t tile)
+static const struct sq_dry_span *span_of(const struct solving *solving, int64_t tile)
 {
-    int m = 0;
-    while (tile >= spread->members[m].first_tile + spread->members[m].n_tiles)
-        m++;
-    return m;
+    return &solving->spans[sq_spread_member_at(solving->spread, tile) - solving->spread->members];
 }
 
 static enum sq_status spend_tile(void *context, int64_t index, int worker)
 {
     const struct solving *solving = context;
     (void)worker;
-    sq_dry_spend(solving->run->backend, &solving->spans[member_of(solving->spread, solving->share.first + index)]);
+    sq_dry_spend(solving->run->backend, span_of(solving, solving->share.first + index));
     return SQ_OK;
 }
 
@@ -183,7 +180,7 @@ static struct sq_range slowest_share(const struct solving *solving, int n_ranks)
         struct sq_range share = sq_split(solving->spread->n_tiles, rank, n_ranks);
         double seconds = 0;
         for (int64_t t = share.first; t < share.first + share.count; t++) {
-            const struct sq_dry_span *span = &solving->spans[member_of(solving->spread, t)];
+            const struct sq_dry_span *span = span_of(solving, t);
             seconds += span->starting + span->working;
         }
         if (seconds <= most) continue;
@@ -197,15 +194,7 @@ static struct sq_range slowest_share(const struct solving *solving, int n_ranks)
 
 static int list_members(const struct sq_dry_run *run, int block, int group, struct sq_spread_member *members)
 {
-    int first, n = 0, count = sq_model_group_linears(run->request->model, block, group, &first);
-    for (int i = 0; i < count; i++) {
-        int layer = run->request->layers->of_linear[first + i];
-        if (layer < 0) continue;
-        members[n++] = (struct sq_spread_member){.linear = sq_model_linear(run->request->model, first + i),
-                                                 .layer = layer,
-                                                 .grid = run->request->layers->layers[layer].grid};
-    }
-    return n;
+    return sq_spread_list(run->request->model, run->request->layers, block, group, members);
 }
 
 /* Bytes of the tiles in the store, and their weights. */
@@ -214,7 +203,7 @@ static double stored_bytes(const struct sq_spread *spread, struct sq_range share
     double bytes = 0;
     *weights_p = 0;
     for (int64_t t = share.first; t < share.first + share.count; t++) {
-        const struct sq_spread_member *member = &spread->members[member_of(spread, t)];
+        const struct sq_spread_member *member = sq_spread_member_at(spread, t);
         double weights = (double)spread->tile_rows * (double)member->linear->in_features;
         *weights_p += weights;
         bytes += weights * member->grid.bits / 8 + 3 * (double)(spread->tile_rows * member->n_groups);
@@ -276,7 +265,7 @@ static enum sq_status dequantize_tile(void *context, int64_t index, int worker)
 {
     const struct dequantizing *d = context;
     struct sq_dry_run *run = d->run;
-    const struct sq_spread_member *member = &d->spread->members[member_of(d->spread, index)];
+    const struct sq_spread_member *member = sq_spread_member_at(d->spread, index);
     int64_t rows = d->spread->tile_rows, n = member->linear->in_features;
     struct sq_matrix exact = sq_matrix_view(run->scratch, SQ_F32, rows, n);
     struct sq_matrix weight = sq_matrix_view(run->records, run->request->compute, rows, n);

@@ -4,6 +4,19 @@
 
 #include "base/memory.h"
 
+int sq_spread_list(const struct sq_model *model, const struct sq_layers *layers, int block, int group,
+                   struct sq_spread_member *members)
+{
+    int first, n = 0, count = sq_model_group_linears(model, block, group, &first);
+    for (int i = first; i < first + count; i++) {
+        int layer = layers->of_linear[i];
+        if (layer < 0) continue;
+        members[n++] = (struct sq_spread_member){
+            .linear = sq_model_linear(model, i), .layer = layer, .grid = layers->layers[layer].grid};
+    }
+    return n;
+}
+
 /* A record: codes, zeros, then (8-byte aligned) scales, three error figures per row, rounds of refinement. */
 static size_t record_bytes(const struct sq_spread_member *member, int64_t tile_rows)
 {
@@ -37,7 +50,7 @@ size_t sq_spread_bytes(const struct sq_spread_member *members, int n_members, in
     return n_members ? last->first_byte + (size_t)last->n_tiles * last->record_bytes : 0;
 }
 
-static const struct sq_spread_member *member_of(const struct sq_spread *spread, int64_t t)
+const struct sq_spread_member *sq_spread_member_at(const struct sq_spread *spread, int64_t t)
 {
     const struct sq_spread_member *member = spread->members;
     while (t >= member->first_tile + member->n_tiles)
@@ -49,7 +62,7 @@ static const struct sq_spread_member *member_of(const struct sq_spread *spread, 
 static size_t tile_offset(const struct sq_spread *spread, int64_t t)
 {
     if (t == spread->n_tiles) return spread->bytes;
-    const struct sq_spread_member *member = member_of(spread, t);
+    const struct sq_spread_member *member = sq_spread_member_at(spread, t);
     return member->first_byte + (size_t)(t - member->first_tile) * member->record_bytes;
 }
 
@@ -91,7 +104,7 @@ void sq_spread_release(struct sq_spread *spread)
 
 struct sq_spread_tile sq_spread_tile(const struct sq_spread *spread, int64_t t)
 {
-    const struct sq_spread_member *member = member_of(spread, t);
+    const struct sq_spread_member *member = sq_spread_member_at(spread, t);
     struct sq_spread_tile tile = {.member = member, .tile = t - member->first_tile};
     tile.row = tile.tile * spread->tile_rows;
     int64_t left = member->linear->out_features - tile.row;

@@ -5,6 +5,7 @@
 #define SQ_GPTQ_SPREAD_H
 
 #include "base/status.h"
+#include "gptq/layers.h"
 #include "gptq/solve.h"
 #include "io/store.h"
 #include "mpi/comm.h"
@@ -39,6 +40,10 @@ struct sq_spread_tile {
     struct sq_solve_result result;
 };
 
+/* The quantized linears of a group (block == n_blocks: lm_head), at most SQ_STEP_MAX; returns how many. Local. */
+int sq_spread_list(const struct sq_model *model, const struct sq_layers *layers, int block, int group,
+                   struct sq_spread_member *members);
+
 /* Bytes of the records of these members in tiles of tile_rows; the largest over all groups sizes the buffer. Local. */
 size_t sq_spread_bytes(const struct sq_spread_member *members, int n_members, int64_t tile_rows);
 
@@ -51,6 +56,9 @@ void sq_spread_release(struct sq_spread *spread);
 /* The same without what a gather needs: nothing is to be released. Local. */
 struct sq_spread sq_spread_describe(const struct sq_comm *comm, struct sq_spread_member *members, int n_members,
                                     int64_t tile_rows, void *buffer);
+
+/* Whose tile t of the group is. Local. */
+const struct sq_spread_member *sq_spread_member_at(const struct sq_spread *spread, int64_t t);
 
 /* Tile t of the group, with pointers into its record. Local. */
 struct sq_spread_tile sq_spread_tile(const struct sq_spread *spread, int64_t t);
