@@ -1,5 +1,5 @@
 #define _GNU_SOURCE /* posix_fadvise, pread */
-#include "gptq/bench.h"
+#include "gptq/bench_private.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -147,15 +147,23 @@ out_path:
 
 /* --- all of it ---------------------------------------------------------------------------------------------------- */
 
-/* Every rank's rates become those of the slowest. Collective. */
-static enum sq_status take_slowest(const struct sq_comm *comm, struct sq_rates *rates)
+/* A unit of work takes 1 / per_second + (half / per_second) / size: both terms become those of the slowest rank. */
+enum sq_status sq_bench_take_slowest(const struct sq_comm *comm, struct sq_rates *rates)
 {
-    double slowness[SQ_N_WORK];
+    double worst[2 * SQ_N_WORK + 2] = {0}, *units = worst, *slopes = worst + SQ_N_WORK, *starts = slopes + SQ_N_WORK;
+    for (int i = 0; i < SQ_N_WORK; i++) {
+        const struct sq_rate *rate = &rates->of[i];
+        if (rate->per_second <= 0) continue;
+        units[i] = 1 / rate->per_second;
+        slopes[i] = rate->half / rate->per_second;
+    }
+    starts[0] = rates->operation_seconds;
+    starts[1] = rates->parallel_seconds;
+    SQ_TRY(sq_comm_max_f64(comm, worst, 2 * SQ_N_WORK + 2));
     for (int i = 0; i < SQ_N_WORK; i++)
-        slowness[i] = rates->of[i].per_second > 0 ? 1 / rates->of[i].per_second : 0;
-    SQ_TRY(sq_comm_max_f64(comm, slowness, SQ_N_WORK));
-    for (int i = 0; i < SQ_N_WORK; i++)
-        if (slowness[i] > 0) rates->of[i].per_second = 1 / slowness[i];
+        if (units[i] > 0) rates->of[i] = (struct sq_rate){1 / units[i], slopes[i] / units[i]};
+    rates->operation_seconds = starts[0];
+    rates->parallel_seconds = starts[1];
     return SQ_OK;
 }
 
@@ -173,7 +181,7 @@ enum sq_status sq_bench_measure(const struct sq_place *place, const char *folder
         machine.device_memory = (double)bytes + (double)machine.threads * (double)place->backend->traits->worker_bytes;
     }
     SQ_TRY(sq_comm_agree(comm, sq_bench_rates(place->backend, seconds, &machine.rates)));
-    SQ_TRY(take_slowest(comm, &machine.rates));
+    SQ_TRY(sq_bench_take_slowest(comm, &machine.rates));
     SQ_TRY(measure_links(place, &machine));
     SQ_TRY(sq_comm_agree(comm, comm->rank == 0 ? measure_files(folder, &machine) : SQ_OK));
     double files[2] = {machine.node_read, machine.node_write};

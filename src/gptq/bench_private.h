@@ -30,6 +30,9 @@ struct sq_bench_case {
 extern const struct sq_bench_case sq_bench_cases[];
 extern const int sq_bench_n_cases;
 
+/* bench.c: every rank's rates become those of the slowest. Collective. */
+enum sq_status sq_bench_take_slowest(const struct sq_comm *comm, struct sq_rates *rates) SQ_MUST_CHECK;
+
 /* Corrects rates by whole stages (bench_stages.c). values: [SQ_BENCH_AREA] numbers of either sign, in host memory. */
 enum sq_status sq_bench_stages(struct sq_backend *backend, const float *values, struct sq_rates *rates) SQ_MUST_CHECK;
 
