@@ -12,8 +12,13 @@ job=(plan --model "$work/bare" --samples 16 --length 64)
 run 2 bench --threads 1 --backend cpu --out "$work/machine.yaml" || { cat "$work/err" >&2; fail "bench"; }
 grep -q '^ranks_per_node: 2$' "$work/machine.yaml" || fail "bench does not count the ranks of a node"
 grep -q '^link: \[' "$work/machine.yaml" || fail "bench does not measure the link between two ranks"
-expect 2 2 bench --threads 1 --out "$work/machine.yaml"
-expect_message "machine.yaml"
+cp "$work/machine.yaml" "$work/measured.yaml"
+expect 2 2 bench --threads 1 --out "$work/machine.yaml" # and that at once
+expect_message "cannot create $work/machine.yaml: File exists"
+cmp "$work/machine.yaml" "$work/measured.yaml" || fail "bench writes over a file"
+expect 1 1 bench --threads 1 --out "$work/nowhere/machine.yaml"
+expect_message "cannot create $work/nowhere/machine.yaml.tmp"
+[ ! -e "$work/machine.yaml.tmp" ] || fail "bench leaves machine.yaml.tmp behind"
 
 "$SHARDQ" "${job[@]}" --machine "$work/machine.yaml" --ranks 1,2,3,40 --json >"$work/plans" || fail "plan"
 "$SHARDQ" "${job[@]}" --machine "$work/machine.yaml" --ranks 1,2,3,40 --json | cmp - "$work/plans" || fail "plans differ from run to run"
