@@ -20,7 +20,7 @@ static struct sq_range sample_owners(const struct sq_plan_head *head, int n_rank
     return (struct sq_range){owners, most.samples.count};
 }
 
-/* Tiles of rows of the widest group of a block that all ranks share. */
+/* Tiles of rows of the widest group of a block (or lm_head) that the ranks of a team share. */
 static int64_t most_tiles(const struct sq_memory_request *request, int block)
 {
     int64_t rows = request->traits->sizes.solve_rows, most = 0;
@@ -36,16 +36,16 @@ static int64_t most_tiles(const struct sq_memory_request *request, int block)
     return most;
 }
 
-/* Those of the widest of all blocks, and how many of them one rank has at most. */
+/* Those of the widest of all blocks, and how many of them one rank of the smallest team has at most. */
 static struct sq_range tile_owners(const struct sq_plan_head *head, int n_ranks)
 {
     const struct sq_memory_request *request = head->request;
-    int64_t most = 0;
-    for (int block = 0; block < (int)sq_model_n_blocks(request->model); block++) {
+    int64_t most = 0, team_ranks = sq_simulate_team_ranks(request, n_ranks);
+    for (int block = 0; block <= (int)sq_model_n_blocks(request->model); block++) {
         int64_t tiles = most_tiles(request, block);
         if (tiles > most) most = tiles;
     }
-    return (struct sq_range){most, (most + n_ranks - 1) / n_ranks};
+    return (struct sq_range){most, (most + team_ranks - 1) / team_ranks};
 }
 
 static double sent_bytes(const struct sq_plan *plan, enum sq_traffic_kind kind)

@@ -224,20 +224,61 @@ static enum sq_status solve_block(struct sq_dry_run *run, int64_t block)
     return SQ_OK;
 }
 
-/* All teams at once: the time is that of the first, for its block. */
+/* Beside files. */
+static double busy_seconds(const struct sq_simulation *result)
+{
+    double seconds = 0;
+    for (int stage = 0; stage < SQ_N_STAGES; stage++)
+        seconds += result->seconds[stage][SQ_LIMIT_COMPUTE] + result->seconds[stage][SQ_LIMIT_LINK];
+    return seconds;
+}
+
+/* All teams at once, each its block of the wave: the time is that of the slowest, and so is the traffic. They share the
+ * files, whose times add up. */
+static enum sq_status solve_wave(struct sq_dry_run *run, int64_t first, int64_t count)
+{
+    struct sq_simulation before = run->result, slowest = before;
+    double files[SQ_N_STAGES] = {0};
+    sq_dry_run_begin_teams(run, 1);
+    for (int64_t block = first; block < first + count; block++) {
+        run->result = before;
+        run->traffic = before.traffic;
+        SQ_TRY(solve_block(run, block));
+        for (int stage = 0; stage < SQ_N_STAGES; stage++)
+            files[stage] += run->result.seconds[stage][SQ_LIMIT_FILE] - before.seconds[stage][SQ_LIMIT_FILE];
+        if (busy_seconds(&run->result) > busy_seconds(&slowest)) slowest = run->result;
+    }
+    sq_dry_run_end_teams(run);
+    for (int stage = 0; stage < SQ_N_STAGES; stage++)
+        slowest.seconds[stage][SQ_LIMIT_FILE] = before.seconds[stage][SQ_LIMIT_FILE] + files[stage];
+    run->result = slowest;
+    run->traffic = slowest.traffic;
+    return SQ_OK;
+}
+
+/* Whether anything of the block is that its team solves. */
+static bool has_layers(const struct sq_dry_run *run, int64_t block)
+{
+    const struct sq_model *model = run->request->model;
+    for (int group = 0; group < sq_model_n_groups(model, block); group++)
+        if (!sq_model_is_expert_group(model, block, group) && sq_dry_run_is_quantized(run, (int)block, group))
+            return true;
+    return false;
+}
+
 static enum sq_status run_wave(struct sq_dry_run *run, int64_t first, int64_t count, bool is_last)
 {
+    bool is_marked = false;
     for (int64_t i = 0; i < count; i++)
         SQ_TRY(push_block(run, first + i, is_last && i == count - 1));
-    sq_dry_run_begin_teams(run, (int)count);
-    SQ_TRY(solve_block(run, first));
-    sq_dry_run_end_teams(run);
+    SQ_TRY(solve_wave(run, first, count));
     SQ_TRY(sq_comm_agree(&run->world, SQ_OK));
     for (int64_t i = 0; i < count; i++) {
         SQ_TRY(sq_comm_broadcast(&run->world, 0, NULL, sizeof(struct sq_block_result)));
         SQ_TRY(sq_dry_run_finish_layers(run));
+        is_marked = is_marked || has_layers(run, first + i);
     }
-    SQ_TRY(sq_dry_run_mark_layers(run));
+    if (is_marked) SQ_TRY(sq_dry_run_mark_layers(run));
     return sq_stop_check(&run->world);
 }
 

@@ -53,6 +53,25 @@ original, quantized = [json.loads(line)["stages"]["store"]["files"] for line in 
 assert abs(original - quantized) < 1e-3 * quantized, (original, quantized) # all teams write as much as all ranks
 PYTHON
 
+# --- independent blocks: a wave takes as long as the slowest of them, lm_head among them; a team shares tiles ---
+
+mkdir "$work/three"
+sed -e 's/"num_hidden_layers": 2/"num_hidden_layers": 3/' -e 's/"vocab_size": [0-9]*/"vocab_size": 32000/' "$work/bare/config.json" >"$work/three/config.json"
+original=(plan --model "$work/three" --samples 16 --length 64 --machine "$h100" --propagation original --ranks 2 --json)
+printf '{rules: [{pattern: "layers[.]0[.]", skip: true}]}\n' >"$work/skip.yaml"
+{ "$SHARDQ" "${original[@]}"; "$SHARDQ" "${original[@]}" --lm-head; "$SHARDQ" "${original[@]}" --config "$work/skip.yaml"
+  "$SHARDQ" "${original[@]}" --lm-head --ranks 1,6; } >"$work/plans" || fail "plan of waves"
+python3 - "$work/plans" <<'PYTHON'
+import json, sys
+plain, head, skipped, one, six = [json.loads(line) for line in open(sys.argv[1])]
+solve = [p["stages"]["solve"]["compute"] for p in (plain, head, skipped)]
+assert solve[1] > 1.2 * solve[0], solve # lm_head and the third block at once, and it has many rows
+assert abs(solve[2] - solve[0]) < 1e-9 * solve[0], solve # the second block beside the first, which is skipped
+assert plain["owners"]["tiles"] == plain["owners"]["rank_tiles"], plain["owners"] # each rank a team
+assert head["owners"]["tiles"] > plain["owners"]["tiles"], head["owners"]
+assert six["owners"]["rank_tiles"] == (one["owners"]["tiles"] + 1) // 2, six["owners"] # teams of two
+PYTHON
+
 # --- ranks that share a node share its memory: those that it has no room for are not worth having ---
 
 sed -e 's/^ranks_per_node:.*/ranks_per_node: 64/' -e 's/^node_memory:.*/node_memory: 3.0e8/' "$top/configs/machines/laptop.yaml" >"$work/small.yaml"
