@@ -9,7 +9,7 @@ tokens "$work/calibration" 6 24 "$(vocabulary opt)" 1
 job=(quantize --model "$model" --tokens "$work/calibration" --no-assemble --backend cuda --threads 3)
 # early: of the stand-in; its streams go on by themselves then, as those of a device do
 if ! CUDASIM_ORDER=early run 2 "${job[@]}" --out "$work/two" --trace "$work/run.json"; then
-  grep -qE 'no CUDA device|have one device together|driver' "$work/err" && exit 77
+  grep -qE 'no CUDA-capable device|have one device together|driver version' "$work/err" && exit 77
   cat "$work/err" >&2
   fail "two ranks, each with a device"
 fi
