@@ -82,22 +82,29 @@ def plan(job, model):
 
 # --- figures -----------------------------------------------------------------------------------------------------------
 
-def stage_seconds(job, trace):
-    """Of the block in the middle, by stage."""
-    spans = [event for event in trace["traceEvents"] if event["ph"] == "X" and event["pid"] == 0 and event["tid"] == 0]
-    spans = [span for span in spans if span["args"]["block"] == job.blocks // 2]
-    return {stage: 1e-6 * sum(span["dur"] for span in spans if span["name"] == stage) for stage in STAGES}
+def named(trace, what, **where):
+    """The names that the trace gives to processes or to tracks, by their numbers."""
+    key = "pid" if what == "process_name" else "tid"
+    return {event[key]: event["args"]["name"] for event in trace["traceEvents"]
+            if event["ph"] == "M" and event["name"] == what and all(event[k] == v for k, v in where.items())}
 
 
-def busy_seconds(job, trace):
-    """By track beside the stages: how long a stream or the reading and writing was busy in that block."""
-    names = {event["tid"]: event["args"]["name"] for event in trace["traceEvents"]
-             if event["ph"] == "M" and event["name"] == "thread_name" and event["pid"] == 0}
-    busy = {name: 0 for tid, name in sorted(names.items()) if tid > 1}
-    for event in trace["traceEvents"]:
-        if event["ph"] == "X" and event["pid"] == 0 and event["tid"] > 1 and event["args"]["block"] == job.blocks // 2:
-            busy[names[event["tid"]]] += 1e-6 * event["dur"]
-    return {name: seconds for name, seconds in busy.items() if seconds > 0}
+def spans_of_block(job, trace):
+    """(track, name, seconds) of all spans of the block in the middle, of rank 0."""
+    rank = next(pid for pid, name in named(trace, "process_name").items() if name.startswith("rank 0 "))
+    tracks = named(trace, "thread_name", pid=rank)
+    return [(tracks[event["tid"]], event["name"], 1e-6 * event["dur"]) for event in trace["traceEvents"]
+            if event["ph"] == "X" and event["pid"] == rank and event["args"]["block"] == job.blocks // 2]
+
+
+def stage_seconds(spans):
+    return {stage: sum(seconds for track, name, seconds in spans if (track, name) == ("stages", stage)) for stage in STAGES}
+
+
+def busy_seconds(spans):
+    """How long a stream, or the reading and writing beside the stages, was busy."""
+    tracks = sorted({track for track, _, _ in spans} - {"stages", "collectives"})
+    return {track: sum(seconds for other, _, seconds in spans if other == track) for track in tracks}
 
 
 def operations(job, planned):
@@ -141,8 +148,9 @@ def main():
     rates += measure_peaks(job)
     planned = plan(job, model)
     shutil.rmtree(model)
+    spans = spans_of_block(job, trace)
     figures = {"device": rates[0]["device"], "compute": start["compute"], "peaks": best_rates(rates, start["compute"]),
-               "seconds": stage_seconds(job, trace), "busy": busy_seconds(job, trace), "operations": operations(job, planned),
+               "seconds": stage_seconds(spans), "busy": busy_seconds(spans), "operations": operations(job, planned),
                "plan": planned, "rates": rates}
     with open(os.path.join(job.out, "results.json"), "w", encoding="utf-8") as file:
         json.dump(figures, file, indent=1)
