@@ -26,7 +26,9 @@ trap stop_cluster EXIT
 write_configuration() {
   local host
   host=$(hostname -s)
-  printf 'Name=gpu File=/dev/%s\n' null zero >"$cluster/gres.conf" # two devices that every machine has
+  # two devices, numbered as those of NVIDIA are: Slurm takes the numbers from the names
+  mknod "$cluster/gpu0" c 1 3 && mknod "$cluster/gpu1" c 1 3 || skip "no device files can be made here"
+  echo "Name=gpu File=$cluster/gpu[0-1]" >"$cluster/gres.conf"
   cat >"$SLURM_CONF" <<END
 ClusterName=shardq
 SlurmctldHost=$host($address)

@@ -115,6 +115,22 @@ ends gpus "$id" 30
 says gpus '4 ranks of 1 thread' || { show gpus; fail "not four ranks"; }
 same_result gpus
 
+# each rank of a node sees all its devices, however they were asked for: Slurm names both, or leaves them all to it
+cat >"$work/look" <<'END'
+#!/bin/sh
+echo "number $SLURM_LOCALID of $SLURMD_NODENAME has $SLURM_GPUS_ON_NODE devices and sees ${CUDA_VISIBLE_DEVICES:-0,1}"
+END
+chmod +x "$work/look"
+for asked in --gpus-per-node=2 "--gpus-per-node=2 --gpus-per-task=1"; do
+  # shellcheck disable=SC2086 # two words
+  SHARDQ=$work/look submit look --nodes=2 --nodelist="node[5-6]" --ntasks-per-node=2 $asked --cpus-per-task=1 -- quantize.sbatch
+  ends look "$id" 20
+  for rank in "0 of node5" "1 of node5" "0 of node6" "1 of node6"; do
+    says look "number $rank has 2 devices and sees 0,1" || { show look; fail "$asked: rank $rank does not see both devices"; }
+  done
+  rm "$work/look.log"
+done
+
 submit assembled --nodes=1 --nodelist=node6 --ntasks-per-node=2 --cpus-per-task=1 -- \
   assemble.sbatch --store "$work/whole.store.h5" --out "$work/assembled"
 ends assembled "$id" 30
@@ -123,6 +139,7 @@ same_folder "$work/whole" "$work/assembled"
 salloc --nodes=2 --nodelist="node[5-6]" --ntasks-per-node=2 "$scripts/check.sh" "$work" >"$work/check.log" 2>&1 ||
   { cat "$work/check.log"; fail "check.sh found something"; }
 grep -q ' 2 node5: rank with' "$work/check.log" || { cat "$work/check.log"; fail "no ranks in it"; }
+grep -q '^network: \[[0-9.]*e' "$work/check.log" || { cat "$work/check.log"; fail "no link among nodes in it"; }
 echo "mpirun, devices, assembly, salloc: after $SECONDS s"
 
 # --- the killed slurmd: Slurm gives the node up and puts the job back, which goes on when the node is there again ---
