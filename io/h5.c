@@ -64,6 +64,22 @@ void sq_h5_quiet(void)
 /* --- files -----------------------------------------------------------------------------------------------------------
  */
 
+#define CACHE_BYTES ((size_t)2 << 20)
+
+/* A flush walks all of the metadata that HDF5 keeps in memory, by default as much as there is of it: with ten thousands
+ * of layers, each looked up once or twice, that took most of the time. */
+static void limit_cache(hid_t access)
+{
+    H5AC_cache_config_t config = {.version = H5AC__CURR_CACHE_CONFIG_VERSION};
+    if (H5Pget_mdc_config(access, &config) < 0) return;
+    config.set_initial_size = true;
+    config.initial_size = config.max_size = config.min_size = CACHE_BYTES;
+    config.incr_mode = H5C_incr__off;
+    config.flash_incr_mode = H5C_flash_incr__off;
+    config.decr_mode = H5C_decr__off;
+    H5Pset_mdc_config(access, &config);
+}
+
 /* Access of one process. HDF5's own file lock is off: it fails on file systems without locks, and the store has its
  * own. */
 static hid_t serial_access(void)
@@ -72,6 +88,7 @@ static hid_t serial_access(void)
     H5Pset_fapl_sec2(access);
     H5Pset_file_locking(access, false, true);
     H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);
+    limit_cache(access);
     return access;
 }
 
@@ -161,6 +178,7 @@ static hid_t try_open_shared(const struct sq_comm *comm, const char *name, bool 
     hid_t access_list = H5Pcreate(H5P_FILE_ACCESS);
     H5Pset_fapl_mpio(access_list, MPI_Comm_f2c((MPI_Fint)comm->handle),
                      comm->hints ? MPI_Info_f2c((MPI_Fint)comm->hints) : MPI_INFO_NULL);
+    limit_cache(access_list);
     errno = 0;
     sq_watch_begin("opening a file through MPI-IO");
     hid_t file = H5Fopen(name, writable ? H5F_ACC_RDWR : H5F_ACC_RDONLY, access_list);
