@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What `shardq plan` predicts beside what a run takes, on this machine: three models, one rank of two threads and two ranks of
+"""What `shardq plan` predicts beside what a run takes, on this machine: four models, one rank of two threads and two ranks of
 one. The machine is described once, by `shardq bench` on the same ranks, before anything is predicted.
 
 Times are those of the run's own summary: in all, and of each stage of rank 0.
@@ -22,7 +22,7 @@ CASES = ((1, 2), (2, 1))  # ranks, threads of each
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, metavar="DIR", help="the first of the three models")
+    parser.add_argument("--model", required=True, metavar="DIR", help="the first of the four models")
     parser.add_argument("--out", required=True, metavar="DIR", help="new folder for the results")
     parser.add_argument("--samples", type=int, default=32, metavar="N", help="of the first model, and 3/4 of it of the others (32)")
     parser.add_argument("--length", type=int, default=512, metavar="N", help="tokens of a sample (512)")

@@ -16,6 +16,11 @@ LLAMA = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_a
 OPT = {"architectures": ["OPTForCausalLM"], "model_type": "opt", "activation_function": "relu", "do_layer_norm_before": True,
        "hidden_size": 768, "ffn_dim": 3072, "num_attention_heads": 12, "num_hidden_layers": 10, "word_embed_proj_dim": 768,
        "max_position_embeddings": 2048, "tie_word_embeddings": True, "vocab_size": 8192, "torch_dtype": "bfloat16"}
+MOE = {"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "hidden_act": "silu", "hidden_size": 768,
+       "intermediate_size": 2048, "moe_intermediate_size": 512, "num_experts": 16, "num_experts_per_tok": 4, "norm_topk_prob": True,
+       "decoder_sparse_step": 1, "mlp_only_layers": [], "num_attention_heads": 12, "num_key_value_heads": 4, "head_dim": 64,
+       "num_hidden_layers": 4, "max_position_embeddings": 2048, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
+       "tie_word_embeddings": True, "vocab_size": 8192, "torch_dtype": "bfloat16"}
 
 
 def llama_tensors(config):
@@ -30,6 +35,25 @@ def llama_tensors(config):
             yield f"{name}self_attn.{part}_proj.weight", (rows, hidden)
         for part, shape in (("gate", (ffn, hidden)), ("up", (ffn, hidden)), ("down", (hidden, ffn))):
             yield f"{name}mlp.{part}_proj.weight", shape
+    yield "model.norm.weight", (hidden,)
+
+
+def moe_tensors(config):
+    hidden, ffn, head = config["hidden_size"], config["moe_intermediate_size"], config["head_dim"]
+    queries, kv = head * config["num_attention_heads"], head * config["num_key_value_heads"]
+    yield "model.embed_tokens.weight", (config["vocab_size"], hidden)
+    for block in range(config["num_hidden_layers"]):
+        name = f"model.layers.{block}."
+        yield name + "input_layernorm.weight", (hidden,)
+        yield name + "post_attention_layernorm.weight", (hidden,)
+        for part, shape in (("q", (queries, hidden)), ("k", (kv, hidden)), ("v", (kv, hidden)), ("o", (hidden, queries))):
+            yield f"{name}self_attn.{part}_proj.weight", shape
+        yield name + "self_attn.q_norm.weight", (head,)
+        yield name + "self_attn.k_norm.weight", (head,)
+        yield name + "mlp.gate.weight", (config["num_experts"], hidden)
+        for expert in range(config["num_experts"]):
+            for part, shape in (("gate", (ffn, hidden)), ("up", (ffn, hidden)), ("down", (hidden, ffn))):
+                yield f"{name}mlp.experts.{expert}.{part}_proj.weight", shape
     yield "model.norm.weight", (hidden,)
 
 
@@ -86,8 +110,8 @@ def write_tokens(path, vocabulary, samples, length, seed):
 
 
 def make(folder):
-    """(name, model folder) of the two."""
-    made = [("llama-1024", LLAMA, llama_tensors), ("opt-768", OPT, opt_tensors)]
+    """(name, model folder) of each."""
+    made = [("llama-1024", LLAMA, llama_tensors), ("opt-768", OPT, opt_tensors), ("moe-768", MOE, moe_tensors)]
     for seed, (name, config, tensors) in enumerate(made):
         write_model(os.path.join(folder, name), config, tensors, seed)
     return [(name, os.path.join(folder, name)) for name, _, _ in made]
