@@ -60,7 +60,24 @@ ALWAYS_INLINE void unpack(const uint8_t *packed, int64_t n, int bits, uint8_t *c
     memcpy(codes + (n - rest), &word, (size_t)rest);
 }
 
-#define EVERY_WIDTH(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
+/* Halves of bytes, which compilers make vectors of. */
+static void pack_halves(const uint8_t *restrict codes, int64_t n, uint8_t *restrict packed)
+{
+    for (int64_t i = 0; i < n / 2; i++)
+        packed[i] = (uint8_t)(codes[2 * i] | codes[2 * i + 1] << 4);
+    if (n % 2) packed[n / 2] = codes[n - 1];
+}
+
+static void unpack_halves(const uint8_t *restrict packed, int64_t n, uint8_t *restrict codes)
+{
+    for (int64_t i = 0; i < n / 2; i++) {
+        codes[2 * i] = packed[i] & 15;
+        codes[2 * i + 1] = packed[i] >> 4;
+    }
+    if (n % 2) codes[n - 1] = packed[n / 2] & 15;
+}
+
+#define EVERY_WIDTH(X) X(1) X(2) X(3) X(5) X(6) X(7)
 
 void sq_codes_pack_row(const uint8_t *codes, int64_t n, int bits, uint8_t *packed)
 {
@@ -71,6 +88,9 @@ void sq_codes_pack_row(const uint8_t *codes, int64_t n, int bits, uint8_t *packe
         break;
         EVERY_WIDTH(X)
 #undef X
+    case 4:
+        pack_halves(codes, n, packed);
+        break;
     default:
         memcpy(packed, codes, (size_t)n);
     }
@@ -85,6 +105,9 @@ void sq_codes_unpack_row(const uint8_t *packed, int64_t n, int bits, uint8_t *co
         break;
         EVERY_WIDTH(X)
 #undef X
+    case 4:
+        unpack_halves(packed, n, codes);
+        break;
     default:
         memcpy(codes, packed, (size_t)n);
     }
