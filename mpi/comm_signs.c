@@ -18,10 +18,13 @@ static void *map(const char *name, int flags, size_t bytes)
     int file = shm_open(name, flags, 0600);
     if (file < 0) return NULL;
     void *memory = MAP_FAILED;
-    if (!(flags & O_CREAT) || ftruncate(file, (off_t)bytes) == 0)
+    /* all of it now: a page for which there is no more room would be a bus error when it is used */
+    if (!(flags & O_CREAT) || posix_fallocate(file, 0, (off_t)bytes) == 0)
         memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
     close(file);
-    return memory == MAP_FAILED ? NULL : memory;
+    if (memory != MAP_FAILED) return memory;
+    if (flags & O_CREAT) shm_unlink(name);
+    return NULL;
 }
 
 /* The node's first rank makes the memory; its name is gone as soon as all have it. NULL: this rank has none. */

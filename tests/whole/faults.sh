@@ -273,6 +273,16 @@ rank_cannot_write() {
   done
 }
 
+# Ranks that find no memory to share with their node give each other no signs of life; that is all.
+no_shared_memory() {
+  unshare -m true 2>/dev/null || { echo "  not tested: nothing can be mounted here"; return; }
+  # shellcheck disable=SC2016 # for the inner shell
+  unshare -m bash -c 'mount -t tmpfs -o size=4k none /dev/shm && { cat /dev/zero >/dev/shm/all 2>/dev/null; exec "$@"; }' bash \
+    mpirun -n 2 "$SHARDQ" "${job[@]}" --out "$work/out" </dev/null >/dev/null 2>"$work/err" ||
+    { cat "$work/err"; fail "without shared memory"; }
+  same_folder "$work/whole" "$work/out"
+}
+
 # Hints reach MPI-IO, and are no excuse for other bytes; what is none is refused.
 file_hints() {
   ROMIO_PRINT_HINTS=1 mpirun -n 2 "$SHARDQ" "${job[@]}" --out "$work/out" --file-hints striping_factor=4,cb_buffer_size=1048576 \
@@ -287,7 +297,7 @@ file_hints() {
 
 faults=(kill_last_rank kill_first_rank kill_all_ranks kill_mpirun freeze_first_rank freeze_last_rank suspend_job two_jobs
   bit_flipped state_flipped store_truncated model_replaced read_only clock_jumps stale_mount stale_tokens model_cut
-  rank_cannot_write file_hints)
+  rank_cannot_write no_shared_memory file_hints)
 [ $# -eq 0 ] || faults=("$@")
 for fault in "${faults[@]}"; do
   since=$SECONDS
