@@ -75,7 +75,7 @@ static enum sq_status finish(struct sq_nccl *nccl, ncclResult_t code, const char
     return sq_cuda_timer_show(cuda, &cuda->nccl_timer, SQ_TRACE_NCCL, 0, what);
 }
 
-/* Before NCCL gets work of so many bytes. */
+/* Before NCCL gets work of so many bytes. After a failure the other ranks need not wait for this one. */
 static enum sq_status begin(struct sq_nccl *nccl, const char *what, size_t bytes)
 {
     struct sq_cuda *cuda = (struct sq_cuda *)nccl->backend;
@@ -84,8 +84,9 @@ static enum sq_status begin(struct sq_nccl *nccl, const char *what, size_t bytes
         return SQ_ERR_LIBRARY;
     }
     nccl->bytes = bytes;
-    SQ_TRY(sq_cuda_timeline_start(cuda));
-    return sq_cuda_timer_begin(&cuda->nccl_timer, cuda->workers[0].stream);
+    enum sq_status status = sq_cuda_timeline_start(cuda);
+    if (status == SQ_OK) status = sq_cuda_timer_begin(&cuda->nccl_timer, cuda->workers[0].stream);
+    return status == SQ_OK ? SQ_OK : give_up(nccl, status);
 }
 
 /* --- collectives -------------------------------------------------------------------------------------------------- */
