@@ -10,6 +10,12 @@ import sys
 import measure
 import run_log
 
+# What holds the libraries under PyTorch to an instruction set (ATen, oneDNN and MKL document one variable each).
+ISA_LIMITS = {
+    "auto": {},
+    "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
+}
+
 HERE = os.path.dirname(os.path.realpath(__file__))
 
 
@@ -33,15 +39,15 @@ def has_fast_bf16():
 class Shardq:
     """`shardq quantize` with its own defaults; under mpirun every rank is measured by itself, for its memory."""
 
-    def __init__(self, ranks, threads):
-        self.ranks, self.threads = ranks, threads
+    def __init__(self, ranks, threads, isa):
+        self.ranks, self.threads, self.isa = ranks, threads, isa
         self.name = f"shardq, {ranks} rank{'s' if ranks > 1 else ''} x {threads} thread{'s' if threads > 1 else ''}"
         self.environment = {}
 
     def command(self, job, paths):
         command = [job.shardq, "quantize", "--model", job.model, "--tokens", job.tokens, "--out", paths.out, "--store",
                    os.path.join(paths.folder, "store.h5"), "--bits", str(job.bits), "--group-size", str(job.group_size),
-                   "--threads", str(self.threads), "--log", paths.report]
+                   "--threads", str(self.threads), "--isa", self.isa, "--log", paths.report]
         if self.ranks == 1:
             return command
         return ["mpirun", "-n", str(self.ranks), sys.executable, os.path.join(HERE, "measure.py"), paths.folder, "--"] + command

@@ -34,28 +34,33 @@ def parse_arguments():
     parser.add_argument("--bits", type=int, default=4)
     parser.add_argument("--group-size", type=int, default=64)
     parser.add_argument("--batch", type=int, default=8, help="samples of one forward pass of a peer (8)")
+    parser.add_argument("--isa", choices=("auto", "avx2"), default="auto",
+                        help="instructions that everybody may use: all that the processor has (auto), or AVX2 at most")
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), help="of the peers' forward pass (bfloat16 where the "
-                        "processor multiplies it, else float32)",
-                        default="bfloat16" if contenders.has_fast_bf16() else "float32")
+                        "processor multiplies it and --isa lets it, else float32)")
     parser.add_argument("--only", nargs="+", metavar="TEXT", help="only contenders whose name contains one of these")
     parser.add_argument("--shardq", default="build/shardq", metavar="FILE")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.dtype is None:
+        arguments.dtype = "bfloat16" if arguments.isa == "auto" and contenders.has_fast_bf16() else "float32"
+    return arguments
 
 
 # --- what is compared --------------------------------------------------------------------------------------------------
 
-def all_contenders():
+def all_contenders(isa):
     n = len(os.sched_getaffinity(0))
     # GPTQModel's own default, half the processors, is one worker on two processors, which its loader refuses.
-    workers = {"TORCHDYNAMO_DISABLE": "1", "GPTQMODEL_CPU_WORKERS": str(max(2, min(12, (n + 1) // 2)))}
-    return [contenders.Shardq(1, n), contenders.Shardq(2, max(1, n // 2)),
+    workers = {"TORCHDYNAMO_DISABLE": "1", "GPTQMODEL_CPU_WORKERS": str(max(2, min(12, (n + 1) // 2))),
+               **contenders.ISA_LIMITS[isa]}
+    return [contenders.Shardq(1, n, isa), contenders.Shardq(2, max(1, n // 2), isa),
             contenders.Peer("GPTQModel", os.environ["BENCH_GPTQMODEL_PYTHON"], "peer_gptqmodel.py", workers),
-            contenders.Peer("llm-compressor", os.environ["BENCH_LLMCOMPRESSOR_PYTHON"], "peer_llmcompressor.py", {},
-                            unpack="unpack_llmcompressor.py")]
+            contenders.Peer("llm-compressor", os.environ["BENCH_LLMCOMPRESSOR_PYTHON"], "peer_llmcompressor.py",
+                            contenders.ISA_LIMITS[isa], unpack="unpack_llmcompressor.py")]
 
 
-def chosen_contenders(only):
-    chosen = [c for c in all_contenders() if not only or any(text in c.name for text in only)]
+def chosen_contenders(only, isa):
+    chosen = [c for c in all_contenders(isa) if not only or any(text in c.name for text in only)]
     if not chosen:
         sys.exit(f"peers: no contender is called {' or '.join(only)}")
     return chosen
@@ -71,8 +76,9 @@ def describe(job):
     with open("/proc/cpuinfo", encoding="utf-8") as file:
         processor = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), platform.machine())
     blocks = f" (first {job.blocks} blocks)" if job.blocks else ""
+    limit = "" if job.isa == "auto" else f", held to {job.isa}"
     return (f"{os.path.basename(os.path.normpath(job.model))}{blocks}, {job.samples} samples of {job.length} tokens, "
-            f"{job.bits} bits, symmetric, groups of {job.group_size}; {len(os.sched_getaffinity(0))} x {processor}; "
+            f"{job.bits} bits, symmetric, groups of {job.group_size}; {len(os.sched_getaffinity(0))} x {processor}{limit}; "
             f"peers in {job.dtype}, batches of {job.batch}")
 
 
@@ -138,7 +144,7 @@ def write_results(results, out):
 
 def main():
     job = parse_arguments()
-    chosen = chosen_contenders(job.only)
+    chosen = chosen_contenders(job.only, job.isa)
     os.makedirs(job.out)
     job.calibration, _, job.evaluation = make_tokens.make(job)
     title = describe(job)
