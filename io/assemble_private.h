@@ -88,7 +88,7 @@ enum sq_status sq_assembly_write(const struct sq_assembly *assembly) SQ_MUST_CHE
 void sq_assembly_report_not_finite(const struct sq_assembly *assembly);
 
 /* Opens the written folder as any reader would and compares the jobs of this rank's neighbour with store and source,
- * bit by bit. SQ_ERR_IO names the first difference. Collective. */
+ * bit by bit. SQ_ERR_IO names one that differs, or a few. Collective. */
 enum sq_status sq_assembly_check(const struct sq_assembly *assembly) SQ_MUST_CHECK;
 
 #endif
