@@ -195,6 +195,7 @@ static enum sq_status open_models(void *context)
     SQ_TRY(sq_model_open(v->original, &v->original_model));
     SQ_TRY(sq_checkpoint_open(config->checkpoint, &v->quantized));
     SQ_TRY(sq_model_open(v->quantized, &v->model));
+    SQ_TRY(sq_verify_read_record(v));
     SQ_TRY(sq_verify_read_policy(v));
     int n = sq_model_n_linears(v->model);
     bool same = n == sq_model_n_linears(v->original_model), any_packed = false;
@@ -249,6 +250,7 @@ static void close_all(struct sq_verification *v)
         sq_hessian_destroy(v->backend, &v->workspace);
     }
     sq_tokens_release(&v->tokens);
+    json_decref(v->record);
     sq_model_close(v->model);
     sq_model_close(v->original_model);
     sq_checkpoint_close(v->quantized);
@@ -269,7 +271,8 @@ static enum sq_status run(struct sq_verification *v)
                           &v->tokens));
     v->shards = sq_shards_make(v->tokens.n_samples, config->shards, v->world->rank, v->world->size);
     SQ_TRY(sq_comm_agree(v->world, take_memory(v, compute)));
-    return verify_blocks(v);
+    SQ_TRY(verify_blocks(v));
+    return sq_comm_agree(v->world, v->world->rank == 0 ? sq_verify_say_whether_same(v) : SQ_OK);
 }
 
 enum sq_status sq_verify(const struct sq_config *config, const struct sq_comm *world, sq_verify_fn *show, void *context)

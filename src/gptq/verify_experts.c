@@ -3,46 +3,29 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "base/text.h"
 #include "gptq/verify_private.h"
-#include "io/folder.h"
 #include "io/job_record.h"
-#include "io/json.h"
 
 /* --- the policy --------------------------------------------------------------------------------------------------- */
 
 /* Of the record's configuration these two keys, read as any configuration is. */
-static enum sq_status parse_policy(const char *path, const json_t *made, struct sq_expert_policy *policy_p)
+enum sq_status sq_verify_read_policy(struct sq_verification *v)
 {
+    const json_t *made = json_object_get(v->record, "config");
     const char *word = json_string_value(json_object_get(made, "experts"));
     json_int_t least = json_integer_value(json_object_get(made, "expert_tokens"));
     struct sq_config config;
     char *text;
+    v->policy = (struct sq_expert_policy){SQ_EXPERTS_ROUTE, 0};
     if (!word) return SQ_OK;
     SQ_TRY(sq_string_format(&text, "experts: %s\nexpert_tokens: %lld\n", word, (long long)least));
     enum sq_status status = sq_config_set_defaults(&config);
     if (status == SQ_OK) {
-        status = sq_config_read_yaml(path, text, strlen(text), &config);
-        *policy_p = (struct sq_expert_policy){config.experts, config.expert_tokens};
+        status = sq_config_read_yaml(SQ_JOB_RECORD_NAME, text, strlen(text), &config);
+        v->policy = (struct sq_expert_policy){config.experts, config.expert_tokens};
         sq_config_release(&config);
     }
     sq_free(text);
-    return status;
-}
-
-enum sq_status sq_verify_read_policy(struct sq_verification *v)
-{
-    char *path;
-    json_t *record = NULL;
-    v->policy = (struct sq_expert_policy){SQ_EXPERTS_ROUTE, 0};
-    SQ_TRY(sq_path_join(v->config->checkpoint, SQ_JOB_RECORD_NAME, &path));
-    enum sq_status status = SQ_OK;
-    if (sq_folder_exists(path)) {
-        status = sq_json_read(path, &record);
-        if (status == SQ_OK) status = parse_policy(path, json_object_get(record, "config"), &v->policy);
-    }
-    json_decref(record);
-    sq_free(path);
     return status;
 }
 

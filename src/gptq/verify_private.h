@@ -2,6 +2,8 @@
 #ifndef SQ_GPTQ_VERIFY_PRIVATE_H
 #define SQ_GPTQ_VERIFY_PRIVATE_H
 
+#include <jansson.h>
+
 #include "gptq/hessian.h"
 #include "gptq/place.h"
 #include "gptq/shards.h"
@@ -19,6 +21,7 @@ struct sq_verification {
     struct sq_backend *backend; /* the place's */
     struct sq_checkpoint *original, *quantized;
     struct sq_model *original_model, *model;
+    json_t *record;                 /* of the job that made the quantized model; NULL: the folder has none */
     struct sq_expert_policy policy; /* with which the quantized model was made */
     struct sq_tokens tokens;
     struct sq_shards shards;
@@ -41,8 +44,14 @@ bool sq_verify_is_packed(const struct sq_verification *v, const struct sq_linear
 /* The error of v->linear by v->hessian, the same on every rank of v->team. Collective on it. */
 enum sq_status sq_verify_measure(struct sq_verification *v, double *error_p) SQ_MUST_CHECK;
 
-/* v->policy, from the record in the quantized folder; as the router says where there is none (verify_experts.c). Local.
- */
+/* v->record, of the quantized folder (verify_record.c). Local. */
+enum sq_status sq_verify_read_record(struct sq_verification *v) SQ_MUST_CHECK;
+
+/* Says on stderr whether `quantize --config` with the record makes the folder's bytes again from this model, these
+ * tokens and on this processor, or what is different; nothing where there is no record (verify_record.c). Local. */
+enum sq_status sq_verify_say_whether_same(const struct sq_verification *v) SQ_MUST_CHECK;
+
+/* v->policy, from the record; as the router says where there is none (verify_experts.c). Local. */
 enum sq_status sq_verify_read_policy(struct sq_verification *v) SQ_MUST_CHECK;
 
 /* The experts of a block, whose groups begin with `first_group` (verify_experts.c). Collective. */

@@ -71,6 +71,7 @@ family smollm2 gptq_v2 --bits 3
 must 1 inspect "$work/made.store.h5" --json
 cp "$work/stdout" "$work/store.json"
 must 3 verify --model "$work/smollm2" --checkpoint "$work/made" --tokens "$work/calibration" --json
+grep -qF 'makes the same bytes again here' "$work/err" || fail "verify does not say that the bytes can be made again"
 python3 - "$work/store.json" "$work/stdout" <<'EOF'
 import json, sys
 stored = {layer["name"]: layer["error"] for layer in json.load(open(sys.argv[1]))["layers"]}
@@ -78,6 +79,11 @@ found = {layer["name"]: layer["error"] for layer in json.load(open(sys.argv[2]))
 wrong = [f"{n} {stored[n]} {found.get(n)}" for n in stored if not abs(found.get(n, 9) - stored[n]) <= 1e-3 * stored[n]]
 sys.exit("\n".join(["FAIL: verify does not find the errors of the store:", *wrong]) if wrong or not stored else 0)
 EOF
+run 1 quantize --config "$work/made/shardq.json" --out "$work/remade" || fail "quantize from the record"
+same_folder "$work/made" "$work/remade"
+must 1 verify --model "$work/smollm2" --checkpoint "$work/made" --tokens "$work/eval" --isa generic
+grep -q 'cannot be made again from what is here: tokens_hash: .*; backend: the record has cpu [^;]*, this run has cpu generic' "$work/err" ||
+  fail "verify does not say what is different"
 must 2 eval --model "$work/made" --against "$work/made" --tokens "$work/eval" --json
 [ "$(field kl) $(field agreement)" = "0 1" ] || fail "a model is not at distance 0 from itself"
 must 2 eval --model "$work/made" --against "$work/smollm2" --tokens "$work/eval" --json
