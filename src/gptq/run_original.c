@@ -83,10 +83,12 @@ static enum sq_status solve_group(struct wave *wave, const struct sq_group *grou
     struct sq_job *job = wave->run->job;
     struct sq_spread spread;
     struct sq_matrix h = group_hessian(wave, group->block, group->index);
-    SQ_TRY(sq_comm_memory_broadcast(&job->team, job->backend, 0, h.data, (size_t)(h.rows * h.cols) * sizeof(float)));
+    size_t bytes = (size_t)(h.rows * h.cols) * sizeof(float);
+    enum sq_status status = sq_comm_memory_broadcast(&job->team, job->backend, 0, h.data, bytes);
+    SQ_TRY(sq_comm_agree(&job->team, status)); /* before the team's next step: the world agrees only after the wave */
     float *kept = job->factor.hessian.data;
     job->factor.hessian = h;
-    enum sq_status status = sq_group_solve(job, group, &spread, result->reports + result->count);
+    status = sq_group_solve(job, group, &spread, result->reports + result->count);
     job->factor.hessian.data = kept;
     SQ_TRY(status);
     sq_spread_release(&spread);

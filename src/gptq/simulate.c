@@ -133,8 +133,9 @@ static enum sq_status solve_block(struct sq_dry_run *run, int64_t block)
         if (sq_model_is_expert_group(run->request->model, block, group)) continue;
         if (!sq_dry_run_is_quantized(run, (int)block, group)) continue;
         int64_t n = width_of(run, (int)block, group);
-        SQ_TRY(sq_comm_memory_broadcast(&run->team, run->backend, 0, run->factor.hessian.data,
-                                        (size_t)(n * n) * sizeof(float)));
+        enum sq_status status = sq_comm_memory_broadcast(&run->team, run->backend, 0, run->factor.hessian.data,
+                                                         (size_t)(n * n) * sizeof(float));
+        SQ_TRY(sq_comm_agree(&run->team, status));
         SQ_TRY(sq_dry_run_solve(run, (int)block, group));
     }
     return SQ_OK;
