@@ -75,7 +75,7 @@ killed 2 1 "kernel take_rows:1"  # embedding
 killed 3 0 "kernel weigh:2"      # forward, in attention
 killed 4 2 "kernel fixed_add:2"  # Hessian
 killed 2 0 "ncclAllReduce:1"     # its sum over ranks
-killed 3 1 "cusolverDnSpotrf:11" # factor, in the second block: the first has nine tiles
+killed 3 1 "cusolverDnSpotrf:5"  # factor, in the second block: this rank has four of the first's nine columns of tiles
 killed 2 1 "kernel quantize:1"   # solve
 killed 4 0 "kernel descend:2"    # refinement
 killed 1 0 "kernel unload_codes:2"  # rows on their way to the store and to the other ranks
