@@ -1,9 +1,19 @@
 #include "io/fingerprint.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "base/memory.h"
+
+enum sq_status sq_fingerprint_make(const char *settings, const struct sq_fingerprint_inputs *inputs, char **text_p)
+{
+    return sq_string_format(text_p,
+                            "%smodel_hash: %016" PRIx64 "\ntokens_hash: %016" PRIx64
+                            "\ncompute: %s\nbackend: %s %s\nlibraries: %s\nshardq: " SHARDQ_VERSION "\n",
+                            settings, inputs->model_hash, inputs->tokens_hash, inputs->compute, inputs->backend,
+                            inputs->isa, inputs->libraries);
+}
 
 /* A line "key: value" inside a longer text. */
 struct line {

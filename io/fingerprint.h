@@ -2,8 +2,21 @@
 #ifndef SQ_IO_FINGERPRINT_H
 #define SQ_IO_FINGERPRINT_H
 
+#include <stdint.h>
+
 #include "base/status.h"
 #include "config/config.h"
+
+/* What decides a job's bytes beside its settings. */
+struct sq_fingerprint_inputs {
+    uint64_t model_hash, tokens_hash;
+    const char *compute, *backend, *isa, *libraries;
+};
+
+/* The settings' lines (sq_config_fingerprint), then those of the inputs, which begin with model_hash, and of the
+ * program. Released with sq_free(). */
+enum sq_status sq_fingerprint_make(const char *settings, const struct sq_fingerprint_inputs *inputs,
+                                   char **text_p) SQ_MUST_CHECK;
 
 /* *text_p: how two fingerprints differ, "KEY: HOLDER has A, this run has B; ...", released with sq_free(); NULL: not.
  */

@@ -92,12 +92,13 @@ static enum sq_status make_fingerprint(struct sq_job *job)
     char *settings = NULL;
     struct sq_config config = resolved(job);
     SQ_TRY(sq_config_fingerprint(&config, &settings));
-    enum sq_status status = sq_string_format(
-        &job->fingerprint,
-        "%smodel_hash: %016llx\ntokens_hash: %016llx\ncompute: %s\nbackend: %s %s\nlibraries: %s\n"
-        "shardq: " SHARDQ_VERSION "\n",
-        settings, (unsigned long long)sq_checkpoint_fingerprint(job->checkpoint), (unsigned long long)job->tokens.hash,
-        sq_dtype_name(job->compute), job->backend->ops->name, job->backend->isa, job->backend->libraries);
+    struct sq_fingerprint_inputs inputs = {.model_hash = sq_checkpoint_fingerprint(job->checkpoint),
+                                           .tokens_hash = job->tokens.hash,
+                                           .compute = sq_dtype_name(job->compute),
+                                           .backend = job->backend->ops->name,
+                                           .isa = job->backend->isa,
+                                           .libraries = job->backend->libraries};
+    enum sq_status status = sq_fingerprint_make(settings, &inputs, &job->fingerprint);
     sq_free(settings);
     return status;
 }
