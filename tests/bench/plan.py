@@ -20,16 +20,21 @@ import run_log
 CASES = ((1, 2), (2, 1))  # ranks, threads of each
 
 
+def add_run_arguments(parser):
+    """What run_once() and its callers want to know."""
+    parser.add_argument("--out", required=True, metavar="DIR", help="new folder for the results")
+    parser.add_argument("--length", type=int, default=512, metavar="N", help="tokens of a sample (512)")
+    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="runs of each, of which the middle counts (1)")
+    parser.add_argument("--before", default="", metavar="WORDS", help="put before every command that is timed")
+    parser.add_argument("--shardq", default="build/shardq", metavar="FILE")
+
+
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, metavar="DIR", help="the first of the four models")
-    parser.add_argument("--out", required=True, metavar="DIR", help="new folder for the results")
     parser.add_argument("--samples", type=int, default=32, metavar="N", help="of the first model, and 3/4 of it of the others (32)")
-    parser.add_argument("--length", type=int, default=512, metavar="N", help="tokens of a sample (512)")
-    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="runs of each, of which the middle counts (1)")
     parser.add_argument("--tolerance", type=float, default=0.2, metavar="X", help="of the whole time (0.2)")
-    parser.add_argument("--before", default="", metavar="WORDS", help="put before every command that is timed")
-    parser.add_argument("--shardq", default="build/shardq", metavar="FILE")
+    add_run_arguments(parser)
     return parser.parse_args()
 
 

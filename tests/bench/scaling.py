@@ -21,12 +21,8 @@ CASES = ((1, 1), (1, 2), (2, 1))  # ranks, threads of each
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, metavar="DIR")
-    parser.add_argument("--out", required=True, metavar="DIR", help="new folder for the results")
     parser.add_argument("--samples", type=int, default=32, metavar="N", help="of the job on all processors (32)")
-    parser.add_argument("--length", type=int, default=512, metavar="N", help="tokens of a sample (512)")
-    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="runs of each, of which the middle counts (1)")
-    parser.add_argument("--before", default="", metavar="WORDS", help="put before every command that is timed")
-    parser.add_argument("--shardq", default="build/shardq", metavar="FILE")
+    plan.add_run_arguments(parser)
     return parser.parse_args()
 
 
