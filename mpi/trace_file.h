@@ -8,8 +8,8 @@
  * calls, bytes, seconds}]}]}
  *
  * Perfetto takes a number of a thread for the same thread in all processes, that of a process for its first thread, and
- * 0 for none: rank r is process r + 1, and its tracks are threads with numbers beyond those of all processes. Spans of a
- * track that overlap by a rounding are dropped: their ends are rounded, not their lengths. */
+ * 0 for none: rank r is process r + 1, and its tracks are threads with numbers beyond those of all processes. Spans of
+ * a track that overlap by a rounding are dropped: their ends are rounded, not their lengths. */
 #ifndef SQ_MPI_TRACE_FILE_H
 #define SQ_MPI_TRACE_FILE_H
 

@@ -6,10 +6,10 @@
  * freed at exit. Calls that CUDA refuses return CUDA's code, and the line says why. New device memory is filled with
  * 0xFF (NaN).
  *
- * What runs on it (preset cudasim): the contract tests of the backend, with every access of its kernels checked; sums over
- * ranks, forward passes of one model for each mechanism, evaluation, on 1 to 4 ranks; the program from quantize to eval
- * (tests/whole/cuda*.sh): the same bytes from 1 to 4 ranks, codes beside the CPU's, a kill in every stage, a block of a
- * real model. Under the address sanitizer (preset asan) the contract tests and those of ranks: it sees what leaves
+ * What runs on it (preset cudasim): the contract tests of the backend, with every access of its kernels checked; sums
+ * over ranks, forward passes of one model for each mechanism, evaluation, on 1 to 4 ranks; the program from quantize to
+ * eval (tests/whole/cuda*.sh): the same bytes from 1 to 4 ranks, codes beside the CPU's, a kill in every stage, a block
+ * of a real model. Under the address sanitizer (preset asan) the contract tests and those of ranks: it sees what leaves
  * an allocation; races between threads and reads of shared memory that was never written are seen without it only.
  * Whole models and the program do not run there, for time. Speed, and what a real device rounds in its own way, are
  * not tested by it at all.
@@ -23,8 +23,8 @@
  *   CUDASIM_ORDER          late, early, or the seed of a random order
  *   CUDASIM_CHECK          off: kernels' reads and writes are not checked one by one, which is some times faster
  *   CUDASIM_FAIL           KIND:N,...: the N-th call of a kind fails with CUDA's code; kinds below
- *   CUDASIM_KILL           NAME:N: the process ends as by kill -9 when it queues its N-th operation whose name begins with
- *                          NAME, such as "kernel quantize", "cusolverDnSpotrf" or "ncclAllReduce"
+ *   CUDASIM_KILL           NAME:N: the process ends as by kill -9 when it queues its N-th operation whose name so
+ *                          begins, such as "kernel quantize", "cusolverDnSpotrf" or "ncclAllReduce"
  *   CUDASIM_NCCL_TIMEOUT   seconds that a collective waits for its peers before the process ends (default 60) */
 #ifndef CUDASIM_H
 #define CUDASIM_H
