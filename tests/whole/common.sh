@@ -64,3 +64,19 @@ repeat() { # repeat COUNT TEXT
   printf -v text "%$1s"
   printf %s "${text// /"$2"}"
 }
+
+# add_large_tensor FOLDER MEGABYTES: one more tensor in a model of several files, which is only copied: time enough to hit a job
+# while it assembles.
+add_large_tensor() {
+  python3 - "$1" "$2" <<'EOF'
+import json, sys
+name, size = "model-large.safetensors", int(sys.argv[2]) << 20
+index = json.load(open(sys.argv[1] + "/model.safetensors.index.json"))
+index["weight_map"]["unused.weight"] = name
+json.dump(index, open(sys.argv[1] + "/model.safetensors.index.json", "w"))
+header = json.dumps({"unused.weight": {"dtype": "F32", "shape": [size // 4], "data_offsets": [0, size]}}).encode()
+with open(sys.argv[1] + "/" + name, "wb") as file:
+    file.write(len(header).to_bytes(8, "little") + header)
+    file.truncate(8 + len(header) + size)
+EOF
+}

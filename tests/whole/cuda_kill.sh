@@ -6,18 +6,7 @@ export CUDASIM_DEVICES=4 CUDASIM_CHECK=off
 export OMPI_MCA_btl_vader_backing_directory=$work # what a killed mpirun leaves goes with the rest
 model=$work/model
 cp -r "$GOLDEN/llama" "$model"
-# a tensor that is only copied: time enough to hit the job while it assembles
-python3 - "$model" <<'EOF'
-import json, sys
-name, size = "model-large.safetensors", 96 << 20
-index = json.load(open(sys.argv[1] + "/model.safetensors.index.json"))
-index["weight_map"]["unused.weight"] = name
-json.dump(index, open(sys.argv[1] + "/model.safetensors.index.json", "w"))
-header = json.dumps({"unused.weight": {"dtype": "F32", "shape": [size // 4], "data_offsets": [0, size]}}).encode()
-with open(sys.argv[1] + "/" + name, "wb") as file:
-    file.write(len(header).to_bytes(8, "little") + header)
-    file.truncate(8 + len(header) + size)
-EOF
+add_large_tensor "$model" 96
 tokens "$work/tokens" 24 24 "$(vocabulary llama)" 7
 base=(quantize --model "$model" --tokens "$work/tokens" --backend cuda --threads 1 --state-seconds 0)
 

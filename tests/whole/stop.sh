@@ -31,17 +31,7 @@ stop_with USR1 3 mpirun
 
 # while the checkpoint is written: a large tensor that is copied gives the time to hit it
 cp -r "$GOLDEN/llama" "$work/large"
-python3 - "$work/large" <<'EOF'
-import json, sys
-name, size = "model-large.safetensors", 192 << 20
-index = json.load(open(sys.argv[1] + "/model.safetensors.index.json"))
-index["weight_map"]["unused.weight"] = name
-json.dump(index, open(sys.argv[1] + "/model.safetensors.index.json", "w"))
-header = json.dumps({"unused.weight": {"dtype": "F32", "shape": [size // 4], "data_offsets": [0, size]}}).encode()
-with open(sys.argv[1] + "/" + name, "wb") as file:
-    file.write(len(header).to_bytes(8, "little") + header)
-    file.truncate(8 + len(header) + size)
-EOF
+add_large_tensor "$work/large" 192
 tokens "$work/few" 8 64 "$(vocabulary llama)" 7
 large=(quantize --model "$work/large" --tokens "$work/few" --threads 1 --out "$work/assembled" --store "$work/assembled.h5")
 expect 0 1 "${large[@]}" --no-assemble
