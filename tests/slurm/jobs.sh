@@ -5,7 +5,8 @@
 . "$(dirname "$0")/../whole/common.sh"
 . "$(dirname "$0")/cluster.sh"
 scripts=$(cd "$(dirname "$0")/../../slurm" && pwd)
-export SHARDQ CHECK_MB=1
+: "${HOLD:?}"
+export CHECK_MB=1
 cd "$work"
 start_cluster
 echo "Slurm is up after $SECONDS s"
@@ -13,6 +14,16 @@ echo "Slurm is up after $SECONDS s"
 tokens "$work/tokens" 1024 64 "$(vocabulary llama)" 7
 tokens "$work/few" 16 64 "$(vocabulary llama)" 8
 job=(--model "$GOLDEN/llama" --tokens "$work/tokens" --threads 1 --state-seconds 0)
+
+# What the jobs run: the program, which stops at the first flush of its second block while there is a file "hold".
+# A block flushes its layers, then the state and its header.
+program=$SHARDQ
+export SHARDQ=$work/shardq
+cat >"$SHARDQ" <<END
+#!/bin/sh
+HOLD_FILE=$work/hold HOLD_FLUSH=4 LD_PRELOAD=$HOLD exec $program "\$@"
+END
+chmod +x "$SHARDQ"
 
 # submit NAME OPTION... -- SCRIPT ARGUMENT...: sets id; what the job says is in NAME.log
 submit() {
@@ -46,15 +57,17 @@ same_result() { # same_result NAME
   same_folder "$work/whole" "$work/$1"
 }
 
-ranks_of() { pgrep -f "^$SHARDQ quantize.*--out $work/$1( |\$)"; } # ranks_of NAME
+ranks_of() { pgrep -f "^$program quantize.*--out $work/$1( |\$)"; } # ranks_of NAME
+is_held() { says "$1" '^block' && ps -o stat= -p "$(ranks_of "$1" | tr '\n' ,)1" | grep -q '^T'; } # is_held NAME
 
-# freeze NAME: stops all ranks of a running job after its first block, as if it would go on for hours.
-freeze() {
-  await 20 says "$1" '^block' || { show "$1"; fail "$1 does not run"; }
-  mapfile -t frozen < <(ranks_of "$1")
-  [ ${#frozen[@]} -eq 2 ] || fail "$1: ${#frozen[@]} ranks instead of 2"
-  kill -STOP "${frozen[@]}"
-  ! says "$1" '^wrote' || fail "$1 was done before it could be stopped"
+# start_held NAME OPTION...: submits it, and stops all its ranks after the first block, as if it would go on for hours.
+start_held() {
+  : >"$work/hold"
+  quantize_on "$@"
+  await 20 is_held "$1" || { show "$1"; fail "$1 does not run"; }
+  mapfile -t held < <(ranks_of "$1")
+  [ ${#held[@]} -eq 2 ] || fail "$1: ${#held[@]} ranks instead of 2"
+  kill -STOP "${held[@]}"
 }
 
 # --- two nodes, end to end; then the same again, and what depends on it ---
@@ -75,23 +88,20 @@ echo "end to end: after $SECONDS s"
 
 # --- the time limit, and a slurmd that is killed: both are waited for below ---
 
-quantize_on limit --time=1 --signal=B:USR1@50 --nodelist="node[1-2]"
+start_held limit --time=1 --signal=B:USR1@50 --nodelist="node[1-2]"
 limit_id=$id
-freeze limit
-limit_ranks=("${frozen[@]}")
+limit_ranks=("${held[@]}")
 
-quantize_on node --nodelist="node[3-4]"
+start_held node --nodelist="node[3-4]"
 node_id=$id
-freeze node
 kill -9 "$(cat "$cluster/node4.pid")"
-kill -CONT "${frozen[0]}" # the ranks of the dead node stay as they are: it has gone
+kill -CONT "${held[0]}" # the ranks of the dead node stay as they are: it has gone
 
 # --- meanwhile: a killed rank, a cancelled job, mpirun, devices, an assembly, salloc ---
 
-quantize_on rank --nodelist="node[5-6]"
+start_held rank --nodelist="node[5-6]"
 rank_id=$id
-freeze rank
-kill -9 "${frozen[1]}"
+kill -9 "${held[1]}"
 ends rank "$rank_id" 40
 says rank 'ranks were lost (exit code 137, time 1 of 3)' || { show rank; fail "the lost rank was not seen"; }
 [ "$(restarts "$rank_id")" -eq 1 ] || { show rank; fail "$(restarts "$rank_id") restarts"; }
@@ -99,10 +109,9 @@ scontrol show job "$rank_id" | grep -q 'Comment=shardq lost ranks: 1' || { show 
 same_result rank
 echo "a killed rank: after $SECONDS s"
 
-quantize_on cancelled --nodelist="node[5-6]"
-freeze cancelled
+start_held cancelled --nodelist="node[5-6]"
 scancel "$id"
-kill -CONT "${frozen[@]}" 2>/dev/null || true
+kill -CONT "${held[@]}" 2>/dev/null || true
 await 20 is_state "$id" CANCELLED || { show cancelled; fail "a cancelled job is $(job_state "$id")"; }
 
 SHARDQ_LAUNCHER=mpirun quantize_on mpirun --nodelist="node[5-6]"
