@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# What the whole-program tests share. SHARDQ, MAKE_TOKENS and GOLDEN (tests/golden) come from the environment.
+# What the whole-program tests share. SHARDQ, MAKE_TOKENS, HOLD and GOLDEN (tests/golden) come from the environment.
 set -euo pipefail
-: "${SHARDQ:?}" "${MAKE_TOKENS:?}" "${GOLDEN:?}"
+: "${SHARDQ:?}" "${MAKE_TOKENS:?}" "${GOLDEN:?}" "${HOLD:?}"
 work=$(mktemp -d "${TMPDIR:-/tmp}/shardq-test.XXXXXX")
 cleanup() { rm -rf "$work"; }
 trap cleanup EXIT
@@ -17,6 +17,26 @@ run() {
   shift
   mpirun -n "$ranks" "$SHARDQ" "$@" </dev/null 2>"$work/err"
 }
+
+# start_held FLUSH RANKS ARGS...: starts a job whose rank 0 stops itself when it flushes a file for that time (../hold.c), and
+# waits until it stands there. Sets job_pid, and pids by rank; let_go lets it go on.
+start_held() {
+  local flush=$1 ranks=$2
+  shift 2
+  : >"$work/err"
+  : >"$work/hold"
+  mpirun -n "$ranks" -x "LD_PRELOAD=$HOLD" -x "HOLD_FILE=$work/hold" -x "HOLD_FLUSH=$flush" "$SHARDQ" "$@" \
+    </dev/null >/dev/null 2>"$work/err" &
+  job_pid=$!
+  until [ ! -e "$work/hold" ]; do
+    kill -0 "$job_pid" 2>/dev/null || { cat "$work/err"; fail "the job did not come to the point where it is held"; }
+    sleep 0.01
+  done
+  mapfile -t pids < <(pgrep -P "$job_pid" -x "$(basename "$SHARDQ")")
+  [ ${#pids[@]} -eq "$ranks" ] || fail "${#pids[@]} ranks instead of $ranks"
+  until ps -o stat= -p "${pids[0]}" | grep -q '^T'; do sleep 0.01; done
+}
+let_go() { kill -CONT "${pids[0]}" 2>/dev/null || true; }
 
 # expect STATUS RANKS ARGS...: as run, but with that exit code.
 expect() {

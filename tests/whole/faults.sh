@@ -3,7 +3,7 @@
 # run. Arguments: only these of them. Others have scripts of their own: disk_full.sh, stop.sh, link.sh, ../slurm/jobs.sh.
 . "$(dirname "$0")/common.sh"
 : "${CLOCK_JUMPS:?}" "${STALE_MOUNT:?}"
-tokens "$work/tokens" 6144 64 "$(vocabulary llama)" 7
+tokens "$work/tokens" 512 64 "$(vocabulary llama)" 7
 model=$work/model
 cp -r "$GOLDEN/llama" "$model"
 ranks=3
@@ -18,18 +18,8 @@ run $ranks "${job[@]}" --out "$work/whole" || { cat "$work/err"; fail "the undis
 
 ranks_of() { pgrep -f "^$SHARDQ quantize.*--out $work/out( |\$)" || true; }
 
-# begin OPTION...: starts the job and waits until it is at work on its second block.
-begin() {
-  : >"$work/err"
-  mpirun -n $ranks "$SHARDQ" "${job[@]}" --out "$work/out" "$@" </dev/null >/dev/null 2>"$work/err" &
-  job_pid=$!
-  until grep -q '^block   2/2' "$work/err"; do # the first is marked as complete then
-    kill -0 "$job_pid" || { cat "$work/err"; fail "the job did not start"; }
-    sleep 0.005
-  done
-  mapfile -t pids < <(ranks_of)
-  [ ${#pids[@]} -eq $ranks ] || fail "${#pids[@]} ranks instead of $ranks"
-}
+# begin OPTION...: starts the job and holds it in its second block: the first has flushed its layers, the state and its header.
+begin() { start_held 4 $ranks "${job[@]}" --out "$work/out" "$@"; }
 
 # end_within SECONDS: of the job and of all its ranks; sets status and n_reported, the layers of the block before.
 end_within() {
@@ -65,6 +55,7 @@ killed() { # killed NUMBER...: these ranks, all at once
   begin
   for number in "$@"; do victims+=("${pids[number]}"); done
   kill -9 "${victims[@]}"
+  let_go
   end_within 30
   [ "$status" -eq 137 ] || { cat "$work/err"; fail "exit code $status instead of 137"; }
   sees "exited on signal 9 (Killed)"
@@ -78,6 +69,7 @@ kill_all_ranks() { killed 0 1 2; }
 kill_mpirun() {
   begin
   { kill -9 "$job_pid"; } 2>/dev/null
+  let_go
   end_within 30
   goes_on "$n_reported"
 }
@@ -86,6 +78,7 @@ kill_mpirun() {
 frozen() { # frozen NUMBER
   begin --timeout 2
   kill -STOP "${pids[$1]}"
+  [ "$1" -eq 0 ] || let_go
   end_within 20
   [ "$status" -eq 76 ] || { cat "$work/err"; fail "exit code $status instead of 76"; }
   sees "waited 2 s for other ranks in vain"
@@ -122,6 +115,7 @@ two_jobs() {
 stopped() { # a store that is not complete
   begin
   kill -USR1 "${pids[0]}"
+  let_go
   end_within 30
   [ "$status" -eq 75 ] || { cat "$work/err"; fail "exit code $status instead of 75"; }
 }

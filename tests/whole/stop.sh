@@ -2,21 +2,20 @@
 # SIGUSR1 and SIGTERM stop a job at a safe point with exit code 75; what must not be resumed is refused; two jobs do not share
 # a store; a finished job ends at once.
 . "$(dirname "$0")/common.sh"
-tokens "$work/tokens" 512 64 "$(vocabulary llama)" 7
+tokens "$work/tokens" 128 64 "$(vocabulary llama)" 7
 job=(quantize --model "$GOLDEN/llama" --tokens "$work/tokens" --threads 1)
 
 expect 0 1 "${job[@]}" --out "$work/whole"
 
 # To one of the ranks, as a person would, or to mpirun, which passes SIGUSR1 on to all.
 stop_with() { # stop_with SIGNAL RANKS TO
-  local status=0 job_pid pids=()
+  local status=0 to
   rm -rf "$work/out" "$work/out".*
-  : >"$work/err"
-  mpirun -n "$2" "$SHARDQ" "${job[@]}" --out "$work/out" </dev/null >/dev/null 2>"$work/err" &
-  job_pid=$!
-  until grep -q '^block' "$work/err" || ! kill -0 "$job_pid"; do sleep 0.01; done
-  if [ "$3" = rank ]; then mapfile -t pids < <(pgrep -f "^$SHARDQ quantize.*--out $work/out"); else pids=("$job_pid"); fi
-  kill "-$1" "${pids[0]}"
+  start_held 1 "$2" "${job[@]}" --out "$work/out"
+  if [ "$3" = rank ]; then to=${pids[0]}; else to=$job_pid; fi
+  kill "-$1" "$to"
+  [ "$3" = rank ] || sleep 0.2 # mpirun passes it on
+  let_go
   wait "$job_pid" || status=$?
   [ "$status" -eq 75 ] || { cat "$work/err"; fail "exit code $status after SIG$1 to the $3 of $2"; }
   grep -q "stopped at a safe point" "$work/err" || fail "a stopped job did not say so"
@@ -67,7 +66,7 @@ expect_message "--resume"
 rm -rf "$work/out"
 expect 2 2 "${job[@]}" --out "$work/out" --resume --bits 3
 expect_message "bits"
-tokens "$work/other" 512 64 "$(vocabulary llama)" 8
+tokens "$work/other" 128 64 "$(vocabulary llama)" 8
 expect 2 1 quantize --model "$GOLDEN/llama" --tokens "$work/other" --out "$work/out" --resume
 expect_message "tokens"
 expect 2 1 "${job[@]}" --out "$work/out"
