@@ -1,5 +1,6 @@
 #include "base/trace.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -110,7 +111,7 @@ void sq_trace_add(enum sq_trace_kind kind, const char *name, double since, int64
 static bool lengthen(struct sq_trace_span *last, const struct sq_trace_span *span)
 {
     double gap = span->start - (last->start + last->seconds);
-    if (last->name != span->name || last->block != span->block || gap < 0 || gap > AT_ONCE) return false;
+    if (last->name != span->name || last->block != span->block || fabs(gap) > AT_ONCE) return false;
     last->seconds = span->start + span->seconds - last->start;
     last->bytes += span->bytes;
     return true;
