@@ -150,6 +150,7 @@ enum sq_status sq_cuda_attention(struct sq_backend *backend, const struct sq_att
                                    .scale = shape->scale,
                                    .cap = shape->cap,
                                    .slopes = shape->slopes,
+                                   .sinks = shape->sinks,
                                    .dtype = v.dtype};
     lay_out(&a, scratch);
     for (tile->first_query = 0; tile->first_query < q.rows; tile->first_query += SQ_CUDA_QUERIES) {

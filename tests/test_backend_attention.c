@@ -6,7 +6,7 @@ static double plain_attention(const struct sq_attention *shape, struct sq_matrix
 {
     int64_t head = column / shape->value_dim, kv = head / (shape->n_heads / shape->n_kv_heads);
     int64_t first = shape->window && t - shape->window + 1 > 0 ? t - shape->window + 1 : 0;
-    double sum = 0, value = 0;
+    double sum = shape->sinks ? exp((double)shape->sinks[head]) : 0, value = 0;
     for (int64_t u = first; u <= t; u++) {
         double score = 0;
         for (int64_t d = 0; d < shape->head_dim; d++)
@@ -23,6 +23,7 @@ static double plain_attention(const struct sq_attention *shape, struct sq_matrix
 
 /* The shapes that are checked: what may be done to scores, alone and together; narrow values, and wide ones. */
 static const float slopes[] = {0.5f, 0.25f, 0.02f, 0.0f};
+static const float sinks[] = {0.3f, -30.0f, 2.5f, 12.0f}; /* below all scores, among them, above them */
 static const struct sq_attention shapes[] = {
     {.n_heads = 4, .n_kv_heads = 2, .head_dim = 10, .value_dim = 10, .scale = 0.7f},
     {.n_heads = 4, .n_kv_heads = 2, .head_dim = 10, .value_dim = 10, .scale = 0.7f, .cap = 0.8f},
@@ -30,6 +31,8 @@ static const struct sq_attention shapes[] = {
     {.n_heads = 4, .n_kv_heads = 2, .head_dim = 10, .value_dim = 10, .scale = 1.3f, .cap = 1.1f, .slopes = slopes},
     {.n_heads = 4, .n_kv_heads = 4, .head_dim = 12, .value_dim = 7, .scale = 0.3f},
     {.n_heads = 4, .n_kv_heads = 2, .head_dim = 6, .value_dim = 11, .scale = 0.7f},
+    {.n_heads = 4, .n_kv_heads = 2, .head_dim = 10, .value_dim = 10, .scale = 0.7f, .sinks = sinks},
+    {.n_heads = 4, .n_kv_heads = 1, .head_dim = 10, .value_dim = 6, .scale = 0.7f, .cap = 0.8f, .sinks = sinks},
 };
 
 static void check_attention(struct sq_attention shape, enum sq_dtype dtype, int64_t length, int64_t window)
@@ -42,6 +45,7 @@ static void check_attention(struct sq_attention shape, enum sq_dtype dtype, int6
     struct sq_matrix result = give(out);
     struct sq_attention asked = shape;
     if (shape.slopes) asked.slopes = give_array(slopes, sizeof slopes);
+    if (shape.sinks) asked.sinks = give_array(sinks, sizeof sinks);
     void *scratch;
     assert_int_equal(ops->alloc(backend, "scratch", ops->attention_scratch(backend, &shape, length), &scratch), SQ_OK);
     assert_int_equal(ops->attention(backend, &asked, give(q), give(k), give(v), scratch, result), SQ_OK);
@@ -67,7 +71,7 @@ static void test_attention(void **state)
 {
     (void)state;
     for (int type = 0; type < (backend->has_bf16 ? 2 : 1); type++) {
-        for (int s = 0; s < 6; s++) {
+        for (int s = 0; s < (int)(sizeof shapes / sizeof *shapes); s++) {
             check_attention(shapes[s], in_types[type], 1, 0);
             check_attention(shapes[s], in_types[type], 37, 0);
             check_attention(shapes[s], in_types[type], 37, 8);

@@ -183,14 +183,21 @@ static double plain_activation(enum sq_activation kind, double x)
         return x * 0.5 * (1 + erf(x / sqrt(2.0)));
     case SQ_ACT_GELU_TANH:
         return 0.5 * x * (1 + tanh(sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
+    case SQ_ACT_CLAMPED:
+        return fmin(x, 7) / (1 + exp(-1.702 * fmin(x, 7)));
     }
     return NAN;
+}
+
+static double plain_gate(enum sq_activation kind, double gate)
+{
+    return kind == SQ_ACT_CLAMPED ? fmax(fmin(gate, 7), -7) + 1 : gate;
 }
 
 static void test_activate(void **state)
 {
     (void)state;
-    for (int kind = SQ_ACT_SILU; kind <= SQ_ACT_GELU_TANH; kind++)
+    for (int kind = SQ_ACT_SILU; kind <= SQ_ACT_CLAMPED; kind++)
         for (int type = 0; type < 2; type++)
             for (int gated = 0; gated < 2; gated++) {
                 struct sq_matrix x = make(in_types[type], 3, 70, 1), gate = make(in_types[type], 3, 70, 2);
@@ -198,6 +205,7 @@ static void test_activate(void **state)
                 for (int64_t j = 0; j < 70; j++) { /* reach the tails, too */
                     float wide = (float)(j - 35) * 3;
                     sq_dtype_from_f32(&wide, 1, x.dtype, sq_matrix_part(x, 1, 1, j, 1).data);
+                    sq_dtype_from_f32(&wide, 1, gate.dtype, sq_matrix_part(gate, 2, 1, j, 1).data);
                 }
                 struct sq_matrix out = give(y);
                 assert_int_equal(
@@ -207,8 +215,8 @@ static void test_activate(void **state)
                 for (int64_t i = 0; i < 3; i++)
                     for (int64_t j = 0; j < 70; j++) {
                         double expected = plain_activation((enum sq_activation)kind, at(x, i, j));
-                        if (gated) expected *= at(gate, i, j);
-                        check_near(y, i, j, expected, fabs(at(x, i, j)), 8);
+                        double factor = gated ? plain_gate((enum sq_activation)kind, at(gate, i, j)) : 1;
+                        check_near(y, i, j, expected * factor, fabs(at(x, i, j)) * fmax(fabs(factor), 1), 8);
                     }
                 free(x.data);
                 free(gate.data);

@@ -24,8 +24,9 @@ static __global__ void start(struct sq_score_tile tile)
     for (int64_t i = threadIdx.x; i < tile.value_dim; i += 32)
         tile.sums[row * tile.value_dim + i] = 0.0f;
     if (threadIdx.x == 0) {
-        tile.largest[row] = -INFINITY;
-        tile.total[row] = 0.0f;
+        const float *sinks = tile.sinks;
+        tile.largest[row] = sinks ? sinks[query / tile.queries] : -INFINITY;
+        tile.total[row] = sinks ? 1.0f : 0.0f;
     }
 }
 

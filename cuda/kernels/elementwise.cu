@@ -147,9 +147,19 @@ static __device__ float act(int kind, float x)
         return 0.5f * x * (1.0f + erff(x * 0.70710678f));
     case SQ_ACT_GELU_TANH: /* x / 2 (1 + tanh u) = x sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3) */
         return times_sigmoid(x, 1.5957691f * x * (0.044715f * x * x + 1.0f));
+    case SQ_ACT_CLAMPED:
+        x = x > SQ_CLAMP ? SQ_CLAMP : x; /* NaN stays */
+        return times_sigmoid(x, SQ_CLAMPED_SLOPE * x);
     default: /* SQ_ACT_SILU */
         return times_sigmoid(x, x);
     }
+}
+
+/* What act() is multiplied by. */
+static __device__ float gate_factor(int kind, float gate)
+{
+    if (kind != SQ_ACT_CLAMPED) return gate;
+    return (gate > SQ_CLAMP ? SQ_CLAMP : gate < -SQ_CLAMP ? -SQ_CLAMP : gate) + 1.0f; /* NaN stays */
 }
 
 template <class T>
@@ -160,7 +170,7 @@ static __global__ void activate(int kind, const T *x, int64_t x_stride, const T 
     if (col >= cols) return;
     for (int64_t row = blockIdx.y; row < rows; row += gridDim.y) {
         float value = act(kind, sq_get(x, row * x_stride + col));
-        if (gate) value *= sq_get(gate, row * gate_stride + col);
+        if (gate) value *= gate_factor(kind, sq_get(gate, row * gate_stride + col));
         sq_put(value, y, row * y_stride + col);
     }
 }

@@ -57,9 +57,10 @@ struct sq_score_tile {
     int64_t window, value_dim;
     float scale, cap;    /* cap > 0: scaled scores become cap tanh(score / cap) */
     const float *slopes; /* [heads]: then slope * (key - query) is added; or NULL */
+    const float *sinks;  /* [heads]: a score beside those of the keys; or NULL */
     enum sq_dtype dtype; /* of weights */
 };
-/* sums = total = 0, largest = -infinity */
+/* sums = 0; total = 0 and largest = -infinity, or what the sink makes of them */
 cudaError_t sq_kernel_attention_start(cudaStream_t stream, const struct sq_score_tile *tile);
 /* weights = exp(scale * scores (capped, sloped) - largest) or 0 where the mask is, with largest raised first; sums and
  * total follow it

@@ -45,6 +45,8 @@ struct sq_attention {
     float cap;      /* scaled scores become cap tanh(score / cap); 0: they stay */
     const float
         *slopes; /* backend memory [n_heads]: score of key j for query i += slope (j - i) (ALiBi); may be NULL */
+    const float *sinks; /* backend memory [n_heads]: a score, as it is, that every query of the head has beside those of
+                         * the keys, for a value of zeros; may be NULL */
 };
 
 /* Pairs of positions of which one sees the other or itself; window as above. Local. */
@@ -60,7 +62,16 @@ struct sq_softmax {
 
 enum sq_norm_kind { SQ_NORM_RMS, SQ_NORM_LAYER };
 enum sq_rope_pairs { SQ_ROPE_HALVES, SQ_ROPE_NEIGHBOURS }; /* entries i, i + n_frequencies; or 2 i, 2 i + 1 */
-enum sq_activation { SQ_ACT_SILU, SQ_ACT_RELU, SQ_ACT_GELU, SQ_ACT_GELU_TANH };
+enum sq_activation {
+    SQ_ACT_SILU,
+    SQ_ACT_RELU,
+    SQ_ACT_GELU,
+    SQ_ACT_GELU_TANH,
+    SQ_ACT_CLAMPED /* with m = min(x, SQ_CLAMP): m sigmoid(SQ_CLAMPED_SLOPE m); a gate g counts as
+                    * min(max(g, -SQ_CLAMP), SQ_CLAMP) + 1 (GPT-OSS) */
+};
+#define SQ_CLAMP 7.0f
+#define SQ_CLAMPED_SLOPE 1.702f
 
 /* What a router makes of its logits z, and what the weights of the chosen experts are made from. */
 enum sq_router_kind {

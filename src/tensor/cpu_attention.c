@@ -198,11 +198,12 @@ static enum sq_status attend_block(struct block *block)
     const struct sq_forward_kernels *kernels = block->cpu->forward;
     int64_t rows = block->q.rows, stride = sum_stride(block), end = block->first_query + rows,
             window = block->shape->window;
+    const float *sinks = block->shape->sinks;
     int64_t first = window ? at_least(block->first_query - window + 1, 0) / QUERIES * QUERIES : 0;
     memset(block->sums, 0, (size_t)(QUERIES * stride) * sizeof *block->sums);
     for (int64_t i = 0; i < rows; i++) {
-        block->max[i] = -INFINITY;
-        block->total[i] = 0.0f;
+        block->max[i] = sinks ? sinks[block->head] : -INFINITY;
+        block->total[i] = sinks ? 1.0f : 0.0f;
     }
     take_queries(block);
     for (int64_t key = first; key < end; key += KEYS)

@@ -116,6 +116,8 @@ static sq_activation_fn *activation_of(const struct sq_forward_kernels *kernels,
         return kernels->gelu;
     case SQ_ACT_GELU_TANH:
         return kernels->gelu_tanh;
+    case SQ_ACT_CLAMPED:
+        return kernels->clamped;
     case SQ_ACT_SILU:
         break;
     }
@@ -127,13 +129,15 @@ enum sq_status sq_cpu_activate(struct sq_backend *backend, enum sq_activation ki
 {
     const struct sq_forward_kernels *kernels = kernels_of(backend);
     sq_activation_fn *activation = activation_of(kernels, kind);
+    void (*multiply)(const float *, int64_t, float *) =
+        kind == SQ_ACT_CLAMPED ? kernels->multiply_clamped : kernels->multiply;
     float in[CHUNK], out[CHUNK];
     for (int64_t row = 0; row < x.rows; row++) {
         for (int64_t col = 0, n; col < x.cols; col += n) {
             n = chunk_at(col, x.cols);
             /* through the buffer even for F32: y may also be gate */
             activation(load(kernels, x, row, col, n, in), n, out);
-            if (gate.data) kernels->multiply(load(kernels, gate, row, col, n, in), n, out);
+            if (gate.data) multiply(load(kernels, gate, row, col, n, in), n, out);
             if (y.dtype == SQ_F32) memcpy(element(y, row, col), out, (size_t)n * sizeof *out);
             store(kernels, out, n, y, row, col);
         }

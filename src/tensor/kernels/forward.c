@@ -8,6 +8,7 @@
 #endif
 
 #include "base/half.h"
+#include "tensor/backend.h"
 #include "tensor/kernels/kernels.h"
 
 /* a * b + c, fused where the instruction set has it (contraction is off, so that nothing else fuses) */
@@ -148,6 +149,22 @@ static void gelu_tanh(const float *x, int64_t n, float *y)
 {
     for (int64_t i = 0; i < n; i++)
         y[i] = times_sigmoid(x[i], 1.5957691f * x[i] * MADD(0.044715f * x[i], x[i], 1.0f));
+}
+
+static void clamped(const float *x, int64_t n, float *y)
+{
+    for (int64_t i = 0; i < n; i++) {
+        float m = x[i] > SQ_CLAMP ? SQ_CLAMP : x[i]; /* NaN stays */
+        y[i] = times_sigmoid(m, SQ_CLAMPED_SLOPE * m);
+    }
+}
+
+static void multiply_clamped(const float *x, int64_t n, float *y)
+{
+    for (int64_t i = 0; i < n; i++) {
+        float low = x[i] < -SQ_CLAMP ? -SQ_CLAMP : x[i], m = low > SQ_CLAMP ? SQ_CLAMP : low;
+        y[i] *= m + 1.0f;
+    }
 }
 
 static float sum(const float *x, int64_t n)
@@ -358,6 +375,8 @@ const struct sq_forward_kernels SQ_KERNEL(sq_forward_kernels) = {
     .relu = relu,
     .gelu = gelu,
     .gelu_tanh = gelu_tanh,
+    .clamped = clamped,
+    .multiply_clamped = multiply_clamped,
     .sum = sum,
     .sum_squares = sum_squares,
     .normalize = normalize,

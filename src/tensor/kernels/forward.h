@@ -23,7 +23,8 @@ struct sq_forward_kernels {
     void (*cap)(float factor, float cap, int64_t n, float *y); /* y = cap tanh(factor y / cap) */
     void (*ramp)(float factor, float slope, float first, int64_t n,
                  float *y); /* y[i] = factor y[i] + slope (first + i) */
-    sq_activation_fn *silu, *relu, *gelu, *gelu_tanh;
+    sq_activation_fn *silu, *relu, *gelu, *gelu_tanh, *clamped;
+    void (*multiply_clamped)(const float *x, int64_t n, float *y); /* y *= what a gate counts for SQ_ACT_CLAMPED */
 
     /* --- norms ---------------------------------------------------------------------------------------------------- */
     float (*sum)(const float *x, int64_t n);
