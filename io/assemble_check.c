@@ -79,9 +79,10 @@ static enum sq_status compare_part(void *context, int64_t index, int thread)
     const struct comparing *comparing = context;
     const struct sq_tensor *source = comparing->output->source, *found = comparing->found;
     struct sq_assemble_part part = sq_assemble_part(comparing->job, index);
-    const char *wanted = (const char *)source->data + part.offset;
     (void)thread;
-    if (source->dtype != found->dtype) return compare_converted(comparing, &part, &comparing->differs[index]);
+    if (source->dtype != found->dtype || !sq_tensor_is_plain(source))
+        return compare_converted(comparing, &part, &comparing->differs[index]);
+    const char *wanted = (const char *)source->data + part.offset;
     comparing->differs[index] = memcmp((const char *)found->data + part.offset, wanted, (size_t)part.bytes) != 0;
     return SQ_OK;
 }

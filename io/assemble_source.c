@@ -8,7 +8,7 @@
 
 enum sq_dtype sq_assemble_kept_dtype(const struct sq_tensor *source)
 {
-    return source->dtype == SQ_F8_E4M3 ? SQ_BF16 : source->dtype;
+    return source->dtype == SQ_F8_E4M3 || source->dtype == SQ_MXFP4 ? SQ_BF16 : source->dtype;
 }
 
 static bool has_layer_shape(const struct sq_tensor *tensor, const struct sq_store_layer *layer)
@@ -60,12 +60,12 @@ static enum sq_status check_layer(const struct sq_checkpoint *checkpoint, const 
     return check_parts(checkpoint, layer, format);
 }
 
-/* Tensors of 8 bits that are kept are written in another type: they need their scales. */
+/* Tensors of 8 or 4 bits that are kept are written in another type: they need their scales. */
 static enum sq_status check_kept(const struct sq_checkpoint *checkpoint)
 {
     for (int64_t i = 0; i < sq_checkpoint_n_tensors(checkpoint); i++) {
         const struct sq_tensor *tensor = sq_checkpoint_tensor(checkpoint, i);
-        if (tensor->dtype == SQ_F8_E4M3) SQ_TRY(sq_tensor_check_readable(tensor));
+        if (sq_assemble_kept_dtype(tensor) != tensor->dtype) SQ_TRY(sq_tensor_check_readable(tensor));
     }
     return SQ_OK;
 }

@@ -142,7 +142,7 @@ enum sq_status sq_assemble_convert(const struct sq_output *output, int64_t first
     return SQ_OK;
 }
 
-/* A piece of a tensor that is kept in another type than the source's. */
+/* A piece of a tensor that is kept in another type than the source's, or in another order. */
 static enum sq_status write_converted(const struct writer *writer, int64_t index, const struct sq_assemble_part *part)
 {
     struct sq_assemble_piece piece;
@@ -167,9 +167,10 @@ static enum sq_status copy_piece(void *context, int64_t index, int thread)
     const struct sq_output *output = &copying->writer->assembly->plan.outputs[copying->job->output];
     const struct sq_tensor *source = output->source;
     struct sq_assemble_part part = sq_assemble_part(copying->job, index);
-    int64_t size = (int64_t)sq_dtype_size(source->dtype);
+    int64_t size = (int64_t)sq_dtype_size(output->entry.dtype);
     (void)thread;
-    if (output->entry.dtype != source->dtype) return write_converted(copying->writer, copying->job->output, &part);
+    if (output->entry.dtype != source->dtype || !sq_tensor_is_plain(source))
+        return write_converted(copying->writer, copying->job->output, &part);
     if (!sq_tensor_is_finite(source, part.offset / size, part.bytes / size)) return SQ_ERR_NUMERIC;
     return write_part(copying->writer, copying->job->output, part.offset, (const char *)source->data + part.offset,
                       part.bytes);

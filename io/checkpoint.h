@@ -25,10 +25,14 @@ struct sq_tensor {
     const char *file; /* the file's path, for messages */
     bool is_mapped;   /* data lie in a file map, whose pages may be given back */
 
-    /* F8_E4M3 only: a tensor of scales, of which one counts for scale_rows x scale_columns elements; NULL: none was
-     * found, and the tensor cannot be read as numbers */
+    /* F8_E4M3 and MXFP4 only: a tensor of scales, of which one counts for scale_rows x scale_columns elements; NULL:
+     * none was found, and the tensor cannot be read as numbers */
     const struct sq_tensor *scale;
     int64_t scale_rows, scale_columns;
+
+    /* A part of a larger tensor whose elements do not follow each other: element (i, j) is row_step i + column_step j
+     * elements behind the first, of one dimension element j column_step j; both 0: they do */
+    int64_t row_step, column_step;
 };
 
 struct sq_checkpoint;
@@ -58,9 +62,16 @@ const struct sq_tensor *sq_checkpoint_find_part(const struct sq_checkpoint *chec
                                                 const char *part);
 
 /* As find, but absence or another shape is SQ_ERR_INPUT with one message naming folder, tensor and both shapes;
- * the dtype must be F32, F16 or BF16, or F8_E4M3 with scales. */
+ * the dtype must be F32, F16 or BF16, or F8_E4M3 or MXFP4 with scales. */
 enum sq_status sq_checkpoint_require(const struct sq_checkpoint *checkpoint, const char *name, int n_dims,
                                      const int64_t *shape, const struct sq_tensor **tensor_p) SQ_MUST_CHECK;
+
+/* Whether `data` are the elements, one behind the other, as numbers of the tensor's type. Local. */
+bool sq_tensor_is_plain(const struct sq_tensor *tensor);
+
+/* Number of elements; and bytes from the first to the end of the last, in the map. Local. */
+int64_t sq_tensor_count(const struct sq_tensor *tensor);
+size_t sq_tensor_span(const struct sq_tensor *tensor);
 
 /* SQ_ERR_INPUT naming the tensor when it does not hold numbers that sq_tensor_read_f32() reads. Local. */
 enum sq_status sq_tensor_check_readable(const struct sq_tensor *tensor) SQ_MUST_CHECK;
@@ -69,7 +80,7 @@ enum sq_status sq_tensor_check_readable(const struct sq_tensor *tensor) SQ_MUST_
 enum sq_status sq_tensor_read_elements_f32(const struct sq_tensor *tensor, int64_t first, int64_t count,
                                            float *values) SQ_MUST_CHECK;
 
-/* Rows [row, row + rows) of a tensor (all dims after the first flattened) as float; F8_E4M3 times its scales. NaN or
+/* Rows [row, row + rows) of a tensor (all dims after the first flattened) as float, times its scales. NaN or
  * infinity is SQ_ERR_NUMERIC without a message: many ranks and threads read parts of a tensor, and one of them says it
  * once, with sq_tensor_report_not_finite(). The pages are given back to the system afterwards, except by reads of less
  * than 64 KiB (single rows of an embedding table), where that would cost more than the copy: see
@@ -77,8 +88,8 @@ enum sq_status sq_tensor_read_elements_f32(const struct sq_tensor *tensor, int64
 enum sq_status sq_tensor_read_f32(const struct sq_tensor *tensor, int64_t row, int64_t rows,
                                   float *values) SQ_MUST_CHECK;
 
-/* Whether elements [first, first + count), in the order of storage, are neither NaN nor infinite; integers always are
- * finite. Local. */
+/* Whether elements [first, first + count) of a plain tensor, in the order of storage, are neither NaN nor infinite;
+ * integers always are finite. Local. */
 bool sq_tensor_is_finite(const struct sq_tensor *tensor, int64_t first, int64_t count);
 
 /* Looks through the whole tensor and prints its first value that is NaN or infinite, with file, name and place. Returns

@@ -22,7 +22,7 @@ static uint64_t hash_tensor(const struct sq_tensor *tensor, uint64_t hash)
     hash = XXH3_64bits_withSeed(tensor->name, strlen(tensor->name), hash);
     hash = XXH3_64bits_withSeed(dtype, strlen(dtype), hash);
     hash = XXH3_64bits_withSeed(tensor->shape, (size_t)tensor->n_dims * sizeof *tensor->shape, hash);
-    hash = hash_data(tensor->data, tensor->bytes, hash);
+    hash = hash_data(tensor->data, sq_tensor_span(tensor), hash);
     sq_tensor_give_back(tensor);
     return hash;
 }

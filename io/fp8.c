@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "io/checkpoint_private.h"
+#include "io/mxfp4.h"
 
 /* --- which part of the tensor a scale is for ---------------------------------------------------------------------- */
 
@@ -66,6 +67,10 @@ static bool fits(const struct sq_tensor *tensor, const struct sq_tensor *scale, 
 /* The blocks of config.json, rows, or the whole: what explains the shape of the scales. */
 static bool join(struct sq_tensor *tensor, const struct sq_tensor *scale, struct block block)
 {
+    if (tensor->dtype == SQ_MXFP4) {
+        tensor->scale = sq_mxfp4_fits(tensor, scale) ? scale : NULL;
+        return tensor->scale != NULL;
+    }
     const struct block choices[] = {block, {1, dimension(tensor, 1)}, {dimension(tensor, 0), dimension(tensor, 1)}};
     bool is_float = scale->dtype == SQ_F32 || scale->dtype == SQ_F16 || scale->dtype == SQ_BF16;
     for (size_t i = 0; i < sizeof choices / sizeof *choices && is_float && tensor->n_dims == 2; i++) {
@@ -97,7 +102,8 @@ enum sq_status sq_fp8_join_scales(struct sq_checkpoint *checkpoint)
     struct block block = find_block(checkpoint->config);
     for (int64_t i = 0; i < checkpoint->n_tensors; i++) {
         struct sq_tensor *tensor = &checkpoint->tensors[i];
-        bool may_have = tensor->dtype == SQ_F8_E4M3 && tensor->n_dims <= 2; /* fused experts that stay are not read */
+        bool is_scaled = tensor->dtype == SQ_F8_E4M3 || tensor->dtype == SQ_MXFP4;
+        bool may_have = is_scaled && tensor->n_dims <= 2; /* fused experts that stay are not read */
         const struct sq_tensor *scale = may_have ? find_scale(checkpoint, tensor) : NULL;
         if (!scale) continue;
         if (join(tensor, scale, block)) continue;
@@ -145,7 +151,7 @@ bool sq_fp8_is_auxiliary(const struct sq_checkpoint *checkpoint, const struct sq
         if (strcmp(tensor->name + length - ending, endings[i]) != 0) continue;
         snprintf(prefix, sizeof prefix, "%.*s", (int)(length - ending), tensor->name);
         const struct sq_tensor *weight = sq_checkpoint_find_part(checkpoint, prefix, "weight");
-        return weight && weight->dtype == SQ_F8_E4M3;
+        return weight && (weight->dtype == SQ_F8_E4M3 || weight->dtype == SQ_MXFP4);
     }
     return false;
 }

@@ -7,8 +7,10 @@
 #include "base/memory.h"
 #include "io/checkpoint_private.h"
 #include "io/fp8.h"
+#include "io/fused_parts.h"
 
 #define MIXTRAL "MixtralForCausalLM"
+#define GPT_OSS "GptOssForCausalLM"
 
 /* A name's ending, what the tensor has for each expert, one or two matrices, and what their names have instead. */
 struct fused_kind {
@@ -17,14 +19,24 @@ struct fused_kind {
     int n_parts;
     const char *place; /* before ".N." */
     const char *parts[2];
+    enum sq_fused_layout layout;
+    const char *last; /* of the parts' names */
 };
 
 /* The first that fits holds. */
 static const struct fused_kind kinds[] = {
-    {MIXTRAL, ".mlp.experts.gate_up_proj", 2, ".block_sparse_moe.experts", {"w1", "w3"}},
-    {MIXTRAL, ".mlp.experts.down_proj", 1, ".block_sparse_moe.experts", {"w2"}},
-    {NULL, ".experts.gate_up_proj", 2, ".experts", {"gate_proj", "up_proj"}},
-    {NULL, ".experts.down_proj", 1, ".experts", {"down_proj"}},
+    {MIXTRAL, ".mlp.experts.gate_up_proj", 2, ".block_sparse_moe.experts", {"w1", "w3"}, SQ_FUSED_ROWS, "weight"},
+    {MIXTRAL, ".mlp.experts.down_proj", 1, ".block_sparse_moe.experts", {"w2"}, SQ_FUSED_ROWS, "weight"},
+    {GPT_OSS, ".experts.gate_up_proj", 2, ".experts", {"gate_proj", "up_proj"}, SQ_FUSED_COLUMNS, "weight"},
+    {GPT_OSS, ".experts.down_proj", 1, ".experts", {"down_proj"}, SQ_FUSED_COLUMNS, "weight"},
+    {GPT_OSS, ".experts.gate_up_proj_bias", 2, ".experts", {"gate_proj", "up_proj"}, SQ_FUSED_BIASES, "bias"},
+    {GPT_OSS, ".experts.down_proj_bias", 1, ".experts", {"down_proj"}, SQ_FUSED_BIASES, "bias"},
+    {GPT_OSS, ".experts.gate_up_proj_blocks", 2, ".experts", {"gate_proj", "up_proj"}, SQ_FUSED_BLOCKS, "weight"},
+    {GPT_OSS, ".experts.down_proj_blocks", 1, ".experts", {"down_proj"}, SQ_FUSED_BLOCKS, "weight"},
+    {GPT_OSS, ".experts.gate_up_proj_scales", 2, ".experts", {"gate_proj", "up_proj"}, SQ_FUSED_SCALES, "weight_scale"},
+    {GPT_OSS, ".experts.down_proj_scales", 1, ".experts", {"down_proj"}, SQ_FUSED_SCALES, "weight_scale"},
+    {NULL, ".experts.gate_up_proj", 2, ".experts", {"gate_proj", "up_proj"}, SQ_FUSED_ROWS, "weight"},
+    {NULL, ".experts.down_proj", 1, ".experts", {"down_proj"}, SQ_FUSED_ROWS, "weight"},
 };
 #define N_KINDS ((int)(sizeof kinds / sizeof *kinds))
 
@@ -64,6 +76,7 @@ static struct fused find_kind(const struct sq_checkpoint *checkpoint, const stru
         const struct fused found = {&kinds[i / n_suffixes], suffixes[i % n_suffixes]};
         snprintf(text, sizeof text, "%s%s", found.kind->ending, found.suffix);
         if (!ends_in(tensor->name, text) || !is_of(checkpoint, found.kind->architecture)) continue;
+        if (found.kind->layout != SQ_FUSED_ROWS) return *found.suffix ? (struct fused){0} : found;
         snprintf(text, sizeof text, "%.*s_bias", (int)(strlen(tensor->name) - strlen(found.suffix)), tensor->name);
         return sq_checkpoint_find(checkpoint, text) ? (struct fused){0} : found;
     }
@@ -76,13 +89,6 @@ static struct fused find_kind(const struct sq_checkpoint *checkpoint, const stru
 static bool is_for_all_rows(const struct sq_tensor *scale)
 {
     return scale->n_dims == 1 || (scale->n_dims == 3 && scale->shape[1] == 1);
-}
-
-static const char *find_problem(const struct sq_tensor *tensor, const struct fused_kind *kind)
-{
-    if (tensor->n_dims != 3) return "three dimensions: experts, outputs, inputs";
-    if (tensor->shape[1] % kind->n_parts) return "an even number of outputs: gate, then up";
-    return tensor->bytes == 0 ? "elements" : NULL;
 }
 
 /* None of the scales may be for rows of gate and of up. */
@@ -104,16 +110,16 @@ static const char *find_scale_problem(const struct sq_checkpoint *checkpoint, co
 }
 
 /* The other tensor of a block that does not speak of the same experts; NULL: it does. */
-static const struct sq_tensor *find_mismatch(const struct sq_checkpoint *checkpoint, const struct sq_tensor *gate_up)
+static const struct sq_tensor *find_mismatch(const struct sq_checkpoint *checkpoint, const struct sq_tensor *gate_up,
+                                             enum sq_fused_layout layout)
 {
     char name[LONGEST_NAME];
     const char *up = strstr(gate_up->name, "gate_up_proj");
     if (!up) return NULL;
-    snprintf(name, sizeof name, "%.*sdown_proj", (int)(up - gate_up->name), gate_up->name);
+    snprintf(name, sizeof name, "%.*sdown_proj%s", (int)(up - gate_up->name), gate_up->name,
+             up + strlen("gate_up_proj"));
     const struct sq_tensor *down = sq_checkpoint_find(checkpoint, name);
-    if (!down || down->n_dims != 3) return NULL; /* said by others */
-    const int64_t *a = gate_up->shape, *b = down->shape;
-    return a[0] == b[0] && a[1] == 2 * b[2] && a[2] == b[1] ? NULL : down;
+    return !down || sq_fused_is_match(layout, gate_up, down) ? NULL : down; /* that it is not there is said by others */
 }
 
 /* speaks: with a message. */
@@ -121,8 +127,10 @@ static enum sq_status check(const struct sq_checkpoint *checkpoint, const struct
                             bool speaks)
 {
     bool is_scale = *fused.suffix != '\0';
-    const char *problem = is_scale ? find_scale_problem(checkpoint, tensor, fused) : find_problem(tensor, fused.kind);
-    const struct sq_tensor *other = problem || is_scale ? NULL : find_mismatch(checkpoint, tensor);
+    enum sq_fused_layout layout = fused.kind->layout;
+    const char *problem = is_scale ? find_scale_problem(checkpoint, tensor, fused)
+                                   : sq_fused_find_problem(layout, fused.kind->n_parts, tensor);
+    const struct sq_tensor *other = problem || is_scale ? NULL : find_mismatch(checkpoint, tensor, layout);
     if (!problem && !other) return SQ_OK;
     const int64_t *a = tensor->shape, *b = other ? other->shape : a;
     if (speaks && problem)
@@ -151,34 +159,47 @@ enum sq_status sq_fused_check(const struct sq_checkpoint *checkpoint)
 
 /* --- taking apart ------------------------------------------------------------------------------------------------- */
 
-/* Part `part` of one expert, as a tensor of its own. */
-static enum sq_status make_part(const struct sq_tensor *whole, struct fused fused, int64_t expert, int part,
-                                struct sq_tensor *tensor_p)
+/* One expert's rows of a tensor [E, N, K], or of its scales. */
+static struct sq_tensor make_rows(const struct sq_tensor *whole, struct fused fused, int64_t expert, int part)
 {
     struct sq_tensor tensor = *whole;
     const struct fused_kind *kind = fused.kind;
     bool is_shared = *fused.suffix && is_for_all_rows(whole);
     int64_t n_pieces = is_shared ? 1 : kind->n_parts, piece = is_shared ? 0 : part;
-    int prefix = (int)(strlen(whole->name) - strlen(kind->ending) - strlen(fused.suffix));
     tensor.n_dims = whole->n_dims == 1 ? 1 : 2;
     tensor.shape[0] = whole->n_dims == 1 ? 1 : whole->shape[1] / n_pieces;
     tensor.shape[1] = whole->n_dims == 1 ? 0 : whole->shape[2];
     tensor.bytes = whole->bytes / (size_t)(whole->shape[0] * n_pieces);
     tensor.data = (const char *)whole->data + (size_t)(expert * n_pieces + piece) * tensor.bytes;
-    SQ_TRY(sq_string_format(&tensor.name, "%.*s%s.%lld.%s.weight%s", prefix, whole->name, kind->place,
-                            (long long)expert, kind->parts[part], fused.suffix));
+    return tensor;
+}
+
+/* Part `part` of one expert, as a tensor of its own. */
+static enum sq_status make_part(const struct sq_tensor *whole, struct fused fused, int64_t expert, int part,
+                                struct sq_tensor *tensor_p)
+{
+    const struct fused_kind *kind = fused.kind;
+    int prefix = (int)(strlen(whole->name) - strlen(kind->ending) - strlen(fused.suffix));
+    struct sq_tensor tensor = kind->layout == SQ_FUSED_ROWS
+                                  ? make_rows(whole, fused, expert, part)
+                                  : sq_fused_part(kind->layout, kind->n_parts, whole, expert, part);
+    SQ_TRY(sq_string_format(&tensor.name, "%.*s%s.%lld.%s.%s%s", prefix, whole->name, kind->place, (long long)expert,
+                            kind->parts[part], kind->last, fused.suffix));
     *tensor_p = tensor;
     return SQ_OK;
 }
 
+/* Tensors there will be; 0: none is fused. */
 static int64_t count_tensors(const struct sq_checkpoint *checkpoint)
 {
     int64_t count = 0;
+    bool is_fused = false;
     for (int64_t i = 0; i < checkpoint->n_tensors; i++) {
         struct fused fused = find_kind(checkpoint, &checkpoint->tensors[i]);
         count += fused.kind ? checkpoint->tensors[i].shape[0] * fused.kind->n_parts : 1;
+        is_fused |= fused.kind != NULL;
     }
-    return count;
+    return is_fused ? count : 0;
 }
 
 /* The parts of fused tensors behind each other; *n_p: how many there are, also after a failure. */
@@ -231,7 +252,7 @@ enum sq_status sq_fused_split(struct sq_checkpoint *checkpoint)
     void *memory;
     if (check_all(checkpoint, false) != SQ_OK) return SQ_OK;
     int64_t count = count_tensors(checkpoint);
-    if (count == checkpoint->n_tensors) return SQ_OK;
+    if (count == 0) return SQ_OK;
     SQ_TRY(sq_alloc("the tensors of experts", count, sizeof(struct sq_tensor), &memory));
     struct sq_tensor *tensors = memory;
     enum sq_status status = make_parts(checkpoint, tensors, &n);

@@ -5,6 +5,7 @@
 #include "io/checkpoint.h"
 #include "io/fp8.h"
 #include "io/map.h"
+#include "io/mxfp4.h"
 
 #define CHUNK 4096                          /* elements converted and checked while they are in the first cache */
 #define GIVE_BACK_MIN_BYTES ((size_t)65536) /* below, a system call and new page faults cost more than the copy */
@@ -15,6 +16,26 @@ static int64_t row_elements(const struct sq_tensor *tensor)
     for (int i = 1; i < tensor->n_dims; i++)
         elements *= tensor->shape[i];
     return elements;
+}
+
+/* --- where elements are ------------------------------------------------------------------------------------------- */
+
+bool sq_tensor_is_plain(const struct sq_tensor *tensor)
+{
+    return tensor->column_step == 0 && tensor->dtype != SQ_MXFP4;
+}
+
+int64_t sq_tensor_count(const struct sq_tensor *tensor)
+{
+    return (tensor->n_dims > 0 ? tensor->shape[0] : 1) * row_elements(tensor);
+}
+
+size_t sq_tensor_span(const struct sq_tensor *tensor)
+{
+    if (tensor->column_step == 0 || tensor->bytes == 0) return tensor->bytes;
+    int64_t rows = tensor->n_dims == 2 ? tensor->shape[0] : 1, columns = tensor->shape[tensor->n_dims - 1];
+    int64_t last = (rows - 1) * tensor->row_step + (columns - 1) * tensor->column_step;
+    return tensor->dtype == SQ_MXFP4 ? (size_t)(last / 2 + 1) : (size_t)(last + 1) * sq_dtype_size(tensor->dtype);
 }
 
 /* --- NaN and infinity --------------------------------------------------------------------------------------------- */
@@ -61,19 +82,63 @@ static const unsigned char *element(const struct sq_tensor *tensor, int64_t inde
 
 enum sq_status sq_tensor_check_readable(const struct sq_tensor *tensor)
 {
+    bool is_scaled = tensor->dtype == SQ_F8_E4M3 || tensor->dtype == SQ_MXFP4;
     if (!sq_dtype_is_floating(tensor->dtype)) {
         sq_error("%s: tensor %s has dtype %s where F32, F16, BF16 or F8_E4M3 is needed", tensor->file, tensor->name,
                  sq_dtype_name(tensor->dtype));
         return SQ_ERR_INPUT;
     }
-    if (tensor->dtype != SQ_F8_E4M3 || tensor->scale) return SQ_OK;
-    sq_error("%s: tensor %s has dtype F8_E4M3, and there is neither %s_scale_inv nor %s_scale", tensor->file,
-             tensor->name, tensor->name, tensor->name);
+    if (!is_scaled || tensor->scale) return SQ_OK;
+    sq_error("%s: tensor %s has dtype %s, and there is neither %s_scale_inv nor %s_scale", tensor->file, tensor->name,
+             sq_dtype_name(tensor->dtype), tensor->name, tensor->name);
     return SQ_ERR_INPUT;
+}
+
+/* n elements from `source` on, `step` elements apart, of 2 or 4 bytes. */
+static void gather(const unsigned char *source, size_t size, int64_t step, int64_t n, unsigned char *target)
+{
+    if (size == 2)
+        for (int64_t i = 0; i < n; i++)
+            memcpy(target + 2 * i, source + 2 * i * step, 2);
+    else
+        for (int64_t i = 0; i < n; i++)
+            memcpy(target + 4 * i, source + 4 * i * step, 4);
+}
+
+/* n <= CHUNK elements of a part of a larger tensor from (row, column) on, along a row or along a column. */
+static void load_apart(const struct sq_tensor *tensor, int64_t row, int64_t column, bool along_column, int64_t n,
+                       float *values)
+{
+    unsigned char raw[CHUNK * sizeof(float)];
+    int64_t first = row * tensor->row_step + column * tensor->column_step;
+    gather(element(tensor, first), sq_dtype_size(tensor->dtype), along_column ? tensor->row_step : tensor->column_step,
+           n, raw);
+    sq_dtype_to_f32(tensor->dtype, raw, n, values);
+}
+
+/* Elements [first, first + count), at most CHUNK, in the order of rows, as they are: with scales, finite or not. */
+static void load(const struct sq_tensor *tensor, int64_t first, int64_t count, float *values)
+{
+    if (tensor->dtype == SQ_MXFP4) {
+        sq_mxfp4_load(tensor, first, count, values);
+        return;
+    }
+    if (sq_tensor_is_plain(tensor)) {
+        sq_dtype_to_f32(tensor->dtype, element(tensor, first), count, values);
+        if (tensor->scale) sq_fp8_scale(tensor, first, count, values);
+        return;
+    }
+    int64_t width = tensor->n_dims == 2 ? tensor->shape[1] : tensor->shape[0];
+    for (int64_t done = 0, n; done < count; done += n) {
+        int64_t row = (first + done) / width, column = (first + done) % width;
+        n = count - done < width - column ? count - done : width - column;
+        load_apart(tensor, row, column, false, n, values + done);
+    }
 }
 
 bool sq_tensor_is_finite(const struct sq_tensor *tensor, int64_t first, int64_t count)
 {
+    assert(sq_tensor_is_plain(tensor));
     return all_finite(tensor->dtype, element(tensor, first), count);
 }
 
@@ -81,14 +146,14 @@ bool sq_tensor_is_finite(const struct sq_tensor *tensor, int64_t first, int64_t 
 static bool is_finite_as_read(const struct sq_tensor *tensor, int64_t first, int64_t count)
 {
     float values[CHUNK];
-    if (!tensor->scale) return sq_tensor_is_finite(tensor, first, count);
+    if (!tensor->scale && sq_tensor_is_plain(tensor)) return sq_tensor_is_finite(tensor, first, count);
     return sq_tensor_read_elements_f32(tensor, first, count, values) == SQ_OK;
 }
 
 /* The first element that is not finite; -1: there is none. */
 static int64_t find_not_finite(const struct sq_tensor *tensor)
 {
-    int64_t count = (int64_t)(tensor->bytes / sq_dtype_size(tensor->dtype));
+    int64_t count = sq_tensor_count(tensor);
     for (int64_t first = 0; first < count; first += CHUNK) {
         int64_t i = first, n = count - first < CHUNK ? count - first : CHUNK;
         if (is_finite_as_read(tensor, first, n)) continue;
@@ -107,8 +172,7 @@ static double value_at(const struct sq_tensor *tensor, int64_t index)
         memcpy(&wide, element(tensor, index), sizeof wide);
         return wide;
     }
-    sq_dtype_to_f32(tensor->dtype, element(tensor, index), 1, &value);
-    if (tensor->scale) sq_fp8_scale(tensor, index, 1, &value);
+    load(tensor, index, 1, &value);
     return (double)value;
 }
 
@@ -130,13 +194,41 @@ enum sq_status sq_tensor_read_elements_f32(const struct sq_tensor *tensor, int64
 {
     for (int64_t done = 0; done < count; done += CHUNK) {
         int64_t n = count - done < CHUNK ? count - done : CHUNK;
-        if (!sq_tensor_is_finite(tensor, first + done, n)) return SQ_ERR_NUMERIC;
-        sq_dtype_to_f32(tensor->dtype, element(tensor, first + done), n, values + done);
-        if (!tensor->scale) continue;
-        sq_fp8_scale(tensor, first + done, n, values + done);
+        bool is_plain = sq_tensor_is_plain(tensor);
+        if (is_plain && !sq_tensor_is_finite(tensor, first + done, n)) return SQ_ERR_NUMERIC;
+        load(tensor, first + done, n, values + done);
+        if (is_plain && !tensor->scale) continue;
         if (!all_finite(SQ_F32, (const unsigned char *)(values + done), n)) return SQ_ERR_NUMERIC;
     }
     return SQ_OK;
+}
+
+/* Rows of a part whose columns are closer together than its rows: by columns, in pieces. */
+static enum sq_status read_turned(const struct sq_tensor *tensor, int64_t row, int64_t rows, float *values)
+{
+    int64_t width = tensor->shape[1];
+    float column[CHUNK];
+    for (int64_t first = 0, n; first < rows; first += n) {
+        n = rows - first < CHUNK ? rows - first : CHUNK;
+        for (int64_t j = 0; j < width; j++) {
+            load_apart(tensor, row + first, j, true, n, column);
+            if (!all_finite(SQ_F32, (const unsigned char *)column, n)) return SQ_ERR_NUMERIC;
+            for (int64_t i = 0; i < n; i++)
+                values[(first + i) * width + j] = column[i];
+        }
+    }
+    return SQ_OK;
+}
+
+/* The pages are those of other parts, too: given back with the last row. */
+static enum sq_status read_part(const struct sq_tensor *tensor, int64_t row, int64_t rows, float *values)
+{
+    int64_t elements = row_elements(tensor);
+    bool is_turned = tensor->n_dims == 2 && tensor->row_step < tensor->column_step;
+    enum sq_status status = is_turned ? read_turned(tensor, row, rows, values)
+                                      : sq_tensor_read_elements_f32(tensor, row * elements, rows * elements, values);
+    if (row + rows == tensor->shape[0] && sq_tensor_span(tensor) >= GIVE_BACK_MIN_BYTES) sq_tensor_give_back(tensor);
+    return status;
 }
 
 enum sq_status sq_tensor_read_f32(const struct sq_tensor *tensor, int64_t row, int64_t rows, float *values)
@@ -144,6 +236,7 @@ enum sq_status sq_tensor_read_f32(const struct sq_tensor *tensor, int64_t row, i
     SQ_TRY(sq_tensor_check_readable(tensor));
     if (!tensor->data) return SQ_OK;
     assert(row >= 0 && rows >= 0 && row + rows <= (tensor->n_dims > 0 ? tensor->shape[0] : 1));
+    if (!sq_tensor_is_plain(tensor)) return read_part(tensor, row, rows, values);
     int64_t elements = row_elements(tensor);
     enum sq_status status = sq_tensor_read_elements_f32(tensor, row * elements, rows * elements, values);
     size_t row_bytes = (size_t)elements * sq_dtype_size(tensor->dtype);
@@ -174,5 +267,5 @@ enum sq_status sq_tensor_read_columns_f32(const struct sq_tensor *tensor, int64_
 
 void sq_tensor_give_back(const struct sq_tensor *tensor)
 {
-    if (tensor->is_mapped) sq_map_give_back(tensor->data, tensor->bytes);
+    if (tensor->is_mapped) sq_map_give_back(tensor->data, sq_tensor_span(tensor));
 }

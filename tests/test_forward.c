@@ -149,9 +149,9 @@ static void test_bits_do_not_depend_on_ranks_threads_or_memory(void **state)
     struct sq_comm self;
     if (sq_comm_split(&ranks.comm, ranks.comm.rank, &self) != SQ_OK) abort();
     bool bf16 = has_bf16();
-    static const char *const names[] = {"llama3",  "mistral",    "qwen3",          "opt",     "bloom",
-                                        "gptj",    "falcon_40b", "gemma3",         "cohere2", "olmo2",
-                                        "mixtral", "qwen2_moe",  "qwen3_moe_fused"};
+    static const char *const names[] = {"llama3",  "mistral",    "qwen3",           "opt",     "bloom",
+                                        "gptj",    "falcon_40b", "gemma3",          "cohere2", "olmo2",
+                                        "mixtral", "qwen2_moe",  "qwen3_moe_fused", "gpt_oss"};
     int n_wanted = 0;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         if (!golden_is_wanted(names[i])) continue;

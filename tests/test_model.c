@@ -51,7 +51,7 @@ static void test_every_golden_model_opens(void **state)
         for (int64_t t = 0; t < sq_checkpoint_n_tensors(checkpoint); t++) {
             const struct sq_tensor *tensor = sq_checkpoint_tensor(checkpoint, t);
             if (!sq_fp8_is_auxiliary(checkpoint, tensor) && !is_behind_last(model, tensor))
-                elements += (int64_t)(tensor->bytes / sq_dtype_size(tensor->dtype));
+                elements += sq_tensor_count(tensor);
         }
         assert_int_equal(sq_model_n_parameters(model), elements);
         close_both(checkpoint, model);

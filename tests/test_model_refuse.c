@@ -122,6 +122,10 @@ static void test_sliding_windows(void **state)
     const char *both = "\"use_sliding_window\": false,\n \"sliding_window\": 16,\n \"max_window_layers\": 2";
     check_windows("qwen2", both, "\"use_sliding_window\": true, \"sliding_window\": 16, \"max_window_layers\": 1", 0,
                   16);
+    const char *types = "\"layer_types\"";
+    check_windows("gpt_oss", types, types, 5, 0);
+    check_windows("gpt_oss", types, "\"other_types\"", 5, 0);
+    check_windows("gpt_oss", "\"sliding_window\": 5", "\"sliding_window\": null", 0, 0);
     check_windows("qwen2", both,
                   "\"use_sliding_window\": true, \"sliding_window\": 16, \"max_window_layers\": 0,"
                   "\"layer_types\": [\"sliding_attention\", \"full_attention\"]",
@@ -201,7 +205,13 @@ static void test_options_that_are_not_supported_are_named(void **state)
     check_refused("olmoe", "\"clip_qkv\": null", "\"clip_qkv\": 8.0", "'clip_qkv' is 8.0", NULL);
     check_refused("qwen2_moe", "\"use_sliding_window\": false", "\"use_sliding_window\": true",
                   "'use_sliding_window' is true", NULL);
-    check_refused("olmoe", "OlmoeForCausalLM", "GptOssForCausalLM", "'GptOssForCausalLM' is not supported", "MXFP4");
+    check_refused("olmoe", "OlmoeForCausalLM", "Qwen3NextForCausalLM", "'Qwen3NextForCausalLM' is not supported",
+                  "linear attention");
+    check_refused("gpt_oss", "\"swiglu_limit\": 7.0", "\"swiglu_limit\": 5.0", "'swiglu_limit' is 5.0", "7.0");
+    check_refused("gpt_oss", "\"swiglu_limit\": 7.0", "\"swiglu_limit\": 7, \"swiglu_alpha\": 1.5",
+                  "'swiglu_alpha' is 1.5", "1.702");
+    check_refused("gpt_oss", "\"full_attention\"", "\"linear_attention\"", "'layer_types'", "linear_attention");
+    check_refused("gpt_oss", "\"yarn\"", "\"ntk\"", "'ntk'", "rope_scaling");
     check_refused("deepseek_v2", "\"softmax\"", "\"sigmoid\"", "'scoring_func' is \"sigmoid\"", NULL);
     check_refused("deepseek_v2", "\"group_limited_greedy\"", "\"noaux_tc\"", "'topk_method' is \"noaux_tc\"",
                   "greedy or group_limited_greedy");
@@ -309,6 +319,20 @@ static void test_experts_that_are_missing_or_have_another_shape(void **state)
                           "does not go with");
     check_tensors_refused("qwen3_moe_fused", "\"shape\":[5,64,32]", "\"shape\":[160,64] ", "experts.gate_up_proj",
                           "three dimensions");
+    check_tensors_refused("gpt_oss", "\"shape\":[5,32,96]", "\"shape\":[5,96,32]", "experts.gate_up_proj",
+                          "does not go with");
+    check_tensors_refused("gpt_oss", "\"shape\":[5,48,32]", "\"shape\":[240,32] ", "experts.down_proj",
+                          "three dimensions: experts, inputs, outputs");
+    check_tensors_refused("gpt_oss", "experts.down_proj_bias", "experts.down_proj_bixs",
+                          "layers.0.mlp.experts.0.down_proj.bias", "[32]");
+    check_tensors_refused("gpt_oss", "layers.1.self_attn.sinks", "layers.1.self_attn.sixks",
+                          "no tensor model.layers.1.self_attn.sinks", "[4]");
+    check_tensors_refused("gpt_oss", "layers.1.mlp.router.bias", "layers.1.mlp.router.bixs",
+                          "no tensor model.layers.1.mlp.router.bias", "[5]");
+    check_tensors_refused("gpt_oss_mxfp4", "\"shape\":[6,192,2,16]", "\"shape\":[6,192,4,8] ",
+                          "experts.gate_up_proj_blocks", "four dimensions: experts, outputs, blocks, 16");
+    check_tensors_refused("gpt_oss_mxfp4", "layers.0.mlp.experts.gate_up_proj_scales",
+                          "layers.0.mlp.experts.gate_up_proj_scalex", "dtype MXFP4", "weight_scale");
     /* what the architecture has nothing to do with is not looked at before it */
     make_folder(&folder, "qwen3_moe_fused", "Qwen3MoeForCausalLM", "Llama4ForCausalLM");
     change_tensors(&folder, "qwen3_moe_fused", "\"shape\":[5,64,32]", "\"shape\":[5,32,64]");

@@ -15,8 +15,6 @@ static const struct sq_architecture *const architectures[] = {
 static const struct {
     const char *name, *reason;
 } refused[] = {
-    {"GptOssForCausalLM",
-     "its attention has sinks, and its experts have biases, a clamped activation and weights in MXFP4"},
     {"Qwen3NextForCausalLM", "it has linear attention"},
 };
 

@@ -61,6 +61,7 @@ struct sq_architecture {
     X(gpt2) X(gpt_bigcode) \
     X(gpt_neox) \
     X(gptj) \
+    X(gpt_oss) \
     X(granite) \
     X(internlm2) \
     X(mixtral) \

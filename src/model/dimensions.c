@@ -144,13 +144,21 @@ static enum sq_status read_key(const struct sq_config_key *key, const json_t *co
     return SQ_ERR_INPUT;
 }
 
+/* 7 and 7.0 */
+static bool is_same_number(const json_t *value, const char *only)
+{
+    char *end;
+    double number = strtod(only, &end);
+    return json_is_number(value) && *end == '\0' && json_number_value(value) == number;
+}
+
 static enum sq_status check_fixed(const struct sq_config_fixed *fixed, const json_t *config, const char *folder)
 {
     const json_t *value = value_of(config, fixed->name);
     if (!value) return SQ_OK;
     char text[64];
     value_text(value, text);
-    if (fixed->only && !strcmp(text, fixed->only)) return SQ_OK;
+    if (fixed->only && (!strcmp(text, fixed->only) || is_same_number(value, fixed->only))) return SQ_OK;
     sq_error("%s/config.json: key '%s' is %s; supported is %s", folder, fixed->name, text,
              fixed->only ? fixed->only : "only its absence");
     return SQ_ERR_INPUT;

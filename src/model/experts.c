@@ -210,7 +210,27 @@ static int64_t n_pieces_here(const struct sq_forward *forward)
     return (forward->experts->rows.count + unit - 1) / unit;
 }
 
-/* active = act(x gate') * (x up') */
+/* The bias of gate, up or down (part 0, 1, 2) of this rank's expert; NULL where it has none. */
+static const float *bias_of(const struct sq_forward *forward, int part)
+{
+    const struct sq_experts *experts = forward->experts;
+    const struct sq_dimensions *dims = &forward->model->dims;
+    const float *biases = sq_forward_parameter(forward, (int)(experts->step - forward->section->steps), part, true);
+    return biases ? biases + experts->mine.index * (part < 2 ? dims->expert_ffn : dims->hidden) : NULL;
+}
+
+/* Rows of the last piece that are no tokens' are zero in x, and with biases would not be in what follows: they have no
+ * part in a Hessian. */
+static enum sq_status clear_rest(const struct sq_forward *forward, int64_t index, struct sq_matrix active)
+{
+    int64_t used = forward->experts->rows.count - index * active.rows;
+    if (used >= active.rows || !bias_of(forward, 0)) return SQ_OK;
+    struct sq_matrix rest = sq_matrix_part(active, used, active.rows - used, 0, active.cols);
+    return forward->backend->ops->clear(forward->backend, rest.data,
+                                        (size_t)(rest.rows * rest.cols) * sq_dtype_size(rest.dtype));
+}
+
+/* active = act(x gate' + bias) * (x up' + bias) */
 static enum sq_status activate_piece(void *context, int64_t index, int worker)
 {
     const struct sq_forward *forward = context;
@@ -224,12 +244,14 @@ static enum sq_status activate_piece(void *context, int64_t index, int worker)
     char *scratch = (char *)experts->scratch.memory + 2 * (size_t)worker * bytes;
     struct sq_matrix gate = sq_matrix_view(scratch, forward->options.compute, unit, dims->expert_ffn), up = gate;
     up.data = scratch + bytes;
-    SQ_TRY(ops->linear(forward->backend, x, sq_forward_weight_of(forward, forward->group, 0), NULL, gate));
-    SQ_TRY(ops->linear(forward->backend, x, sq_forward_weight_of(forward, forward->group, 1), NULL, up));
-    return ops->activate(forward->backend, dims->activation, gate, up, active);
+    SQ_TRY(
+        ops->linear(forward->backend, x, sq_forward_weight_of(forward, forward->group, 0), bias_of(forward, 0), gate));
+    SQ_TRY(ops->linear(forward->backend, x, sq_forward_weight_of(forward, forward->group, 1), bias_of(forward, 1), up));
+    SQ_TRY(ops->activate(forward->backend, dims->activation, gate, up, active));
+    return clear_rest(forward, index, active);
 }
 
-/* x = active down': the tokens' memory takes what the expert gives */
+/* x = active down' + bias: the tokens' memory takes what the expert gives */
 static enum sq_status finish_piece(void *context, int64_t index, int worker)
 {
     (void)worker;
@@ -239,7 +261,7 @@ static enum sq_status finish_piece(void *context, int64_t index, int worker)
     struct sq_matrix x = piece_of(forward, sq_experts_rows(forward, &experts->x, dims->hidden), index);
     struct sq_matrix active = piece_of(forward, sq_experts_rows(forward, &experts->active, dims->expert_ffn), index);
     return forward->backend->ops->linear(forward->backend, active, sq_forward_weight_of(forward, forward->group, 0),
-                                         NULL, x);
+                                         bias_of(forward, 2), x);
 }
 
 enum sq_status sq_experts_activate(struct sq_forward *forward)

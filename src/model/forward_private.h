@@ -33,6 +33,9 @@ struct sq_forward {
  * other. */
 struct sq_matrix sq_forward_weight_of(const struct sq_forward *forward, int group, int member);
 
+/* The weight or bias of a member of a step of the present section, in backend memory; NULL where it has none. */
+const float *sq_forward_parameter(const struct sq_forward *forward, int step, int member, bool is_bias);
+
 /* Bytes of the pieces of tables that embedding has in hand. */
 size_t sq_forward_table_bytes(const struct sq_model *model, int64_t length);
 

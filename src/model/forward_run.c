@@ -22,7 +22,7 @@ static struct sq_matrix slot_of(const struct sample *sample, int slot)
     return (struct sq_matrix){data, place->dtype, length, place->width, stride};
 }
 
-static const float *parameter_of(const struct sq_forward *forward, int step, int member, bool is_bias)
+const float *sq_forward_parameter(const struct sq_forward *forward, int step, int member, bool is_bias)
 {
     const struct sq_parameter *parameter = sq_section_parameter(forward->section, step, member, is_bias);
     return parameter ? forward->parameters + parameter->offset : NULL;
@@ -33,8 +33,8 @@ static enum sq_status run_norm(const struct sample *sample, int index, const str
     const struct sq_forward *forward = sample->forward;
     double epsilon = step->epsilon > 0 ? step->epsilon : forward->model->dims.epsilon;
     return forward->backend->ops->norm(forward->backend, forward->model->architecture->norm,
-                                       slot_of(sample, step->in[0]), parameter_of(forward, index, 0, false),
-                                       parameter_of(forward, index, 0, true), (float)epsilon,
+                                       slot_of(sample, step->in[0]), sq_forward_parameter(forward, index, 0, false),
+                                       sq_forward_parameter(forward, index, 0, true), (float)epsilon,
                                        slot_of(sample, step->out[0].slot));
 }
 
@@ -43,7 +43,8 @@ static enum sq_status run_head_norm(const struct sample *sample, int index, cons
     const struct sq_forward *forward = sample->forward;
     struct sq_matrix x = slot_of(sample, step->in[0]);
     int64_t head_dim = forward->model->dims.head_dim;
-    const float *weight = parameter_of(forward, index, 0, false), *bias = parameter_of(forward, index, 0, true);
+    const float *weight = sq_forward_parameter(forward, index, 0, false),
+                *bias = sq_forward_parameter(forward, index, 0, true);
     for (int64_t col = 0; col < x.cols; col += head_dim) {
         struct sq_matrix head = sq_matrix_part(x, 0, x.rows, col, head_dim);
         int64_t first = step->heads == SQ_HEADS_SHARE ? 0 : col;
@@ -68,7 +69,7 @@ static enum sq_status run_linear(const struct sample *sample, int index, const s
     struct sq_matrix x = slot_of(sample, step->in[0]);
     for (int member = 0; member < step->n_out; member++)
         SQ_TRY(forward->backend->ops->linear(forward->backend, x, sq_forward_weight_of(forward, group, member),
-                                             parameter_of(forward, index, member, true),
+                                             sq_forward_parameter(forward, index, member, true),
                                              slot_of(sample, step->out[member].slot)));
     return SQ_OK;
 }
@@ -88,7 +89,7 @@ static enum sq_status run_rope(const struct sample *sample, const struct sq_step
                                        rope->n_frequencies, forward->cosines[index], forward->sines[index]);
 }
 
-static enum sq_status run_attention(const struct sample *sample, const struct sq_step *step)
+static enum sq_status run_attention(const struct sample *sample, int index, const struct sq_step *step)
 {
     const struct sq_forward *forward = sample->forward;
     const struct sq_dimensions *dims = &forward->model->dims;
@@ -99,7 +100,8 @@ static enum sq_status run_attention(const struct sample *sample, const struct sq
                                  .scale = (float)dims->attention_scale,
                                  .window = forward->model->windows[forward->block],
                                  .cap = (float)dims->attention_cap,
-                                 .slopes = forward->slopes};
+                                 .slopes = forward->slopes,
+                                 .sinks = sq_forward_parameter(forward, index, 0, false)};
     char *scratch = sample->scratch + forward->options.length * sq_slot_map_scratch_bytes(&forward->map);
     return forward->backend->ops->attention(forward->backend, &shape, slot_of(sample, step->in[0]),
                                             slot_of(sample, step->in[1]), slot_of(sample, step->in[2]), scratch,
@@ -121,10 +123,10 @@ static enum sq_status run_route(const struct sample *sample, int index, const st
                                  .group_score = form->group_score,
                                  .normalise = dims->normalise_routes,
                                  .scale = (float)dims->route_scale,
-                                 .bias = parameter_of(forward, index, 1, true)};
-    float *router = (float *)(uintptr_t)parameter_of(forward, index, 0, false); /* a matrix may be written to */
+                                 .bias = sq_forward_parameter(forward, index, 1, true)};
+    float *router = (float *)(uintptr_t)sq_forward_parameter(forward, index, 0, false); /* a matrix may be written to */
     SQ_TRY(forward->backend->ops->linear(forward->backend, x, sq_matrix_view(router, SQ_F32, scores.cols, x.cols),
-                                         parameter_of(forward, index, 0, true), scores));
+                                         sq_forward_parameter(forward, index, 0, true), scores));
     chosen.dtype = SQ_I32; /* as wide as F32 */
     return forward->backend->ops->route(forward->backend, &routing, scores, chosen, slot_of(sample, step->out[2].slot));
 }
@@ -192,7 +194,7 @@ static enum sq_status run_step(const struct sample *sample, int index)
     case SQ_STEP_ROPE:
         return run_rope(sample, step);
     case SQ_STEP_ATTENTION:
-        return run_attention(sample, step);
+        return run_attention(sample, index, step);
     case SQ_STEP_ACTIVATE:
         return backend->ops->activate(backend, dims->activation, slot_of(sample, step->in[0]),
                                       step->n_in > 1 ? slot_of(sample, step->in[1]) : (struct sq_matrix){0},
@@ -210,7 +212,8 @@ static enum sq_status run_step(const struct sample *sample, int index)
     case SQ_STEP_ROUTE:
         return run_route(sample, index, step);
     case SQ_STEP_GATE_ROWS:
-        return backend->ops->gate_rows(backend, slot_of(sample, step->in[0]), parameter_of(forward, index, 0, false),
+        return backend->ops->gate_rows(backend, slot_of(sample, step->in[0]),
+                                       sq_forward_parameter(forward, index, 0, false),
                                        slot_of(sample, step->out[0].slot));
     case SQ_STEP_EXPERTS: /* done for all samples together (experts.h) before the steps after it */
         return SQ_OK;

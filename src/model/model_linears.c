@@ -35,6 +35,7 @@ static enum sq_status list_experts(struct sq_model *model, int64_t block, const 
         for (int part = 0; part < 3; part++) { /* gate, up, down */
             struct sq_linear linear = {.out_features = part < 2 ? model->dims.expert_ffn : out,
                                        .in_features = part < 2 ? in : model->dims.expert_ffn,
+                                       .has_bias = model->dims.bias[step->out[part].bias],
                                        .group = first_group + 2 * expert + part / 2,
                                        .member = part % 2,
                                        .expert = expert};

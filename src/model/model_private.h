@@ -9,7 +9,7 @@
 #define SQ_MAX_STAGES 12     /* LINEAR and EXPERTS steps of a block */
 #define SQ_MAX_PARAMETERS 32 /* small tensors of a block */
 
-/* A small tensor of a block: weight or bias of a norm or router, bias of a linear; kept in full precision. */
+/* A small tensor of a block: weight or bias of a norm or router, bias of a linear, sinks; kept in full precision. */
 struct sq_parameter {
     int step, member; /* of the section */
     bool is_bias;

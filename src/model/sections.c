@@ -64,6 +64,29 @@ static void add_route_step(const struct sq_dimensions *dims, int step, struct sq
     if (s->out[1].tensor) add_parameter(section, parameter);
 }
 
+/* Gate, up and down of every expert, and their biases: a tensor for each expert. */
+static void add_experts_step(const struct sq_dimensions *dims, int step, struct sq_section *section)
+{
+    const struct sq_step *s = &section->steps[step];
+    int64_t n = dims->n_experts;
+    add_stage(section, step, 2 * (int)n, 3 * (int)n);
+    for (int part = 0; n > 0 && part < s->n_out; part++) {
+        if (!dims->bias[s->out[part].bias]) continue;
+        int64_t width = part < 2 ? dims->expert_ffn : sq_slot_width(dims, s->out[part].slot);
+        add_parameter(
+            section, (struct sq_parameter){
+                         .step = step, .member = part, .is_bias = true, .n_tensors = n, .n_dims = 1, .shape = {width}});
+    }
+}
+
+static void add_attention_step(const struct sq_dimensions *dims, int step, struct sq_section *section)
+{
+    if (!section->steps[step].out[0].tensor) return;
+    add_parameter(section,
+                  (struct sq_parameter){
+                      .step = step, .is_whole_name = true, .n_tensors = 1, .n_dims = 1, .shape = {dims->n_heads}});
+}
+
 static void add_gate_step(const struct sq_dimensions *dims, int step, struct sq_section *section)
 {
     int64_t width = sq_slot_width(dims, section->steps[step].in[0]);
@@ -84,7 +107,10 @@ static void add_what_it_needs(const struct sq_dimensions *dims, int step, struct
         add_route_step(dims, step, section);
         break;
     case SQ_STEP_EXPERTS:
-        add_stage(section, step, 2 * (int)dims->n_experts, 3 * (int)dims->n_experts);
+        add_experts_step(dims, step, section);
+        break;
+    case SQ_STEP_ATTENTION:
+        add_attention_step(dims, step, section);
         break;
     case SQ_STEP_GATE_ROWS:
         add_gate_step(dims, step, section);

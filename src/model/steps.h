@@ -58,7 +58,7 @@ enum sq_step_kind {
     SQ_STEP_LINEAR,      /* out[i] = in tensor[i]' + bias, for every i: a group of linears with one input */
     SQ_STEP_HEAD_NORM,   /* norm over every head of in, in place (q/k norm) */
     SQ_STEP_ROPE,        /* in place on every head of in */
-    SQ_STEP_ATTENTION,   /* out = attention(in[0], in[1], in[2]) */
+    SQ_STEP_ATTENTION,   /* out = attention(in[0], in[1], in[2]); its tensor: a whole name, sinks [heads]; or NULL */
     SQ_STEP_ACTIVATE,    /* out = act(in[0]) * in[1], or act(in[0]) when there is one input */
     SQ_STEP_ADD,         /* residual += in */
     SQ_STEP_COPY,        /* out = in, in out's type */
@@ -69,7 +69,8 @@ enum sq_step_kind {
     SQ_STEP_ROUTE,       /* scores, chosen, weights (out[0 .. 2]) from in and the router (out[0].tensor), as the
                           * architecture's routing says; out[1].tensor: a whole name, what is added to scores to choose */
     SQ_STEP_EXPERTS,  /* out = sum over the token's experts e of weight * down_e(act(gate_e in[0]) * up_e in[0]); in[1]
-                       * chosen, in[2] weights, in[3] scores; the tensors of out are gate, up, down, with '#' for e */
+                       * chosen, in[2] weights, in[3] scores; the tensors of out are gate, up, down, with '#' for e, and
+                       * as with a group of linears each may have a bias */
     SQ_STEP_GATE_ROWS /* out *= sigmoid(in tensor'), tensor [1, width of in]; F32 */
 };
 
@@ -119,8 +120,9 @@ struct sq_program {
 #define SQ_LINEAR(from, to, tensor, bias) .kind = SQ_STEP_LINEAR, SQ_ONE_IN(from), .n_out = 1, .out = {SQ_TO(to, tensor, bias)}
 #define SQ_LINEARS(from, n, ...)          .kind = SQ_STEP_LINEAR, SQ_ONE_IN(from), .n_out = n, .out = {__VA_ARGS__}
 #define SQ_ROPE(what)      .kind = SQ_STEP_ROPE, SQ_ONE_IN(what), .n_out = 1, .out = {{.slot = SQ_SLOT_##what}}
-#define SQ_ATTENTION       .kind = SQ_STEP_ATTENTION, .n_in = 3, .in = {SQ_SLOT_Q, SQ_SLOT_K, SQ_SLOT_V}, \
-                           .n_out = 1, .out = {{.slot = SQ_SLOT_ATTENDED}}
+#define SQ_ATTENTION       SQ_ATTENTION_SINKS(NULL)
+#define SQ_ATTENTION_SINKS(sinks) .kind = SQ_STEP_ATTENTION, .n_in = 3, .in = {SQ_SLOT_Q, SQ_SLOT_K, SQ_SLOT_V}, \
+                           .n_out = 1, .out = {{SQ_SLOT_ATTENDED, sinks, SQ_BIAS_NEVER}}
 #define SQ_ACTIVATE        .kind = SQ_STEP_ACTIVATE, SQ_ONE_IN(UP), .n_out = 1, .out = {{.slot = SQ_SLOT_ACTIVE}}
 #define SQ_ACTIVATE_GATED  .kind = SQ_STEP_ACTIVATE, .n_in = 2, .in = {SQ_SLOT_GATE, SQ_SLOT_UP}, \
                            .n_out = 1, .out = {{.slot = SQ_SLOT_ACTIVE}}
@@ -136,13 +138,15 @@ struct sq_program {
                            .n_out = 2, .out = {{.slot = SQ_SLOT_K}, {.slot = SQ_SLOT_V}}
 #define SQ_COPY(from, to)  .kind = SQ_STEP_COPY, SQ_ONE_IN(from), .n_out = 1, .out = {{.slot = SQ_SLOT_##to}}
 #define SQ_SCALE(what)     .kind = SQ_STEP_SCALE, SQ_ONE_IN(what), .n_out = 1, .out = {{.slot = SQ_SLOT_##what}}
-#define SQ_ROUTE(tensor)         SQ_ROUTE_BIASED(tensor, NULL)
-#define SQ_ROUTE_BIASED(tensor, bias) .kind = SQ_STEP_ROUTE, SQ_ONE_IN(ROUTER_INPUT), .n_out = 3, \
-                           .out = {{SQ_SLOT_SCORES, tensor, SQ_BIAS_NEVER}, {SQ_SLOT_CHOSEN, bias, SQ_BIAS_NEVER}, \
+#define SQ_ROUTE(tensor)              SQ_ROUTE_BY(tensor, NEVER, NULL)
+#define SQ_ROUTE_BIASED(tensor, added) SQ_ROUTE_BY(tensor, NEVER, added)
+#define SQ_ROUTE_BY(tensor, bias, added) .kind = SQ_STEP_ROUTE, SQ_ONE_IN(ROUTER_INPUT), .n_out = 3, \
+                           .out = {SQ_TO(SCORES, tensor, bias), {SQ_SLOT_CHOSEN, added, SQ_BIAS_NEVER}, \
                                    {.slot = SQ_SLOT_ROUTE_WEIGHTS}}
-#define SQ_EXPERTS(from, to, gate, up, down) .kind = SQ_STEP_EXPERTS, .n_in = 4, \
+#define SQ_EXPERTS(from, to, gate, up, down) SQ_EXPERTS_BY(from, to, gate, up, down, NEVER)
+#define SQ_EXPERTS_BY(from, to, gate, up, down, bias) .kind = SQ_STEP_EXPERTS, .n_in = 4, \
                            .in = {SQ_SLOT_##from, SQ_SLOT_CHOSEN, SQ_SLOT_ROUTE_WEIGHTS, SQ_SLOT_SCORES}, .n_out = 3, \
-                           .out = {SQ_TO(to, gate, NEVER), SQ_TO(to, up, NEVER), SQ_TO(to, down, NEVER)}
+                           .out = {SQ_TO(to, gate, bias), SQ_TO(to, up, bias), SQ_TO(to, down, bias)}
 #define SQ_GATE_ROWS(from, what, tensor) .kind = SQ_STEP_GATE_ROWS, SQ_ONE_IN(from), .n_out = 1, .out = {SQ_TO(what, tensor, NEVER)}
 #define SQ_ACTIVATE_SHARED .kind = SQ_STEP_ACTIVATE, .n_in = 2, .in = {SQ_SLOT_SHARED_GATE, SQ_SLOT_SHARED_UP}, \
                            .n_out = 1, .out = {{.slot = SQ_SLOT_SHARED_ACTIVE}}

@@ -44,7 +44,7 @@ struct sq_attention {
     int64_t window; /* sliding window: position i sees (i - window, i]; 0: all earlier positions */
     float cap;      /* scaled scores become cap tanh(score / cap); 0: they stay */
     const float
-        *slopes; /* backend memory [n_heads]: score of key j for query i += slope (j - i) (ALiBi); may be NULL */
+        *slopes;        /* backend memory [n_heads]: score of key j for query i += slope (j - i) (ALiBi); may be NULL */
     const float *sinks; /* backend memory [n_heads]: a score, as it is, that every query of the head has beside those of
                          * the keys, for a value of zeros; may be NULL */
 };

@@ -27,13 +27,13 @@ const char *sq_dtype_name(enum sq_dtype dtype)
 int sq_dtype_parse(const char *name)
 {
     for (int i = 0; i < (int)(sizeof dtypes / sizeof *dtypes); i++)
-        if (!strcmp(name, dtypes[i].name)) return i;
+        if (dtypes[i].size > 0 && !strcmp(name, dtypes[i].name)) return i;
     return -1;
 }
 
 bool sq_dtype_is_floating(enum sq_dtype dtype)
 {
-    return dtype == SQ_F32 || dtype == SQ_F16 || dtype == SQ_BF16 || dtype == SQ_F8_E4M3;
+    return dtype == SQ_F32 || dtype == SQ_F16 || dtype == SQ_BF16 || dtype == SQ_F8_E4M3 || dtype == SQ_MXFP4;
 }
 
 /* The source may lie at any address (data of a file with an odd header), so each element is loaded by memcpy. */

@@ -18,7 +18,8 @@
     X(SQ_I16, "I16", 2)                                                                                                \
     X(SQ_I8, "I8", 1)                                                                                                  \
     X(SQ_U8, "U8", 1)                                                                                                  \
-    X(SQ_BOOL, "BOOL", 1)
+    X(SQ_BOOL, "BOOL", 1)                                                                                              \
+    X(SQ_MXFP4, "MXFP4", 0) /* two numbers in a byte, with scales (io/mxfp4.h): no type of a file's */
 
 enum sq_dtype {
 #define X(name, text, bytes) name,
@@ -26,7 +27,7 @@ enum sq_dtype {
 #undef X
 };
 
-/* Bytes of one element. */
+/* Bytes of one element; 0 where two are in one. */
 size_t sq_dtype_size(enum sq_dtype dtype);
 
 /* safetensors name, such as "BF16". */
@@ -35,7 +36,7 @@ const char *sq_dtype_name(enum sq_dtype dtype);
 /* The type of that safetensors name; -1 when unknown. */
 int sq_dtype_parse(const char *name);
 
-/* Whether sq_dtype_to_f32() takes the type. */
+/* Whether elements of the type are floating-point numbers that the program reads. */
 bool sq_dtype_is_floating(enum sq_dtype dtype);
 
 /* Converts count elements of F32, F16, BF16 or F8_E4M3 into float, or float into F32, F16 or BF16 (round to nearest

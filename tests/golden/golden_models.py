@@ -37,6 +37,13 @@ MOE = {**TINY, "num_key_value_heads": 2, "hidden_act": "silu", "rms_norm_eps": 1
 MIXTRAL = {"architectures": ["MixtralForCausalLM"], "model_type": "mixtral", **MOE, "intermediate_size": 32,
            "num_local_experts": 4, "sliding_window": None, "router_jitter_noise": 0.0, "pad_token_id": 0}
 QWEN_MOE = {**MOE, "moe_intermediate_size": 32, "use_sliding_window": False, "max_window_layers": 2, "pad_token_id": 0}
+GPT_OSS = {"architectures": ["GptOssForCausalLM"], "model_type": "gpt_oss", **MOE, "intermediate_size": 48, "head_dim": 16,
+           "rope_theta": 1000, "rope_scaling": {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 8,
+                                                "beta_fast": 2.0, "beta_slow": 0.5, "truncate": False},
+           "attention_bias": True, "sliding_window": 5, "layer_types": ["sliding_attention", "full_attention"],
+           "num_local_experts": 5, "swiglu_limit": 7.0, "pad_token_id": 0}
+MXFP4 = {"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn", "model.layers.*.mlp.router",
+                                                             "model.embed_tokens", "lm_head"]}
 DEEPSEEK2 = {"architectures": ["DeepseekV2ForCausalLM"], "model_type": "deepseek_v2", **MLA,
              "scoring_func": "softmax", "norm_topk_prob": False}
 DEEPSEEK3 = {"architectures": ["DeepseekV3ForCausalLM"], "model_type": "deepseek_v3", **MLA, "rope_theta": 100,
@@ -200,6 +207,9 @@ MODELS = {
     "qwen3_moe_fused": ({"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", **QWEN_MOE,
                          "head_dim": 16, "num_experts": 5, "norm_topk_prob": True, "num_experts_per_tok": 1,
                          "tie_word_embeddings": True}, 16, "bfloat16", 1),
+    "gpt_oss": ({**GPT_OSS}, 24, "bfloat16", 1),
+    "gpt_oss_mxfp4": ({**GPT_OSS, "hidden_size": 64, "intermediate_size": 96, "num_local_experts": 6,
+                       "quantization_config": MXFP4}, 24, "bfloat16", 1),
     "olmoe": ({"architectures": ["OlmoeForCausalLM"], "model_type": "olmoe", **MOE, "intermediate_size": 32,
                "num_experts": 6, "norm_topk_prob": False, "clip_qkv": None}, 16, "float16", 1),
 }

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 import transformers
 from safetensors.torch import save_file
+from transformers.integrations import mxfp4
 
 import internlm2
 from golden_models import MODELS
@@ -69,6 +70,14 @@ def starve_an_expert(tensors):
         router[1], router[3], router[4] = -router[0], -router[2], 0
     for key in [key for key in tensors if key.endswith("e_score_correction_bias")]:
         tensors[key][5] = -9  # where a bias has the last word
+    for key in [key for key in tensors if key.endswith("mlp.router.bias")]:
+        tensors[key][4] = -99
+
+
+def widen_gates(tensors):
+    """So that GPT-OSS's clamp has work to do."""
+    for key in [key for key in tensors if key.endswith("mlp.experts.gate_up_proj")]:
+        tensors[key] = tensors[key] * 5
 
 
 def split_experts(tensors, name):
@@ -154,18 +163,42 @@ def quantize_fp8(tensors, settings):
     return meaning
 
 
+MXFP4_VALUES = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6])
+
+
+def quantize_mxfp4(tensors):
+    """Turns fused experts [experts, inputs, outputs] into blocks and scales; returns what they mean, as float32 tensors."""
+    meaning = {key: value.float() for key, value in tensors.items()}
+    for key in [key for key in tensors if key.endswith(("experts.gate_up_proj", "experts.down_proj"))]:
+        blocks = tensors.pop(key).float().transpose(1, 2).unflatten(2, (-1, 32))
+        exponents = (blocks.abs().amax(-1) / 6).log2().ceil()
+        distances = (blocks[..., None] / exponents.exp2()[..., None, None] - MXFP4_VALUES).abs()
+        codes = distances.argmin(-1).to(torch.uint8)
+        meaning[key] = (MXFP4_VALUES[codes.long()] * exponents.exp2()[..., None]).flatten(2).transpose(1, 2).contiguous()
+        tensors[key + "_blocks"] = codes[..., 0::2] | codes[..., 1::2] << 4
+        tensors[key + "_scales"] = (exponents + 127).to(torch.uint8)
+        theirs = mxfp4.convert_moe_packed_tensors(tensors[key + "_blocks"], tensors[key + "_scales"])
+        assert torch.equal(theirs.float(), meaning[key])
+    return meaning
+
+
 def write_weights(folder, name, dtype, n_files):
-    """Returns what 8-bit weights mean; None where there are none."""
+    """Returns what weights of 8 or 4 bits mean; None where there are none."""
     generator = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
     shapes = parameter_shapes(folder)
     centre = 0.0 if name.startswith("gemma") else 1.0  # its norms add one
     tensors = {key: torch.from_numpy(draw(key, shapes[key], centre, generator)).to(
         torch.float32 if key.endswith("e_score_correction_bias") else getattr(torch, dtype)) for key in sorted(shapes)}
     starve_an_expert(tensors)
-    if not name.endswith("_fused"):
+    is_gpt_oss = MODELS[name][0]["model_type"] == "gpt_oss"
+    if is_gpt_oss:
+        widen_gates(tensors)
+    elif not name.endswith("_fused"):
         split_experts(tensors, name)
     settings = MODELS[name][0].get("quantization_config")
-    meaning = quantize_fp8(tensors, settings) if settings else None
+    meaning = None
+    if settings:
+        meaning = quantize_mxfp4(tensors) if is_gpt_oss else quantize_fp8(tensors, settings)
     if n_files == 1:
         save_file(tensors, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
         return meaning

@@ -21,6 +21,9 @@ check() { # check SETTINGS MODEL OPTION...: each setting of ranks:threads agains
 check "2:2 3:1 4:1 8:1" qwen3_moe # 6 experts
 grep -q 'block 1: no token came to expert 4; it is plainly rounded' "$work/err" || fail "expert 4 is not reported"
 check "2:1 3:2 4:1 5:1" mixtral --propagation original
+check "2:2 3:1 4:1 7:1" gpt_oss # 5 experts with biases
+grep -q 'block 1: no token came to expert 4; it is plainly rounded' "$work/err" || fail "expert 4 of GPT-OSS is not reported"
+check "2:1 3:2 4:1" gpt_oss_mxfp4 --experts top-up --expert-tokens 40 --skip 'experts\.(1|3\.up)'
 check "2:2 3:1 4:1" deepseek_v2
 check "2:1 3:1 4:2 13:1" deepseek_v3_fp8 --experts top-up --expert-tokens 40 # 12 experts
 check "2:1 3:1 4:1 7:2" qwen2_moe --experts top-up --expert-tokens 60 --strict

@@ -4,7 +4,7 @@
 # MODELS: these of tests/golden instead.
 . "$(dirname "$0")/common.sh"
 here=$(dirname "$0")
-models=${MODELS:-$(awk '{ print $1 }' "$GOLDEN/manifest.txt" | grep -vE '^(llama|smollm|mistral|qwen[23]$|opt)|_fp8$')}
+models=${MODELS:-$(awk '{ print $1 }' "$GOLDEN/manifest.txt" | grep -vE '^(llama|smollm|mistral|qwen[23]$|opt)|_(fp8|mxfp4)$')}
 
 alone() { # alone ARGS...: the program without mpirun, which takes less time than the work here
   "$SHARDQ" "$@" >"$work/stdout" 2>"$work/err" || { cat "$work/err" >&2; fail "$*"; }

@@ -52,15 +52,17 @@ family opt_untied gptq --lm-head --scale-dtype bf16
 family llama_bias compressed-tensors --format compressed-tensors --bits 8 --asymmetric
 family llama3 compressed-tensors --format compressed-tensors --bits 4 --group-size 32 --scale-dtype bf16
 
-# --- a model of 8-bit weights: what is kept becomes BF16, nothing of the 8 bits is left ---
+# --- a model of 8-bit or 4-bit weights: what is kept becomes BF16, nothing of the bits is left ---
 
-for model in llama_fp8_block llama_fp8_tensor; do
+for model in llama_fp8_block llama_fp8_tensor gpt_oss_mxfp4; do
   forget
-  must 2 quantize --model "$GOLDEN/$model" --tokens "$work/calibration" --out "$work/made" --threads 1 --bits 8 --skip 'layers\.0\.mlp\.down_proj'
+  tokens "$work/calibration" 6 24 "$(vocabulary "$model")" 1
+  tokens "$work/eval" 3 24 "$(vocabulary "$model")" 2
+  must 2 quantize --model "$GOLDEN/$model" --tokens "$work/calibration" --out "$work/made" --threads 1 --bits 8 --skip 'layers\.0\.mlp\.(experts\.2\.)?down_proj'
   must 2 assemble --store "$work/made.store.h5" --out "$work/plain" --dequantized
   grep -q '"quant_method": "gptq"' "$work/made/config.json" || fail "$model: quantization_config is not the checkpoint's"
   ! grep -q quantization_config "$work/plain/config.json" || fail "$model: the source's quantization_config is left"
-  ! grep -qaE 'F8_E4M3|_scale|input_scale' "$work/made/model.safetensors" "$work/plain/model.safetensors" || fail "$model: 8-bit tensors are left"
+  ! grep -qaE 'F8_E4M3|_scale|input_scale|_blocks' "$work/made/model.safetensors" "$work/plain/model.safetensors" || fail "$model: tensors of few bits are left"
   near "$(nll "$work/made")" "$(nll "$GOLDEN/$model")" 0.01 "nll of $model with 8 bits and of $model" # 8 bits lose little
   near "$(nll "$work/made")" "$(nll "$work/plain")" 0.01 "nll of the checkpoint and of its weights in BF16, $model"
 done
