@@ -41,12 +41,21 @@ MODELS = {
                     "max_position_embeddings": 163840, "num_nextn_predict_layers": 1, "tie_word_embeddings": False,
                     "quantization_config": {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic",
                                             "weight_block_size": [128, 128]}, "torch_dtype": "bfloat16"},
+    "gpt-oss-120b": {"architectures": ["GptOssForCausalLM"], "hidden_act": "silu", "hidden_size": 2880, "intermediate_size": 2880,
+                     "num_hidden_layers": 36, "num_local_experts": 128, "num_experts_per_tok": 4, "num_attention_heads": 64,
+                     "num_key_value_heads": 8, "head_dim": 64, "vocab_size": 201088, "rms_norm_eps": 1e-5, "rope_theta": 150000,
+                     "rope_scaling": {"rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": False,
+                                      "original_max_position_embeddings": 4096},
+                     "layer_types": 18 * ["sliding_attention", "full_attention"], "sliding_window": 128, "attention_bias": True,
+                     "swiglu_limit": 7.0, "max_position_embeddings": 131072, "tie_word_embeddings": False,
+                     "quantization_config": {"quant_method": "mxfp4"}},
     "BLOOM-176B": {"architectures": ["BloomForCausalLM"], "hidden_size": 14336, "n_layer": 70, "n_head": 112,
                    "vocab_size": 250880, "layer_norm_epsilon": 1e-5, "torch_dtype": "bfloat16"},
 }
 RECIPES = {
     "llama3-70b-8gpu.yaml": ("Llama-3-70B", 70.6), "opt-175b.yaml": ("OPT-175B", 174.6), "bloom-176b.yaml": ("BLOOM-176B", 176.2),
     "qwen3-235b-a22b.yaml": ("Qwen3-235B-A22B", 235.1), "deepseek-v3.yaml": ("DeepSeek-V3", 671.0),
+    "gpt-oss-120b.yaml": ("gpt-oss-120b", 116.8),
     "laptop.yaml": ("SmolLM2-1.7B", 1.7), "8bit-g128.yaml": ("Llama-3-8B", 8.0), "4bit-g128.yaml": ("Llama-3-8B", 8.0),
     "3bit-g64.yaml": ("Llama-3-8B", 8.0), "paper.yaml": ("Llama-3-8B", 8.0), "quality.yaml": ("Llama-3-8B", 8.0),
 }
