@@ -30,9 +30,9 @@ struct sq_tensor {
     const struct sq_tensor *scale;
     int64_t scale_rows, scale_columns;
 
-    /* A part of a larger tensor whose elements do not follow each other: element (i, j) is row_step i + column_step j
-     * elements behind the first, of one dimension element j column_step j; both 0: they do */
-    int64_t row_step, column_step;
+    /* A part of a larger tensor that lies turned in it: element (i, j) is i + column_step j elements behind the first;
+     * 0: rows follow each other, as usual */
+    int64_t column_step;
 };
 
 struct sq_checkpoint;

@@ -11,13 +11,12 @@ static const char *find_shape_problem(enum sq_fused_layout layout, int n_parts, 
         [SQ_FUSED_ROWS] = {3, 1, "three dimensions: experts, outputs, inputs",
                            "an even number of outputs: gate, then up"},
         [SQ_FUSED_COLUMNS] = {3, 2, "three dimensions: experts, inputs, outputs",
-                              "an even number of outputs, the third dimension: gate and up in turn"},
-        [SQ_FUSED_BIASES] = {2, 1, "two dimensions: experts, outputs",
-                             "an even number of outputs: gate and up in turn"},
+                              "an even number of outputs, the third dimension: gate and up"},
+        [SQ_FUSED_BIASES] = {2, 1, "two dimensions: experts, outputs", "an even number of outputs: gate and up"},
         [SQ_FUSED_BLOCKS] = {4, 1, "four dimensions: experts, outputs, blocks, 16",
-                             "an even number of outputs: gate and up in turn"},
+                             "an even number of outputs: gate and up"},
         [SQ_FUSED_SCALES] = {3, 1, "three dimensions: experts, outputs, blocks",
-                             "an even number of outputs: gate and up in turn"},
+                             "an even number of outputs: gate and up"},
     };
     if (tensor->n_dims != layouts[layout].n_dims) return layouts[layout].shape;
     if (layout == SQ_FUSED_BLOCKS && tensor->shape[3] != SQ_MXFP4_BLOCK / 2) return layouts[layout].shape;
@@ -54,44 +53,42 @@ bool sq_fused_is_match(enum sq_fused_layout layout, const struct sq_tensor *gate
     return a[0] == b[0];
 }
 
-/* Elements of two dimensions (one: rows 1) as the layout has them, from element `first` of the whole on. */
-static struct sq_tensor view(const struct sq_tensor *whole, int n_dims, int64_t rows, int64_t columns, int64_t first,
-                             int64_t row_step, int64_t column_step)
+/* One expert's part of so many elements, from the first of them on, as rows of a tensor of n_dims. */
+static struct sq_tensor part_of(const struct sq_tensor *whole, int64_t first, int n_dims, int64_t rows, int64_t columns)
 {
     struct sq_tensor part = *whole;
     size_t size = sq_dtype_size(whole->dtype);
     part.n_dims = n_dims;
-    part.shape[0] = n_dims == 1 ? columns : rows;
+    part.shape[0] = rows;
     part.shape[1] = n_dims == 1 ? 0 : columns;
     part.shape[2] = part.shape[3] = 0;
     part.bytes = (size_t)(rows * columns) * size;
     part.data = (const char *)whole->data + (size_t)first * size;
-    part.row_step = row_step;
-    part.column_step = column_step;
     return part;
 }
 
 struct sq_tensor sq_fused_part(enum sq_fused_layout layout, int n_parts, const struct sq_tensor *whole, int64_t expert,
                                int part)
 {
-    const int64_t *shape = whole->shape, outputs = shape[layout == SQ_FUSED_COLUMNS ? 2 : 1];
-    int64_t rows = outputs / n_parts, columns = layout == SQ_FUSED_COLUMNS ? shape[1] : shape[2];
-    struct sq_tensor packed;
+    const int64_t *shape = whole->shape;
+    int64_t outputs = shape[layout == SQ_FUSED_COLUMNS ? 2 : 1], rows = outputs / n_parts;
+    int64_t first = expert * outputs + part * rows;
+    struct sq_tensor found;
     switch (layout) {
     case SQ_FUSED_COLUMNS:
-        return view(whole, 2, rows, columns, expert * columns * outputs + part, n_parts, outputs);
+        found = part_of(whole, expert * shape[1] * outputs + part * rows, 2, rows, shape[1]);
+        found.column_step = outputs;
+        return found;
     case SQ_FUSED_BIASES:
-        return view(whole, 1, 1, rows, expert * outputs + part, 0, n_parts);
+        return part_of(whole, first, 1, rows, 1);
     case SQ_FUSED_BLOCKS:
-        columns *= SQ_MXFP4_BLOCK / 2; /* bytes */
-        packed = view(whole, 2, rows, columns, (expert * outputs + part) * columns, n_parts * columns, 1);
-        packed.dtype = SQ_MXFP4;
-        packed.shape[1] = 2 * columns;
-        packed.row_step = 2 * n_parts * columns;
-        return packed;
+        found = part_of(whole, first * shape[2] * shape[3], 2, rows, shape[2] * shape[3]);
+        found.dtype = SQ_MXFP4;
+        found.shape[1] = shape[2] * SQ_MXFP4_BLOCK;
+        return found;
     case SQ_FUSED_SCALES:
     case SQ_FUSED_ROWS:
         break;
     }
-    return view(whole, 2, rows, columns, (expert * outputs + part) * columns, n_parts * columns, 1);
+    return part_of(whole, first * shape[2], 2, rows, shape[2]);
 }

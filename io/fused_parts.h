@@ -5,10 +5,10 @@
 #include "base/status.h"
 #include "io/checkpoint.h"
 
-/* E experts of N outputs (gate and up: 2 N together) and K inputs. */
+/* E experts of N outputs and K inputs. In GATE_UP the first half of the outputs is one part, the second the other. */
 enum sq_fused_layout {
-    SQ_FUSED_ROWS,    /* [E, N, K]; gate, then up */
-    SQ_FUSED_COLUMNS, /* [E, K, N]; gate and up in turn, here and below */
+    SQ_FUSED_ROWS,    /* [E, N, K] */
+    SQ_FUSED_COLUMNS, /* [E, K, N] */
     SQ_FUSED_BIASES,  /* [E, N] */
     SQ_FUSED_BLOCKS,  /* [E, N, K / 32, 16], two numbers of 4 bits in a byte: MXFP4 (io/mxfp4.h) */
     SQ_FUSED_SCALES   /* [E, N, K / 32], theirs */

@@ -30,7 +30,7 @@ void sq_mxfp4_load(const struct sq_tensor *tensor, int64_t first, int64_t count,
     for (int64_t i = first, end; i < first + count; i = end) {
         int64_t row = i / width, begin = i % width, left = SQ_MXFP4_BLOCK - begin % SQ_MXFP4_BLOCK;
         end = i + left < first + count ? i + left : first + count;
-        uint8_t scale = scales[row * tensor->scale->row_step + begin / SQ_MXFP4_BLOCK];
-        load_block(codes + row * tensor->row_step / 2, begin, begin + end - i, scale_of(scale), values + (i - first));
+        uint8_t scale = scales[(row * width + begin) / SQ_MXFP4_BLOCK];
+        load_block(codes + row * width / 2, begin, begin + end - i, scale_of(scale), values + (i - first));
     }
 }

@@ -124,7 +124,7 @@ static bool has_other_width(const json_t *config)
 
 /* --- the table ---------------------------------------------------------------------------------------------------- */
 
-#define MAX_ARCHITECTURES 14
+#define MAX_ARCHITECTURES 15
 #define WANTS_PUBLISHED                                                                                                \
     "refuses it: it wants block_sparse_moe.experts.N.w1, where the model has mlp.experts.N.gate_proj"
 
@@ -148,7 +148,9 @@ static const struct gap gaps[] = {
     {TRANSFORMERS, GPTQ, {"FalconForCausalLM"}, NULL, NULL,
      "leaves all layers at random values: FalconLinear is not among the classes that it replaces"},
     {TRANSFORMERS, GPTQ, {"MixtralForCausalLM", "Qwen2MoeForCausalLM", "Qwen3MoeForCausalLM", "OlmoeForCausalLM",
-                          "DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM"}, NULL, NULL,
+                          "DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM", "GptOssForCausalLM"}, NULL, NULL,
+     "leaves the experts at random values: it looks for them in fused tensors"},
+    {TRANSFORMERS, PACKED, {"GptOssForCausalLM"}, NULL, NULL,
      "leaves the experts at random values: it looks for them in fused tensors"},
     {TRANSFORMERS, GPTQ, {NULL}, is_head, NULL, "leaves the output layer at random values: it replaces layers of the blocks only"},
     {TRANSFORMERS, PACKED, {NULL}, is_asymmetric, NULL,
@@ -180,7 +182,7 @@ static const struct gap gaps[] = {
     {EXLLAMAV2, GPTQ, {"OPTForCausalLM", "BloomForCausalLM", "GPTNeoXForCausalLM", "GPTJForCausalLM", "PhiForCausalLM",
                        "FalconForCausalLM", "StableLmForCausalLM", "Gemma3ForCausalLM", "GlmForCausalLM",
                        "Olmo2ForCausalLM", "OlmoeForCausalLM", "Qwen2MoeForCausalLM", "DeepseekV2ForCausalLM",
-                       "DeepseekV3ForCausalLM"}, NULL, NULL, "does not know the family"},
+                       "DeepseekV3ForCausalLM", "GptOssForCausalLM"}, NULL, NULL, "does not know the family"},
     {EXLLAMAV2, GPTQ, {"Phi3ForCausalLM", "InternLM2ForCausalLM", "GPT2LMHeadModel", "GPTBigCodeForCausalLM",
                        "Glm4ForCausalLM"}, NULL, NULL,
      "takes layers that are several in one (queries, keys and values, or gate and up) only where they are not quantized"},

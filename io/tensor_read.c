@@ -33,9 +33,7 @@ int64_t sq_tensor_count(const struct sq_tensor *tensor)
 size_t sq_tensor_span(const struct sq_tensor *tensor)
 {
     if (tensor->column_step == 0 || tensor->bytes == 0) return tensor->bytes;
-    int64_t rows = tensor->n_dims == 2 ? tensor->shape[0] : 1, columns = tensor->shape[tensor->n_dims - 1];
-    int64_t last = (rows - 1) * tensor->row_step + (columns - 1) * tensor->column_step;
-    return tensor->dtype == SQ_MXFP4 ? (size_t)(last / 2 + 1) : (size_t)(last + 1) * sq_dtype_size(tensor->dtype);
+    return (size_t)(tensor->shape[0] + (tensor->shape[1] - 1) * tensor->column_step) * sq_dtype_size(tensor->dtype);
 }
 
 /* --- NaN and infinity --------------------------------------------------------------------------------------------- */
@@ -94,7 +92,7 @@ enum sq_status sq_tensor_check_readable(const struct sq_tensor *tensor)
     return SQ_ERR_INPUT;
 }
 
-/* n elements from `source` on, `step` elements apart, of 2 or 4 bytes. */
+/* n elements of 2 or 4 bytes, `step` elements apart. */
 static void gather(const unsigned char *source, size_t size, int64_t step, int64_t n, unsigned char *target)
 {
     if (size == 2)
@@ -105,14 +103,12 @@ static void gather(const unsigned char *source, size_t size, int64_t step, int64
             memcpy(target + 4 * i, source + 4 * i * step, 4);
 }
 
-/* n <= CHUNK elements of a part of a larger tensor from (row, column) on, along a row or along a column. */
-static void load_apart(const struct sq_tensor *tensor, int64_t row, int64_t column, bool along_column, int64_t n,
-                       float *values)
+/* n <= CHUNK elements of a row of a tensor that lies turned. */
+static void load_turned(const struct sq_tensor *tensor, int64_t row, int64_t column, int64_t n, float *values)
 {
     unsigned char raw[CHUNK * sizeof(float)];
-    int64_t first = row * tensor->row_step + column * tensor->column_step;
-    gather(element(tensor, first), sq_dtype_size(tensor->dtype), along_column ? tensor->row_step : tensor->column_step,
-           n, raw);
+    gather(element(tensor, row + column * tensor->column_step), sq_dtype_size(tensor->dtype), tensor->column_step, n,
+           raw);
     sq_dtype_to_f32(tensor->dtype, raw, n, values);
 }
 
@@ -128,11 +124,11 @@ static void load(const struct sq_tensor *tensor, int64_t first, int64_t count, f
         if (tensor->scale) sq_fp8_scale(tensor, first, count, values);
         return;
     }
-    int64_t width = tensor->n_dims == 2 ? tensor->shape[1] : tensor->shape[0];
+    int64_t width = tensor->shape[1];
     for (int64_t done = 0, n; done < count; done += n) {
         int64_t row = (first + done) / width, column = (first + done) % width;
         n = count - done < width - column ? count - done : width - column;
-        load_apart(tensor, row, column, false, n, values + done);
+        load_turned(tensor, row, column, n, values + done);
     }
 }
 
@@ -203,7 +199,7 @@ enum sq_status sq_tensor_read_elements_f32(const struct sq_tensor *tensor, int64
     return SQ_OK;
 }
 
-/* Rows of a part whose columns are closer together than its rows: by columns, in pieces. */
+/* Rows of a tensor that lies turned: by columns, in pieces. */
 static enum sq_status read_turned(const struct sq_tensor *tensor, int64_t row, int64_t rows, float *values)
 {
     int64_t width = tensor->shape[1];
@@ -211,7 +207,7 @@ static enum sq_status read_turned(const struct sq_tensor *tensor, int64_t row, i
     for (int64_t first = 0, n; first < rows; first += n) {
         n = rows - first < CHUNK ? rows - first : CHUNK;
         for (int64_t j = 0; j < width; j++) {
-            load_apart(tensor, row + first, j, true, n, column);
+            sq_dtype_to_f32(tensor->dtype, element(tensor, row + first + j * tensor->column_step), n, column);
             if (!all_finite(SQ_F32, (const unsigned char *)column, n)) return SQ_ERR_NUMERIC;
             for (int64_t i = 0; i < n; i++)
                 values[(first + i) * width + j] = column[i];
@@ -220,13 +216,13 @@ static enum sq_status read_turned(const struct sq_tensor *tensor, int64_t row, i
     return SQ_OK;
 }
 
-/* The pages are those of other parts, too: given back with the last row. */
+/* Pages of what lies turned are those of other parts, too: given back with the last row. */
 static enum sq_status read_part(const struct sq_tensor *tensor, int64_t row, int64_t rows, float *values)
 {
     int64_t elements = row_elements(tensor);
-    bool is_turned = tensor->n_dims == 2 && tensor->row_step < tensor->column_step;
-    enum sq_status status = is_turned ? read_turned(tensor, row, rows, values)
-                                      : sq_tensor_read_elements_f32(tensor, row * elements, rows * elements, values);
+    enum sq_status status = tensor->column_step
+                                ? read_turned(tensor, row, rows, values)
+                                : sq_tensor_read_elements_f32(tensor, row * elements, rows * elements, values);
     if (row + rows == tensor->shape[0] && sq_tensor_span(tensor) >= GIVE_BACK_MIN_BYTES) sq_tensor_give_back(tensor);
     return status;
 }

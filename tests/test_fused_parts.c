@@ -1,4 +1,4 @@
-/* Fused experts as GPT-OSS has them: gate and up in turn, inputs before outputs, biases, MXFP4. */
+/* Fused experts as GPT-OSS has them: inputs before outputs, biases, MXFP4. */
 #define _XOPEN_SOURCE 700
 #include <math.h>
 #include <setjmp.h>
@@ -63,12 +63,12 @@ static struct sq_checkpoint *open_columns(struct folder *folder, enum sq_dtype d
 static float weight_at(int expert, int part, int64_t row, int64_t column)
 {
     return part == 2 ? number((expert * WIDTH + column) * HIDDEN + row)
-                     : number((expert * HIDDEN + column) * 2 * WIDTH + 2 * row + part);
+                     : number((expert * HIDDEN + column) * 2 * WIDTH + part * WIDTH + row);
 }
 
 static float bias_at(int expert, int part, int64_t row)
 {
-    return part == 2 ? number(expert * HIDDEN + row) : number(expert * 2 * WIDTH + 2 * row + part);
+    return part == 2 ? number(expert * HIDDEN + row) : number(expert * 2 * WIDTH + part * WIDTH + row);
 }
 
 static void check_part(const struct sq_checkpoint *checkpoint, int expert, int part)
@@ -80,7 +80,7 @@ static void check_part(const struct sq_checkpoint *checkpoint, int expert, int p
     snprintf(name, sizeof name, "m.experts.%d.%s_proj", expert, words[part]);
     const struct sq_tensor *weight = sq_checkpoint_find_part(checkpoint, name, "weight");
     const struct sq_tensor *bias = sq_checkpoint_find_part(checkpoint, name, "bias");
-    assert_true(weight && bias && !sq_tensor_is_plain(weight));
+    assert_true(weight && bias && !sq_tensor_is_plain(weight) && sq_tensor_is_plain(bias));
     const struct sq_checkpoint_linear linear = {name, rows, columns, false};
     for (int64_t first = 0; first < rows; first++) { /* any rows, and any elements in their order */
         assert_int_equal(sq_checkpoint_read_linear(checkpoint, &linear, first, rows - first, found), SQ_OK);
@@ -99,7 +99,7 @@ static void check_part(const struct sq_checkpoint *checkpoint, int expert, int p
         assert_true(found[i] == bias_at(expert, part, i));
 }
 
-static void test_gate_and_up_in_turn(void **state)
+static void test_columns_and_biases(void **state)
 {
     (void)state;
     static const enum sq_dtype dtypes[] = {SQ_F32, SQ_F16, SQ_BF16};
@@ -129,7 +129,7 @@ static struct sq_checkpoint *open_mxfp4(struct folder *folder, uint8_t scale)
         data[i] = (uint8_t)(i * 37 + 11);
     for (int i = 0; i < scales; i++)
         data[codes + i] = (uint8_t)(120 + i % 13);
-    data[codes + 2 * OUTPUTS * BLOCKS + BLOCKS + 1] = scale; /* expert 1, up, output 0, the second block */
+    data[codes + 3 * OUTPUTS * BLOCKS + 1] = scale; /* expert 1, up, output 0, the second block */
     snprintf(header, sizeof header,
              "{\"m.experts.gate_up_proj_blocks\":{\"dtype\":\"U8\",\"shape\":[2,6,2,16],\"data_offsets\":[0,%d]},"
              "\"m.experts.gate_up_proj_scales\":{\"dtype\":\"U8\",\"shape\":[2,6,2],\"data_offsets\":[%d,%d]}}",
@@ -139,7 +139,7 @@ static struct sq_checkpoint *open_mxfp4(struct folder *folder, uint8_t scale)
 
 static float mxfp4_at(int expert, int part, int row, int column)
 {
-    int output = expert * 2 * OUTPUTS + 2 * row + part;
+    int output = expert * 2 * OUTPUTS + part * OUTPUTS + row;
     uint8_t byte = data[output * INPUTS / 2 + column / 2];
     int scale = data[2 * 2 * OUTPUTS * INPUTS / 2 + output * BLOCKS + column / 32];
     return values_of[column % 2 ? byte >> 4 : byte & 15] * ldexpf(1, scale - 127);
@@ -265,7 +265,7 @@ static void test_blocks_without_their_scales(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gate_and_up_in_turn),         cmocka_unit_test(test_mxfp4),
+        cmocka_unit_test(test_columns_and_biases),          cmocka_unit_test(test_mxfp4),
         cmocka_unit_test(test_scales_that_give_no_number),  cmocka_unit_test(test_shapes_that_cannot_be_taken_apart),
         cmocka_unit_test(test_blocks_without_their_scales),
     };

@@ -33,6 +33,7 @@ FAMILIES = [
     ("Qwen2-MoE", ["qwen2_moe"]),
     ("Qwen3-MoE", ["qwen3_moe"]),
     ("OLMoE", ["olmoe"]),
+    ("GPT-OSS", ["gpt_oss", "gpt_oss_mxfp4"]),
     ("DeepSeek-V2", ["deepseek_v2_lite", "deepseek_v2"]),
     ("DeepSeek-V3", ["deepseek_v3", "deepseek_v3_dense", "deepseek_v3_fp8"]),
 ]
@@ -94,8 +95,10 @@ KNOWN = [
     # optimum: gptq/utils.py, get_layers, replaces what is of the very class nn.Linear, which FalconLinear is not
     ("transformers", "falcon_.*", "gptq.*", "left at random values", "it does not replace FalconLinear"),
     # optimum: gptq/quantizer.py, convert_model, replaces nn.Linear; the experts are parameters of one module
-    ("transformers", "mixtral.*|qwen._moe|olmoe|deepseek_v(2|2_lite|3|3_fp8)", "gptq.*", "left at random values",
+    ("transformers", "mixtral.*|qwen._moe|olmoe|deepseek_v(2|2_lite|3|3_fp8)|gpt_oss.*", "gptq.*", "left at random values",
      "it does not load experts one by one"),
+    # transformers: conversion_mapping.py joins experts of other families, not of this one
+    ("transformers", "gpt_oss.*", "compressed-tensors.*", "left at random values", "it does not load experts one by one"),
     # optimum: ... and only layers of the blocks
     ("transformers", ".*", "gptq: .*output layer too", "left at random values: lm_head",
      "it does not replace the output layer"),
@@ -118,7 +121,7 @@ KNOWN = [
     ("vllm", ".*", "compressed-tensors: 2 bits.*", "not supported by CPUWNA16",
      "its CPU build has no product of 2-bit weights"),
     # exllamav2: architecture.py takes what it does not know for Llama, and finds neither names nor keys
-    ("exllamav2", "opt|bloom|gpt_neox.*|gptj|phi|falcon_.*|stablelm.*|gemma3|glm|olmo2|olmoe|qwen2_moe|deepseek_.*", "gptq.*",
+    ("exllamav2", "opt|bloom|gpt_neox.*|gptj|phi|falcon_.*|stablelm.*|gemma3|glm|olmo2|olmoe|qwen2_moe|deepseek_.*|gpt_oss.*", "gptq.*",
      "Missing any of the following keys|Could not find", "it does not know the family"),
     # exllamav2: module.py, load_weight_fused, looks for NAME.weight alone
     ("exllamav2", "phi3.*|internlm2|glm4|gpt_bigcode.*|gpt2", "gptq.*",

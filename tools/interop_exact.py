@@ -8,6 +8,7 @@ with --dequantized. Run by `./bootstrap interop`. Exit codes: 0 equal, 1 not."""
 import concurrent.futures
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -26,10 +27,10 @@ WRITE_TOKENS = ("import sys, h5py, numpy; ids = numpy.fromfile(sys.argv[1], '<i4
 
 
 def list_models():
-    """All but those that widen.py does not take: of 8-bit weights, and in several files."""
+    """All but those that widen.py does not take: of 8-bit and 4-bit weights, and in several files."""
     with open(os.path.join(GOLDEN, "manifest.txt"), encoding="utf-8") as file:
         names = [line.split()[0] for line in file]
-    return [name for name in names if "_fp8" not in name and os.path.exists(os.path.join(GOLDEN, name, "model.safetensors"))]
+    return [name for name in names if not re.search("_(fp8|mxfp4)", name) and os.path.exists(os.path.join(GOLDEN, name, "model.safetensors"))]
 
 
 def make(name, folder):

@@ -1,5 +1,5 @@
 /* GPT-OSS: attention with sinks, every other block with a sliding window, experts in every block; all linears and the
- * router have biases. The experts of published models are fused, gate and up in turn, in bf16 or MXFP4 (io/fused.h). */
+ * router have biases. The experts of published models are fused, in bf16 or MXFP4 (io/fused.h). */
 #include "model/architecture.h"
 
 static const struct sq_step block[] = {
@@ -55,6 +55,7 @@ const struct sq_architecture sq_arch_gpt_oss = {
     .norm = SQ_NORM_RMS,
     .rope = {.use = SQ_ROPE_EVERYWHERE, .theta = 150000},
     .routing = {.kind = SQ_ROUTER_SOFTMAX_CHOSEN},
+    .experts_in_turn = true,
     .prefixes = {"model.", ""},
     .embedding = "embed_tokens",
     .blocks = "layers",

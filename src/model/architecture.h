@@ -40,8 +40,9 @@ struct sq_architecture {
     bool norm_adds_one; /* norms multiply by 1 + weight */
     bool has_alibi;     /* scores fall with the distance (Press et al., "Train short, test long") */
     struct sq_rope_form rope;
-    struct sq_routing_form routing;        /* where blocks have experts */
-    bool is_transposed;                    /* the weights of a block's linears are stored [in_features, out_features] */
+    struct sq_routing_form routing; /* where blocks have experts */
+    bool experts_in_turn; /* outputs of an expert's gate, then up, are in truth gate and up in turn (io/fused.h) */
+    bool is_transposed;   /* the weights of a block's linears are stored [in_features, out_features] */
     const char *prefixes[SQ_MAX_PREFIXES]; /* of every tensor but lm_head, tried in this order */
     const char *embedding, *blocks;        /* after the prefix: "embed_tokens", "layers" */
     const char *positions;                 /* learned positions, or NULL */

@@ -31,6 +31,13 @@ static int64_t policy_bytes(const struct sq_dimensions *dims, const struct sq_ex
     return bytes;
 }
 
+/* Outputs of gate and of up, and where they have to be sorted these once more. */
+static int64_t scratch_bytes(const struct sq_model *model, int64_t rows, enum sq_dtype compute)
+{
+    int64_t parts = model->architecture->experts_in_turn ? 4 : 2;
+    return parts * rows * model->dims.expert_ffn * (int64_t)sq_dtype_size(compute);
+}
+
 struct sq_experts_bytes sq_experts_predict_bytes(const struct sq_model *model, const struct sq_experts_request *request)
 {
     const struct sq_dimensions *dims = &model->dims;
@@ -42,7 +49,7 @@ struct sq_experts_bytes sq_experts_predict_bytes(const struct sq_model *model, c
     int64_t row = (n_ranks > 1 ? dims->hidden * size : 0) + (request->is_host ? 0 : 8); /* of a token on its way */
     return (struct sq_experts_bytes){
         .backend = most_rows(request, n_teams) * (dims->hidden + dims->expert_ffn) * size + n_own * n_lists * row +
-                   2 * request->n_workers * request->expert_rows * dims->expert_ffn * size,
+                   request->n_workers * scratch_bytes(model, request->expert_rows, request->compute),
         .host = n_own * dims->n_chosen * 8 +
                 8 * (2 * dims->n_experts + 2 + n_teams + (n_ranks + 1) * n_teams + 2 * n_ranks) +
                 policy_bytes(dims, request, n_teams)};
@@ -75,10 +82,9 @@ static enum sq_status take_lists(struct sq_forward *forward, struct sq_experts *
                  {&experts->to_here, n_ranks, sizeof *experts->to_here}};
     for (int i = 0; i < SQ_COUNT(parts); i++)
         SQ_TRY(sq_alloc("tokens by expert", parts[i].count, parts[i].size, parts[i].pointer_p));
-    size_t scratch = 2 * (size_t)(experts->backend->sizes.expert_rows * forward->model->dims.expert_ffn) *
-                     sq_dtype_size(forward->options.compute);
+    int64_t scratch = scratch_bytes(forward->model, experts->backend->sizes.expert_rows, forward->options.compute);
     return sq_experts_ensure(experts, &experts->scratch, "the experts' scratch",
-                             scratch * (size_t)experts->backend->n_workers);
+                             (size_t)(scratch * experts->backend->n_workers));
 }
 
 /* What is kept from one EXPERTS step to the next. Collective. */
@@ -230,24 +236,46 @@ static enum sq_status clear_rest(const struct sq_forward *forward, int64_t index
                                         (size_t)(rest.rows * rest.cols) * sq_dtype_size(rest.dtype));
 }
 
-/* active = act(x gate' + bias) * (x up' + bias) */
+/* gate = x gate' + bias, up = x up' + bias; both may be views of one matrix. */
+static enum sq_status make_gate_and_up(const struct sq_forward *forward, struct sq_matrix x, struct sq_matrix gate,
+                                       struct sq_matrix up)
+{
+    const struct sq_backend_ops *ops = forward->backend->ops;
+    SQ_TRY(
+        ops->linear(forward->backend, x, sq_forward_weight_of(forward, forward->group, 0), bias_of(forward, 0), gate));
+    return ops->linear(forward->backend, x, sq_forward_weight_of(forward, forward->group, 1), bias_of(forward, 1), up);
+}
+
+/* The same where their outputs, one behind the other in `both`, are gate and up in turn. */
+static enum sq_status make_in_turn(const struct sq_forward *forward, struct sq_matrix x, struct sq_matrix both,
+                                   struct sq_matrix gate, struct sq_matrix up)
+{
+    const struct sq_backend_ops *ops = forward->backend->ops;
+    int64_t width = gate.cols;
+    SQ_TRY(make_gate_and_up(forward, x, sq_matrix_part(both, 0, x.rows, 0, width),
+                            sq_matrix_part(both, 0, x.rows, width, width)));
+    SQ_TRY(ops->copy_parts(forward->backend, width, 1, both, 2, gate, 1));
+    return ops->copy_parts(forward->backend, width, 1, sq_matrix_part(both, 0, x.rows, 1, both.cols - 1), 2, up, 1);
+}
+
+/* active = act(gate) * up */
 static enum sq_status activate_piece(void *context, int64_t index, int worker)
 {
     const struct sq_forward *forward = context;
     const struct sq_experts *experts = forward->experts;
-    const struct sq_backend_ops *ops = forward->backend->ops;
     const struct sq_dimensions *dims = &forward->model->dims;
-    int64_t unit = forward->backend->sizes.expert_rows;
+    enum sq_dtype compute = forward->options.compute;
+    int64_t unit = forward->backend->sizes.expert_rows, width = dims->expert_ffn;
     struct sq_matrix x = piece_of(forward, sq_experts_rows(forward, &experts->x, dims->hidden), index);
-    struct sq_matrix active = piece_of(forward, sq_experts_rows(forward, &experts->active, dims->expert_ffn), index);
-    size_t bytes = (size_t)(unit * dims->expert_ffn) * sq_dtype_size(forward->options.compute);
-    char *scratch = (char *)experts->scratch.memory + 2 * (size_t)worker * bytes;
-    struct sq_matrix gate = sq_matrix_view(scratch, forward->options.compute, unit, dims->expert_ffn), up = gate;
-    up.data = scratch + bytes;
-    SQ_TRY(
-        ops->linear(forward->backend, x, sq_forward_weight_of(forward, forward->group, 0), bias_of(forward, 0), gate));
-    SQ_TRY(ops->linear(forward->backend, x, sq_forward_weight_of(forward, forward->group, 1), bias_of(forward, 1), up));
-    SQ_TRY(ops->activate(forward->backend, dims->activation, gate, up, active));
+    struct sq_matrix active = piece_of(forward, sq_experts_rows(forward, &experts->active, width), index);
+    int64_t bytes = unit * width * (int64_t)sq_dtype_size(compute);
+    char *scratch = (char *)experts->scratch.memory + worker * scratch_bytes(forward->model, unit, compute);
+    struct sq_matrix gate = sq_matrix_view(scratch, compute, unit, width);
+    struct sq_matrix up = sq_matrix_view(scratch + bytes, compute, unit, width);
+    struct sq_matrix both = sq_matrix_view(scratch + 2 * bytes, compute, unit, 2 * width);
+    SQ_TRY(forward->model->architecture->experts_in_turn ? make_in_turn(forward, x, both, gate, up)
+                                                         : make_gate_and_up(forward, x, gate, up));
+    SQ_TRY(forward->backend->ops->activate(forward->backend, dims->activation, gate, up, active));
     return clear_rest(forward, index, active);
 }
 
