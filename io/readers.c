@@ -175,6 +175,7 @@ static const struct gap gaps[] = {
     {VLLM, GPTQ | PACKED, {"MixtralForCausalLM"}, has_new_name, NULL, WANTS_PUBLISHED},
     {VLLM, GPTQ | PACKED, {"BloomForCausalLM"}, NULL, NULL,
      "ends with an error: it reorders query_key_value as if it were not quantized"},
+    {VLLM, GPTQ | PACKED, {"GptOssForCausalLM"}, NULL, NULL, "has no names for quantized experts one by one"},
     {VLLM, GPTQ, {NULL}, is_few_bits, NULL, "takes 4 and 8 bits only"},
     {VLLM, GPTQ, {NULL}, is_asymmetric, NULL, "takes symmetric layers only"},
     {VLLM, GPTQ, {NULL}, is_ragged, NULL, "leaves out a last group that is shorter than the others, without a word"},

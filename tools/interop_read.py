@@ -60,14 +60,14 @@ def read_plain(folder, ids):
 
     sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests", "golden"))
     import internlm2
-    import interop_fuse
+    import fuse_experts
 
     if internlm2.read_config(folder)["model_type"] == "internlm2":
         return torch.log_softmax(torch.from_numpy(internlm2.logits(folder, ids)[:, :-1]), -1).numpy()
-    if interop_fuse.is_needed(folder):
-        model, info = interop_fuse.load(folder, dtype=torch.float32)
-    else:
-        model, info = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    if fuse_experts.is_needed(folder):
+        fuse_experts.convert(folder, folder + "-fused")
+        folder += "-fused"
+    model, info = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
     check_all_loaded(info)
     return torch_log_probabilities(model, ids)
 

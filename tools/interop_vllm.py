@@ -46,7 +46,6 @@ def stand_in():
 
     CPUExpertsInt4._supports_current_device = staticmethod(lambda: True)
     CPUExpertsInt4._supports_quant_scheme = staticmethod(lambda weights, activations: True)
-    CPUExpertsInt4._supports_activation = staticmethod(lambda _: True)  # GPT-OSS's comes to loading, which is looked at here
     CPUExpertsInt4._supports_routing_method = staticmethod(lambda *_: True)  # routes come to apply() as they are
     packed = compressed_tensors_moe_wna16.CompressedTensorsWNA16MoEMethod
     for method, unpacking in ((AutoGPTQMoEMethod, unpack_gptq), (packed, unpack_compressed_tensors)):

@@ -27,6 +27,13 @@ cat > "$out/config/opt" <<'JSON'
  "vocab_size":256,"max_position_embeddings":512,"activation_function":"relu","do_layer_norm_before":true,
  "word_embed_proj_dim":64,"enable_bias":true}
 JSON
+cat > "$out/config/gpt_oss" <<'JSON'
+{"architectures":["GptOssForCausalLM"],"hidden_size":64,"intermediate_size":32,"num_hidden_layers":2,"num_attention_heads":4,
+ "num_key_value_heads":2,"head_dim":16,"vocab_size":256,"max_position_embeddings":512,"num_local_experts":5,
+ "num_experts_per_tok":2,"sliding_window":128,"layer_types":["sliding_attention","full_attention"],"swiglu_limit":7.0,
+ "rope_theta":150000,"rope_scaling":{"rope_type":"yarn","factor":32.0,"beta_fast":32.0,"beta_slow":1.0,"truncate":false,
+ "original_max_position_embeddings":64}}
+JSON
 printf '{"weight_map":{"a":"model-1.safetensors","b":"model-2.safetensors"}}' > "$out/config/index"
 
 cat > "$out/yaml/job" <<'YAML'
