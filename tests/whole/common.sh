@@ -34,7 +34,10 @@ start_held() {
   done
   mapfile -t pids < <(pgrep -P "$job_pid" -x "$(basename "$SHARDQ")")
   [ ${#pids[@]} -eq "$ranks" ] || fail "${#pids[@]} ranks instead of $ranks"
-  until ps -o stat= -p "${pids[0]}" | grep -q '^T'; do sleep 0.01; done
+  until ps -o stat= -p "${pids[0]}" | grep -q '^T'; do
+    kill -0 "${pids[0]}" 2>/dev/null || { cat "$work/err"; fail "the job did not stay where it is held"; }
+    sleep 0.01
+  done
 }
 let_go() { kill -CONT "${pids[0]}" 2>/dev/null || true; }
 
