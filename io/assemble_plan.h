@@ -52,7 +52,8 @@ struct sq_assemble_plan {
 const struct sq_tensor *sq_assemble_find_source(const struct sq_checkpoint *checkpoint,
                                                 const struct sq_store_layer *layer);
 
-/* The type in which a tensor that is kept is written: its own, but BF16 for F8_E4M3 and MXFP4, whose scales are not written. */
+/* The type in which a tensor that is kept is written: its own, but BF16 for F8_E4M3 and MXFP4, whose scales are not
+ * written. */
 enum sq_dtype sq_assemble_kept_dtype(const struct sq_tensor *source);
 
 /* Checks that every layer of the store has its plain weights in the checkpoint, that no tensor would be written twice,

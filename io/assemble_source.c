@@ -8,7 +8,7 @@
 
 enum sq_dtype sq_assemble_kept_dtype(const struct sq_tensor *source)
 {
-    return source->dtype == SQ_F8_E4M3 || source->dtype == SQ_MXFP4 ? SQ_BF16 : source->dtype;
+    return sq_dtype_has_scales(source->dtype) ? SQ_BF16 : source->dtype;
 }
 
 static bool has_layer_shape(const struct sq_tensor *tensor, const struct sq_store_layer *layer)

@@ -102,8 +102,8 @@ enum sq_status sq_fp8_join_scales(struct sq_checkpoint *checkpoint)
     struct block block = find_block(checkpoint->config);
     for (int64_t i = 0; i < checkpoint->n_tensors; i++) {
         struct sq_tensor *tensor = &checkpoint->tensors[i];
-        bool is_scaled = tensor->dtype == SQ_F8_E4M3 || tensor->dtype == SQ_MXFP4;
-        bool may_have = is_scaled && tensor->n_dims <= 2; /* fused experts that stay are not read */
+        bool may_have =
+            sq_dtype_has_scales(tensor->dtype) && tensor->n_dims <= 2; /* fused experts that stay are not read */
         const struct sq_tensor *scale = may_have ? find_scale(checkpoint, tensor) : NULL;
         if (!scale) continue;
         if (join(tensor, scale, block)) continue;
@@ -151,7 +151,7 @@ bool sq_fp8_is_auxiliary(const struct sq_checkpoint *checkpoint, const struct sq
         if (strcmp(tensor->name + length - ending, endings[i]) != 0) continue;
         snprintf(prefix, sizeof prefix, "%.*s", (int)(length - ending), tensor->name);
         const struct sq_tensor *weight = sq_checkpoint_find_part(checkpoint, prefix, "weight");
-        return weight && (weight->dtype == SQ_F8_E4M3 || weight->dtype == SQ_MXFP4);
+        return weight && sq_dtype_has_scales(weight->dtype);
     }
     return false;
 }

@@ -80,13 +80,12 @@ static const unsigned char *element(const struct sq_tensor *tensor, int64_t inde
 
 enum sq_status sq_tensor_check_readable(const struct sq_tensor *tensor)
 {
-    bool is_scaled = tensor->dtype == SQ_F8_E4M3 || tensor->dtype == SQ_MXFP4;
     if (!sq_dtype_is_floating(tensor->dtype)) {
         sq_error("%s: tensor %s has dtype %s where F32, F16, BF16 or F8_E4M3 is needed", tensor->file, tensor->name,
                  sq_dtype_name(tensor->dtype));
         return SQ_ERR_INPUT;
     }
-    if (!is_scaled || tensor->scale) return SQ_OK;
+    if (!sq_dtype_has_scales(tensor->dtype) || tensor->scale) return SQ_OK;
     sq_error("%s: tensor %s has dtype %s, and there is neither %s_scale_inv nor %s_scale", tensor->file, tensor->name,
              sq_dtype_name(tensor->dtype), tensor->name, tensor->name);
     return SQ_ERR_INPUT;
@@ -188,9 +187,9 @@ bool sq_tensor_report_not_finite(const struct sq_tensor *tensor)
 /* Elements [first, first + count). */
 enum sq_status sq_tensor_read_elements_f32(const struct sq_tensor *tensor, int64_t first, int64_t count, float *values)
 {
+    bool is_plain = sq_tensor_is_plain(tensor);
     for (int64_t done = 0; done < count; done += CHUNK) {
         int64_t n = count - done < CHUNK ? count - done : CHUNK;
-        bool is_plain = sq_tensor_is_plain(tensor);
         if (is_plain && !sq_tensor_is_finite(tensor, first + done, n)) return SQ_ERR_NUMERIC;
         load(tensor, first + done, n, values + done);
         if (is_plain && !tensor->scale) continue;

@@ -36,6 +36,11 @@ bool sq_dtype_is_floating(enum sq_dtype dtype)
     return dtype == SQ_F32 || dtype == SQ_F16 || dtype == SQ_BF16 || dtype == SQ_F8_E4M3 || dtype == SQ_MXFP4;
 }
 
+bool sq_dtype_has_scales(enum sq_dtype dtype)
+{
+    return dtype == SQ_F8_E4M3 || dtype == SQ_MXFP4;
+}
+
 /* The source may lie at any address (data of a file with an odd header), so each element is loaded by memcpy. */
 static void f16_to_f32(const unsigned char *restrict source, int64_t count, float *restrict target)
 {

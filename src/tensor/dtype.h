@@ -39,6 +39,9 @@ int sq_dtype_parse(const char *name);
 /* Whether elements of the type are floating-point numbers that the program reads. */
 bool sq_dtype_is_floating(enum sq_dtype dtype);
 
+/* Whether numbers of the type mean nothing without a tensor of scales (io/fp8.h, io/mxfp4.h). */
+bool sq_dtype_has_scales(enum sq_dtype dtype);
+
 /* Converts count elements of F32, F16, BF16 or F8_E4M3 into float, or float into F32, F16 or BF16 (round to nearest
  * even). The arrays do not overlap; the source of to_f32 may lie at any address. */
 void sq_dtype_to_f32(enum sq_dtype dtype, const void *source, int64_t count, float *target);
