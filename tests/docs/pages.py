@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The pages and the tables say the same: commands, options, exit codes, environment, files, families, folders, links. SHARDQ: the
-program."""
+"""The pages and the tables say the same: commands, options, exit codes, environment, files, families, faults, folders, links. SHARDQ:
+the program."""
 
 import ast
 import glob
@@ -111,6 +111,27 @@ def check_families():
         check(f"`{name}`" in README, f"README.md: no family {name}")
 
 
+def check_faults():
+    """Each row of the README's table of faults names scripts that are tests, and what is in them; and no fault is left out."""
+    table = re.search(r"### Faults\n.*?(\| fault .*?)\n\n", README, flags=re.S).group(1).split("\n")[2:]
+    check(len(table) >= 15, f"only {len(table)} faults: the check itself is broken")
+    tests, named = sources.read(f"{ROOT}/tests/CMakeLists.txt"), set()
+    for row in table:
+        fault, cell = row.split(" | ")[0].strip("| "), row.strip("| ").split(" | ")[-1]
+        check(cell.startswith("`"), f"README.md: no test for: {fault}")
+        for script, parts in re.findall(r"`(\w+\.sh)`((?: \w+)*)", cell):
+            folder = "slurm" if script == "jobs.sh" else "whole"
+            is_run = f"shardq_whole_test({script[:-3]})" in tests or f"{folder}/{script})" in tests
+            check(is_run, f"README.md: {script} is no test: {fault}")
+            text = sources.read(f"{ROOT}/tests/{folder}/{script}")
+            for part in parts.split():
+                check(re.search(rf"^{part}\(\)|^submit_held {part}\b", text, flags=re.M), f"README.md: no {part} in {script}: {fault}")
+                named.add(part)
+    faults = re.search(r"^faults=\((.*?)\)", sources.read(f"{ROOT}/tests/whole/faults.sh"), flags=re.M | re.S).group(1).split()
+    for fault in set(faults) - named - {"file_hints"}:  # which are no fault
+        check(False, f"README.md: no row for {fault} of faults.sh")
+
+
 def check_map():
     """The README's map names what is there, and every folder at the top."""
     rows = re.search(r"## Map\n\n(.*?)\n\n", README, flags=re.S).group(1)
@@ -138,6 +159,7 @@ def main():
     check_environment()
     check_files()
     check_families()
+    check_faults()
     check_map()
     check_links()
     sys.exit("\n".join(failures) or 0)

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """recipes.py SHARDQ [--write]: plans every recipe of configs/ for a model of the size it is meant for, and compares what comes
-out with the "Plan" in the recipe's comment, and the plan that docs/planning.md shows with what is printed now; --write puts them there.
+out with the "Plan" in the recipe's comment, and the plans that docs/planning.md and README.md show with what is printed now; --write
+puts them there.
 Plans need config.json alone, so models are dimensions, as published with each."""
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -62,6 +64,8 @@ RECIPES = {
 NO_RECIPES = {"reference.yaml"}
 BEGIN = "# Plan: "
 PAGE_COMMAND = "    $ shardq plan --model OPT-175B --machine configs/machines/h100x8.yaml --ranks 1,8,64,512"
+# What the README shows of it: rows by their names, a part's heading before the first of its rows.
+README_ROWS = {"ranks", "in all", "it may take", "sums", "forward", "solve", "assemble", "most of it is", "rank hours"}
 
 
 def plan(shardq, recipe, model, *options):
@@ -128,6 +132,20 @@ def printed(shardq):
     return [f"    {line}".rstrip() for line in output.stdout.splitlines()]
 
 
+def shortened(lines):
+    """The printed lines without those rows of the table that are not in README_ROWS; a heading stays where a row under it does."""
+    first, last = lines.index("", 1), len(lines) - lines[::-1].index("")  # the table stands between blank lines
+    kept, headings = [], []
+    for line in lines[first + 1:last - 1]:
+        name, *figures = re.split("  +", line.strip())
+        if not figures:
+            headings = [line]
+        elif name in README_ROWS:
+            kept += [*headings, line] if line.startswith(6 * " ") else [line]
+            headings = []
+    return [*lines[:first + 1], *kept, *lines[last - 1:]]
+
+
 def page_with(text, lines):
     """The page with these lines after the command, up to the next that is not indented."""
     old = text.splitlines()
@@ -137,15 +155,15 @@ def page_with(text, lines):
     return "\n".join([*old[:at], *lines, "", *old[end:]]) + "\n"
 
 
-def check_page(shardq, is_writing):
-    path = os.path.join(TOP, "docs", "planning.md")
+def check_page(name, lines, is_writing):
+    path = os.path.join(TOP, name)
     with open(path, encoding="utf-8") as file:
         text = file.read()
-    new = page_with(text, printed(shardq))
+    new = page_with(text, lines)
     if is_writing:
         with open(path, "w", encoding="utf-8") as file:
             file.write(new)
-    return [] if is_writing or new == text else ["docs/planning.md: its plan is not what shardq plan prints (recipes.py SHARDQ --write)"]
+    return [] if is_writing or new == text else [f"{name}: its plan is not what shardq plan prints (recipes.py SHARDQ --write)"]
 
 
 def main():
@@ -164,7 +182,8 @@ def main():
                 file.write(new)
         elif new != text:
             wrong.append(f"{recipe}: its comment is not what shardq plan says (recipes.py SHARDQ --write):\n" + "\n".join(lines))
-    wrong += check_page(shardq, is_writing)
+    lines = printed(shardq)
+    wrong += check_page("docs/planning.md", lines, is_writing) + check_page("README.md", shortened(lines), is_writing)
     sys.exit("\n".join(wrong) if wrong else 0)
 
 
