@@ -13,6 +13,7 @@ static enum sq_status take_memory(struct sq_final *final, const struct sq_forwar
     size_t row_bytes = (size_t)hidden * sq_dtype_size(options->compute);
     SQ_TRY(backend->ops->alloc(backend, "final states", (size_t)rows * row_bytes, &final->states.data));
     final->states = sq_matrix_view(final->states.data, options->compute, rows, hidden);
+    final->length = options->length;
     SQ_TRY(backend->ops->alloc(backend, "a piece of lm_head", SQ_HEAD_ROWS * row_bytes, &final->weight.data));
     final->weight = sq_matrix_view(final->weight.data, options->compute, 0, hidden);
     return backend->ops->alloc_host(backend, "rows read from a file",
@@ -106,15 +107,25 @@ enum sq_status sq_final_piece_logits(const struct sq_final *final, int64_t row, 
     return backend->ops->rescale(backend, (float)dims->logit_scale, (float)dims->logit_cap, logits);
 }
 
-/* Columns [first, first + rows of the weight) of the logits, by way of a piece in backend memory. */
-static enum sq_status piece_of_logits(const struct sq_final *final, void *memory, int64_t first, struct sq_matrix all)
+/* Columns [first, first + rows of the weight) of one sample's logits, by way of a piece in backend memory. */
+static enum sq_status sample_logits(const struct sq_final *final, void *memory, int64_t first, int64_t start,
+                                    struct sq_matrix all)
 {
     const struct sq_backend_ops *ops = final->backend->ops;
-    struct sq_matrix piece = sq_matrix_view(memory, SQ_F32, all.rows, final->weight.rows);
-    SQ_TRY(sq_final_piece_logits(final, 0, piece));
-    for (int64_t row = 0; row < all.rows; row++)
+    struct sq_matrix piece = sq_matrix_view(memory, SQ_F32, final->length, final->weight.rows);
+    SQ_TRY(sq_final_piece_logits(final, start, piece));
+    for (int64_t row = 0; row < piece.rows; row++)
         SQ_TRY(ops->download(final->backend, sq_matrix_part(piece, row, 1, 0, piece.cols).data,
-                             (size_t)piece.cols * sizeof(float), sq_matrix_part(all, row, 1, first, piece.cols).data));
+                             (size_t)piece.cols * sizeof(float),
+                             sq_matrix_part(all, start + row, 1, first, piece.cols).data));
+    return SQ_OK;
+}
+
+/* Sample by sample: how a library sums a row may depend on how many rows there are. */
+static enum sq_status piece_of_logits(const struct sq_final *final, void *memory, int64_t first, struct sq_matrix all)
+{
+    for (int64_t start = 0; start < all.rows; start += final->length)
+        SQ_TRY(sample_logits(final, memory, first, start, all));
     return SQ_OK;
 }
 
@@ -125,7 +136,7 @@ enum sq_status sq_final_logits(struct sq_final *final, const struct sq_comm *com
     struct sq_matrix all = sq_matrix_view(logits, SQ_F32, final->states.rows, vocab);
     void *memory = NULL;
     enum sq_status status = sq_comm_agree(
-        comm, backend->ops->alloc(backend, "logits", (size_t)(all.rows * SQ_HEAD_ROWS) * sizeof(float), &memory));
+        comm, backend->ops->alloc(backend, "logits", (size_t)(final->length * SQ_HEAD_ROWS) * sizeof(float), &memory));
     for (int64_t first = 0, rows; first < vocab && status == SQ_OK; first += rows) {
         rows = vocab - first < SQ_HEAD_ROWS ? vocab - first : SQ_HEAD_ROWS;
         status = sq_final_load_head(final, comm, first, rows);

@@ -14,6 +14,7 @@ struct sq_final {
     struct sq_backend *backend;
     const struct sq_model *model;
     struct sq_matrix states;
+    int64_t length;          /* positions of a sample */
     struct sq_matrix weight; /* [SQ_HEAD_ROWS, hidden]: the piece of lm_head that was loaded last */
     int64_t first;           /* vocabulary entry of its first row */
     float *bias;             /* backend memory [vocab], NULL where lm_head has none */
