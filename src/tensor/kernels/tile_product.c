@@ -3,7 +3,7 @@
 #include "tensor/kernels/solve.h"
 #include "tensor/kernels/words.h"
 
-#define DEPTH 256 /* of the tile at a time: stays in the first-level cache for all rows of a */
+#define DEPTH 128 /* of the tile at a time: stays in the first-level cache for all rows of a */
 #define WIDTH (2 * VEC_LANES)
 
 static int64_t smaller(int64_t a, int64_t b)
@@ -37,6 +37,14 @@ INLINE void multiply_rows(const struct sq_tile_factors *f, int64_t row, int64_t 
     put_sums(sums, skip, f->accumulate || step > 0, f->c + row * SQ_SOLVE_ROWS + col);
 }
 
+/* ROWS rows of a, for whom comes next: their short parts of long rows are nothing that a processor foresees. */
+INLINE void fetch_rows(const struct sq_tile_factors *f, int64_t row, int64_t step)
+{
+    for (int64_t i = row; i < smaller(row + ROWS, f->rows); i++)
+        for (int64_t k = step; k < smaller(step + DEPTH, f->depth); k += 16)
+            __builtin_prefetch(f->a + i * f->stride + k);
+}
+
 /* One row, for matrices of fewer than ROWS. */
 static void multiply_row(const struct sq_tile_factors *f, int64_t row, int64_t step, int64_t col)
 {
@@ -54,13 +62,15 @@ static void multiply_row(const struct sq_tile_factors *f, int64_t row, int64_t s
 
 void SQ_KERNEL(sq_multiply_tile)(const struct sq_tile_factors *f)
 {
-    for (int64_t step = 0; step < f->depth; step += DEPTH)
-        for (int64_t col = 0; col < SQ_SOLVE_ROWS; col += WIDTH) {
-            for (int64_t row = 0; f->rows < ROWS && row < f->rows; row++)
+    for (int64_t step = 0; step < f->depth; step += DEPTH) {
+        for (int64_t row = 0; f->rows < ROWS && row < f->rows; row++)
+            for (int64_t col = 0; col < SQ_SOLVE_ROWS; col += WIDTH)
                 multiply_row(f, row, step, col);
-            for (int64_t row = 0, skip; f->rows >= ROWS && row < f->rows; row += ROWS) {
-                skip = row + ROWS > f->rows ? row + ROWS - f->rows : 0; /* the last ROWS rows: some once more */
+        for (int64_t row = 0, skip; f->rows >= ROWS && row < f->rows; row += ROWS) {
+            skip = row + ROWS > f->rows ? row + ROWS - f->rows : 0; /* the last ROWS rows: some once more */
+            fetch_rows(f, row + ROWS, step);
+            for (int64_t col = 0; col < SQ_SOLVE_ROWS; col += WIDTH)
                 multiply_rows(f, row - skip, skip, step, col);
-            }
         }
+    }
 }
