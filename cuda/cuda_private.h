@@ -117,7 +117,7 @@ cudaDataType sq_cuda_type(enum sq_dtype dtype);
 
 /* hessian.c */
 enum sq_status sq_cuda_column_squares(struct sq_backend *, struct sq_matrix x, double *squares);
-enum sq_status sq_cuda_gram_pack(struct sq_backend *, struct sq_matrix x, int64_t col, int64_t cols, float *packed);
+enum sq_status sq_cuda_gram_pack(struct sq_backend *, struct sq_matrix x, int64_t row, int64_t rows, float *packed);
 enum sq_status sq_cuda_gram_add(struct sq_backend *, struct sq_matrix x, const float *packed, int64_t row,
                                 const float *scale, struct sq_matrix sums);
 enum sq_status sq_cuda_fixed_get(struct sq_backend *, struct sq_matrix sums, const double *row_scale,

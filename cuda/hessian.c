@@ -16,10 +16,10 @@ enum sq_status sq_cuda_column_squares(struct sq_backend *backend, struct sq_matr
 }
 
 /* cuBLAS takes x as it is. */
-enum sq_status sq_cuda_gram_pack(struct sq_backend *backend, struct sq_matrix x, int64_t col, int64_t cols,
+enum sq_status sq_cuda_gram_pack(struct sq_backend *backend, struct sq_matrix x, int64_t row, int64_t rows,
                                  float *packed)
 {
-    (void)backend, (void)x, (void)col, (void)cols, (void)packed;
+    (void)backend, (void)x, (void)row, (void)rows, (void)packed;
     return SQ_OK;
 }
 

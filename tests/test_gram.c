@@ -65,9 +65,9 @@ static void check(const struct sq_gram_kernels *kernels, bool is_bf16, int64_t r
     for (int i = 0; i < MOST_COLS * STRIDE; i++)
         sums[i] = i % STRIDE;
     if (is_bf16)
-        kernels->pack_bf16(halves, STRIDE, rows, cols, packed);
+        kernels->pack_bf16(halves, STRIDE, rows, cols, words.steps, packed);
     else
-        kernels->pack_f32(inputs, STRIDE, rows, cols, packed);
+        kernels->pack_f32(inputs, STRIDE, rows, cols, words.steps, packed);
     const int64_t row = cols > FROM ? FROM : 0;
     (is_bf16 ? kernels->add_bf16 : kernels->add_f32)(&words, row, cols - row, scale, sums, STRIDE);
     check_panel(rows, row, cols);

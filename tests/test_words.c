@@ -49,15 +49,16 @@ static double exact(bool transposed, int64_t terms, int64_t i, int64_t j)
 
 static void pack(const struct variant *v, bool is_bf16, bool transposed, int64_t terms, int64_t cols)
 {
+    const int64_t steps = is_bf16 ? (terms + v->gram->pair - 1) / v->gram->pair : terms;
     memset(packed, 0xff, sizeof packed);
     if (transposed && is_bf16)
         v->attention->pack_keys_bf16(right_halves, STRIDE, cols, terms, packed);
     else if (transposed)
         v->attention->pack_keys_f32(right, STRIDE, cols, terms, packed);
     else if (is_bf16)
-        v->gram->pack_bf16(right_halves, STRIDE, terms, cols, packed);
+        v->gram->pack_bf16(right_halves, STRIDE, terms, cols, steps, packed);
     else
-        v->gram->pack_f32(right, STRIDE, terms, cols, packed);
+        v->gram->pack_f32(right, STRIDE, terms, cols, steps, packed);
 }
 
 static void check(const struct variant *v, bool is_bf16, bool transposed, int64_t terms, int64_t cols)

@@ -248,21 +248,24 @@ static float *piece_packed(const struct making *making, int64_t index)
     return making->workspace->packed ? making->workspace->packed + index * one : NULL;
 }
 
-#define PACK_COLUMNS (8 * SQ_GRAM_COLUMNS)
+#define PACK_ROWS 64
 
-static int64_t column_parts(const struct making *making)
+/* Parts of the longest piece; a shorter one has fewer, and its last items nothing to do. */
+static int64_t row_parts(const struct making *making)
 {
-    return (making->x.cols + PACK_COLUMNS - 1) / PACK_COLUMNS;
+    return (making->panels.sizes.hessian_tokens + PACK_ROWS - 1) / PACK_ROWS;
 }
 
-/* Item: some columns of a piece. */
-static enum sq_status pack_columns(void *context, int64_t index, int worker)
+/* Item: some rows of a piece. */
+static enum sq_status pack_rows(void *context, int64_t index, int worker)
 {
     const struct making *making = context;
-    int64_t piece = index / column_parts(making), col = index % column_parts(making) * PACK_COLUMNS;
+    int64_t piece = index / row_parts(making), row = index % row_parts(making) * PACK_ROWS;
+    struct sq_matrix x = piece_rows(making, making->first_piece + piece);
     (void)worker;
-    return making->backend->ops->gram_pack(making->backend, piece_rows(making, making->first_piece + piece), col,
-                                           smaller(making->x.cols - col, PACK_COLUMNS), piece_packed(making, piece));
+    if (row >= x.rows) return SQ_OK;
+    return making->backend->ops->gram_pack(making->backend, x, row, smaller(x.rows - row, PACK_ROWS),
+                                           piece_packed(making, piece));
 }
 
 /* --- panels ------------------------------------------------------------------------------------------------------- */
@@ -303,7 +306,7 @@ static enum sq_status sum_slice(struct making *making)
     do {
         making->n_pieces = batch_pieces(making);
         if (making->workspace->packed)
-            SQ_TRY(backend->ops->parallel(backend, making->n_pieces * column_parts(making), pack_columns, making));
+            SQ_TRY(backend->ops->parallel(backend, making->n_pieces * row_parts(making), pack_rows, making));
         SQ_TRY(backend->ops->parallel(backend, making->n_panels, sum_panel, making));
         making->first_piece += making->n_pieces;
     } while (making->first_piece < count_pieces(making));

@@ -157,9 +157,10 @@ struct sq_backend_ops {
     /* --- exact sums of Hessians (one worker each) ----------------------------------------------------------------- */
     /* squares[j] = sum over rows of x[:, j]^2, f64 in host memory; x F32 or BF16 [m, n]. */
     enum sq_status (*column_squares)(struct sq_backend *backend, struct sq_matrix x, double *squares);
-    /* Columns [col, col + cols) of x F32 or BF16 [t, n] into packed, an F32 buffer of sq_gram_elements(t, n) elements,
-     * as gram_add() wants them; col a multiple of SQ_GRAM_COLUMNS. Nothing where the backend takes x as it is. */
-    enum sq_status (*gram_pack)(struct sq_backend *backend, struct sq_matrix x, int64_t col, int64_t cols,
+    /* Rows [row, row + rows) of x F32 or BF16 [t, n] into packed, an F32 buffer of sq_gram_elements(t, n) elements, as
+     * gram_add() wants them; row even, and rows too unless they are the last. Nothing where the backend takes x as it
+     * is. */
+    enum sq_status (*gram_pack)(struct sq_backend *backend, struct sq_matrix x, int64_t row, int64_t rows,
                                 float *packed);
     /* sums[i - row, j] += trunc((x'x)[i, j] * scale[i] * scale[j]), sums I64 [rows, row + rows], for j <= i; what is
      * beyond the diagonal may or may not be added. x [t, n], packed: all of its columns; row a multiple of

@@ -221,10 +221,10 @@ static void pack(const struct block *block)
     const struct sq_matrix *k = &block->k, *v = &block->v;
     if (k->dtype == SQ_BF16) {
         kernels->pack_keys_bf16(k->data, k->stride, k->rows, k->cols, block->keys);
-        gram->pack_bf16(v->data, v->stride, v->rows, v->cols, block->values);
+        gram->pack_bf16(v->data, v->stride, v->rows, v->cols, words_of(block, v->rows), block->values);
     } else {
         kernels->pack_keys_f32(k->data, k->stride, k->rows, k->cols, block->keys);
-        gram->pack_f32(v->data, v->stride, v->rows, v->cols, block->values);
+        gram->pack_f32(v->data, v->stride, v->rows, v->cols, words_of(block, v->rows), block->values);
     }
 }
 

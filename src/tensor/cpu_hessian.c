@@ -46,16 +46,16 @@ static int64_t packed_steps(struct sq_backend *backend, struct sq_matrix x)
     return (x.rows + pair - 1) / pair;
 }
 
-enum sq_status sq_cpu_gram_pack(struct sq_backend *backend, struct sq_matrix x, int64_t col, int64_t cols,
+enum sq_status sq_cpu_gram_pack(struct sq_backend *backend, struct sq_matrix x, int64_t row, int64_t rows,
                                 float *packed)
 {
     const struct sq_gram_kernels *gram = ((struct sq_cpu *)backend)->gram;
-    const void *values = sq_matrix_part(x, 0, x.rows, col, cols).data;
-    float *words = packed + col * packed_steps(backend, x);
+    const void *values = sq_matrix_part(x, row, rows, 0, x.cols).data;
+    float *words = packed + row / rows_per_word(backend, x.dtype) * gram->lanes;
     if (x.dtype == SQ_BF16)
-        gram->pack_bf16(values, x.stride, x.rows, cols, words);
+        gram->pack_bf16(values, x.stride, rows, x.cols, packed_steps(backend, x), words);
     else
-        gram->pack_f32(values, x.stride, x.rows, cols, words);
+        gram->pack_f32(values, x.stride, rows, x.cols, packed_steps(backend, x), words);
     return SQ_OK;
 }
 

@@ -27,7 +27,7 @@ enum sq_status sq_cpu_update(struct sq_backend *, struct sq_matrix a, struct sq_
 
 /* cpu_hessian.c: exact sums, over kernels/hessian.c and kernels/gram.c */
 enum sq_status sq_cpu_column_squares(struct sq_backend *, struct sq_matrix x, double *squares);
-enum sq_status sq_cpu_gram_pack(struct sq_backend *, struct sq_matrix x, int64_t col, int64_t cols, float *packed);
+enum sq_status sq_cpu_gram_pack(struct sq_backend *, struct sq_matrix x, int64_t row, int64_t rows, float *packed);
 enum sq_status sq_cpu_gram_add(struct sq_backend *, struct sq_matrix x, const float *packed, int64_t row,
                                const float *scale, struct sq_matrix sums);
 enum sq_status sq_cpu_fixed_get(struct sq_backend *, struct sq_matrix sums, const double *row_scale,

@@ -92,13 +92,13 @@ static enum sq_status dry_column_squares(struct sq_backend *backend, struct sq_m
     return sq_dry_do(backend, SQ_WORK_MATH, cells(x), 0);
 }
 
-static enum sq_status dry_gram_pack(struct sq_backend *backend, struct sq_matrix x, int64_t col, int64_t cols,
+static enum sq_status dry_gram_pack(struct sq_backend *backend, struct sq_matrix x, int64_t row, int64_t rows,
                                     float *packed)
 {
-    (void)col;
+    (void)row;
     (void)packed;
     if (backend->sizes.hessian_packed == 0) return SQ_OK;
-    return sq_dry_do(backend, SQ_WORK_TURN, (double)x.rows * (double)cols, 0);
+    return sq_dry_do(backend, SQ_WORK_TURN, (double)rows * (double)x.cols, 0);
 }
 
 static enum sq_status dry_gram_add(struct sq_backend *backend, struct sq_matrix x, const float *packed, int64_t row,

@@ -85,7 +85,7 @@ assert [p["fits"] for p in plans] == [True, True, True, False, False], [p["fits"
 assert plans[2]["seconds"] > plans[3]["seconds"] / 0.9, "eight ranks were not faster: the test shows nothing"
 assert plans[0]["useful_ranks"] == 4, plans[0]["useful_ranks"]
 PYTHON
-"$SHARDQ" "${small[@]}" --memory 40M >"$work/stdout" || fail "plan of activations in a file"
+"$SHARDQ" "${small[@]}" --memory 30M >"$work/stdout" || fail "plan of activations in a file"
 grep -q '^where activations are in a file' "$work/stdout" || fail "the time of the activations' file is not said to be left out"
 
 # --- OPT-175B on devices of 40 GB: H of 49,152 inputs, its factor, and a share of the rows ---

@@ -6,30 +6,33 @@
 
 /* --- packing ------------------------------------------------------------------------------------------------------ */
 
-/* Strips that are written side by side: their columns fill whole cache lines of x. */
-#define ABREAST 4
+/* Steps that are packed at a time, over all columns: whole rows are read one after another, as memory likes it, and a
+ * strip gets whole cache lines. */
+#define TOGETHER 8
 
 static int64_t smaller(int64_t a, int64_t b)
 {
     return a < b ? a : b;
 }
 
-/* Columns [col, col + cols) of one row into step `step` of their strips. */
-INLINE void pack_row_f32(const float *restrict x, int64_t col, int64_t cols, int64_t steps, int64_t step,
-                         float *restrict words)
+/* Columns [j, j + VEC_LANES) of a row, with zeros behind the last. */
+INLINE void place_f32(const float *x, int64_t j, int64_t cols, float *words)
 {
-    for (int64_t j = col; j < col + cols; j += VEC_LANES) {
-        float *to = words + j * steps + step * VEC_LANES;
+    if (j + VEC_LANES <= cols)
+        vec_store(words, vec_load(x + j));
+    else
         for (int64_t l = 0; l < VEC_LANES; l++)
-            to[l] = j + l < col + cols ? x[j + l] : 0;
-    }
+            words[l] = j + l < cols ? x[j + l] : 0;
 }
 
-static void pack_f32(const float *x, int64_t stride, int64_t rows, int64_t cols, float *words)
+static void pack_f32(const float *x, int64_t stride, int64_t rows, int64_t cols, int64_t steps, float *words)
 {
-    for (int64_t col = 0; col < cols; col += ABREAST * VEC_LANES)
-        for (int64_t i = 0; i < rows; i++)
-            pack_row_f32(x + i * stride, col, smaller(cols - col, ABREAST * VEC_LANES), rows, i, words);
+    for (int64_t first = 0; first < rows; first += TOGETHER)
+        for (int64_t j = 0; j < cols; j += VEC_LANES)
+            for (int64_t i = first; i < smaller(first + TOGETHER, rows); i++) {
+                __builtin_prefetch(x + (i + TOGETHER) * stride + j);
+                place_f32(x + i * stride, j, cols, words + j * steps + i * VEC_LANES);
+            }
 }
 
 #ifdef __AVX512BF16__
@@ -47,26 +50,27 @@ INLINE void pack_pair(const uint16_t *x, const uint16_t *next, int64_t cols, flo
     if (cols > VEC_LANES) _mm512_storeu_si512(words + next_strip, _mm512_permutex2var_epi16(low, second, high));
 }
 
-static void pack_bf16(const uint16_t *x, int64_t stride, int64_t rows, int64_t cols, float *words)
+static void pack_bf16(const uint16_t *x, int64_t stride, int64_t rows, int64_t cols, int64_t steps, float *words)
 {
-    const int64_t steps = (rows + 1) / 2;
-    for (int64_t first = 0; first < cols; first += ABREAST * VEC_LANES)
-        for (int64_t step = 0; step < steps; step++) {
-            const uint16_t *row = x + 2 * step * stride, *next = 2 * step + 1 < rows ? row + stride : NULL;
-            for (int64_t j = first; j < smaller(cols, first + ABREAST * VEC_LANES); j += 2 * VEC_LANES)
-                pack_pair(row + j, next ? next + j : NULL, cols - j, words + j * steps + step * VEC_LANES,
-                          steps * VEC_LANES);
-        }
+    const int64_t all = (rows + 1) / 2;
+    for (int64_t first = 0; first < all; first += TOGETHER)
+        for (int64_t j = 0; j < cols; j += 2 * VEC_LANES)
+            for (int64_t step = first; step < smaller(first + TOGETHER, all); step++) {
+                const uint16_t *row = x + 2 * step * stride + j, *next = 2 * step + 1 < rows ? row + stride : NULL;
+                __builtin_prefetch(row + 2 * TOGETHER * stride);
+                __builtin_prefetch(row + (2 * TOGETHER + 1) * stride);
+                pack_pair(row, next, cols - j, words + j * steps + step * VEC_LANES, steps * VEC_LANES);
+            }
 }
 
 #else
 
-static void pack_bf16(const uint16_t *x, int64_t stride, int64_t rows, int64_t cols, float *words)
+static void pack_bf16(const uint16_t *x, int64_t stride, int64_t rows, int64_t cols, int64_t steps, float *words)
 {
-    for (int64_t first = 0; first < cols; first += ABREAST * VEC_LANES)
-        for (int64_t i = 0; i < rows; i++)
-            for (int64_t j = first; j < smaller(cols, first + ABREAST * VEC_LANES); j += VEC_LANES) {
-                float *to = words + j * rows + i * VEC_LANES;
+    for (int64_t first = 0; first < rows; first += TOGETHER)
+        for (int64_t j = 0; j < cols; j += VEC_LANES)
+            for (int64_t i = first; i < smaller(first + TOGETHER, rows); i++) {
+                float *to = words + j * steps + i * VEC_LANES;
                 for (int64_t l = 0; l < VEC_LANES; l++)
                     to[l] = j + l < cols ? sq_bf16_to_f32(x[i * stride + j + l]) : 0;
             }
@@ -76,13 +80,25 @@ static void pack_bf16(const uint16_t *x, int64_t stride, int64_t rows, int64_t c
 
 /* --- one tile ----------------------------------------------------------------------------------------------------- */
 
+#define WIDTH (STRIPS * VEC_LANES)
+
 /* Where rows [row, row + rows) and columns [col, col + cols) of x'x go. */
 struct target {
     int64_t row, rows, col, cols;
     const float *scale;
     int64_t *sums; /* of the first of them */
     int64_t stride;
+    const float *ahead; /* the tile's part of the strips that come next */
+    int64_t ahead_step; /* words of it with a step */
 };
+
+/* They lie far from each other, and are wanted when the product is done. */
+static void fetch_sums(const struct target *t)
+{
+    for (int64_t i = 0; i < t->rows; i++)
+        for (int64_t j = 0; j < t->cols; j += 64 / (int64_t)sizeof *t->sums)
+            __builtin_prefetch(t->sums + i * t->stride + j, 1);
+}
 
 static void add_tile(const float *tile, int64_t width, const struct target *t)
 {
@@ -104,33 +120,41 @@ INLINE void run_tile(const struct sq_gram_packed *x, const struct target *t, vec
                                          .right = x->words + t->col * x->steps,
                                          .right_strip = x->steps * VEC_LANES,
                                          .right_step = VEC_LANES,
-                                         .steps = x->steps};
+                                         .steps = x->steps,
+                                         .ahead = t->ahead,
+                                         .ahead_step = t->ahead_step};
     const int64_t strips = (t->cols + VEC_LANES - 1) / VEC_LANES;
-    float tile[ROWS * STRIPS * VEC_LANES];
+    float tile[ROWS * WIDTH];
+    fetch_sums(t);
     multiply_strips(&factors, strips, madd, tile);
     add_tile(tile, strips * VEC_LANES, t);
 }
 
 /* --- a panel of rows ---------------------------------------------------------------------------------------------- */
 
-/* Tiles below each other share the strips to their left: these stay in the cache meanwhile. */
+/* Tiles below each other share the strips to their left: these stay in the cache meanwhile, and together the tiles
+ * fetch those of the next columns. */
 INLINE void add_panel(const struct sq_gram_packed *x, int64_t row, int64_t rows, const float *scale, int64_t *sums,
                       int64_t stride, vec (*madd)(vec, vec, vec))
 {
-    const int64_t end = row + rows;
-    for (int64_t col = 0; col < end; col += STRIPS * VEC_LANES)
+    const int64_t end = row + rows, ahead_step = (WIDTH * ROWS + rows - 1) / rows;
+    for (int64_t col = 0; col < end; col += WIDTH) {
+        const float *next = x->words + (col + WIDTH < end ? col + WIDTH : row) * x->steps;
         for (int64_t i = row; i < end; i += ROWS) {
             const int64_t last = smaller(i + ROWS, end), columns = (last - col + VEC_LANES - 1) / VEC_LANES * VEC_LANES;
             if (last <= col) continue;
             const struct target target = {.row = i,
                                           .rows = last - i,
                                           .col = col,
-                                          .cols = smaller(smaller(columns, STRIPS * VEC_LANES), end - col),
+                                          .cols = smaller(smaller(columns, WIDTH), end - col),
                                           .scale = scale,
                                           .sums = sums + (i - row) * stride + col,
-                                          .stride = stride};
+                                          .stride = stride,
+                                          .ahead = next + (i - row) / ROWS * ahead_step * x->steps,
+                                          .ahead_step = ahead_step};
             run_tile(x, &target, madd);
         }
+    }
 }
 
 static void add_f32(const struct sq_gram_packed *x, int64_t row, int64_t rows, const float *scale, int64_t *sums,

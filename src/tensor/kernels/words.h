@@ -48,6 +48,8 @@ struct word_factors {
     const float *right; /* the first of the tile's strips */
     int64_t right_strip, right_step;
     int64_t steps;
+    const float *ahead; /* or NULL: what is wanted after the tile, fetched meanwhile, */
+    int64_t ahead_step; /* so many words of it with a step */
 };
 
 INLINE float word_at(const float *place)
@@ -69,6 +71,7 @@ INLINE void multiply_tile(const struct word_factors *f, int strips, vec (*madd)(
             sums[i][s] = vec_all(0);
     for (int64_t step = 0; step < f->steps; step++, left += left_step, right += right_step) {
         vec columns[STRIPS];
+        if (f->ahead) __builtin_prefetch(f->ahead + step * f->ahead_step, 0, 2);
         for (int s = 0; s < strips; s++)
             columns[s] = vec_load(right + s * right_strip);
         for (int i = 0; i < ROWS; i++) {
