@@ -144,6 +144,7 @@ static void show_times(const char *label, value_fn *value, int which, const stru
 static void show_memory(const struct sq_plan_head *head, const struct sq_plan *plans, int count)
 {
     char label[32];
+    const char *spilled = head->request->traits->is_host ? "with a file" : "via the host";
     puts(head->request->traits->is_host ? "memory of a rank" : "device memory of a rank");
     for (int kind = 0; kind < SQ_N_MEMORY; kind++) {
         snprintf(label, sizeof label, "  %s", sq_memory_kind_name((enum sq_memory_kind)kind));
@@ -154,7 +155,7 @@ static void show_memory(const struct sq_plan_head *head, const struct sq_plan *p
     if (!head->request->traits->is_host) show_sizes("  beside, on the host", resident_host, 0, plans, count);
     printf(LABEL, "  fits");
     for (int i = 0; i < count; i++)
-        printf(CELL, !plans[i].fits ? "no" : plans[i].memory.spill ? "with a file" : "yes");
+        printf(CELL, !plans[i].fits ? "no" : plans[i].memory.spill ? spilled : "yes");
     putchar('\n');
 }
 
@@ -242,7 +243,7 @@ static void show_notes(const struct sq_plan_head *head, const struct sq_plan *pl
     char text[2][16];
     bool spill = false;
     for (int i = 0; i < count; i++)
-        spill = spill || plans[i].memory.spill;
+        spill = spill || (plans[i].memory.spill && head->request->traits->is_host);
     printf("\nfiles: store %s, activations saved for a resume %s\n",
            sq_size_format((double)plans->store_bytes, text[0]), sq_size_format((double)plans->state_bytes, text[1]));
     if (spill) puts("where activations are in a file, the time that this takes is left out");

@@ -30,7 +30,7 @@ static inline enum sq_status backend_create(int n_threads, struct sq_backend **b
     abort();
 }
 
-/* Only then can activations go to a file, and are all allocations those of base/memory.h. */
+/* Only then do activations go to a file, and are all allocations those of base/memory.h. */
 static inline bool backend_in_host_memory(void)
 {
     const char *name = getenv("SHARDQ_TEST_BACKEND");

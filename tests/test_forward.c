@@ -139,7 +139,7 @@ static void check_promises(const char *name, enum sq_dtype compute, const struct
     spilled.spill_folder = ranks.folder.path;
     check_same_bits(&base, &alone); /* this number of ranks, and one */
     check_same_bits(&base, &threads);
-    if (backend_in_host_memory()) check_same_bits(&base, &spilled);
+    check_same_bits(&base, &spilled);
     golden_release(&golden);
 }
 

@@ -33,7 +33,8 @@ static struct sq_matrix make_inputs(const struct sq_shards *shards, enum sq_dtyp
     return sq_matrix_view(data, dtype, rows, N);
 }
 
-static float *make_hessian(const struct sq_comm *comm, int root, int n_threads, enum sq_dtype dtype)
+/* on_host: a device's inputs stay in host memory, from where it takes them piece by piece. */
+static float *make_hessian_from(bool on_host, const struct sq_comm *comm, int root, int n_threads, enum sq_dtype dtype)
 {
     struct sq_backend *backend;
     struct sq_hessian_workspace workspace;
@@ -41,17 +42,33 @@ static float *make_hessian(const struct sq_comm *comm, int root, int n_threads, 
     struct sq_matrix x = make_inputs(&shards, dtype);
     float *h = calloc(N * N, sizeof *h);
     assert_int_equal(backend_create(n_threads, &backend), SQ_OK);
-    assert_int_equal(sq_hessian_create(backend, N + 30, &workspace), SQ_OK);
+    size_t bytes = (size_t)(x.rows * N) * sq_dtype_size(dtype), row_bytes = N * sq_dtype_size(dtype);
+    size_t room = on_host ? sq_hessian_room_bytes(&backend->sizes, SAMPLES, SHARDS, LENGTH, (int64_t)row_bytes) : 0;
+    assert_int_equal(sq_hessian_create(backend, N + 30, room, &workspace), SQ_OK);
     struct sq_matrix given = x, out = sq_matrix_view(backend_give(backend, h, N * N * sizeof *h), SQ_F32, N, N);
-    given.data = backend_give(backend, x.data, (size_t)(x.rows * N) * sq_dtype_size(dtype));
-    assert_int_equal(sq_hessian_make(backend, comm, root, "a layer", &shards, LENGTH, given, &workspace, out), SQ_OK);
+    if (on_host) {
+        assert_int_equal(backend->ops->alloc_host(backend, "inputs", bytes, &given.data), SQ_OK);
+        memcpy(given.data, x.data, bytes);
+    } else {
+        given.data = backend_give(backend, x.data, bytes);
+    }
+    const struct sq_hessian_inputs inputs = {&shards, LENGTH, given, on_host};
+    assert_int_equal(sq_hessian_make(backend, comm, root, "a layer", &inputs, &workspace, out), SQ_OK);
     backend_take(backend, out.data, N * N * sizeof *h, h);
-    backend_free(backend, given.data);
+    if (on_host)
+        backend->ops->free_host(backend, given.data);
+    else
+        backend_free(backend, given.data);
     backend_free(backend, out.data);
     sq_hessian_destroy(backend, &workspace);
     backend->ops->destroy(backend);
     free(x.data);
     return h;
+}
+
+static float *make_hessian(const struct sq_comm *comm, int root, int n_threads, enum sq_dtype dtype)
+{
+    return make_hessian_from(false, comm, root, n_threads, dtype);
 }
 
 /* Relative to sqrt(H_ii H_jj): f32 products of at most 10 rows, and one rounding of the result. */
@@ -98,6 +115,23 @@ static void test_bits_do_not_depend_on_ranks_or_workers(void **state)
     free(rooted);
 }
 
+/* Inputs that a device takes from the host: the same bits as of those that it has. */
+static void test_inputs_on_the_host(void **state)
+{
+    (void)state;
+    if (backend_in_host_memory()) skip();
+    float *there = make_hessian(&ranks.comm, -1, 2, SQ_F32),
+          *here = make_hessian_from(true, &ranks.comm, -1, 2, SQ_F32);
+    assert_memory_equal(there, here, N * N * sizeof *there);
+    free(there);
+    free(here);
+    there = make_hessian(&ranks.comm, -1, 2, SQ_BF16);
+    here = make_hessian_from(true, &ranks.comm, -1, 1, SQ_BF16);
+    assert_memory_equal(there, here, N * N * sizeof *there);
+    free(there);
+    free(here);
+}
+
 static void test_bf16_inputs(void **state)
 {
     (void)state;
@@ -117,6 +151,7 @@ static int run(void)
         cmocka_unit_test(test_matches_double_precision),
         cmocka_unit_test(test_bits_do_not_depend_on_ranks_or_workers),
         cmocka_unit_test(test_bf16_inputs),
+        cmocka_unit_test(test_inputs_on_the_host),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "capture.h"
 #include "golden.h"
 #include "gptq/memory_plan.h"
 
@@ -88,7 +89,7 @@ static void test_obq_workspace(void **state)
     assert_true(more > workspace && more < workspace + 3 * 500 * n);
 }
 
-/* On a device what the host has does not count against its limit, and activations cannot go to a file. */
+/* On a device what the host has does not count against its limit. */
 static void test_device(void **state)
 {
     struct planned *p = *state;
@@ -118,22 +119,70 @@ static void test_device(void **state)
     request.limit--; /* one worker less is enough for that */
     assert_true(sq_memory_plan_count(&request, &plan));
     assert_int_equal(plan.n_workers, 2);
-    request.n_workers = 1;
-    request.limit = 0;
-    assert_true(sq_memory_plan_count(&request, &plan));
-    request.n_workers = 3;
-    int64_t least = plan.resident - plan.ahead;
-    request.limit = least + plan.start;
-    assert_true(sq_memory_plan_count(&request, &plan));
-    assert_int_equal(plan.n_workers, 1);
-    assert_int_equal(plan.resident, least);
-    request.limit--;
-    assert_false(sq_memory_plan_count(&request, &plan));
-    assert_false(plan.spill);
     request.traits = &sq_cpu_traits;
     request.limit = plan_for(&p->request).resident - 1;
     assert_true(sq_memory_plan_count(&request, &plan));
     assert_true(plan.spill);
+}
+
+/* The least that a device with activations on the host must have, one byte less, and one byte too little on the host;
+ * `plan` is one with three workers. */
+static void check_refused(const struct sq_memory_request *given, const struct sq_memory_plan *plan)
+{
+    struct sq_memory_request request = *given;
+    struct sq_memory_plan least;
+    struct capture capture;
+    request.limit = plan->resident - plan->ahead + plan->start;
+    while (sq_memory_plan_count(&request, &least) && least.n_workers > 1)
+        request.limit -= 64;
+    request.limit = least.resident - least.ahead + least.start;
+    assert_true(sq_memory_plan_count(&request, &least));
+    assert_true(least.n_workers == 1 && least.spill && least.ahead == 0);
+    request.host_limit = least.resident_host;
+    assert_int_equal(sq_memory_plan_make(&request, &least), SQ_OK);
+    request.host_limit--;
+    capture_start(&capture);
+    assert_int_equal(sq_memory_plan_make(&request, &least), SQ_ERR_USAGE);
+    assert_true(capture_is_one_error(capture_stop(&capture),
+                                     (const char *const[4]){"of the host but may take", "activations "}));
+    request.host_limit = 0;
+    request.limit--;
+    capture_start(&capture);
+    assert_int_equal(sq_memory_plan_make(&request, &least), SQ_ERR_USAGE);
+    assert_true(capture_is_one_error(capture_stop(&capture),
+                                     (const char *const[4]){"a rank needs ", "activations 0 B (already on the host)"}));
+}
+
+/* Activations that do not fit a device beside one worker are on the host, from where each worker gets its sample's; as
+ * many workers as fit then. */
+static void test_activations_on_the_host(void **state)
+{
+    struct planned *p = *state;
+    struct sq_memory_request request = p->request;
+    struct sq_memory_plan plan, there;
+    request.traits = &sq_cuda_traits;
+    request.n_job_samples = 40;
+    request.n_samples = 30;
+    request.n_workers = 1;
+    assert_true(sq_memory_plan_count(&request, &there));
+    request.n_workers = 3;
+    request.limit = there.resident - there.ahead + there.start;
+    assert_true(sq_memory_plan_count(&request, &plan));
+    assert_int_equal(plan.n_workers, 1);
+    assert_false(plan.spill);
+    assert_int_equal(plan.resident, there.resident - there.ahead);
+    request.limit--;
+    assert_true(sq_memory_plan_count(&request, &plan));
+    assert_int_equal(plan.n_workers, 3);
+    assert_true(plan.spill);
+    assert_int_equal(plan.backend[SQ_MEMORY_ACTIVATIONS], 0);
+    assert_int_equal(plan.host[SQ_MEMORY_ACTIVATIONS], there.backend[SQ_MEMORY_ACTIVATIONS]);
+    /* a piece of inputs is a shard of the samples: 3 of 40 in 16 shards */
+    int64_t piece = sq_cuda_traits.sizes.hessian_tokens < 3000 ? sq_cuda_traits.sizes.hessian_tokens : 3000;
+    assert_true(plan.room >= piece * sq_memory_widest_input(p->model, &p->layers) * (int64_t)sizeof(float));
+    assert_int_equal(plan.room % piece, 0);
+    assert_int_equal(plan.backend[SQ_MEMORY_HESSIAN], there.backend[SQ_MEMORY_HESSIAN] + plan.room);
+    check_refused(&request, &plan);
 }
 
 int main(void)
@@ -142,6 +191,7 @@ int main(void)
         cmocka_unit_test(test_tokens_of_all_ranks),
         cmocka_unit_test(test_obq_workspace),
         cmocka_unit_test(test_device),
+        cmocka_unit_test(test_activations_on_the_host),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -63,7 +63,7 @@ struct planned {
     struct sq_memory_request request;
 };
 
-static bool open_job(const char *name, struct planned *p)
+static bool open_job_on(enum sq_backend_choice backend, const char *name, struct planned *p)
 {
     struct golden golden = golden_find(name);
     char path[1024], store[1024];
@@ -73,12 +73,17 @@ static bool open_job(const char *name, struct planned *p)
     if (!CHECK(sq_string_copy(path, &p->config.tokens) == SQ_OK)) return false;
     if (!CHECK(sq_string_copy(store, &p->config.store) == SQ_OK)) return false;
     golden_release(&golden);
-    p->config.backend = SQ_BACKEND_CPU;
+    p->config.backend = backend;
     p->config.threads = 2;
     p->config.assemble = false;
     p->world = ranks.comm;
     p->world.traffic = &p->traffic;
     return CHECK(sq_job_open(&p->config, &p->world, &p->job) == SQ_OK);
+}
+
+static bool open_job(const char *name, struct planned *p)
+{
+    return open_job_on(SQ_BACKEND_CPU, name, p);
 }
 
 static void make_request(struct planned *p, int64_t n_samples)
@@ -92,7 +97,8 @@ static void make_request(struct planned *p, int64_t n_samples)
                                             .n_job_samples = SAMPLES,
                                             .n_ranks = ranks.comm.size,
                                             .n_workers = 2,
-                                            .traits = &sq_cpu_traits};
+                                            .traits = p->job->backend->traits,
+                                            .limit = p->config.memory_bytes};
 }
 
 static void check_kinds(const struct sq_memory_plan *plan)
@@ -243,8 +249,63 @@ static void test_original_with_rules(void **state)
     check_job("opt_untied", SQ_PROPAGATION_ORIGINAL, "lm_head: true\nrules: [{pattern: layers, skip: true}]\n");
 }
 
+/* --- on a device ------------------------------------------------------------------------------------------------- */
+
+/* Of CUDASIM_MEMORY bytes that each of the stand-in's devices has. */
+static void check_device(const struct planned *p, const struct sq_memory_plan *plan)
+{
+    int64_t free_bytes = 0, planned = 0, all = atoll(getenv("CUDASIM_MEMORY"));
+    for (int kind = 0; kind < SQ_N_MEMORY; kind++)
+        planned += kind == SQ_MEMORY_EXPERTS ? 0 : plan->backend[kind]; /* those come later */
+    CHECK(p->job->place.kind->free_bytes(p->job->backend, &free_bytes) == SQ_OK);
+    int64_t taken = all - free_bytes - 2 * (int64_t)sq_cuda_traits.worker_bytes;
+    if (!CHECK(taken == planned)) printf("    taken %lld, planned %lld\n", (long long)taken, (long long)planned);
+}
+
+/* A job with this limit; *least_p: what it would have to have with activations on the device and one worker. */
+static void check_device_job(const char *name, int64_t limit, bool on_host, int64_t *least_p)
+{
+    struct planned p = {.traffic = {.is_dry = false}};
+    struct sq_memory_plan plan;
+    CHECK(sq_config_set_defaults(&p.config) == SQ_OK);
+    p.config.memory_bytes = limit;
+    if (!open_job_on(SQ_BACKEND_CUDA, name, &p)) return;
+    int64_t n_samples = sq_shards_largest(SAMPLES, p.config.shards, ranks.comm.size).samples.count;
+    make_request(&p, n_samples);
+    CHECK(sq_memory_plan_count(&p.request, &plan) && plan.spill == on_host);
+    CHECK(plan.spill == p.job->memory.spill && plan.resident == p.job->memory.resident);
+    if (p.job->shards.samples.count == n_samples) check_device(&p, &plan);
+    p.traffic = (struct sq_traffic){.is_dry = false};
+    enum sq_status status = sq_run(p.job);
+    CHECK(status == SQ_OK);
+    if (ranks.comm.rank == 0) check_traffic(&p); /* columns of a shared factor are not as many on all */
+    p.request.n_workers = 1;
+    CHECK(sq_memory_plan_count(&p.request, &plan));
+    *least_p = plan.resident - plan.ahead + plan.start;
+    close_job(&p, status);
+}
+
+/* First with room for everything, then with a byte less than activations take beside one worker. */
+static void test_device(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"llama", "opt", "mixtral"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        int64_t least, less;
+        check_device_job(names[i], 0, false, &least);
+        check_device_job(names[i], least - 1, true, &less);
+    }
+}
+
+static bool is_on_device(void)
+{
+    const char *backend = getenv("SHARDQ_TEST_BACKEND");
+    return backend && !strcmp(backend, "cuda");
+}
+
 static int run(void)
 {
+    static const struct CMUnitTest device_tests[] = {cmocka_unit_test(test_device)};
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_llama),
         cmocka_unit_test(test_opt),
@@ -254,7 +315,8 @@ static int run(void)
         cmocka_unit_test(test_bloom_with_rules),
         cmocka_unit_test(test_spread_factors),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return is_on_device() ? cmocka_run_group_tests(device_tests, NULL, NULL)
+                          : cmocka_run_group_tests(tests, NULL, NULL);
 }
 
 int main(int argc, char **argv)

@@ -8,7 +8,7 @@
 
 #define N SQ_BENCH_WIDE
 #define SAMPLES 8
-#define LENGTH 512
+#define LENGTH (N / 2)
 #define GROUP 64
 #define REPEAT 8
 
@@ -32,7 +32,8 @@ typedef enum sq_status stage_fn(struct stages *stages);
 static enum sq_status make_hessian(struct stages *s)
 {
     const struct sq_comm alone = {.size = 1};
-    return sq_hessian_make(s->backend, &alone, -1, "a layer", &s->shards, LENGTH, s->x, &s->hessian,
+    const struct sq_hessian_inputs inputs = {&s->shards, LENGTH, s->x, false};
+    return sq_hessian_make(s->backend, &alone, -1, "a layer", &inputs, &s->hessian,
                            sq_matrix_view(s->factor.hessian.data, SQ_F32, N, N));
 }
 
@@ -103,7 +104,7 @@ static enum sq_status take_memory(struct stages *s)
     s->tile_bytes = (size_t)(rows * N) * sizeof(float) + sq_solve_scratch_bytes(&backend->sizes, &s->options, N);
     SQ_TRY(backend->ops->alloc(backend, "inputs to measure with", SAMPLES * LENGTH * N * sizeof(float), &memory));
     s->x = sq_matrix_view(memory, SQ_F32, SAMPLES * LENGTH, N);
-    SQ_TRY(sq_hessian_create(backend, N, &s->hessian));
+    SQ_TRY(sq_hessian_create(backend, N, 0, &s->hessian));
     SQ_TRY(sq_factor_create(backend, N, SQ_FACTOR_ALONE, &s->factor));
     SQ_TRY(backend->ops->alloc(backend, "tiles to measure with", (size_t)n_workers * s->tile_bytes, &memory));
     s->tiles = memory;

@@ -76,12 +76,20 @@ size_t sq_hessian_host_bytes(int64_t n_max, int n_workers)
     return (size_t)n_max * (16 * (size_t)n_workers + 20);
 }
 
+size_t sq_hessian_room_bytes(const struct sq_sizes *sizes, int64_t n_samples, int64_t n_shards, int64_t length,
+                             int64_t row_bytes)
+{
+    int64_t rows = (n_samples + n_shards - 1) / n_shards * length;
+    return (size_t)(smaller(rows, sizes->hessian_tokens) * row_bytes);
+}
+
 static enum sq_status alloc_host(const char *what, int64_t count, size_t size, void *pointer_p)
 {
     return sq_alloc(what, count, size, (void **)pointer_p);
 }
 
-enum sq_status sq_hessian_create(struct sq_backend *backend, int64_t n_max, struct sq_hessian_workspace *workspace_p)
+enum sq_status sq_hessian_create(struct sq_backend *backend, int64_t n_max, size_t room_bytes,
+                                 struct sq_hessian_workspace *workspace_p)
 {
     struct sq_hessian_workspace w = {
         .n_max = n_max, .n_workers = backend->n_workers, .packed_elements = packed_elements(&backend->sizes, n_max)};
@@ -95,6 +103,7 @@ enum sq_status sq_hessian_create(struct sq_backend *backend, int64_t n_max, stru
         status = backend->ops->alloc(backend, what, (size_t)w.packed_elements * sizeof *w.packed, (void **)&w.packed);
     if (status == SQ_OK)
         status = backend->ops->alloc(backend, what, (size_t)slice_elements(&panels) * sizeof *w.sums, (void **)&w.sums);
+    if (status == SQ_OK && room_bytes > 0) status = backend->ops->alloc(backend, what, room_bytes, (void **)&w.room);
     if (status != SQ_OK) {
         sq_hessian_destroy(backend, &w);
         return status;
@@ -113,18 +122,17 @@ void sq_hessian_destroy(struct sq_backend *backend, struct sq_hessian_workspace 
     backend->ops->free(backend, workspace->scale_up);
     backend->ops->free(backend, workspace->packed);
     backend->ops->free(backend, workspace->sums);
+    backend->ops->free(backend, workspace->room);
     memset(workspace, 0, sizeof *workspace);
 }
 
 /* One making of a Hessian, as the parallel items see it. */
 struct making {
     struct sq_backend *backend;
-    const struct sq_shards *shards;
+    const struct sq_hessian_inputs *inputs;
     struct panels panels;
-    int64_t length;
     int64_t first_panel, n_panels; /* of the slice */
     int64_t first_piece, n_pieces; /* of the inputs, in hand */
-    struct sq_matrix x;
     struct sq_hessian_workspace *workspace;
     struct sq_matrix hessian;
     double to_mean; /* 2 / T */
@@ -132,8 +140,9 @@ struct making {
 
 static struct sq_matrix shard_rows(const struct making *making, int64_t shard)
 {
-    struct sq_range samples = sq_shards_local(making->shards, shard);
-    return sq_matrix_part(making->x, samples.first * making->length, samples.count * making->length, 0, making->x.cols);
+    struct sq_range samples = sq_shards_local(making->inputs->shards, shard);
+    return sq_matrix_part(making->inputs->x, samples.first * making->inputs->length,
+                          samples.count * making->inputs->length, 0, making->inputs->x.cols);
 }
 
 /* --- scales ----------------------------------------------------------------------------------------------------------
@@ -155,9 +164,9 @@ static enum sq_status shard_exponents(void *context, int64_t index, int worker)
     const struct making *making = context;
     double *squares = making->workspace->squares + (int64_t)worker * making->workspace->n_max;
     int64_t *exponents = making->workspace->exponents + (int64_t)worker * making->workspace->n_max;
-    SQ_TRY(making->backend->ops->column_squares(making->backend, shard_rows(making, making->shards->mine.first + index),
-                                                squares));
-    for (int64_t j = 0; j < making->x.cols; j++) {
+    SQ_TRY(making->backend->ops->column_squares(
+        making->backend, shard_rows(making, making->inputs->shards->mine.first + index), squares));
+    for (int64_t j = 0; j < making->inputs->x.cols; j++) {
         if (!isfinite(squares[j])) return SQ_ERR_NUMERIC;
         int64_t e = exponent_of(squares[j]);
         if (e > exponents[j]) exponents[j] = e;
@@ -171,9 +180,10 @@ static enum sq_status local_exponents(struct making *making)
     struct sq_hessian_workspace *w = making->workspace;
     for (int64_t j = 0; j < w->n_max * w->n_workers; j++)
         w->exponents[j] = EXPONENT_MIN;
-    SQ_TRY(making->backend->ops->parallel(making->backend, making->shards->mine.count, shard_exponents, making));
+    SQ_TRY(
+        making->backend->ops->parallel(making->backend, making->inputs->shards->mine.count, shard_exponents, making));
     for (int k = 1; k < w->n_workers; k++)
-        for (int64_t j = 0; j < making->x.cols; j++) {
+        for (int64_t j = 0; j < making->inputs->x.cols; j++) {
             int64_t e = w->exponents[k * w->n_max + j];
             if (e > w->exponents[j]) w->exponents[j] = e;
         }
@@ -192,8 +202,8 @@ static int shard_headroom(int64_t n_shards)
 static enum sq_status make_scales(struct making *making)
 {
     struct sq_hessian_workspace *w = making->workspace;
-    int64_t n = making->x.cols;
-    int steps = 62 - shard_headroom(making->shards->n_shards);
+    int64_t n = making->inputs->x.cols;
+    int steps = 62 - shard_headroom(making->inputs->shards->n_shards);
     int half = steps / 2;
     double *up = (double *)(void *)w->scales, *mean = up + w->n_max;
     float *down = (float *)(mean + w->n_max);
@@ -217,7 +227,7 @@ static int64_t shard_pieces(const struct making *making, int64_t shard)
 
 static int64_t count_pieces(const struct making *making)
 {
-    const struct sq_range mine = making->shards->mine;
+    const struct sq_range mine = making->inputs->shards->mine;
     int64_t count = 0;
     for (int64_t s = mine.first; s < mine.first + mine.count; s++)
         count += shard_pieces(making, s);
@@ -226,25 +236,44 @@ static int64_t count_pieces(const struct making *making)
 
 static struct sq_matrix piece_rows(const struct making *making, int64_t piece)
 {
-    int64_t shard = making->shards->mine.first, most = making->panels.sizes.hessian_tokens;
+    int64_t shard = making->inputs->shards->mine.first, most = making->panels.sizes.hessian_tokens;
     for (; piece >= shard_pieces(making, shard); shard++)
         piece -= shard_pieces(making, shard);
     struct sq_matrix x = shard_rows(making, shard);
     return sq_matrix_part(x, piece * most, smaller(x.rows - piece * most, most), 0, x.cols);
 }
 
-/* Pieces that are in hand at once: those that fit when packed. */
+/* Pieces that are in hand at once: those that fit when packed, or the one that has been brought in. */
 static int64_t batch_pieces(const struct making *making)
 {
-    int64_t one = sq_gram_elements(making->panels.sizes.hessian_tokens, making->x.cols);
+    int64_t one = sq_gram_elements(making->panels.sizes.hessian_tokens, making->inputs->x.cols);
     int64_t most = making->workspace->packed ? making->workspace->packed_elements / one : INT64_MAX;
+    if (making->inputs->on_host) most = 1;
     return smaller(count_pieces(making) - making->first_piece, most);
+}
+
+/* The piece in hand goes from the host into the room, as it lies there. */
+static enum sq_status bring_in(const struct making *making)
+{
+    struct sq_backend *backend = making->backend;
+    if (!making->inputs->on_host || making->n_pieces == 0) return SQ_OK;
+    struct sq_matrix x = piece_rows(making, making->first_piece);
+    return backend->ops->upload(backend, x.data, (size_t)(x.rows * x.stride) * sq_dtype_size(x.dtype),
+                                making->workspace->room);
+}
+
+/* Piece `index` of those in hand, in the backend's memory. */
+static struct sq_matrix piece_in_hand(const struct making *making, int64_t index)
+{
+    struct sq_matrix x = piece_rows(making, making->first_piece + index);
+    if (making->inputs->on_host) x.data = making->workspace->room;
+    return x;
 }
 
 /* Where piece `index` of those in hand is packed; NULL where the backend takes x as it is. */
 static float *piece_packed(const struct making *making, int64_t index)
 {
-    int64_t one = sq_gram_elements(making->panels.sizes.hessian_tokens, making->x.cols);
+    int64_t one = sq_gram_elements(making->panels.sizes.hessian_tokens, making->inputs->x.cols);
     return making->workspace->packed ? making->workspace->packed + index * one : NULL;
 }
 
@@ -261,7 +290,7 @@ static enum sq_status pack_rows(void *context, int64_t index, int worker)
 {
     const struct making *making = context;
     int64_t piece = index / row_parts(making), row = index % row_parts(making) * PACK_ROWS;
-    struct sq_matrix x = piece_rows(making, making->first_piece + piece);
+    struct sq_matrix x = piece_in_hand(making, piece);
     (void)worker;
     if (row >= x.rows) return SQ_OK;
     return making->backend->ops->gram_pack(making->backend, x, row, smaller(x.rows - row, PACK_ROWS),
@@ -293,8 +322,8 @@ static enum sq_status sum_panel(void *context, int64_t index, int worker)
     if (making->first_piece == 0)
         SQ_TRY(ops->clear(making->backend, sums.data, (size_t)(sums.rows * sums.cols) * sizeof(int64_t)));
     for (int64_t k = 0; k < making->n_pieces; k++)
-        SQ_TRY(ops->gram_add(making->backend, piece_rows(making, making->first_piece + k), piece_packed(making, k),
-                             panel.row, making->workspace->scale_down, sums));
+        SQ_TRY(ops->gram_add(making->backend, piece_in_hand(making, k), piece_packed(making, k), panel.row,
+                             making->workspace->scale_down, sums));
     return SQ_OK;
 }
 
@@ -305,6 +334,7 @@ static enum sq_status sum_slice(struct making *making)
     making->first_piece = 0;
     do {
         making->n_pieces = batch_pieces(making);
+        SQ_TRY(bring_in(making));
         if (making->workspace->packed)
             SQ_TRY(backend->ops->parallel(backend, making->n_pieces * row_parts(making), pack_rows, making));
         SQ_TRY(backend->ops->parallel(backend, making->n_panels, sum_panel, making));
@@ -341,22 +371,20 @@ static enum sq_status make_slice(struct making *making, const struct sq_comm *co
 }
 
 enum sq_status sq_hessian_make(struct sq_backend *backend, const struct sq_comm *comm, int root, const char *layer,
-                               const struct sq_shards *shards, int64_t length, struct sq_matrix x,
-                               struct sq_hessian_workspace *workspace, struct sq_matrix hessian)
+                               const struct sq_hessian_inputs *inputs, struct sq_hessian_workspace *workspace,
+                               struct sq_matrix hessian)
 {
     struct making making = {.backend = backend,
-                            .shards = shards,
-                            .panels = {backend->sizes, x.cols},
-                            .length = length,
-                            .x = x,
+                            .inputs = inputs,
+                            .panels = {backend->sizes, inputs->x.cols},
                             .workspace = workspace,
                             .hessian = hessian,
-                            .to_mean = 2.0 / ((double)shards->n_samples * (double)length)};
+                            .to_mean = 2.0 / ((double)inputs->shards->n_samples * (double)inputs->length)};
     enum sq_status status = sq_comm_agree(comm, local_exponents(&making));
     if (status == SQ_ERR_NUMERIC && comm->rank == 0)
         sq_error("the inputs of %s are too large: their Hessian is not finite", layer);
     SQ_TRY(status);
-    SQ_TRY(sq_comm_max_i64(comm, workspace->exponents, x.cols));
+    SQ_TRY(sq_comm_max_i64(comm, workspace->exponents, inputs->x.cols));
     SQ_TRY(sq_comm_agree(comm, make_scales(&making)));
     for (int64_t first = 0; first < n_panels(&making.panels); first += making.n_panels) {
         making.first_panel = first;

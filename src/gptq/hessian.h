@@ -9,6 +9,8 @@
 #ifndef SQ_GPTQ_HESSIAN_H
 #define SQ_GPTQ_HESSIAN_H
 
+#include <stdbool.h>
+
 #include "base/status.h"
 #include "gptq/shards.h"
 #include "mpi/comm.h"
@@ -27,22 +29,35 @@ struct sq_hessian_workspace {
     float *packed;      /* [packed_elements] inputs in hand; NULL where the backend takes them as they are */
     int64_t packed_elements;
     int64_t *sums; /* of one slice */
+    char *room;    /* one piece of inputs that lie on the host; NULL: none do */
 };
 
-enum sq_status sq_hessian_create(struct sq_backend *backend, int64_t n_max,
+/* The inputs of this rank's samples. */
+struct sq_hessian_inputs {
+    const struct sq_shards *shards;
+    int64_t length;     /* tokens of a sample */
+    struct sq_matrix x; /* [local tokens, n], F32 or BF16, in the order of samples */
+    bool on_host;       /* x is memory of alloc_host and not the backend's: pieces go into the workspace's room */
+};
+
+/* room_bytes: sq_hessian_room_bytes() where inputs lie on the host, else 0. */
+enum sq_status sq_hessian_create(struct sq_backend *backend, int64_t n_max, size_t room_bytes,
                                  struct sq_hessian_workspace *workspace_p) SQ_MUST_CHECK;
 void sq_hessian_destroy(struct sq_backend *backend, struct sq_hessian_workspace *workspace);
 
-/* Bytes that sq_hessian_create() takes in the backend's memory, and of the host's beside. Local. */
+/* Bytes of a piece of inputs, with samples of `length` tokens and rows of row_bytes. Local. */
+size_t sq_hessian_room_bytes(const struct sq_sizes *sizes, int64_t n_samples, int64_t n_shards, int64_t length,
+                             int64_t row_bytes);
+
+/* Bytes that sq_hessian_create() takes in the backend's memory beside the room, and of the host's. Local. */
 size_t sq_hessian_bytes(const struct sq_sizes *sizes, int64_t n_max);
 size_t sq_hessian_host_bytes(int64_t n_max, int n_workers);
 
-/* x [local tokens, n], F32 or BF16: the inputs of this rank's samples, `length` tokens each, in the order of samples.
- * hessian F32 [n, n], full and symmetric, out: on every rank (root -1) or on root alone (elsewhere left undefined).
+/* hessian F32 [n, n], full and symmetric, out: on every rank (root -1) or on root alone (elsewhere left undefined).
  * Collective on comm; the same bits for any number of ranks and workers. SQ_ERR_NUMERIC when X'X is
  * not finite in f32; layer: one of the group, for that message. */
 enum sq_status sq_hessian_make(struct sq_backend *backend, const struct sq_comm *comm, int root, const char *layer,
-                               const struct sq_shards *shards, int64_t length, struct sq_matrix x,
-                               struct sq_hessian_workspace *workspace, struct sq_matrix hessian) SQ_MUST_CHECK;
+                               const struct sq_hessian_inputs *inputs, struct sq_hessian_workspace *workspace,
+                               struct sq_matrix hessian) SQ_MUST_CHECK;
 
 #endif

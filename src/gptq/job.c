@@ -124,11 +124,11 @@ static enum sq_status make_plan(void *context)
  * figures that do not fit are shown once. */
 static enum sq_status plan_memory(struct sq_job *job, struct sq_memory_request *request)
 {
-    int64_t limit = 0;
-    SQ_TRY(sq_comm_agree(job->world, sq_place_memory(&job->place, &limit)));
+    int64_t limit = 0, host_limit = 0;
+    SQ_TRY(sq_comm_agree(job->world, sq_place_memory(&job->place, &limit, &host_limit)));
     if (job->config->memory_bytes) limit = job->config->memory_bytes;
-    int64_t largest[3] = {job->shards.samples.count, job->backend->n_workers, -limit};
-    SQ_TRY(sq_comm_max_i64(job->world, largest, 3));
+    int64_t largest[4] = {job->shards.samples.count, job->backend->n_workers, -limit, -host_limit};
+    SQ_TRY(sq_comm_max_i64(job->world, largest, 4));
     *request = (struct sq_memory_request){.model = job->model,
                                           .layers = &job->layers,
                                           .config = job->config,
@@ -139,7 +139,8 @@ static enum sq_status plan_memory(struct sq_job *job, struct sq_memory_request *
                                           .n_ranks = job->world->size,
                                           .n_workers = (int)largest[1],
                                           .traits = job->backend->traits,
-                                          .limit = -largest[2]};
+                                          .limit = -largest[2],
+                                          .host_limit = -largest[3]};
     SQ_TRY(sq_comm_first_rank_first(job->world, make_plan, &(struct planning){request, &job->memory}));
     request->n_workers = job->memory.n_workers;
     if (job->backend->n_workers > request->n_workers) job->backend->n_workers = request->n_workers;
@@ -163,7 +164,7 @@ static enum sq_status take_memory(struct sq_job *job, const struct sq_memory_req
     enum sq_status status = sq_forward_create(job->backend, job->model, &options, &job->forward);
     sq_free(folder);
     int64_t widest = sq_memory_widest_input(job->model, &job->layers);
-    if (status == SQ_OK) status = sq_hessian_create(job->backend, widest, &job->hessian);
+    if (status == SQ_OK) status = sq_hessian_create(job->backend, widest, (size_t)job->memory.room, &job->hessian);
     int64_t spread_from = sq_factor_spread_from(job->config, job->backend->traits, job->world->size);
     if (status == SQ_OK) status = sq_factor_create(job->backend, widest, spread_from, &job->factor);
     if (status == SQ_OK)

@@ -138,11 +138,17 @@ const char *sq_memory_kind_name(enum sq_memory_kind kind)
 
 static void count_forward(const struct sq_memory_request *request, struct sq_memory_plan *plan)
 {
-    const struct sq_forward_options options = {
-        .compute = request->compute, .n_samples = request->n_samples, .length = request->length};
+    bool on_host = plan->spill && !request->traits->is_host;
+    const struct sq_forward_options options = {.compute = request->compute,
+                                               .n_samples = request->n_samples,
+                                               .length = request->length,
+                                               .spill_folder = on_host ? "" : NULL};
     struct sq_forward_bytes forward =
         sq_forward_predict_bytes(request->traits, request->n_workers, request->model, &options);
-    plan->backend[SQ_MEMORY_ACTIVATIONS] = forward.activations;
+    (on_host ? plan->host : plan->backend)[SQ_MEMORY_ACTIVATIONS] = forward.activations;
+    if (on_host)
+        plan->room = (int64_t)sq_hessian_room_bytes(&request->traits->sizes, request->n_job_samples,
+                                                    request->config->shards, request->length, forward.input_row);
     plan->backend[SQ_MEMORY_WEIGHTS] = forward.weights;
     plan->host[SQ_MEMORY_WEIGHTS] = forward.host_weights;
     plan->backend[SQ_MEMORY_WORKSPACE] = forward.workspace;
@@ -154,7 +160,7 @@ static void count_solver(const struct sq_memory_request *request, struct sq_memo
 {
     int64_t n = sq_memory_widest_input(request->model, request->layers), n_workers = request->n_workers;
     plan->backend[SQ_MEMORY_HESSIAN] =
-        (int64_t)sq_hessian_bytes(&request->traits->sizes, n) + n * n * (int64_t)sizeof(float);
+        (int64_t)sq_hessian_bytes(&request->traits->sizes, n) + n * n * (int64_t)sizeof(float) + plan->room;
     int64_t spread_from = sq_factor_spread_from(request->config, request->traits, request->n_ranks);
     plan->host[SQ_MEMORY_HESSIAN] = (int64_t)sq_hessian_host_bytes(n, request->n_workers);
     if (request->config->propagation == SQ_PROPAGATION_ORIGINAL)
@@ -206,16 +212,35 @@ static void count_ahead(const struct sq_memory_request *request, struct sq_memor
         plan->host[SQ_MEMORY_WORKSPACE] += SQ_LANES * sq_memory_staging_elements(request) * (int64_t)sizeof(float);
 }
 
+/* "weights 1.0 GiB, activations 2.0 GiB, ..."; returns its length. */
+static size_t list_kinds(const int64_t bytes[SQ_N_MEMORY], const char *where, char *list, size_t size)
+{
+    char text[16];
+    size_t used = 0;
+    for (int kind = 0; kind < SQ_N_MEMORY; kind++)
+        used += (size_t)snprintf(list + used, size - used, "%s%s %s%s", kind ? ", " : "",
+                                 sq_memory_kind_name((enum sq_memory_kind)kind),
+                                 sq_size_format((double)bytes[kind], text), kind == SQ_MEMORY_ACTIVATIONS ? where : "");
+    return used;
+}
+
+static void describe_host(const struct sq_memory_request *request, const struct sq_memory_plan *plan)
+{
+    char list[256], text[2][16];
+    list_kinds(plan->host, "", list, sizeof list);
+    sq_error(
+        "beside its device a rank needs %s of the host but may take %s: %s; ranks on more nodes or fewer samples would "
+        "fit",
+        sq_size_format((double)plan->resident_host, text[0]), sq_size_format((double)request->host_limit, text[1]),
+        list);
+}
+
 static void describe(const struct sq_memory_request *request, const struct sq_memory_plan *plan)
 {
     char list[256] = "", text[2][16];
     int64_t embedding = embedding_bytes(request, plan);
-    size_t used = 0;
-    for (int kind = 0; kind < SQ_N_MEMORY; kind++)
-        used += (size_t)snprintf(list + used, sizeof list - used, "%s%s %s%s", kind ? ", " : "",
-                                 sq_memory_kind_name((enum sq_memory_kind)kind),
-                                 sq_size_format((double)plan->backend[kind], text[0]),
-                                 kind == SQ_MEMORY_ACTIVATIONS && plan->spill ? " (already in a file)" : "");
+    const char *where = request->traits->is_host ? " (already in a file)" : " (already on the host)";
+    size_t used = list_kinds(plan->backend, plan->spill ? where : "", list, sizeof list);
     if (embedding > 0)
         snprintf(list + used, sizeof list - used, ", embedding %s", sq_size_format((double)embedding, text[0]));
     sq_error("a rank needs %s but may take %s: %s; more ranks, fewer samples or a larger --memory would fit",
@@ -223,40 +248,65 @@ static void describe(const struct sq_memory_request *request, const struct sq_me
              sq_size_format((double)request->limit, text[1]), list);
 }
 
-/* With all workers of the request. */
-static bool count_workers(const struct sq_memory_request *request, struct sq_memory_plan *plan_p)
+/* With so many workers, and the activations of a device's rank there or on the host. */
+static struct sq_memory_plan count_workers(const struct sq_memory_request *request, int n_workers, bool on_host)
 {
-    struct sq_memory_plan plan = {.n_workers = request->n_workers};
+    struct sq_memory_plan plan = {.n_workers = n_workers, .spill = on_host};
+    struct sq_memory_request fewer = *request;
+    fewer.n_workers = n_workers;
     bool is_host = request->traits->is_host;
-    count_forward(request, &plan);
-    count_solver(request, &plan);
+    count_forward(&fewer, &plan);
+    count_solver(&fewer, &plan);
     if (is_host) join_host(&plan);
-    count_ahead(request, &plan);
-    int64_t all = sum(plan.backend);
-    plan.spill = is_host && request->limit > 0 && all > request->limit;
-    plan.resident = plan.spill ? all - plan.backend[SQ_MEMORY_ACTIVATIONS] : all;
+    count_ahead(&fewer, &plan);
+    plan.resident = sum(plan.backend);
     plan.resident_host = sum(plan.host);
-    *plan_p = plan;
-    return request->limit == 0 || plan.resident + embedding_bytes(request, &plan) <= request->limit;
+    if (is_host && request->limit > 0 && plan.resident > request->limit) {
+        plan.spill = true;
+        plan.resident -= plan.backend[SQ_MEMORY_ACTIVATIONS];
+    }
+    return plan;
+}
+
+static bool fits_backend(const struct sq_memory_request *request, const struct sq_memory_plan *plan)
+{
+    return request->limit == 0 || plan->resident + embedding_bytes(request, plan) <= request->limit;
+}
+
+static bool fits_host(const struct sq_memory_request *request, const struct sq_memory_plan *plan)
+{
+    return request->host_limit == 0 || plan->resident_host <= request->host_limit;
+}
+
+/* A device's workers: fewer of them cost less time than activations that come from the host and go back. What fits the
+ * device alone is the plan that is shown when nothing fits the host as well. */
+static bool count_device(const struct sq_memory_request *request, struct sq_memory_plan *plan_p)
+{
+    bool fits_one = false;
+    for (int on_host = 0; on_host < 2; on_host++)
+        for (int n_workers = request->n_workers; n_workers > 0; n_workers--) {
+            struct sq_memory_plan plan = count_workers(request, n_workers, on_host);
+            bool fits = fits_backend(request, &plan);
+            if (!fits_one || (fits && fits_host(request, &plan))) *plan_p = plan;
+            if (fits && fits_host(request, &plan)) return true;
+            fits_one = fits_one || fits;
+        }
+    return false;
 }
 
 /* On the host workers are the processors, and what each of them takes is small. */
 bool sq_memory_plan_count(const struct sq_memory_request *request, struct sq_memory_plan *plan_p)
 {
-    struct sq_memory_request fewer = *request;
-    bool fits = count_workers(&fewer, plan_p);
-    while (!fits && !request->traits->is_host && fewer.n_workers > 1) {
-        fewer.n_workers--;
-        fits = count_workers(&fewer, plan_p);
-    }
-    return fits;
+    if (!request->traits->is_host) return count_device(request, plan_p);
+    *plan_p = count_workers(request, request->n_workers, false);
+    return fits_backend(request, plan_p);
 }
 
 enum sq_status sq_memory_plan_make(const struct sq_memory_request *request, struct sq_memory_plan *plan_p)
 {
     struct sq_memory_plan plan;
     if (!sq_memory_plan_count(request, &plan)) {
-        describe(request, &plan);
+        (fits_backend(request, &plan) ? describe_host : describe)(request, &plan);
         return SQ_ERR_USAGE;
     }
     *plan_p = plan;

@@ -21,7 +21,8 @@ struct sq_memory_request {
     int64_t n_job_samples;     /* of all ranks: each has the token ids of the whole job */
     int n_ranks, n_workers;    /* workers: at most */
     const struct sq_backend_traits *traits;
-    int64_t limit; /* bytes this rank may take of the backend's memory; 0: no limit */
+    int64_t limit;      /* bytes this rank may take of the backend's memory; 0: no limit */
+    int64_t host_limit; /* of a device's rank, likewise of the host's */
 };
 
 enum sq_memory_kind {
@@ -45,17 +46,18 @@ struct sq_memory_plan {
     int64_t resident;             /* what counts against the limit: the former, without activations when they spill */
     int64_t resident_host;        /* sum of the latter */
     int64_t ahead;                /* of the backend's weights: those that are read ahead, as far as there is room */
+    int64_t room;                 /* of the backend's for the Hessian: where inputs lie on the host, a piece of them */
     int n_workers;                /* of a device: as many of those asked for as fit, each with a sample or tile */
-    bool spill;                   /* activations in a file; only where the backend's memory is the host's */
+    bool spill;                   /* activations in a file, or those of a device's rank on the host */
 };
 
 const char *sq_memory_kind_name(enum sq_memory_kind kind);
 
-/* Counts; returns whether it fits, if need be with the activations in a file, or with fewer workers of a device. What
- * does not fit is counted at its least. Local. */
+/* Counts; returns whether it fits, if need be with the activations in a file; on a device with fewer workers or, where
+ * one is too many, with the activations on the host. What does not fit is counted at its least. Local. */
 bool sq_memory_plan_count(const struct sq_memory_request *request, struct sq_memory_plan *plan_p);
 
-/* Likewise; SQ_ERR_USAGE with figures when even spilling does not fit. Local. */
+/* Likewise; SQ_ERR_USAGE with figures when nothing fits. Local. */
 enum sq_status sq_memory_plan_make(const struct sq_memory_request *request,
                                    struct sq_memory_plan *plan_p) SQ_MUST_CHECK;
 

@@ -120,16 +120,15 @@ void sq_place_leave(struct sq_comm *part)
     part->device = NULL;
 }
 
-enum sq_status sq_place_memory(const struct sq_place *place, int64_t *bytes_p)
+enum sq_status sq_place_memory(const struct sq_place *place, int64_t *bytes_p, int64_t *host_bytes_p)
 {
     int n_on_node = 1;
-    if (place->kind) {
-        SQ_TRY(place->kind->free_bytes(place->backend, bytes_p));
-        *bytes_p = *bytes_p / 10 * 9 / place->n_sharing;
-        return SQ_OK;
-    }
+    int64_t free_bytes = 0;
     SQ_TRY(sq_comm_ranks_on_node(&place->comm, &n_on_node));
-    *bytes_p = sq_node_memory("") / 4 * 3 / n_on_node;
+    int64_t host_bytes = sq_node_memory("") / 4 * 3 / n_on_node;
+    if (place->kind) SQ_TRY(place->kind->free_bytes(place->backend, &free_bytes));
+    *bytes_p = place->kind ? free_bytes / 10 * 9 / place->n_sharing : host_bytes;
+    *host_bytes_p = place->kind ? host_bytes : 0;
     return SQ_OK;
 }
 

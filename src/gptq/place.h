@@ -32,8 +32,9 @@ enum sq_status sq_place_join(const struct sq_place *place, struct sq_comm *part)
 void sq_place_leave(struct sq_comm *part);
 
 /* Bytes that one rank may take of the backend's memory by default: of the host's, three quarters shared among the ranks
- * of the node; of a device's, nine tenths of what is free. Collective. */
-enum sq_status sq_place_memory(const struct sq_place *place, int64_t *bytes_p) SQ_MUST_CHECK;
+ * of the node; of a device's, nine tenths of what is free, and then beside it of the host's as before (0: the two are
+ * the same). Collective. */
+enum sq_status sq_place_memory(const struct sq_place *place, int64_t *bytes_p, int64_t *host_bytes_p) SQ_MUST_CHECK;
 
 /* Writes a line for each backend that the program was built with: its name, and the libraries it computes with.
  * SQ_ERR_... when there is no memory. Local. */

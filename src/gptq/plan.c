@@ -87,8 +87,8 @@ enum sq_status sq_plan_make(const struct sq_memory_request *request, const struc
     rank.n_job_samples = request->n_samples;
     rank.n_samples = sq_shards_largest(request->n_samples, request->config->shards, n_ranks).samples.count;
     rank.limit = plan.limit;
+    rank.host_limit = plan.host_limit;
     plan.fits = sq_memory_plan_count(&rank, &plan.memory);
-    if (plan.host_limit > 0 && plan.memory.resident_host > plan.host_limit) plan.fits = false;
     rank.n_workers = plan.memory.n_workers;
     plan.store_bytes = sq_store_predict_bytes(layers->layers, layers->n_layers);
     plan.state_bytes = 2 * request->n_samples * request->length * sq_model_hidden_size(request->model) * 4;

@@ -42,6 +42,12 @@ static bool is_first_of_expert(const struct sq_job *job, int layer)
     return before->expert != linear->expert || before->block != linear->block;
 }
 
+static const char *where_activations(const struct sq_job *job)
+{
+    if (!job->memory.spill) return "";
+    return job->backend->is_host ? ", activations in a file" : ", activations on the host";
+}
+
 void sq_progress_start(const struct sq_job *job, int n_done)
 {
     const struct sq_config *config = job->config;
@@ -54,7 +60,7 @@ void sq_progress_start(const struct sq_job *job, int n_done)
             (long long)job->layers.group_size, config->symmetric ? "symmetric" : "asymmetric", job->world->size,
             job->world->size > 1 ? "s" : "", job->backend->n_workers, job->backend->n_workers > 1 ? "s" : "",
             job->compute == SQ_BF16 ? "bf16" : "fp32", job->backend->isa,
-            sq_size_format((double)job->memory.resident, memory), job->memory.spill ? ", activations in a file" : "");
+            sq_size_format((double)job->memory.resident, memory), where_activations(job));
     sq_event(
         "{\"event\":\"start\",\"layers\":%d,\"done\":%d,\"ranks\":%d,\"threads\":%d,\"compute\":\"%s\",\"bits\":%d,"
         "\"group_size\":%lld,\"memory_bytes\":%lld}",

@@ -33,11 +33,11 @@ enum sq_status sq_run_to_group(struct sq_run_state *run, int index)
 enum sq_status sq_run_hessian(struct sq_run_state *run, const char *layer, int root, struct sq_matrix hessian)
 {
     struct sq_job *job = run->job;
-    struct sq_matrix x = sq_forward_group_input(job->forward);
+    struct sq_hessian_inputs inputs = {&job->shards, job->tokens.length, sq_forward_group_input(job->forward),
+                                       sq_forward_is_on_host(job->forward)};
     double since = sq_seconds();
-    enum sq_status status = sq_hessian_make(job->backend, job->world, root, layer, &job->shards, job->tokens.length, x,
-                                            &job->hessian, hessian);
-    sq_forward_forget(job->forward, 0, x.rows);
+    enum sq_status status = sq_hessian_make(job->backend, job->world, root, layer, &inputs, &job->hessian, hessian);
+    sq_forward_forget(job->forward, 0, inputs.x.rows);
     sq_job_clock(job, SQ_STAGE_HESSIAN, &since);
     return status;
 }

@@ -58,8 +58,8 @@ static enum sq_status make_hessian(struct expert_run *e, const struct sq_group *
     if (e->expert.n_tokens == 0) return sq_comm_agree(group->team, make_identity(job, n));
     struct sq_shards shards =
         sq_shards_make(e->expert.n_pieces, SQ_EXPERT_SHARDS, group->team->rank, group->team->size);
-    return sq_hessian_make(job->backend, group->team, -1, linear->name, &shards, job->backend->sizes.expert_rows,
-                           sq_experts_input(job->forward), &job->hessian, job->factor.hessian);
+    struct sq_hessian_inputs inputs = {&shards, job->backend->sizes.expert_rows, sq_experts_input(job->forward), false};
+    return sq_hessian_make(job->backend, group->team, -1, linear->name, &inputs, &job->hessian, job->factor.hessian);
 }
 
 static enum sq_status solve(struct expert_run *e, const struct sq_group *group, struct sq_spread *spread_p)

@@ -307,12 +307,18 @@ static enum sq_status take_memory(struct sq_dry_run *run)
 {
     const struct sq_memory_request *request = run->request;
     const struct sq_backend_ops *ops = run->backend->ops;
-    struct sq_forward_options options = {
-        .compute = request->compute, .n_samples = request->n_samples, .length = request->length};
+    struct sq_memory_plan plan;
+    (void)sq_memory_plan_count(request, &plan);
+    /* what a file would take is left out */
+    const char *spill_folder = plan.spill && !request->traits->is_host ? "" : NULL;
+    struct sq_forward_options options = {.compute = request->compute,
+                                         .n_samples = request->n_samples,
+                                         .length = request->length,
+                                         .spill_folder = spill_folder};
     int64_t widest = sq_memory_widest_input(request->model, request->layers);
     int64_t spread_from = sq_factor_spread_from(request->config, request->traits, run->world.size);
     SQ_TRY(sq_forward_create(run->backend, request->model, &options, &run->forward));
-    SQ_TRY(sq_hessian_create(run->backend, widest, &run->hessian));
+    SQ_TRY(sq_hessian_create(run->backend, widest, (size_t)plan.room, &run->hessian));
     SQ_TRY(sq_factor_create(run->backend, widest, spread_from, &run->factor));
     SQ_TRY(ops->alloc(run->backend, "the solver's scratch", sq_memory_scratch_bytes(request), &run->scratch));
     return ops->alloc(run->backend, "rows of a group of linears", sq_memory_record_bytes(request), &run->records);

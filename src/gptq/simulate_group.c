@@ -44,10 +44,10 @@ enum sq_status sq_dry_run_hessian(struct sq_dry_run *run, int64_t n, int root)
     } else {
         struct sq_traffic before = run->result.traffic;
         double since = sq_dry_seconds(run->backend);
-        struct sq_matrix x = sq_forward_group_input(run->forward);
+        struct sq_hessian_inputs inputs = {&run->shards, request->length, sq_forward_group_input(run->forward),
+                                           sq_forward_is_on_host(run->forward)};
         struct sq_matrix h = sq_matrix_view(run->factor.hessian.data, SQ_F32, n, n);
-        SQ_TRY(sq_hessian_make(run->backend, &run->world, root, "a layer", &run->shards, request->length, x,
-                               &run->hessian, h));
+        SQ_TRY(sq_hessian_make(run->backend, &run->world, root, "a layer", &inputs, &run->hessian, h));
         remember(run, n, run->world.size, since, &before, run->hessians, &run->n_hessians);
     }
     sq_dry_run_clock(run, SQ_STAGE_HESSIAN);
@@ -65,7 +65,8 @@ enum sq_status sq_dry_run_expert_hessian(struct sq_dry_run *run, int64_t n, cons
         int64_t unit = run->backend->sizes.expert_rows, rows = shards->samples.count * unit;
         struct sq_matrix x = sq_matrix_view(run->records, run->request->compute, rows, n);
         struct sq_matrix h = sq_matrix_view(run->factor.hessian.data, SQ_F32, n, n);
-        SQ_TRY(sq_hessian_make(run->backend, &run->team, -1, "an expert", shards, unit, x, &run->hessian, h));
+        struct sq_hessian_inputs inputs = {shards, unit, x, false};
+        SQ_TRY(sq_hessian_make(run->backend, &run->team, -1, "an expert", &inputs, &run->hessian, h));
         remember(run, n, run->team.size, since, &before, run->expert_hessians, &run->n_expert_hessians);
     }
     sq_dry_run_clock(run, SQ_STAGE_HESSIAN);

@@ -144,8 +144,9 @@ static enum sq_status verify_group(struct sq_verification *v, int block, int gro
     if (any_packed) {
         int64_t n = sq_model_linear(v->model, first)->in_features;
         v->hessian = sq_matrix_view(v->hessian.data, SQ_F32, n, n);
-        SQ_TRY(sq_hessian_make(v->backend, v->world, -1, sq_model_linear(v->model, first)->name, &v->shards,
-                               v->tokens.length, sq_forward_group_input(v->forward), &v->workspace, v->hessian));
+        struct sq_hessian_inputs inputs = {&v->shards, v->tokens.length, sq_forward_group_input(v->forward), false};
+        SQ_TRY(sq_hessian_make(v->backend, v->world, -1, sq_model_linear(v->model, first)->name, &inputs, &v->workspace,
+                               v->hessian));
     }
     for (int i = 0; i < count; i++) {
         v->linear = sq_model_linear(v->model, first + i);
@@ -227,7 +228,7 @@ static enum sq_status take_memory(struct sq_verification *v, enum sq_dtype compu
         if (linear->out_features > v->rows_max) v->rows_max = linear->out_features;
     }
     SQ_TRY(sq_forward_create(v->backend, v->model, &options, &v->forward));
-    SQ_TRY(sq_hessian_create(v->backend, v->n_max, &v->workspace));
+    SQ_TRY(sq_hessian_create(v->backend, v->n_max, 0, &v->workspace));
     SQ_TRY(v->backend->ops->alloc(v->backend, "a Hessian", (size_t)(v->n_max * v->n_max) * sizeof(float),
                                   &v->hessian.data));
     SQ_TRY(sq_alloc("rows to verify", room_elements(v) * v->backend->n_workers, sizeof(float), &scratch));

@@ -45,9 +45,9 @@ static enum sq_status make_hessian(struct sq_verification *v, const struct sq_li
     int64_t n = linear->in_features;
     struct sq_shards shards = sq_shards_make(expert->n_pieces, SQ_EXPERT_SHARDS, team->rank, team->size);
     v->hessian = sq_matrix_view(v->hessian.data, SQ_F32, n, n);
+    struct sq_hessian_inputs inputs = {&shards, v->backend->sizes.expert_rows, sq_experts_input(v->forward), false};
     if (expert->n_tokens > 0)
-        return sq_hessian_make(v->backend, team, -1, linear->name, &shards, v->backend->sizes.expert_rows,
-                               sq_experts_input(v->forward), &v->workspace, v->hessian);
+        return sq_hessian_make(v->backend, team, -1, linear->name, &inputs, &v->workspace, v->hessian);
     const float one = 1.0f;
     enum sq_status status = v->backend->ops->clear(v->backend, v->hessian.data, (size_t)(n * n) * sizeof one);
     for (int64_t i = 0; i < n && status == SQ_OK; i++)

@@ -74,13 +74,12 @@ enum sq_status sq_activations_create(struct sq_backend *backend, const struct sq
         starts[i] = a.bytes - PAGE;
         a.bytes += area_bytes(a.strides[i], rows);
     }
-    if (folder && !backend->is_host) {
-        sq_error("%zu bytes of activations do not fit, and a device cannot keep them in a file", a.bytes);
-        return SQ_ERR_MEMORY;
-    }
-    a.is_mapped = folder != NULL;
-    if (folder)
+    a.is_mapped = folder && backend->is_host;
+    a.on_host = folder && !backend->is_host;
+    if (a.is_mapped)
         SQ_TRY(map_file(folder, a.bytes, &a.memory));
+    else if (a.on_host)
+        SQ_TRY(backend->ops->alloc_host(backend, "activations", a.bytes, (void **)&a.memory));
     else
         SQ_TRY(backend->ops->alloc(backend, "activations", a.bytes, (void **)&a.memory));
     for (int i = 0; i < a.n_areas; i++)
@@ -93,6 +92,8 @@ void sq_activations_destroy(struct sq_backend *backend, struct sq_activations *a
 {
     if (activations->is_mapped)
         munmap(activations->memory, activations->bytes);
+    else if (activations->on_host)
+        backend->ops->free_host(backend, activations->memory);
     else
         backend->ops->free(backend, activations->memory);
 }

@@ -13,7 +13,7 @@ enum sq_status sq_experts_view_slot(const struct sq_forward *forward, enum sq_sl
     struct sq_matrix rows = sq_forward_slot(forward, slot);
     *copy_p = NULL;
     *rows_p = rows;
-    if (backend->is_host || rows.rows == 0) return SQ_OK;
+    if (backend->is_host || sq_forward_is_on_host(forward) || rows.rows == 0) return SQ_OK;
     size_t bytes = (size_t)(rows.rows * rows.stride) * sq_dtype_size(rows.dtype);
     SQ_TRY(sq_alloc("routes of tokens", (int64_t)bytes, 1, copy_p));
     rows_p->data = *copy_p;

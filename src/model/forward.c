@@ -1,6 +1,7 @@
 #include "model/forward_private.h"
 
 #include <assert.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "base/memory.h"
@@ -95,6 +96,25 @@ static size_t scratch_bytes(const struct sq_backend_traits *traits, const struct
     return (bytes + 63) / 64 * 64;
 }
 
+/* Of a sample's activations on its way through a worker of a device that does not hold all of them. */
+static size_t desk_bytes(const struct sq_backend_traits *traits, const struct sq_slot_map *map,
+                         const struct sq_forward_options *options)
+{
+    int64_t bytes = 0;
+    if (traits->is_host || !options->spill_folder) return 0;
+    for (int area = 0; area < map->n_persistent; area++)
+        bytes += sq_forward_desk_area_bytes(map, area, options->length);
+    return (size_t)bytes;
+}
+
+static int64_t widest_row(const struct sq_slot_map *map)
+{
+    int64_t widest = 0;
+    for (int i = 0; i < map->n_persistent; i++)
+        if (map->persistent_stride[i] > widest) widest = map->persistent_stride[i];
+    return widest;
+}
+
 static int64_t position_bytes(const struct sq_model *model, int64_t length)
 {
     int64_t angles = 2 * length * (model->ropes[0].n_frequencies + model->ropes[1].n_frequencies);
@@ -110,9 +130,11 @@ struct sq_forward_bytes sq_forward_predict_bytes(const struct sq_backend_traits 
     make_map(model, options->compute, &map);
     struct sq_forward_bytes bytes = {
         .activations = (int64_t)sq_activations_bytes(&map, rows),
+        .input_row = widest_row(&map),
         .weights = weight_bytes(model, options->compute) + parameters,
         .host_weights = parameters,
-        .workspace = n_workers * (int64_t)scratch_bytes(traits, model, &map, options->length) +
+        .workspace = n_workers * (int64_t)(scratch_bytes(traits, model, &map, options->length) +
+                                           desk_bytes(traits, &map, options)) +
                      position_bytes(model, options->length),
         .host_workspace =
             n_workers * (int64_t)sq_weights_piece_bytes(model) + options->n_samples * (int64_t)sizeof(bool),
@@ -162,13 +184,14 @@ static enum sq_status make_slopes(struct sq_forward *forward)
     return status;
 }
 
-static enum sq_status take_memory(struct sq_forward *forward, const char *spill_folder)
+static enum sq_status take_memory(struct sq_forward *forward, const struct sq_forward_options *options)
 {
     struct sq_backend *backend = forward->backend;
     const struct sq_model *model = forward->model;
-    const struct sq_forward_options *options = &forward->options;
     void *memory;
-    forward->scratch_bytes = scratch_bytes(backend->traits, model, &forward->map, options->length);
+    forward->desk_bytes = desk_bytes(backend->traits, &forward->map, options);
+    forward->scratch_bytes =
+        scratch_bytes(backend->traits, model, &forward->map, options->length) + forward->desk_bytes;
     SQ_TRY(take_backend(forward, "the forward pass's scratch", (int64_t)forward->scratch_bytes * backend->n_workers,
                         &forward->scratch));
     SQ_TRY(take_backend(forward, "a group's weights", weight_bytes(model, options->compute), &forward->weights));
@@ -182,7 +205,7 @@ static enum sq_status take_memory(struct sq_forward *forward, const char *spill_
     for (int rope = 0; rope < 2; rope++)
         SQ_TRY(make_angles(forward, rope));
     SQ_TRY(make_slopes(forward));
-    return sq_activations_create(backend, &forward->map, options->n_samples * options->length, spill_folder,
+    return sq_activations_create(backend, &forward->map, options->n_samples * options->length, options->spill_folder,
                                  &forward->activations);
 }
 
@@ -202,7 +225,7 @@ enum sq_status sq_forward_create(struct sq_backend *backend, const struct sq_mod
     forward->options = *options;
     forward->options.spill_folder = NULL; /* the caller's string; used here only */
     make_map(model, options->compute, &forward->map);
-    enum sq_status status = take_memory(forward, options->spill_folder);
+    enum sq_status status = take_memory(forward, options);
     if (status != SQ_OK) {
         sq_forward_destroy(forward);
         return status;
@@ -252,7 +275,9 @@ enum sq_status sq_forward_get_hidden(void *forward_p, int64_t sample, void *valu
     struct sq_forward *forward = forward_p;
     size_t bytes;
     const void *memory = hidden_of(forward, sample, &bytes);
-    return forward->backend->ops->download(forward->backend, memory, bytes, values);
+    if (!forward->activations.on_host) return forward->backend->ops->download(forward->backend, memory, bytes, values);
+    memcpy(values, memory, bytes);
+    return SQ_OK;
 }
 
 enum sq_status sq_forward_set_hidden(void *forward_p, int64_t sample, void *values)
@@ -260,13 +285,20 @@ enum sq_status sq_forward_set_hidden(void *forward_p, int64_t sample, void *valu
     struct sq_forward *forward = forward_p;
     size_t bytes;
     void *memory = hidden_of(forward, sample, &bytes);
-    return forward->backend->ops->upload(forward->backend, values, bytes, memory);
+    if (!forward->activations.on_host) return forward->backend->ops->upload(forward->backend, values, bytes, memory);
+    memcpy(memory, values, bytes);
+    return SQ_OK;
 }
 
 struct sq_matrix sq_forward_group_input(const struct sq_forward *forward)
 {
     const struct sq_section *section = forward->section;
     return sq_forward_slot(forward, section->steps[sq_section_stage(section, forward->group)->step].in[0]);
+}
+
+bool sq_forward_is_on_host(const struct sq_forward *forward)
+{
+    return forward->activations.on_host;
 }
 
 struct sq_matrix sq_forward_weight_of(const struct sq_forward *forward, int group, int member)

@@ -15,6 +15,7 @@
 #ifndef SQ_MODEL_FORWARD_H
 #define SQ_MODEL_FORWARD_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/status.h"
@@ -27,7 +28,8 @@ struct sq_forward_options {
     int64_t n_samples;        /* of this rank; may be 0 */
     int64_t length;           /* tokens per sample */
     int64_t first_sample;     /* place of this rank's first sample among all ranks', for messages */
-    const char *spill_folder; /* NULL: activations in memory; else in an unlinked file there, mapped */
+    const char *spill_folder; /* NULL: activations in the backend's memory; else in an unlinked file there, mapped, or
+                               * of a device in the host's memory, from where they go to each worker sample by sample */
 };
 
 struct sq_forward;
@@ -35,7 +37,8 @@ struct sq_forward;
 /* Bytes that sq_forward_create takes in the backend's memory, and of the host's beside; and what embedding takes of
  * both while it lasts. */
 struct sq_forward_bytes {
-    int64_t activations;               /* of all samples */
+    int64_t activations;               /* of all samples, wherever they are */
+    int64_t input_row;                 /* of a token's row of them, at most */
     int64_t weights, host_weights;     /* of a group of linears, norms and biases */
     int64_t workspace, host_workspace; /* of all workers; tables of positions */
     int64_t embedding, host_embedding;
@@ -73,6 +76,9 @@ enum sq_status sq_forward_to_group(struct sq_forward *forward, int group) SQ_MUS
 /* Input of the group reached: [n_samples * length, in_features] of the compute dtype; its stride may be larger than
  * in_features (inputs of several groups share memory). Valid until the next to_group. */
 struct sq_matrix sq_forward_group_input(const struct sq_forward *forward);
+
+/* Whether that is memory of alloc_host, and not the backend's. */
+bool sq_forward_is_on_host(const struct sq_forward *forward);
 
 /* These rows of tokens are not looked at for a while: with a spill file their pages leave this process's memory. Local.
  */

@@ -12,9 +12,10 @@ struct sq_forward {
     const struct sq_model *model;
     struct sq_forward_options options;
     struct sq_slot_map map;
-    struct sq_activations activations; /* what stays, all samples */
-    char *scratch;                     /* backend memory [n_workers, scratch_bytes] */
-    size_t scratch_bytes;
+    struct sq_activations activations;   /* what stays, all samples */
+    char *scratch;                       /* backend memory [n_workers, scratch_bytes] */
+    size_t scratch_bytes, desk_bytes;    /* desk: the end of it, where the sample in hand is when activations are on the
+                                          * host; else 0 */
     float *parameters, *host_parameters; /* of the block: norms and biases */
     char *weights;                       /* backend memory: the linears of one group */
     float *cosines[2], *sines[2];        /* by rope: backend memory [length, n_frequencies]; NULL where it has none */
@@ -41,6 +42,12 @@ size_t sq_forward_table_bytes(const struct sq_model *model, int64_t length);
 
 /* Runs steps [next_step, end) on every sample (forward_run.c). Local. */
 enum sq_status sq_forward_run_steps(struct sq_forward *forward, int end) SQ_MUST_CHECK;
+
+/* Bytes of a sample's part of a persistent area on a desk; areas begin at multiples of 64, as among all samples. */
+static inline int64_t sq_forward_desk_area_bytes(const struct sq_slot_map *map, int area, int64_t length)
+{
+    return (length * map->persistent_stride[area] + 63) / 64 * 64;
+}
 
 /* Rows of `slot` of every sample: [n_samples * length, width]; persistent slots only. */
 struct sq_matrix sq_forward_slot(const struct sq_forward *forward, int slot);

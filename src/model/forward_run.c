@@ -6,13 +6,26 @@ struct sample {
     const struct sq_forward *forward;
     int64_t index;
     char *scratch;
+    char *desk; /* its activations when all of them are on the host, area after area; else NULL */
 };
+
+static char *desk_area(const struct sample *sample, int area)
+{
+    char *data = sample->desk;
+    for (int i = 0; i < area; i++)
+        data += sq_forward_desk_area_bytes(&sample->forward->map, i, sample->forward->options.length);
+    return data;
+}
 
 static struct sq_matrix slot_of(const struct sample *sample, int slot)
 {
     const struct sq_forward *forward = sample->forward;
     const struct sq_slot_place *place = &forward->map.places[slot];
     int64_t length = forward->options.length;
+    if (place->is_persistent && sample->desk) {
+        int64_t stride = forward->map.persistent_stride[place->area] / (int64_t)sq_dtype_size(place->dtype);
+        return (struct sq_matrix){desk_area(sample, place->area), place->dtype, length, place->width, stride};
+    }
     if (place->is_persistent)
         return sq_matrix_part(sq_forward_slot(forward, slot), sample->index * length, length, 0, place->width);
     char *data = sample->scratch;
@@ -227,7 +240,9 @@ static enum sq_status run_step(const struct sample *sample, int index)
 struct segment {
     struct sq_forward *forward;
     int first, end;
-    int n_checked, checked_slots[2]; /* what the segment ends in: a step's input, or the residual stream */
+    int n_checked;
+    enum sq_slot checked_slots[2]; /* what the segment ends in: a step's input, or the residual stream */
+    struct sq_slot_traffic traffic;
 };
 
 /* Scores that are no numbers choose experts all the same, so that those count as an EXPERTS step's input. */
@@ -235,22 +250,69 @@ static struct segment segment_to(struct sq_forward *forward, int end)
 {
     const struct sq_section *section = forward->section;
     const struct sq_step *step = end < section->n_steps ? &section->steps[end] : NULL;
-    struct segment segment = {forward, forward->next_step, end, 1, {step ? step->in[0] : SQ_SLOT_RESIDUAL}};
+    struct segment segment = {.forward = forward,
+                              .first = forward->next_step,
+                              .end = end,
+                              .n_checked = 1,
+                              .checked_slots = {step ? step->in[0] : SQ_SLOT_RESIDUAL}};
     if (step && step->kind == SQ_STEP_EXPERTS) segment.checked_slots[segment.n_checked++] = step->in[3];
+    segment.traffic = sq_slot_map_traffic(&forward->map, section->steps, segment.first, end, segment.checked_slots,
+                                          segment.n_checked);
     return segment;
+}
+
+/* --- samples that come from the host and go back there ------------------------------------------------------------ */
+
+/* A sample's rows of an area on the host. */
+static char *host_area(const struct sample *sample, int area, size_t *bytes_p)
+{
+    const struct sq_activations *activations = &sample->forward->activations;
+    int64_t bytes = sample->forward->options.length * activations->strides[area];
+    *bytes_p = (size_t)bytes;
+    return activations->areas[area] + sample->index * bytes;
+}
+
+/* What the worker's sample before this one left on the desk is on its way out until settle(). */
+static enum sq_status bring_in(const struct sample *sample, uint32_t areas)
+{
+    struct sq_backend *backend = sample->forward->backend;
+    if (!sample->desk) return SQ_OK;
+    SQ_TRY(backend->ops->settle(backend));
+    for (int area = 0; area < sample->forward->map.n_persistent; area++) {
+        size_t bytes;
+        const char *host = host_area(sample, area, &bytes);
+        if (areas >> area & 1u) SQ_TRY(backend->ops->upload(backend, host, bytes, desk_area(sample, area)));
+    }
+    return SQ_OK;
+}
+
+static enum sq_status bring_back(const struct sample *sample, uint32_t areas)
+{
+    struct sq_backend *backend = sample->forward->backend;
+    if (!sample->desk) return SQ_OK;
+    for (int area = 0; area < sample->forward->map.n_persistent; area++) {
+        size_t bytes;
+        char *host = host_area(sample, area, &bytes);
+        if (areas >> area & 1u) SQ_TRY(backend->ops->fetch(backend, desk_area(sample, area), bytes, host));
+    }
+    return SQ_OK;
 }
 
 static enum sq_status run_sample(void *context, int64_t index, int worker)
 {
     const struct segment *segment = context;
     struct sq_forward *forward = segment->forward;
-    struct sample sample = {forward, index, forward->scratch + (size_t)worker * forward->scratch_bytes};
+    char *scratch = forward->scratch + (size_t)worker * forward->scratch_bytes;
+    char *desk = forward->desk_bytes > 0 ? scratch + forward->scratch_bytes - forward->desk_bytes : NULL;
+    struct sample sample = {forward, index, scratch, desk};
+    SQ_TRY(bring_in(&sample, segment->traffic.in));
     for (int step = segment->first; step < segment->end; step++)
         SQ_TRY(run_step(&sample, step));
     bool finite = true;
     for (int i = 0; i < segment->n_checked && finite; i++)
         SQ_TRY(
             forward->backend->ops->all_finite(forward->backend, slot_of(&sample, segment->checked_slots[i]), &finite));
+    SQ_TRY(bring_back(&sample, segment->traffic.out));
     sq_forward_forget(forward, index * forward->options.length, forward->options.length);
     forward->failed[index] = !finite;
     return finite ? SQ_OK : SQ_ERR_NUMERIC;

@@ -6,6 +6,7 @@ typedef uint32_t slot_set;
 static slot_set read_by(const struct sq_step *step)
 {
     slot_set set = step->kind == SQ_STEP_ADD ? 1u : 0u;
+    if (step->kind == SQ_STEP_GATE_ROWS) set |= (slot_set)1 << step->out[0].slot;
     for (int i = 0; i < step->n_in; i++)
         set |= (slot_set)1 << step->in[i];
     return set;
@@ -96,6 +97,29 @@ void sq_slot_map_make(const struct sq_program *programs, int n_programs, const s
         put(map, i, live.clashes[i] | 1u);
     }
     map->persistent_stride[0] = map->places[0].width * (int64_t)sizeof(float);
+}
+
+/* The areas of those slots that stay. */
+static uint32_t areas_of(const struct sq_slot_map *map, slot_set slots)
+{
+    uint32_t areas = 0;
+    for (int i = 0; i < SQ_N_SLOTS; i++)
+        if ((slots >> i & 1u) && map->places[i].is_persistent) areas |= 1u << map->places[i].area;
+    return areas;
+}
+
+struct sq_slot_traffic sq_slot_map_traffic(const struct sq_slot_map *map, const struct sq_step *steps, int first,
+                                           int end, const enum sq_slot *checked, int n_checked)
+{
+    slot_set in = 0, out = 0;
+    for (int i = 0; i < n_checked; i++)
+        in |= (slot_set)1 << checked[i];
+    for (int i = end - 1; i >= first; i--) {
+        if (steps[i].kind == SQ_STEP_EXPERTS) continue;
+        in = (in & ~written_by(&steps[i])) | read_by(&steps[i]);
+        out |= written_by(&steps[i]) | (steps[i].kind == SQ_STEP_ADD ? 1u : 0u);
+    }
+    return (struct sq_slot_traffic){areas_of(map, in), areas_of(map, out)};
 }
 
 static int64_t total(const int64_t *strides, int count)

@@ -29,6 +29,17 @@ struct sq_slot_map {
 void sq_slot_map_make(const struct sq_program *programs, int n_programs, const struct sq_dimensions *dims,
                       enum sq_dtype compute, struct sq_slot_map *map);
 
+/* Persistent areas, as bits: those whose rows are looked at as they were before the steps, and those whose rows the
+ * steps change. */
+struct sq_slot_traffic {
+    uint32_t in, out;
+};
+
+/* Of steps [first, end), after which the `checked` slots are looked at. What all samples do together (EXPERTS) is none
+ * of them. Local. */
+struct sq_slot_traffic sq_slot_map_traffic(const struct sq_slot_map *map, const struct sq_step *steps, int first,
+                                           int end, const enum sq_slot *checked, int n_checked);
+
 /* Bytes per token: of what stays, and of a worker's scratch memory. */
 int64_t sq_slot_map_persistent_bytes(const struct sq_slot_map *map);
 int64_t sq_slot_map_scratch_bytes(const struct sq_slot_map *map);

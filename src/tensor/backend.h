@@ -119,7 +119,8 @@ struct sq_backend_ops {
      * two are the same (is_host), callers hand in one buffer as both. */
     enum sq_status (*upload)(struct sq_backend *backend, const void *host, size_t bytes, void *memory);
     enum sq_status (*download)(struct sq_backend *backend, const void *memory, size_t bytes, void *host);
-    /* Host memory for what is on its way to or from the backend's. */
+    /* Host memory for what is on its way to or from the backend's. take_rows, add, add_rows, gather_rows, convert,
+     * clear and column_squares, which come to each element once, also take it in place of the backend's. */
     enum sq_status (*alloc_host)(struct sq_backend *backend, const char *what, size_t bytes, void **memory_p);
     void (*free_host)(struct sq_backend *backend, void *memory);
     /* Inside the backend's memory: target = source; bytes of zero. One worker each. */

@@ -182,7 +182,9 @@ cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t 
 {
     call guard;
     if (should_fail(kind::copy)) return failed(cudaErrorLaunchFailure);
-    if (bytes > 0 && !is_device("cudaMemsetAsync", memory, bytes)) return failed(cudaErrorInvalidValue);
+    place where = place::pinned; // which CUDA takes as well
+    if (bytes > 0 && !find_place("cudaMemsetAsync", memory, bytes, &where)) return failed(cudaErrorInvalidValue);
+    if (where != place::pinned && !is_device("cudaMemsetAsync", memory, bytes)) return failed(cudaErrorInvalidValue);
     auto run = [memory, value, bytes] {
         if (bytes > 0) memset(memory, value, bytes);
     };

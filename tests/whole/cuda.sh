@@ -68,6 +68,25 @@ close_to_cpu 3
 check "3" deepseek_v3 --asymmetric --propagation original
 close_to_cpu
 
+# --- activations that do not fit the devices: on the host, and the same bytes; refused where even that does not fit ---
+
+tight() { # tight MEMORY MODEL SAMPLES LENGTH OPTION...: on 1, 2 and 3 ranks
+  local ranks
+  prepare "$2" --compute fp32 "${@:5}"
+  tokens "$work/tokens" "$3" "$4" "$(vocabulary "$2")" 1
+  rm -r "$work/one"*
+  must 1 "${job[@]}" "${options[@]}" --backend cuda --out "$work/one"
+  for ranks in 1 2 3; do
+    same_checkpoint "$ranks" --memory "$1"
+    grep -q "per rank, activations on the host$" "$work/err" || { cat "$work/err"; fail "$2: the activations fit $ranks devices"; }
+  done
+}
+
+tight 1M smollm2 64 24
+tight 1300K qwen2_moe 96 14 --experts top-up --expert-tokens 20
+must 2 eval --model "$work/one" --tokens "$work/eval" --threads 1 --compute fp32 --json --memory 1M
+[ "$(sed 's/,"compute".*//' "$work/stdout")" = "$(figures 1 --compute fp32)" ] || fail "eval differs with activations on the host"
+
 # --- products of bf16; several ranks on one device, which do without NCCL; layer errors again from the files ---
 
 prepare mixtral
@@ -99,5 +118,6 @@ CUDASIM_MEMORY=1500000 expect 1 1 "${job[@]}" "${options[@]}" --out "$work/out"
 expect_message "CUDA: memory for operations: out of memory"
 rm -r "$work/one"
 expect 2 1 "${job[@]}" "${options[@]}" --backend cpu --out "$work/one" --resume
-expect_message "one.store.h5 belongs to another run: backend"
+expect_message "backend: store has cuda sm_90, this run has cpu" # and compute where the processor has no bf16
+expect_message "one.store.h5 belongs to another run: "
 [ ! -e "$work/out" ] && [ ! -e "$work/out.store.h5" ] || fail "a job that was refused left something"

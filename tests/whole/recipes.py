@@ -100,7 +100,7 @@ def describe(shardq, recipe, model, billions):
     for text in plan(shardq, recipe, model, "--json").splitlines():
         p = json.loads(text)
         ranks = f"{p['ranks']} rank{'s' if p['ranks'] > 1 else ''}"
-        where = "activations in a file, " if p["spill"] else ""
+        where = ("activations on the host, " if p["host_memory"]["activations"] else "activations in a file, ") if p["spill"] else ""
         lines.append(f"#   {ranks}: {size(p['memory_bytes'])} a rank of the {size(p['limit_bytes'])} it may take, {where}"
                      f"{duration(p['seconds'])}, most of it {p['most']['stage']}")
         if not p["fits"]:
