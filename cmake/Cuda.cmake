@@ -63,6 +63,8 @@ function(shardq_cuda_library)
     # closed and opened page by page
     set(small SQ_CUDA_SPREAD_INPUTS=64 SQ_CUDA_QUERIES=32 SQ_CUDA_KEYS=64 SQ_CUDA_ROOM=1048576 SQ_CUDA_WORKSPACE=1048576)
     target_compile_definitions(sq_cuda PRIVATE ${small})
+    file(GLOB bench ${CMAKE_CURRENT_SOURCE_DIR}/src/gptq/bench*.c)
+    set_source_files_properties(${bench} PROPERTIES COMPILE_DEFINITIONS SQ_BENCH_WIDE=256)
     set_source_files_properties(${CMAKE_CURRENT_SOURCE_DIR}/src/tensor/cuda_traits.c PROPERTIES COMPILE_DEFINITIONS
       "SQ_CUDA_SIZES={.solve_rows=64,.factor_tile=48,.hessian_panel=64,.hessian_tokens=96,.hessian_slice=8192,.expert_rows=16};${small}")
   else()

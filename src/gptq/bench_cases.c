@@ -4,8 +4,8 @@
 #include "io/codes.h"
 #include "tensor/solve_ops.h"
 
-#define TOKENS 512
 #define WIDE SQ_BENCH_WIDE
+#define TOKENS (WIDE / 2)
 #define AREA SQ_BENCH_AREA
 #define COLUMNS 128 /* of a block of the solver */
 
@@ -245,8 +245,8 @@ static enum sq_status run_pack(struct sq_backend *backend, const struct sq_bench
 
 /* A search comes before what needs its scales. */
 const struct sq_bench_case sq_bench_cases[] = {
-    {run_bf16, SQ_WORK_BF16, {128, 1024}, 0},
-    {run_f32, SQ_WORK_F32, {128, 1024}, 0},
+    {run_bf16, SQ_WORK_BF16, {128, WIDE}, 0},
+    {run_f32, SQ_WORK_F32, {128, WIDE}, 0},
     {run_attention, SQ_WORK_ATTENTION, {64, 128}, 0},
     {run_gram_bf16, SQ_WORK_GRAM_BF16, {0}, 0},
     {run_gram_f32, SQ_WORK_GRAM_F32, {0}, 0},

@@ -4,13 +4,17 @@
 
 #include "gptq/bench.h"
 
+/* Edge of the matrices; the stand-in for tests builds with a small one. */
+#ifndef SQ_BENCH_WIDE
 #define SQ_BENCH_WIDE 1024
+#endif
 #define SQ_BENCH_AREA ((int64_t)SQ_BENCH_WIDE * SQ_BENCH_WIDE)
+#define SQ_BENCH_FIGURES ((int64_t)(SQ_BENCH_WIDE / 16 * SQ_SOLVE_ROWS_MAX))
 
 /* A worker's memory; all but the last two in the backend's. */
 struct sq_bench_room {
     float *a, *b, *c; /* [SQ_BENCH_AREA], [SQ_BENCH_AREA], [2 SQ_BENCH_AREA] */
-    float *figures;   /* [64 SQ_SOLVE_ROWS_MAX]: scales, errors by row, factors */
+    float *figures;   /* [SQ_BENCH_FIGURES]: scales, errors by row, factors */
     int32_t *order;   /* [SQ_BENCH_WIDE] */
     float *host;      /* [SQ_BENCH_AREA] */
     uint8_t *bytes;   /* [SQ_BENCH_AREA] */

@@ -33,7 +33,7 @@ static enum sq_status count_work(const struct sq_backend *backend, const struct 
 /* --- measuring ---------------------------------------------------------------------------------------------------- */
 
 #define ROUNDS 3
-#define BATCH 4 /* repetitions between two looks at the clock */
+#define LOOK 0.01 /* seconds at least between two looks at the clock, once it is known how many repetitions that is */
 
 struct measuring {
     struct sq_backend *backend;
@@ -44,16 +44,27 @@ struct measuring {
     double until;
 };
 
+/* A device's operations are queued: it has done them when a number comes back. */
+static enum sq_status repeat(const struct measuring *m, const struct sq_bench_room *room, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++)
+        SQ_TRY(m->c->run(m->backend, room, m->size));
+    if (m->backend->is_host) return SQ_OK;
+    return m->backend->ops->download(m->backend, room->figures, sizeof(float), room->host);
+}
+
 /* An item lasts the whole round: each worker takes one. */
 static enum sq_status run_for_a_while(void *context, int64_t index, int worker)
 {
     const struct measuring *m = context;
+    double now = sq_seconds(), before = now;
     (void)worker;
-    do {
-        for (int i = 0; i < BATCH; i++)
-            SQ_TRY(m->c->run(m->backend, &m->rooms[index], m->size));
-        m->counts[index] += BATCH;
-    } while (sq_seconds() < m->until);
+    for (int64_t batch = 1; m->counts[index] == 0 || now < m->until; batch *= now - before < LOOK ? 2 : 1) {
+        before = now;
+        SQ_TRY(repeat(m, &m->rooms[index], batch));
+        m->counts[index] += batch;
+        now = sq_seconds();
+    }
     return SQ_OK;
 }
 
@@ -109,7 +120,7 @@ static enum sq_status measure_case(struct measuring *m, double seconds, struct s
 
 /* --- memory ------------------------------------------------------------------------------------------------------- */
 
-#define ROOM_FLOATS (4 * SQ_BENCH_AREA + 64 * SQ_SOLVE_ROWS_MAX)
+#define ROOM_FLOATS (4 * SQ_BENCH_AREA + SQ_BENCH_FIGURES)
 #define ROOM_BYTES ((size_t)ROOM_FLOATS * sizeof(float) + SQ_BENCH_WIDE * sizeof(int32_t))
 #define HOST_BYTES ((size_t)SQ_BENCH_AREA * (sizeof(float) + 1))
 
@@ -141,7 +152,7 @@ static enum sq_status fill_room(struct sq_backend *backend, char *memory, char *
     memset(room->bytes, 7, (size_t)SQ_BENCH_AREA);
     SQ_TRY(backend->ops->upload(backend, room->host, (size_t)SQ_BENCH_AREA * sizeof(float), room->a));
     SQ_TRY(backend->ops->upload(backend, room->host, (size_t)SQ_BENCH_AREA * sizeof(float), room->b));
-    return backend->ops->upload(backend, room->host, 64 * SQ_SOLVE_ROWS_MAX * sizeof(float), room->figures);
+    return backend->ops->upload(backend, room->host, SQ_BENCH_FIGURES * sizeof(float), room->figures);
 }
 
 static enum sq_status do_nothing(void *context, int64_t index, int worker)

@@ -87,6 +87,15 @@ tight 1300K qwen2_moe 96 14 --experts top-up --expert-tokens 20
 must 2 eval --model "$work/one" --tokens "$work/eval" --threads 1 --compute fp32 --json --memory 1M
 [ "$(sed 's/,"compute".*//' "$work/stdout")" = "$(figures 1 --compute fp32)" ] || fail "eval differs with activations on the host"
 
+# --- two devices measured, and a plan for more of them ---
+
+must 2 bench --backend cuda --threads 1 --out "$work/machine.yaml"
+for figure in bf16_product attention factor descent copy link host_link; do
+  grep -q "^$figure: \[[1-9]" "$work/machine.yaml" || fail "bench does not measure $figure: $(cat "$work/machine.yaml")"
+done
+"$SHARDQ" plan --model "$GOLDEN/smollm2" --samples 16 --length 14 --machine "$work/machine.yaml" --ranks 1,2,3 >"$work/plan" || fail "plan"
+grep -q "^device memory of a rank" "$work/plan" || fail "the plan is for no device"
+
 # --- products of bf16; several ranks on one device, which do without NCCL; layer errors again from the files ---
 
 prepare mixtral
