@@ -196,6 +196,38 @@ static void test_first_group_input_is_the_norm_of_the_embedding(void **state)
     ranks_end_test();
 }
 
+/* Residual streams as the state file saves them and puts them back, where activations are in a file, or of a device on
+ * the host. */
+static void test_residual_streams_go_out_and_back(void **state)
+{
+    (void)state;
+    struct opened o;
+    open_forward("opt", &o);
+    struct sq_forward *spilled;
+    struct sq_forward_options options = {.compute = SQ_F32,
+                                         .n_samples = o.golden.n_samples,
+                                         .length = o.golden.length,
+                                         .spill_folder = ranks.folder.path};
+    CHECK(sq_forward_create(o.backend, o.model, &options, &spilled) == SQ_OK);
+    CHECK(sq_forward_is_on_host(spilled) == !o.backend->is_host && !sq_forward_is_on_host(o.forward));
+    CHECK(sq_forward_embed(spilled, &ranks.comm, o.golden.ids) == SQ_OK);
+    int64_t count = o.golden.length * sq_model_hidden_size(o.model);
+    float *values = malloc(2 * (size_t)count * sizeof *values), *again = values + count;
+    for (int64_t s = 0; s < o.golden.n_samples; s++) {
+        CHECK(sq_forward_get_hidden(o.forward, s, values) == SQ_OK &&
+              sq_forward_get_hidden(spilled, s, again) == SQ_OK);
+        CHECK(!memcmp(values, again, (size_t)count * sizeof *values));
+        values[count - 1] = (float)s;
+        CHECK(sq_forward_set_hidden(spilled, s, values) == SQ_OK);
+    }
+    for (int64_t s = 0; s < o.golden.n_samples; s++)
+        CHECK(sq_forward_get_hidden(spilled, s, again) == SQ_OK && again[count - 1] == (float)s);
+    free(values);
+    sq_forward_destroy(spilled);
+    close_forward(&o);
+    ranks_end_test();
+}
+
 /* lm_head is larger than the memory of a group's weights: nothing is loaded, and nothing is written. */
 static void test_head_is_not_loaded(void **state)
 {
@@ -224,6 +256,7 @@ static int run(void)
         cmocka_unit_test(test_bf16_agrees_with_transformers),
         cmocka_unit_test(test_bits_do_not_depend_on_ranks_threads_or_memory),
         cmocka_unit_test(test_first_group_input_is_the_norm_of_the_embedding),
+        cmocka_unit_test(test_residual_streams_go_out_and_back),
         cmocka_unit_test(test_head_is_not_loaded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
