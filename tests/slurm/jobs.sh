@@ -21,7 +21,7 @@ program=$SHARDQ
 export SHARDQ=$work/shardq
 cat >"$SHARDQ" <<END
 #!/bin/sh
-HOLD_FILE=$work/hold HOLD_FLUSH=4 LD_PRELOAD=$HOLD exec $program "\$@"
+HOLD_FILE=$work/hold HOLD_AT=4 LD_PRELOAD=$HOLD exec $program "\$@"
 END
 chmod +x "$SHARDQ"
 

@@ -18,15 +18,17 @@ run() {
   mpirun -n "$ranks" "$SHARDQ" "$@" </dev/null 2>"$work/err"
 }
 
-# start_held FLUSH RANKS ARGS...: starts a job whose rank 0 stops itself when it flushes a file for that time (../hold.c), and
-# waits until it stands there. Sets job_pid, and pids by rank; let_go lets it go on.
-start_held() {
-  local flush=$1 ranks=$2
+# start_held AT RANKS ARGS...: starts a job whose rank 0 stops itself there (HOLD_AT of ../hold.c), and waits until it stands. Sets
+# job_pid, and pids by rank; let_go lets it go on.
+start_held() { launch_held "$1" "$2" -n "$2" "$SHARDQ" "${@:3}"; }
+
+# launch_held AT RANKS MPIRUN_ARGS...: the same for other ways to start ranks, of which so many are on this host.
+launch_held() {
+  local at=$1 ranks=$2
   shift 2
   : >"$work/err"
   : >"$work/hold"
-  mpirun -n "$ranks" -x "LD_PRELOAD=$HOLD" -x "HOLD_FILE=$work/hold" -x "HOLD_FLUSH=$flush" "$SHARDQ" "$@" \
-    </dev/null >/dev/null 2>"$work/err" &
+  mpirun -x "LD_PRELOAD=$HOLD" -x "HOLD_FILE=$work/hold" -x "HOLD_AT=$at" "$@" </dev/null >/dev/null 2>"$work/err" &
   job_pid=$!
   until [ ! -e "$work/hold" ]; do
     kill -0 "$job_pid" 2>/dev/null || { cat "$work/err"; fail "the job did not come to the point where it is held"; }
@@ -86,20 +88,4 @@ repeat() { # repeat COUNT TEXT
   local text
   printf -v text "%$1s"
   printf %s "${text// /"$2"}"
-}
-
-# add_large_tensor FOLDER MEGABYTES: one more tensor in a model of several files, which is only copied: time enough to hit a job
-# while it assembles.
-add_large_tensor() {
-  python3 - "$1" "$2" <<'EOF'
-import json, sys
-name, size = "model-large.safetensors", int(sys.argv[2]) << 20
-index = json.load(open(sys.argv[1] + "/model.safetensors.index.json"))
-index["weight_map"]["unused.weight"] = name
-json.dump(index, open(sys.argv[1] + "/model.safetensors.index.json", "w"))
-header = json.dumps({"unused.weight": {"dtype": "F32", "shape": [size // 4], "data_offsets": [0, size]}}).encode()
-with open(sys.argv[1] + "/" + name, "wb") as file:
-    file.write(len(header).to_bytes(8, "little") + header)
-    file.truncate(8 + len(header) + size)
-EOF
 }

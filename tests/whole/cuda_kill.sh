@@ -4,11 +4,8 @@
 . "$(dirname "$0")/common.sh"
 export CUDASIM_DEVICES=4 CUDASIM_CHECK=off
 export OMPI_MCA_btl_vader_backing_directory=$work # what a killed mpirun leaves goes with the rest
-model=$work/model
-cp -r "$GOLDEN/llama" "$model"
-add_large_tensor "$model" 96
 tokens "$work/tokens" 24 24 "$(vocabulary llama)" 7
-base=(quantize --model "$model" --tokens "$work/tokens" --backend cuda --threads 1 --state-seconds 0)
+base=(quantize --model "$GOLDEN/llama" --tokens "$work/tokens" --backend cuda --threads 1 --state-seconds 0)
 
 ranks_of() { pgrep -f "^$SHARDQ quantize.*--out $work/resumed" || true; }
 
@@ -32,12 +29,9 @@ killed() {
 }
 
 killed_assembling() { # killed_assembling RANKS
-  local status=0 pid victims
-  mpirun -n "$1" "$SHARDQ" "${job[@]}" --out "$work/resumed" --resume </dev/null >/dev/null 2>"$work/err" &
-  pid=$!
-  until [ -n "$(find "$work/resumed.tmp" -name '*.safetensors*' 2>/dev/null)" ] || ! kill -0 "$pid" 2>/dev/null; do sleep 0.005; done
-  mapfile -t victims < <(ranks_of)
-  { kill -9 "${victims[0]}"; wait "$pid" || status=$?; } 2>/dev/null
+  local status=0
+  start_held .safetensors "$1" "${job[@]}" --out "$work/resumed" --resume
+  { kill -9 "${pids[0]}"; wait "$job_pid" || status=$?; } 2>/dev/null
   was_killed "$status" "assembling"
 }
 

@@ -39,16 +39,15 @@ same_folder "$work/whole" "$disk/out"
 
 # full while the job runs: its own room was reserved, only the checkpoint finds none; then there is room again
 rm -rf "${disk:?}"/*
-mpirun -n 2 "$SHARDQ" "${job[@]}" --out "$disk/out" </dev/null >/dev/null 2>"$work/err" &
-until [ -e "$disk/out.store.h5.state" ] || ! kill -0 $! 2>/dev/null; do sleep 0.01; done
+start_held 4 2 "${job[@]}" --out "$disk/out" # in its second block, with activations saved
 dd if=/dev/zero of="$disk/rest" bs=4K 2>/dev/null || true
+let_go
 status=0
-wait $! || status=$?
-if [ "$status" -ne 0 ]; then # else it was faster than we
-  expect_message "No space left on device"
-  [ "$(ls "$disk")" = "$(printf '%s\n' out.store.h5 out.store.h5.state rest)" ] || fail "on the full disk: $(ls "$disk")"
-  rm "$disk/rest"
-  run 3 "${job[@]}" --out "$disk/out" --resume || { cat "$work/err"; fail "resuming with room"; }
-fi
+wait "$job_pid" || status=$?
+[ "$status" -eq 1 ] || { cat "$work/err"; fail "exit code $status instead of 1"; }
+expect_message "No space left on device"
+[ "$(ls "$disk")" = "$(printf '%s\n' out.store.h5 out.store.h5.state rest)" ] || fail "on the full disk: $(ls "$disk")"
+rm "$disk/rest"
+run 3 "${job[@]}" --out "$disk/out" --resume || { cat "$work/err"; fail "resuming with room"; }
 same_folder "$work/whole" "$disk/out"
 cmp "$work/whole.store.h5" "$disk/out.store.h5" || fail "the store differs"

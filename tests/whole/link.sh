@@ -37,9 +37,10 @@ tokens "$work/tokens" 512 64 "$(vocabulary llama)" 7
 job=(quantize --model "$GOLDEN/llama" --tokens "$work/tokens" --threads 1 --state-seconds 0)
 run 2 "${job[@]}" --out "$work/whole" || { cat "$work/err"; fail "the undisturbed run"; }
 
-# on_both OPTION...: one rank on each host.
-on_both() {
-  mpirun --host 192.0.2.1:1,192.0.2.2:1 -n 2 "$SHARDQ" "${job[@]}" --out "$work/out" "$@" </dev/null >/dev/null 2>"$work/err"
+both=(--host 192.0.2.1:1,192.0.2.2:1 -n 2) # one rank on each host
+
+on_both() { # on_both OPTION...
+  mpirun "${both[@]}" "$SHARDQ" "${job[@]}" --out "$work/out" "$@" </dev/null >/dev/null 2>"$work/err"
 }
 
 same() {
@@ -66,20 +67,15 @@ fi
 
 # --- faults ---
 
-# hit COMMAND...: starts the job, and runs the command once the first block is done; sets status.
+# hit COMMAND...: starts the job, and runs the command while it is held in its second block; sets status.
 hit() {
   status=0
-  : >"$work/err"
-  on_both --resume --timeout 3 &
-  local job_pid=$!
-  until grep -q '^block   1/2  mlp.down' "$work/err"; do
-    kill -0 "$job_pid" || { cat "$work/err"; fail "the job did not start"; }
-    sleep 0.005
-  done
+  launch_held 4 1 "${both[@]}" "$SHARDQ" "${job[@]}" --out "$work/out" --resume --timeout 3
   "$@"
+  let_go
   local since=$SECONDS
   wait "$job_pid" || status=$?
-  [ $((SECONDS - since)) -le 15 ] || fail "the job ended only after $((SECONDS - since)) s"
+  [ $((SECONDS - since)) -le 60 ] || fail "the job ended only after $((SECONDS - since)) s"
   [ ! -e "$work/out" ] || fail "the job was done before it was hit"
   grep -q 'waited 3 s for other ranks in vain' "$work/err" || { cat "$work/err"; fail "$1: no message"; }
 }

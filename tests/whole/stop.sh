@@ -28,32 +28,27 @@ stop_with USR1 1 rank
 stop_with TERM 2 rank
 stop_with USR1 3 mpirun
 
-# while the checkpoint is written: a large tensor that is copied gives the time to hit it
-cp -r "$GOLDEN/llama" "$work/large"
-add_large_tensor "$work/large" 192
-tokens "$work/few" 8 64 "$(vocabulary llama)" 7
-large=(quantize --model "$work/large" --tokens "$work/few" --threads 1 --out "$work/assembled" --store "$work/assembled.h5")
-expect 0 1 "${large[@]}" --no-assemble
+# while the checkpoint is written
+assembling=(quantize --model "$GOLDEN/llama" --tokens "$work/tokens" --threads 1 --out "$work/assembled" --store "$work/assembled.h5")
+expect 0 1 "${assembling[@]}" --no-assemble
 
 stop_assembling() { # stop_assembling RANKS ARGS...
-  local status=0 job_pid pids
-  mpirun -n "$1" "$SHARDQ" "${@:2}" </dev/null >/dev/null 2>"$work/err" &
-  job_pid=$!
-  until [ -e "$work/assembled.tmp/config.json" ] || ! kill -0 "$job_pid"; do sleep 0.005; done
-  mapfile -t pids < <(pgrep -f "^$SHARDQ .*--out $work/assembled")
+  local status=0
+  start_held .safetensors "$@"
   kill -TERM "${pids[0]}"
+  let_go
   wait "$job_pid" || status=$?
   [ "$status" -eq 75 ] || { cat "$work/err"; fail "exit code $status after a signal while assembling with $1 ranks"; }
   grep -q "stopped" "$work/err" || fail "a job stopped while assembling did not say so"
   [ ! -e "$work/assembled" ] && [ ! -e "$work/assembled.tmp" ] || fail "a job stopped while assembling left a folder"
 }
-stop_assembling 2 "${large[@]}" --resume
+stop_assembling 2 "${assembling[@]}" --resume
 stop_assembling 1 assemble --store "$work/assembled.h5" --out "$work/assembled"
 expect 0 2 assemble --store "$work/assembled.h5" --out "$work/assembled"
 mv "$work/assembled" "$work/first"
-expect 0 1 "${large[@]}" --resume
+expect 0 1 "${assembling[@]}" --resume
 same_folder "$work/first" "$work/assembled"
-rm -r "$work/large" "$work/first" "$work/assembled"
+rm -r "$work/first" "$work/assembled"
 
 # a finished job
 expect 0 2 "${job[@]}" --out "$work/out" --resume
