@@ -2,11 +2,12 @@
 # src/tensor/cpu_backend.c picks one at run time. On other processors only `generic` exists.
 file(GLOB kernel_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/src/tensor/kernels/*.c)
 set(variants generic)
+set(flags_generic "")
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   list(APPEND variants avx2 avx512 avx512bf16)
+  set(flags_generic -march=x86-64) # whatever the flags from outside say, as those of Spack and EasyBuild do
 endif()
-set(flags_generic "")
-set(flags_avx2 -mavx2 -mfma -mf16c)
+set(flags_avx2 -march=x86-64 -mavx2 -mfma -mf16c)
 set(flags_avx512 -march=x86-64-v4 -mprefer-vector-width=512)
 set(flags_avx512bf16 ${flags_avx512} -mavx512bf16)
 # clang warns of a loop it was asked to vectorise and could not; under the sanitizers that is every one of them
