@@ -14,7 +14,7 @@
 #include "tensor/kernels/gram.h"
 #include "tensor/kernels/kernels.h"
 
-enum { MOST_ROWS = 100, MOST_COLS = 120, STRIDE = MOST_COLS + 5, FROM = 32 };
+enum { MOST_ROWS = 100, MOST_COLS = 120, STRIDE = MOST_COLS + 5, FROM = 32, PART = 26 };
 
 static float inputs[MOST_ROWS * STRIDE], scale[MOST_COLS];
 static uint16_t halves[MOST_ROWS * STRIDE];
@@ -57,6 +57,19 @@ static void check_panel(int64_t rows, int64_t row, int64_t cols)
         assert_int_equal(sums[(cols - row) * STRIDE + j], j);
 }
 
+/* In parts, as several workers would. */
+static void pack(const struct sq_gram_kernels *kernels, bool is_bf16, int64_t rows, int64_t cols, int64_t steps)
+{
+    for (int64_t row = 0; row < rows; row += PART) {
+        int64_t count = rows - row < PART ? rows - row : PART;
+        float *words = packed + row / (is_bf16 ? kernels->pair : 1) * kernels->lanes;
+        if (is_bf16)
+            kernels->pack_bf16(halves + row * STRIDE, STRIDE, count, cols, steps, words);
+        else
+            kernels->pack_f32(inputs + row * STRIDE, STRIDE, count, cols, steps, words);
+    }
+}
+
 static void check(const struct sq_gram_kernels *kernels, bool is_bf16, int64_t rows, int64_t cols)
 {
     int64_t pair = is_bf16 ? kernels->pair : 1;
@@ -64,10 +77,7 @@ static void check(const struct sq_gram_kernels *kernels, bool is_bf16, int64_t r
     memset(packed, 0xff, sizeof packed);
     for (int i = 0; i < MOST_COLS * STRIDE; i++)
         sums[i] = i % STRIDE;
-    if (is_bf16)
-        kernels->pack_bf16(halves, STRIDE, rows, cols, words.steps, packed);
-    else
-        kernels->pack_f32(inputs, STRIDE, rows, cols, words.steps, packed);
+    pack(kernels, is_bf16, rows, cols, words.steps);
     const int64_t row = cols > FROM ? FROM : 0;
     (is_bf16 ? kernels->add_bf16 : kernels->add_f32)(&words, row, cols - row, scale, sums, STRIDE);
     check_panel(rows, row, cols);
@@ -75,7 +85,7 @@ static void check(const struct sq_gram_kernels *kernels, bool is_bf16, int64_t r
 
 static void check_variant(const struct sq_gram_kernels *kernels)
 {
-    static const int64_t rows[] = {0, 1, 2, 7, 100}, cols[] = {1, 5, 16, 33, 49, 95, 112};
+    static const int64_t rows[] = {0, 1, 2, 7, 27, 100}, cols[] = {1, 5, 16, 33, 49, 95, 112};
     for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
         for (size_t c = 0; c < sizeof cols / sizeof *cols; c++)
             for (int is_bf16 = 0; is_bf16 < 2; is_bf16++)

@@ -10,7 +10,17 @@
 #include "base/half.h"
 #include "gptq/hessian.h"
 
-enum { N = 200, LENGTH = 5, SAMPLES = 21, SHARDS = 16 };
+enum { N = 200, SAMPLES = 21, SHARDS = 16 };
+
+/* One or two samples to a shard: */
+struct shape {
+    int64_t length;
+    int64_t tokens, packed; /* of sq_sizes; 0: the backend's own */
+};
+static const struct shape short_shards = {.length = 5};
+/* Pieces of 70 rows, and of 129 and 11: each packed in parts of which the last is short or odd; many at once, and
+ * one after another. */
+static const struct shape long_shards = {.length = 70, .tokens = 129}, piece_by_piece = {70, 129, 1};
 
 /* A value of sample, position, column; columns differ in size by up to 2^40, and column 7 is dead. */
 static float input_value(int64_t sample, int64_t position, int64_t column)
@@ -22,28 +32,37 @@ static float input_value(int64_t sample, int64_t position, int64_t column)
     return sq_bf16_to_f32(sq_f32_to_bf16(value)); /* exact in both types */
 }
 
-static struct sq_matrix make_inputs(const struct sq_shards *shards, enum sq_dtype dtype)
+static struct sq_matrix make_inputs(const struct sq_shards *shards, int64_t length, enum sq_dtype dtype)
 {
-    int64_t rows = shards->samples.count * LENGTH;
+    int64_t rows = shards->samples.count * length;
     void *data = malloc((size_t)(rows * N + 1) * sq_dtype_size(dtype));
     for (int64_t i = 0; i < rows * N; i++) {
-        float value = input_value(shards->samples.first + i / N / LENGTH, i / N % LENGTH, i % N);
+        float value = input_value(shards->samples.first + i / N / length, i / N % length, i % N);
         sq_dtype_from_f32(&value, 1, dtype, (char *)data + (size_t)i * sq_dtype_size(dtype));
     }
     return sq_matrix_view(data, dtype, rows, N);
 }
 
+static void set_sizes(const struct shape *shape, struct sq_sizes *sizes)
+{
+    if (shape->tokens) sizes->hessian_tokens = shape->tokens;
+    if (shape->packed && sizes->hessian_packed) sizes->hessian_packed = shape->packed;
+}
+
 /* on_host: a device's inputs stay in host memory, from where it takes them piece by piece. */
-static float *make_hessian_from(bool on_host, const struct sq_comm *comm, int root, int n_threads, enum sq_dtype dtype)
+static float *make_hessian_from(const struct shape *shape, bool on_host, const struct sq_comm *comm, int root,
+                                int n_threads, enum sq_dtype dtype)
 {
     struct sq_backend *backend;
     struct sq_hessian_workspace workspace;
     struct sq_shards shards = sq_shards_make(SAMPLES, SHARDS, comm->rank, comm->size);
-    struct sq_matrix x = make_inputs(&shards, dtype);
+    struct sq_matrix x = make_inputs(&shards, shape->length, dtype);
     float *h = calloc(N * N, sizeof *h);
     assert_int_equal(backend_create(n_threads, &backend), SQ_OK);
+    set_sizes(shape, &backend->sizes);
     size_t bytes = (size_t)(x.rows * N) * sq_dtype_size(dtype), row_bytes = N * sq_dtype_size(dtype);
-    size_t room = on_host ? sq_hessian_room_bytes(&backend->sizes, SAMPLES, SHARDS, LENGTH, (int64_t)row_bytes) : 0;
+    size_t room =
+        on_host ? sq_hessian_room_bytes(&backend->sizes, SAMPLES, SHARDS, shape->length, (int64_t)row_bytes) : 0;
     assert_int_equal(sq_hessian_create(backend, N + 30, room, &workspace), SQ_OK);
     struct sq_matrix given = x, out = sq_matrix_view(backend_give(backend, h, N * N * sizeof *h), SQ_F32, N, N);
     if (on_host) {
@@ -52,7 +71,7 @@ static float *make_hessian_from(bool on_host, const struct sq_comm *comm, int ro
     } else {
         given.data = backend_give(backend, x.data, bytes);
     }
-    const struct sq_hessian_inputs inputs = {&shards, LENGTH, given, on_host};
+    const struct sq_hessian_inputs inputs = {&shards, shape->length, given, on_host};
     assert_int_equal(sq_hessian_make(backend, comm, root, "a layer", &inputs, &workspace, out), SQ_OK);
     backend_take(backend, out.data, N * N * sizeof *h, h);
     if (on_host)
@@ -66,25 +85,38 @@ static float *make_hessian_from(bool on_host, const struct sq_comm *comm, int ro
     return h;
 }
 
-static float *make_hessian(const struct sq_comm *comm, int root, int n_threads, enum sq_dtype dtype)
+static float *make_hessian(const struct shape *shape, const struct sq_comm *comm, int root, int n_threads,
+                           enum sq_dtype dtype)
 {
-    return make_hessian_from(false, comm, root, n_threads, dtype);
+    return make_hessian_from(shape, false, comm, root, n_threads, dtype);
 }
 
-/* Relative to sqrt(H_ii H_jj): f32 products of at most 10 rows, and one rounding of the result. */
-static void check_values(const float *h)
+/* exact += x x' of one row. */
+static void add_exact(int64_t sample, int64_t position, double (*exact)[N])
+{
+    double row[N];
+    for (int j = 0; j < N; j++)
+        row[j] = (double)input_value(sample, position, j);
+    for (int i = 0; i < N; i++)
+        for (int j = 0; j < N; j++)
+            exact[i][j] += row[i] * row[j];
+}
+
+/* Relative to sqrt(H_ii H_jj): f32 products of at most two samples' rows, and one rounding of the result. */
+static void check_values(const struct shape *shape, const float *h)
 {
     static double exact[N][N];
+    const double bound = 4e-7 * (double)shape->length, to_mean = 2.0 / ((double)SAMPLES * (double)shape->length);
     memset(exact, 0, sizeof exact);
     for (int64_t s = 0; s < SAMPLES; s++)
-        for (int64_t t = 0; t < LENGTH; t++)
-            for (int i = 0; i < N; i++)
-                for (int j = 0; j < N; j++)
-                    exact[i][j] +=
-                        2.0 / (SAMPLES * LENGTH) * (double)input_value(s, t, i) * (double)input_value(s, t, j);
+        for (int64_t t = 0; t < shape->length; t++)
+            add_exact(s, t, exact);
+    for (int i = 0; i < N; i++)
+        for (int j = 0; j < N; j++)
+            exact[i][j] *= to_mean;
     for (int i = 0; i < N; i++)
         for (int j = 0; j < N; j++) {
-            assert_true(fabs(h[i * N + j] - exact[i][j]) <= 2e-6 * sqrt(exact[i][i] * exact[j][j]));
+            assert_true(fabs(h[i * N + j] - exact[i][j]) <= bound * sqrt(exact[i][i] * exact[j][j]));
             assert_true(h[i * N + j] == h[j * N + i]);
         }
     assert_true(h[7 * N + 7] == 0);
@@ -93,21 +125,20 @@ static void check_values(const float *h)
 static void test_matches_double_precision(void **state)
 {
     (void)state;
-    float *h = make_hessian(&ranks.comm, -1, 2, SQ_F32);
-    check_values(h);
+    float *h = make_hessian(&short_shards, &ranks.comm, -1, 2, SQ_F32);
+    check_values(&short_shards, h);
     free(h);
 }
 
-static void test_bits_do_not_depend_on_ranks_or_workers(void **state)
+static void check_bits(const struct shape *shape, const struct shape *other)
 {
-    (void)state;
     struct sq_comm alone;
     assert_int_equal(sq_comm_split(&ranks.comm, ranks.comm.rank, &alone), SQ_OK);
-    float *one = make_hessian(&alone, -1, 1, SQ_F32);
-    float *all = make_hessian(&ranks.comm, -1, 2, SQ_F32);
+    float *one = make_hessian(shape, &alone, -1, 1, SQ_F32);
+    float *all = make_hessian(other, &ranks.comm, -1, 2, SQ_F32);
     assert_memory_equal(one, all, N * N * sizeof *one);
     int root = ranks.comm.size - 1;
-    float *rooted = make_hessian(&ranks.comm, root, 1, SQ_F32);
+    float *rooted = make_hessian(other, &ranks.comm, root, 1, SQ_F32);
     if (ranks.comm.rank == root) assert_memory_equal(one, rooted, N * N * sizeof *one);
     sq_comm_free(&alone);
     free(one);
@@ -115,21 +146,38 @@ static void test_bits_do_not_depend_on_ranks_or_workers(void **state)
     free(rooted);
 }
 
+static void test_bits_do_not_depend_on_ranks_or_workers(void **state)
+{
+    (void)state;
+    check_bits(&short_shards, &short_shards);
+}
+
+static void test_pieces(void **state)
+{
+    (void)state;
+    float *h = make_hessian(&long_shards, &ranks.comm, -1, 2, SQ_F32);
+    check_values(&long_shards, h);
+    free(h);
+    check_bits(&long_shards, &piece_by_piece);
+}
+
 /* Inputs that a device takes from the host: the same bits as of those that it has. */
+static void check_on_host(const struct shape *shape, int n_threads, enum sq_dtype dtype)
+{
+    float *there = make_hessian(shape, &ranks.comm, -1, 2, dtype);
+    float *here = make_hessian_from(shape, true, &ranks.comm, -1, n_threads, dtype);
+    assert_memory_equal(there, here, N * N * sizeof *there);
+    free(there);
+    free(here);
+}
+
 static void test_inputs_on_the_host(void **state)
 {
     (void)state;
     if (backend_in_host_memory()) skip();
-    float *there = make_hessian(&ranks.comm, -1, 2, SQ_F32),
-          *here = make_hessian_from(true, &ranks.comm, -1, 2, SQ_F32);
-    assert_memory_equal(there, here, N * N * sizeof *there);
-    free(there);
-    free(here);
-    there = make_hessian(&ranks.comm, -1, 2, SQ_BF16);
-    here = make_hessian_from(true, &ranks.comm, -1, 1, SQ_BF16);
-    assert_memory_equal(there, here, N * N * sizeof *there);
-    free(there);
-    free(here);
+    check_on_host(&short_shards, 2, SQ_F32);
+    check_on_host(&short_shards, 1, SQ_BF16);
+    check_on_host(&long_shards, 2, SQ_F32);
 }
 
 static void test_bf16_inputs(void **state)
@@ -140,9 +188,12 @@ static void test_bf16_inputs(void **state)
     bool has_bf16 = backend->has_bf16;
     backend->ops->destroy(backend);
     if (!has_bf16) skip();
-    float *h = make_hessian(&ranks.comm, -1, 2, SQ_BF16);
-    check_values(h);
-    free(h);
+    const struct shape *shapes[] = {&short_shards, &long_shards, &piece_by_piece};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        float *h = make_hessian(shapes[i], &ranks.comm, -1, 2, SQ_BF16);
+        check_values(shapes[i], h);
+        free(h);
+    }
 }
 
 static int run(void)
@@ -150,6 +201,7 @@ static int run(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_matches_double_precision),
         cmocka_unit_test(test_bits_do_not_depend_on_ranks_or_workers),
+        cmocka_unit_test(test_pieces),
         cmocka_unit_test(test_bf16_inputs),
         cmocka_unit_test(test_inputs_on_the_host),
     };
