@@ -29,6 +29,9 @@ start_ranks() {
 # A job that was cancelled is not to come back.
 is_running() { [ "$(squeue -h -j "$SLURM_JOB_ID" -o %T)" = RUNNING ]; }
 
+# Slurm asks the ranks of a job that it preempts with a grace time to stop, and would take its end for a failure.
+is_preempted() { scontrol -o show job "$SLURM_JOB_ID" 2>/dev/null | grep -q ' PreemptTime=[0-9]'; }
+
 put_back() { # put_back WHY
   if [ "${ENVIRONMENT-}" = BATCH ] && is_running && scontrol requeue "$SLURM_JOB_ID"; then
     say "$1; the job is back in the queue"
@@ -52,6 +55,8 @@ finish() { # finish STATUS
   local lost
   if [ "$1" -eq 75 ] && [ "$near_end" = yes ]; then
     put_back "stopped before the time limit"
+  elif [ "$1" -eq 75 ] && is_preempted; then
+    put_back "preempted"
   elif [ "$1" -eq 76 ] || [ "$1" -gt 128 ]; then
     lost=$(($(count_lost) + 1))
     if [ "$lost" -le "$retries" ]; then

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # How often a job is put back into the queue: without end before its time limit, a set number of times after ranks were
-# lost. scontrol, squeue and srun are stand-ins here that keep the job's comment; jobs.sh has the real ones.
+# lost, and when it is preempted. scontrol, squeue and srun are stand-ins here that keep the job's comment; jobs.sh has the real ones.
 set -euo pipefail
 work=$(mktemp -d "${TMPDIR:-/tmp}/shardq-test.XXXXXX")
 trap 'rm -rf "$work"' EXIT
@@ -14,7 +14,7 @@ fail() {
 cat >"$work/scontrol" <<'EOF'
 #!/bin/sh
 case "$1 $2" in
-  "-o show") echo "JobId=7 JobName=x Restarts=9 Comment=$(cat "$COMMENT") Power=" ;;
+  "-o show") echo "JobId=7 JobName=x Restarts=9 Comment=$(cat "$COMMENT") PreemptTime=${PREEMPTED:-None} Power=" ;;
   "update JobId=7") echo "${3#Comment=}" >"$COMMENT" ;;
   "requeue 7") echo requeued ;;
   *) exit 1 ;;
@@ -25,7 +25,7 @@ cat >"$work/srun" <<'EOF'
 #!/bin/sh
 trap : USR1
 sleep 0.2
-[ "$STATUS" -ne 75 ] || kill -USR1 $PPID
+[ "$STATUS" -ne 75 ] || [ -n "${PREEMPTED-}" ] || kill -USR1 $PPID
 sleep 0.2
 exit "$STATUS"
 EOF
@@ -51,5 +51,6 @@ ends 75 'stopped before the time limit; the job is back in the queue'
 ends 137 'ranks were lost (exit code 137, time 2 of 2); the job is back in the queue'
 ends 76 'given up'
 ! grep -q requeued "$work/log" || fail "put back once more"
+PREEMPTED=2026-01-01T00:00:00 ends 75 'preempted; the job is back in the queue'
 ends 1 'exit code 1'
 ! grep -q requeued "$work/log" || fail "put back after an error"
