@@ -150,6 +150,9 @@ salloc --nodes=2 --nodelist="node[5-6]" --ntasks-per-node=2 "$scripts/check.sh" 
   { cat "$work/check.log"; fail "check.sh found something"; }
 grep -q ' 2 node5: rank with' "$work/check.log" || { cat "$work/check.log"; fail "no ranks in it"; }
 grep -q '^network: \[[0-9.]*e' "$work/check.log" || { cat "$work/check.log"; fail "no link among nodes in it"; }
+salloc --nodes=2 --nodelist="node[5-6]" --ntasks-per-node=1 "$scripts/quantize-cpu.sbatch" "${job[@]}" --out "$work/allocated" \
+  >"$work/allocated.log" 2>&1 || { show allocated; fail "quantizing inside an salloc"; }
+same_result allocated
 echo "mpirun, devices, assembly, salloc: after $SECONDS s"
 
 # --- the killed slurmd: Slurm gives the node up and puts the job back, which goes on when the node is there again ---
