@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # How often a job is put back into the queue: without end before its time limit, a set number of times after ranks were
-# lost, and when it is preempted. scontrol, squeue and srun are stand-ins here that keep the job's comment; jobs.sh has the real ones.
+# lost, and when it is preempted. scontrol, squeue and srun are stand-ins here that keep the job's comment; jobs.sh has the
+# real ones.
 set -euo pipefail
 work=$(mktemp -d "${TMPDIR:-/tmp}/shardq-test.XXXXXX")
 trap 'rm -rf "$work"' EXIT
