@@ -100,11 +100,8 @@ static size_t scratch_bytes(const struct sq_backend_traits *traits, const struct
 static size_t desk_bytes(const struct sq_backend_traits *traits, const struct sq_slot_map *map,
                          const struct sq_forward_options *options)
 {
-    int64_t bytes = 0;
     if (traits->is_host || !options->spill_folder) return 0;
-    for (int area = 0; area < map->n_persistent; area++)
-        bytes += sq_forward_desk_area_bytes(map, area, options->length);
-    return (size_t)bytes;
+    return (size_t)sq_forward_desk_offset(map, map->n_persistent, options->length);
 }
 
 static int64_t widest_row(const struct sq_slot_map *map)

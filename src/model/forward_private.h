@@ -43,10 +43,14 @@ size_t sq_forward_table_bytes(const struct sq_model *model, int64_t length);
 /* Runs steps [next_step, end) on every sample (forward_run.c). Local. */
 enum sq_status sq_forward_run_steps(struct sq_forward *forward, int end) SQ_MUST_CHECK;
 
-/* Bytes of a sample's part of a persistent area on a desk; areas begin at multiples of 64, as among all samples. */
-static inline int64_t sq_forward_desk_area_bytes(const struct sq_slot_map *map, int area, int64_t length)
+/* Where a sample's part of a persistent area begins on a desk, in bytes; of n_persistent: where the last one ends. At
+ * multiples of 64, as among all samples. */
+static inline int64_t sq_forward_desk_offset(const struct sq_slot_map *map, int area, int64_t length)
 {
-    return (length * map->persistent_stride[area] + 63) / 64 * 64;
+    int64_t offset = 0;
+    for (int i = 0; i < area; i++)
+        offset += (length * map->persistent_stride[i] + 63) / 64 * 64;
+    return offset;
 }
 
 /* Rows of `slot` of every sample: [n_samples * length, width]; persistent slots only. */

@@ -11,10 +11,7 @@ struct sample {
 
 static char *desk_area(const struct sample *sample, int area)
 {
-    char *data = sample->desk;
-    for (int i = 0; i < area; i++)
-        data += sq_forward_desk_area_bytes(&sample->forward->map, i, sample->forward->options.length);
-    return data;
+    return sample->desk + sq_forward_desk_offset(&sample->forward->map, area, sample->forward->options.length);
 }
 
 static struct sq_matrix slot_of(const struct sample *sample, int slot)

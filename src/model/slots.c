@@ -3,9 +3,15 @@
 /* Sets of slots as bits. */
 typedef uint32_t slot_set;
 
+/* An ADD reads and changes the residual stream, which is none of its slots. */
+static slot_set residual_of(const struct sq_step *step)
+{
+    return step->kind == SQ_STEP_ADD ? (slot_set)1 << SQ_SLOT_RESIDUAL : 0;
+}
+
 static slot_set read_by(const struct sq_step *step)
 {
-    slot_set set = step->kind == SQ_STEP_ADD ? 1u : 0u;
+    slot_set set = residual_of(step);
     if (step->kind == SQ_STEP_GATE_ROWS) set |= (slot_set)1 << step->out[0].slot;
     for (int i = 0; i < step->n_in; i++)
         set |= (slot_set)1 << step->in[i];
@@ -117,7 +123,7 @@ struct sq_slot_traffic sq_slot_map_traffic(const struct sq_slot_map *map, const 
     for (int i = end - 1; i >= first; i--) {
         if (steps[i].kind == SQ_STEP_EXPERTS) continue;
         in = (in & ~written_by(&steps[i])) | read_by(&steps[i]);
-        out |= written_by(&steps[i]) | (steps[i].kind == SQ_STEP_ADD ? 1u : 0u);
+        out |= written_by(&steps[i]) | residual_of(&steps[i]);
     }
     return (struct sq_slot_traffic){areas_of(map, in), areas_of(map, out)};
 }
