@@ -37,11 +37,11 @@ INLINE void multiply_rows(const struct sq_tile_factors *f, int64_t row, int64_t 
     put_sums(sums, skip, f->accumulate || step > 0, f->c + row * SQ_SOLVE_ROWS + col);
 }
 
-/* ROWS rows of a, for whom comes next: their short parts of long rows are nothing that a processor foresees. */
+/* The part of ROWS rows of a that is multiplied next: a processor does not foresee short parts of long rows. */
 INLINE void fetch_rows(const struct sq_tile_factors *f, int64_t row, int64_t step)
 {
     for (int64_t i = row; i < smaller(row + ROWS, f->rows); i++)
-        for (int64_t k = step; k < smaller(step + DEPTH, f->depth); k += 16)
+        for (int64_t k = step; k < smaller(step + DEPTH, f->depth); k += 64 / (int64_t)sizeof *f->a)
             __builtin_prefetch(f->a + i * f->stride + k);
 }
 
