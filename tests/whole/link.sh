@@ -75,7 +75,7 @@ hit() {
   let_go
   local since=$SECONDS
   wait "$job_pid" || status=$?
-  [ $((SECONDS - since)) -le 60 ] || fail "the job ended only after $((SECONDS - since)) s"
+  [ $((SECONDS - since)) -le 15 ] || fail "the job ended only after $((SECONDS - since)) s"
   [ ! -e "$work/out" ] || fail "the job was done before it was hit"
   grep -q 'waited 3 s for other ranks in vain' "$work/err" || { cat "$work/err"; fail "$1: no message"; }
 }
