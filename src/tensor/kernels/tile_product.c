@@ -3,7 +3,16 @@
 #include "tensor/kernels/solve.h"
 #include "tensor/kernels/words.h"
 
-#define DEPTH 128 /* of the tile at a time: stays in the first-level cache for all rows of a */
+/* DEPTH of the tile at a time: what stays in the first-level cache for all rows of a. Wide vectors ask for so few bytes
+ * to an operation that the second level does, and then the parts of a's rows are long enough for a processor to foresee
+ * them; short ones it does not: FETCH. */
+#if VEC_LANES == 16
+#define DEPTH 512
+#define FETCH false
+#else
+#define DEPTH 128
+#define FETCH true
+#endif
 #define WIDTH (2 * VEC_LANES)
 
 static int64_t smaller(int64_t a, int64_t b)
@@ -37,7 +46,7 @@ INLINE void multiply_rows(const struct sq_tile_factors *f, int64_t row, int64_t 
     put_sums(sums, skip, f->accumulate || step > 0, f->c + row * SQ_SOLVE_ROWS + col);
 }
 
-/* The part of ROWS rows of a that is multiplied next: a processor does not foresee short parts of long rows. */
+/* The part of ROWS rows of a that is multiplied next. */
 INLINE void fetch_rows(const struct sq_tile_factors *f, int64_t row, int64_t step)
 {
     for (int64_t i = row; i < smaller(row + ROWS, f->rows); i++)
@@ -68,7 +77,7 @@ void SQ_KERNEL(sq_multiply_tile)(const struct sq_tile_factors *f)
                 multiply_row(f, row, step, col);
         for (int64_t row = 0, skip; f->rows >= ROWS && row < f->rows; row += ROWS) {
             skip = row + ROWS > f->rows ? row + ROWS - f->rows : 0; /* the last ROWS rows: some once more */
-            fetch_rows(f, row + ROWS, step);
+            if (FETCH) fetch_rows(f, row + ROWS, step);
             for (int64_t col = 0; col < SQ_SOLVE_ROWS; col += WIDTH)
                 multiply_rows(f, row - skip, skip, step, col);
         }
