@@ -18,7 +18,7 @@ enum { MOST_ROWS = 100, MOST_COLS = 120, STRIDE = MOST_COLS + 5, FROM = 32, PART
 
 static float inputs[MOST_ROWS * STRIDE], scale[MOST_COLS];
 static uint16_t halves[MOST_ROWS * STRIDE];
-static float packed[MOST_ROWS * (MOST_COLS + 16)];
+static _Alignas(64) float packed[MOST_ROWS * (MOST_COLS + 16)];
 static int64_t sums[MOST_COLS * STRIDE];
 
 /* Values that both types hold exactly. */

@@ -20,7 +20,8 @@ enum { MOST = 80, LANES = 16, ROWS = 2 * SQ_WORD_ROWS, STRIDE = MOST + 7 };
 /* left [ROWS, MOST], keys [MOST, MOST] (transposed right factor), values [MOST, MOST] (right factor as it is) */
 static float left[ROWS * STRIDE], right[MOST * STRIDE];
 static uint16_t left_halves[ROWS * STRIDE], right_halves[MOST * STRIDE];
-static float words[ROWS * MOST], packed[(MOST + LANES) * (MOST + LANES)], c[ROWS * STRIDE];
+static float words[ROWS * MOST], c[ROWS * STRIDE];
+static _Alignas(64) float packed[(MOST + LANES) * (MOST + LANES)];
 
 struct variant {
     const struct sq_attention_kernels *attention;

@@ -7,7 +7,8 @@
 /* --- packing ------------------------------------------------------------------------------------------------------ */
 
 /* Steps that are packed at a time, over all columns: whole rows are read one after another, as memory likes it, and a
- * strip gets whole cache lines. */
+ * strip gets whole cache lines. They are streamed past the caches: there the lines of the inputs before are still with
+ * the other workers, and a store would wait until it had them back. */
 #define TOGETHER 8
 
 static int64_t smaller(int64_t a, int64_t b)
@@ -19,7 +20,7 @@ static int64_t smaller(int64_t a, int64_t b)
 INLINE void place_f32(const float *x, int64_t j, int64_t cols, float *words)
 {
     if (j + VEC_LANES <= cols)
-        vec_store(words, vec_load(x + j));
+        vec_stream(words, vec_load(x + j));
     else
         for (int64_t l = 0; l < VEC_LANES; l++)
             words[l] = j + l < cols ? x[j + l] : 0;
@@ -33,6 +34,7 @@ static void pack_f32(const float *x, int64_t stride, int64_t rows, int64_t cols,
                 __builtin_prefetch(x + (i + TOGETHER) * stride + j);
                 place_f32(x + i * stride, j, cols, words + j * steps + i * VEC_LANES);
             }
+    vec_streamed();
 }
 
 #ifdef __AVX512BF16__
@@ -46,8 +48,8 @@ INLINE void pack_pair(const uint16_t *x, const uint16_t *next, int64_t cols, flo
     const __mmask32 mask = cols < 2 * VEC_LANES ? (1u << cols) - 1 : 0xffffffffu;
     const __m512i low = _mm512_maskz_loadu_epi16(mask, x);
     const __m512i high = next ? _mm512_maskz_loadu_epi16(mask, next) : _mm512_setzero_si512();
-    _mm512_storeu_si512(words, _mm512_permutex2var_epi16(low, first, high));
-    if (cols > VEC_LANES) _mm512_storeu_si512(words + next_strip, _mm512_permutex2var_epi16(low, second, high));
+    vec_stream(words, (vec)_mm512_permutex2var_epi16(low, first, high));
+    if (cols > VEC_LANES) vec_stream(words + next_strip, (vec)_mm512_permutex2var_epi16(low, second, high));
 }
 
 static void pack_bf16(const uint16_t *x, int64_t stride, int64_t rows, int64_t cols, int64_t steps, float *words)
@@ -61,6 +63,7 @@ static void pack_bf16(const uint16_t *x, int64_t stride, int64_t rows, int64_t c
                 __builtin_prefetch(row + (2 * TOGETHER + 1) * stride);
                 pack_pair(row, next, cols - j, words + j * steps + step * VEC_LANES, steps * VEC_LANES);
             }
+    vec_streamed();
 }
 
 #else

@@ -18,7 +18,8 @@ struct sq_gram_packed {
 struct sq_gram_kernels {
     int64_t lanes; /* columns of a strip; divides 16 */
     int64_t pair;  /* rows of x in a word of bf16: 1 (as f32) or 2 */
-    /* x [rows, cols] into strips of `steps` steps, from the step at `words` on */
+    /* x [rows, cols] into strips of `steps` steps, from the step at `words` on; the first step of all is at a multiple
+     * of 64 bytes */
     void (*pack_f32)(const float *x, int64_t stride, int64_t rows, int64_t cols, int64_t steps, float *words);
     void (*pack_bf16)(const uint16_t *x, int64_t stride, int64_t rows, int64_t cols, int64_t steps, float *words);
     /* sums[i - row, j] += trunc((x'x)[i, j] scale[i] scale[j]) for i in [row, row + rows), j <= i and a few more that

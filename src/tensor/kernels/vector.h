@@ -24,6 +24,18 @@ static inline void vec_store(float *p, vec a)
     _mm512_storeu_ps(p, a);
 }
 
+/* Past the caches; p is aligned as a vec. */
+static inline void vec_stream(float *p, vec a)
+{
+    _mm512_stream_ps(p, a);
+}
+
+/* After the last one: other threads then see them as they see other stores. */
+static inline void vec_streamed(void)
+{
+    _mm_sfence();
+}
+
 static inline vec vec_all(float a)
 {
     return _mm512_set1_ps(a);
@@ -91,6 +103,16 @@ static inline vec vec_load(const float *p)
 static inline void vec_store(float *p, vec a)
 {
     _mm256_storeu_ps(p, a);
+}
+
+static inline void vec_stream(float *p, vec a)
+{
+    _mm256_stream_ps(p, a);
+}
+
+static inline void vec_streamed(void)
+{
+    _mm_sfence();
 }
 
 static inline vec vec_all(float a)
@@ -161,6 +183,15 @@ static inline vec vec_load(const float *p)
 static inline void vec_store(float *p, vec a)
 {
     memcpy(p, &a, sizeof a);
+}
+
+static inline void vec_stream(float *p, vec a)
+{
+    vec_store(p, a);
+}
+
+static inline void vec_streamed(void)
+{
 }
 
 static inline vec vec_all(float a)
