@@ -3,7 +3,7 @@
 
 static const int max_code = 7;
 
-/* One row of a span by the same steps in double: gradient g, codes - zero c, products v = c H. */
+/* One row of a span by the same steps in double: gradient g, codes - zero c. */
 struct plain_row {
     int64_t columns;
     const double *h; /* [columns, columns] */
@@ -83,7 +83,7 @@ static void make_span(const struct sq_solve_kernels *kernels, int64_t columns, s
             s->own[i * ROWS + r] = s->products[i * ROWS + r] = 0;
             for (int64_t k = 0; k < columns; k++) {
                 s->own[i * ROWS + r] += s->hessian[i * MOST + k] * s->errors[k * ROWS + r];
-                s->products[i * ROWS + r] += s->hessian[i * MOST + k] * s->centred[k * ROWS + r];
+                s->products[i * ROWS + r] += s->hessian[i * MOST + k] * s->weights[k * ROWS + r];
             }
         }
     }
@@ -97,7 +97,7 @@ static struct sq_descent span_descent(struct span *s, int64_t columns, bool refi
                                .left = s->left,
                                .own = s->own,
                                .right = s->right,
-                               .code_products = s->products,
+                               .weight_products = s->products,
                                .centred = s->centred,
                                .weights = s->weights,
                                .errors = s->errors,

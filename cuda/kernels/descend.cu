@@ -18,7 +18,7 @@ struct row {
 
 #define AT(k) ((k)*r.lanes + r.lane)
 
-/* G = left + own + right; right = left - right. Returns the span's share of e H e' as it is. */
+/* G = left + own + right; left = B, right = left - right. Returns the span's share of e H e' as it is. */
 static __device__ float gather(const struct row &r, gradient g)
 {
     float sum = 0.0f;
@@ -27,6 +27,7 @@ static __device__ float gather(const struct row &r, gradient g)
         sum = fmaf(r.d->errors[AT(k)], own + (right + right), sum);
         g[k][threadIdx.x] = (left + right) + own;
         r.d->right[AT(k)] = left - right;
+        if (r.d->refit_scale) r.d->left[AT(k)] = (left + right) + r.d->weight_products[AT(k)];
     }
     return sum;
 }
@@ -48,15 +49,16 @@ static __device__ float step_scale(const struct row &r, float slope, float curva
 
 static __device__ void refit_scale(const struct row &r, gradient g)
 {
-    float slope = 0.0f, curvature = 0.0f; /* e H c' and c H c' */
+    const float inverse = r.d->inverse[r.lane];
+    float slope = 0.0f, curvature = 0.0f; /* e H c' and s c H c' */
     for (int k = 0; k < r.columns; k++) {
         const float centred = r.d->centred[AT(k)];
         slope = fmaf(centred, g[k][threadIdx.x], slope);
-        curvature = fmaf(centred, r.d->code_products[AT(k)], curvature);
+        curvature = fmaf(centred, r.d->left[AT(k)] - g[k][threadIdx.x], curvature);
     }
-    const float step = step_scale(r, slope, curvature);
-    for (int k = 0; step != 0.0f && k < r.columns; k++)
-        g[k][threadIdx.x] = fmaf(-step, r.d->code_products[AT(k)], g[k][threadIdx.x]);
+    const float change = step_scale(r, slope, curvature * inverse) * inverse;
+    for (int k = 0; change != 0.0f && k < r.columns; k++)
+        g[k][threadIdx.x] = fmaf(change, g[k][threadIdx.x] - r.d->left[AT(k)], g[k][threadIdx.x]);
 }
 
 /* One pass over the codes: c_k = round(c_k + G_k / (H_kk s)). Few codes move. */
@@ -76,20 +78,6 @@ static __device__ void descend_codes(const struct row &r, gradient g)
         for (int i = 0; i < r.columns; i++)
             g[i][threadIdx.x] = fmaf(-hessian[i], step, g[i][threadIdx.x]);
     }
-}
-
-static __device__ void save_gradient(const struct row &r, gradient g)
-{
-    for (int k = 0; k < r.columns; k++)
-        r.d->left[AT(k)] = g[k][threadIdx.x];
-}
-
-/* c H after a pass over the codes: G moved by -s (change of c) H. */
-static __device__ void update_code_products(const struct row &r, gradient g)
-{
-    const float inverse = r.d->inverse[r.lane];
-    for (int k = 0; k < r.columns; k++)
-        r.d->code_products[AT(k)] = fmaf(r.d->left[AT(k)] - g[k][threadIdx.x], inverse, r.d->code_products[AT(k)]);
 }
 
 /* Stores codes and errors; returns the share as it is now. */
@@ -112,11 +100,8 @@ static __global__ void __launch_bounds__(LANES) descend(int64_t lanes, struct sq
     const struct row r = {&descent, lanes, (int64_t)blockIdx.x * LANES + threadIdx.x, (int)descent.columns};
     descent.before[r.lane] += (double)gather(r, g);
     for (int pass = 0; pass < N_PASSES; pass++) {
-        const bool scale_follows = descent.refit_scale && pass + 1 < N_PASSES;
         if (descent.refit_scale) refit_scale(r, g);
-        if (scale_follows) save_gradient(r, g);
         descend_codes(r, g);
-        if (scale_follows) update_code_products(r, g);
     }
     descent.after[r.lane] += (double)finish(r, g);
 }

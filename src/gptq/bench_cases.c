@@ -188,7 +188,7 @@ static enum sq_status run_descent(struct sq_backend *backend, const struct sq_be
                                        .left = room->c,
                                        .own = room->c + cells,
                                        .right = room->c + 2 * cells,
-                                       .code_products = room->c + 3 * cells,
+                                       .weight_products = room->c + 3 * cells,
                                        .centred = room->b + cells,
                                        .weights = room->a,
                                        .errors = room->b + 2 * cells,

@@ -9,10 +9,11 @@
 /* A round that gains less than this share of the tile's error is the last one. */
 #define WORTH_ANOTHER 0.02
 
-/* Columns [j, j + columns) of one group. */
-static enum sq_status descend_span(struct sq_tile *tile, int64_t j, int64_t columns, bool whole_group)
+/* The span that begins at column j. A group that is too wide to be one has had its scale refitted. */
+static enum sq_status descend_span(struct sq_tile *tile, int64_t j, struct sq_tile_span span)
 {
     const struct sq_solve_ops *solve = tile->backend->ops->solve;
+    int64_t columns = span.columns;
     struct sq_matrix rows = sq_matrix_part(tile->factor->hessian, j, columns, 0, tile->n);
     struct sq_matrix own = sq_matrix_part(rows, 0, columns, j, columns);
     struct sq_matrix after = sq_matrix_part(rows, 0, columns, j + columns, tile->n - j - columns);
@@ -23,7 +24,7 @@ static enum sq_status descend_span(struct sq_tile *tile, int64_t j, int64_t colu
                                  .left = tile->parts[0],
                                  .own = tile->parts[1],
                                  .right = tile->parts[2],
-                                 .code_products = tile->parts[3],
+                                 .weight_products = sq_tile_columns(tile, tile->weight_products, j),
                                  .centred = tile->centred,
                                  .weights = sq_tile_columns(tile, tile->weights, j),
                                  .errors = sq_tile_columns(tile, tile->errors, j),
@@ -33,24 +34,14 @@ static enum sq_status descend_span(struct sq_tile *tile, int64_t j, int64_t colu
                                  .zero = tile->scales.zero + group,
                                  .max_code = sq_grid_max_code(&tile->options->grid),
                                  .scale_dtype = tile->options->grid.scale_dtype,
-                                 .refit_scale = whole_group,
+                                 .refit_scale = span.is_group,
                                  .before = tile->before,
                                  .after = tile->error};
     SQ_TRY(sq_tile_product(tile, sq_matrix_part(rows, 0, columns, 0, j), tile->errors, false, descent.left));
     SQ_TRY(sq_tile_product(tile, own, descent.errors, false, descent.own));
     SQ_TRY(sq_tile_product(tile, after, sq_tile_columns(tile, tile->errors, j + columns), false, descent.right));
     SQ_TRY(solve->centre(tile->backend, columns, descent.codes, descent.zero, descent.centred));
-    if (whole_group) SQ_TRY(sq_tile_product(tile, own, descent.centred, false, descent.code_products));
     return solve->descend(tile->backend, &descent);
-}
-
-/* Columns [first, end): a group. One that is too wide to be taken at once has had its scale refitted. */
-static enum sq_status descend_group(struct sq_tile *tile, int64_t first, int64_t end)
-{
-    if (end - first <= SQ_SOLVE_COLUMNS) return descend_span(tile, first, end - first, true);
-    for (int64_t j = first; j < end; j += SQ_SOLVE_BLOCK)
-        SQ_TRY(descend_span(tile, j, end - j < SQ_SOLVE_BLOCK ? end - j : SQ_SOLVE_BLOCK, false));
-    return SQ_OK;
 }
 
 /* The share of the tile's error that a round took away: `gained` by wide groups' scales, the rest after them. */
@@ -73,7 +64,6 @@ static enum sq_status round_gain(const struct sq_tile *tile, double gained, doub
 static enum sq_status refine_round(struct sq_tile *tile, double *gain_p)
 {
     const struct sq_solve_ops *solve = tile->backend->ops->solve;
-    int64_t group_size = tile->options->grid.group_size;
     size_t code_bytes = (size_t)(tile->n * tile->lanes);
     size_t scale_bytes = (size_t)(tile->groups * tile->lanes) * sizeof(float);
     double gained = 0;
@@ -82,8 +72,11 @@ static enum sq_status refine_round(struct sq_tile *tile, double *gain_p)
     SQ_TRY(tile->backend->ops->copy(tile->backend, tile->scales.scale, scale_bytes, tile->old_scale));
     SQ_TRY(tile->backend->ops->clear(tile->backend, tile->before, (size_t)tile->lanes * sizeof(double)));
     SQ_TRY(tile->backend->ops->clear(tile->backend, tile->error, (size_t)tile->lanes * sizeof(double)));
-    for (int64_t j = 0; j < tile->n; j += group_size)
-        SQ_TRY(descend_group(tile, j, j + group_size < tile->n ? j + group_size : tile->n));
+    struct sq_tile_span span;
+    for (int64_t j = 0; j < tile->n; j += span.columns) {
+        span = sq_tile_span_at(tile, j);
+        SQ_TRY(descend_span(tile, j, span));
+    }
     SQ_TRY(solve->keep_better(tile->backend, tile->n, tile->groups, tile->before, tile->old_codes, tile->old_scale,
                               tile->error, tile->codes, tile->scales));
     SQ_TRY(sq_tile_residual(tile));

@@ -30,10 +30,10 @@ static enum sq_status load_weights(struct sq_tile *tile, struct sq_matrix weight
 /* What the weights and plain rounding would give: norm and error_rtn; codes and scales are those of plain rounding. */
 static enum sq_status measure_rounding(struct sq_tile *tile)
 {
-    SQ_TRY(sq_tile_form(tile, tile->weights, tile->norm));
+    SQ_TRY(sq_tile_form(tile, tile->weights, tile->weight_products, tile->norm));
     SQ_TRY(sq_tile_rtn(tile));
     SQ_TRY(sq_tile_residual(tile));
-    return sq_tile_form(tile, tile->errors, tile->error_rtn);
+    return sq_tile_form(tile, tile->errors, NULL, tile->error_rtn);
 }
 
 static enum sq_status solve(struct sq_tile *tile)
@@ -42,7 +42,7 @@ static enum sq_status solve(struct sq_tile *tile)
     SQ_TRY(sq_tile_residual(tile));
     /* a Hessian that no damping makes positive definite has no minimum to descend to */
     if (tile->options->refine > 0 && !tile->factor->diagonal_only) return sq_tile_refine(tile);
-    return sq_tile_form(tile, tile->errors, tile->error);
+    return sq_tile_form(tile, tile->errors, NULL, tile->error);
 }
 
 /* Takes everything out of what the next tile's solve writes to. */

@@ -4,6 +4,11 @@
  * to prepare for each shape. */
 #define PANEL 1024
 
+static int64_t smaller(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
 static int64_t larger(int64_t a, int64_t b)
 {
     return a > b ? a : b;
@@ -22,9 +27,11 @@ size_t sq_tile_layout(const struct sq_solve_options *options, int64_t n, int64_t
     int64_t groups = sq_grid_n_groups(&options->grid, n), group_size = options->grid.group_size;
     size_t used = 0;
     struct sq_tile t = {.options = options, .n = n, .groups = groups, .lanes = rows};
-    t.width = larger(SQ_SOLVE_COLUMNS, group_size < n ? group_size : n);
+    bool is_refined = options->refine > 0 && options->solver != SQ_SOLVER_RTN;
+    t.width = larger(SQ_SOLVE_COLUMNS, smaller(group_size, n));
     t.weights = sq_scratch_take(scratch, &used, n * rows, sizeof(float));
     t.errors = sq_scratch_take(scratch, &used, n * rows, sizeof(float));
+    if (is_refined) t.weight_products = sq_scratch_take(scratch, &used, n * rows, sizeof(float));
     t.codes = sq_scratch_take(scratch, &used, n * rows, 1);
     t.old_codes = sq_scratch_take(scratch, &used, n * rows, 1);
     t.scales.scale = sq_scratch_take(scratch, &used, groups * rows, sizeof(float));
@@ -59,14 +66,24 @@ enum sq_status sq_tile_product(const struct sq_tile *tile, struct sq_matrix a, f
     return SQ_OK;
 }
 
-enum sq_status sq_tile_form(const struct sq_tile *tile, float *x, double *sums)
+struct sq_tile_span sq_tile_span_at(const struct sq_tile *tile, int64_t j)
+{
+    int64_t group_size = tile->options->grid.group_size, first = j / group_size * group_size;
+    int64_t end = smaller(first + group_size, tile->n);
+    bool is_group = end - first <= SQ_SOLVE_COLUMNS;
+    return (struct sq_tile_span){.columns = is_group ? end - j : smaller(end - j, SQ_SOLVE_BLOCK),
+                                 .is_group = is_group};
+}
+
+enum sq_status sq_tile_form(const struct sq_tile *tile, float *x, float *own_products, double *sums)
 {
     const struct sq_solve_ops *solve = tile->backend->ops->solve;
     struct sq_matrix hessian = tile->factor->hessian;
     SQ_TRY(tile->backend->ops->clear(tile->backend, sums, (size_t)tile->lanes * sizeof *sums));
-    for (int64_t j = 0; j < tile->n; j += SQ_SOLVE_BLOCK) {
-        int64_t columns = tile->n - j < SQ_SOLVE_BLOCK ? tile->n - j : SQ_SOLVE_BLOCK;
-        float *block = sq_tile_columns(tile, x, j), *before = tile->parts[0], *own = tile->parts[1];
+    for (int64_t j = 0, columns; j < tile->n; j += columns) {
+        columns = own_products ? sq_tile_span_at(tile, j).columns : smaller(tile->n - j, SQ_SOLVE_BLOCK);
+        float *block = sq_tile_columns(tile, x, j), *before = tile->parts[0];
+        float *own = own_products ? sq_tile_columns(tile, own_products, j) : tile->parts[1];
         SQ_TRY(sq_tile_product(tile, sq_matrix_part(hessian, j, columns, 0, j), x, false, before));
         SQ_TRY(sq_tile_product(tile, sq_matrix_part(hessian, j, columns, j, columns), block, false, own));
         SQ_TRY(solve->dot(tile->backend, columns, block, before, 2, sums));

@@ -16,7 +16,8 @@ struct sq_tile {
     int64_t width; /* columns that each of the four parts has room for */
     /* [n, ROWS], plain order unless said otherwise */
     float *weights;
-    float *errors; /* w - q; processing order while GPTQ runs */
+    float *errors;          /* w - q; processing order while GPTQ runs */
+    float *weight_products; /* w H inside each span of refinement; NULL: there is none */
     uint8_t *codes, *old_codes;
     /* [groups, ROWS] */
     struct sq_tile_scales scales;
@@ -49,8 +50,18 @@ static inline float *sq_tile_columns(const struct sq_tile *tile, float *array, i
 enum sq_status sq_tile_product(const struct sq_tile *tile, struct sq_matrix a, float *x, bool accumulate,
                                float *out) SQ_MUST_CHECK;
 
-/* sums[row] = x H x' by rows, x [n, ROWS] in plain order: sum over blocks b of x_b (2 H_b,<b x_<b + H_bb x_b). */
-enum sq_status sq_tile_form(const struct sq_tile *tile, float *x, double *sums) SQ_MUST_CHECK;
+/* Columns that refinement takes at once. */
+struct sq_tile_span {
+    int64_t columns;
+    bool is_group; /* a whole one; else a part of a group that is too wide */
+};
+
+/* The span that begins at column j. */
+struct sq_tile_span sq_tile_span_at(const struct sq_tile *tile, int64_t j);
+
+/* sums[row] = x H x' by rows, x [n, ROWS] in plain order: sum over blocks b of x_b (2 H_b,<b x_<b + H_bb x_b). With
+ * own_products [n, ROWS] the blocks are the spans, and the H_bb x_b are left there; NULL: not wanted. */
+enum sq_status sq_tile_form(const struct sq_tile *tile, float *x, float *own_products, double *sums) SQ_MUST_CHECK;
 
 /* The grids of all groups from the original weights; a search weighs errors by importance [n] (NULL: all alike). */
 enum sq_status sq_tile_find_scales(struct sq_tile *tile, const float *importance) SQ_MUST_CHECK;

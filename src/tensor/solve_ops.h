@@ -43,19 +43,19 @@ struct sq_column_block {
 };
 
 /* Columns of one group, for descend(). G = e H of a column is the sum of what comes from the columns before the span,
- * from the span itself and from those after it. left, own, right and code_products are overwritten. */
+ * from the span itself and from those after it. left, own and right are overwritten. */
 struct sq_descent {
     int64_t columns;
     const float *hessian; /* the span's own block of H, undamped */
     int64_t hessian_stride;
-    float *left, *own, *right; /* [columns, ROWS] parts of e H */
-    float *code_products;      /* [columns, ROWS] (code - zero) H inside the span; only with refit_scale */
-    float *centred;            /* [columns, ROWS] code - zero, updated */
-    const float *weights;      /* [columns, ROWS] */
-    float *errors;             /* [columns, ROWS] w - q, updated */
-    uint8_t *codes;            /* [columns, ROWS] updated */
-    float *scale, *inverse;    /* [ROWS] updated with refit_scale */
-    const float *zero;         /* [ROWS] */
+    float *left, *own, *right;    /* [columns, ROWS] parts of e H */
+    const float *weights;         /* [columns, ROWS] */
+    const float *weight_products; /* [columns, ROWS] weights H inside the span; only with refit_scale */
+    float *centred;               /* [columns, ROWS] code - zero, updated */
+    float *errors;                /* [columns, ROWS] w - q, updated */
+    uint8_t *codes;               /* [columns, ROWS] updated */
+    float *scale, *inverse;       /* [ROWS] updated with refit_scale */
+    const float *zero;            /* [ROWS] */
     int max_code;
     enum sq_dtype scale_dtype;
     bool refit_scale;       /* the span is a whole group */

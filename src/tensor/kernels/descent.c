@@ -1,21 +1,25 @@
 /* Refinement of one span of columns, for a strip of rows at a time. With e the row's error, c = code - zero, s the
  * scale: a step of c_k by d changes e by -s d in column k, hence e H by -s d H_k and the objective e H e' by s d (s d
- * H_kk - 2 (e H)_k); a step of s by t changes e by -t c and the objective by t (t c H c' - 2 e H c'). */
+ * H_kk - 2 (e H)_k); a step of s by t changes e by -t c and the objective by t (t c H c' - 2 e H c').
+ * Inside the span e = w - s c, so c H = (w H - e H) / s = (B - G) / s with G the gradient and B = w H + what comes from
+ * outside of the span, which stays as it is: no product is needed for it. */
 #include "tensor/kernels/solve.h"
 #include "tensor/kernels/vector.h"
 
 #define N_PASSES 2
 
-/* Makes own = G = e H (left + own + right) and right = left - right, and counts the objective's share as it is:
- * the sum over spans of e (own + 2 right) is e H e', as H is symmetric. */
+/* Makes own = G = e H (left + own + right), left = B and right = left - right, and counts the objective's share as it
+ * is: the sum over spans of e (own + 2 right) is e H e', as H is symmetric. */
 static void gather(const struct sq_descent *d, int64_t row)
 {
     strip sum = strip_all(0);
     for (int64_t k = 0, at = row; k < d->columns; k++, at += SQ_SOLVE_ROWS) {
         strip left = strip_load(d->left + at), own = strip_load(d->own + at), right = strip_load(d->right + at);
+        strip outside = strip_add(left, right);
         sum = strip_madd(strip_load(d->errors + at), strip_add(own, strip_add(right, right)), sum);
-        strip_store(d->own + at, strip_add(strip_add(left, right), own));
+        strip_store(d->own + at, strip_add(outside, own));
         strip_store(d->right + at, strip_subtract(left, right));
+        if (d->refit_scale) strip_store(d->left + at, strip_add(outside, strip_load(d->weight_products + at)));
     }
     float lanes[STRIP_ROWS];
     strip_store(lanes, sum);
@@ -24,8 +28,7 @@ static void gather(const struct sq_descent *d, int64_t row)
 }
 
 /* The best step of each row's scale, as stored; steps[i] = 0 where the stored type has no better one. A scale at most
- * halves or doubles: one that nearly vanished would leave (change of G) / s, see update_code_products(), without
- * digits. */
+ * halves or doubles: one that nearly vanished would leave (B - G) / s without digits. */
 static void step_scales(const struct sq_descent *d, int64_t row, const float *slope, const float *curvature,
                         float *steps)
 {
@@ -45,20 +48,23 @@ static void step_scales(const struct sq_descent *d, int64_t row, const float *sl
 
 static void refit_scale(const struct sq_descent *d, int64_t row)
 {
-    strip slope = strip_all(0), curvature = strip_all(0); /* e H c' and c H c' */
+    strip slope = strip_all(0), curvature = strip_all(0); /* e H c' and s c H c' */
+    const strip inverse = strip_load(d->inverse + row);
     for (int64_t k = 0, at = row; k < d->columns; k++, at += SQ_SOLVE_ROWS) {
-        strip centred = strip_load(d->centred + at);
-        slope = strip_madd(centred, strip_load(d->own + at), slope);
-        curvature = strip_madd(centred, strip_load(d->code_products + at), curvature);
+        strip centred = strip_load(d->centred + at), own = strip_load(d->own + at);
+        slope = strip_madd(centred, own, slope);
+        curvature = strip_madd(centred, strip_subtract(strip_load(d->left + at), own), curvature);
     }
     float slopes[STRIP_ROWS], curvatures[STRIP_ROWS], steps[STRIP_ROWS];
     strip_store(slopes, slope);
-    strip_store(curvatures, curvature);
+    strip_store(curvatures, strip_multiply(curvature, inverse));
     step_scales(d, row, slopes, curvatures, steps);
-    strip minus = strip_subtract(strip_all(0), strip_load(steps));
-    if (!strip_any(minus)) return;
-    for (int64_t k = 0, at = row; k < d->columns; k++, at += SQ_SOLVE_ROWS)
-        strip_store(d->own + at, strip_madd(minus, strip_load(d->code_products + at), strip_load(d->own + at)));
+    strip change = strip_multiply(strip_load(steps), inverse);
+    if (!strip_any(change)) return;
+    for (int64_t k = 0, at = row; k < d->columns; k++, at += SQ_SOLVE_ROWS) {
+        strip own = strip_load(d->own + at);
+        strip_store(d->own + at, strip_madd(change, strip_subtract(own, strip_load(d->left + at)), own));
+    }
 }
 
 /* G -= step H_k over the whole span, for the rows of one vector: nothing where none of them moves. */
@@ -91,22 +97,6 @@ static void descend_codes(const struct sq_descent *d, int64_t row)
     }
 }
 
-static void save_gradient(const struct sq_descent *d, int64_t row)
-{
-    for (int64_t at = row; at < d->columns * SQ_SOLVE_ROWS; at += SQ_SOLVE_ROWS)
-        strip_store(d->left + at, strip_load(d->own + at));
-}
-
-/* c H after a pass over the codes: G moved by -s (change of c) H. */
-static void update_code_products(const struct sq_descent *d, int64_t row)
-{
-    strip inverse = strip_load(d->inverse + row);
-    for (int64_t at = row; at < d->columns * SQ_SOLVE_ROWS; at += SQ_SOLVE_ROWS) {
-        strip moved = strip_subtract(strip_load(d->left + at), strip_load(d->own + at));
-        strip_store(d->code_products + at, strip_madd(moved, inverse, strip_load(d->code_products + at)));
-    }
-}
-
 /* Stores codes and errors; counts the share as it is now: the sum over spans of e (own + 2 left), where own + left +
  * right is G after the steps and right(the buffer) = left - right. */
 static void finish(const struct sq_descent *d, int64_t row)
@@ -131,10 +121,7 @@ void SQ_KERNEL(sq_descend)(const struct sq_descent *d)
         gather(d, row);
         for (int pass = 0; pass < N_PASSES; pass++) {
             if (d->refit_scale) refit_scale(d, row);
-            bool scale_follows = d->refit_scale && pass + 1 < N_PASSES;
-            if (scale_follows) save_gradient(d, row);
             descend_codes(d, row);
-            if (scale_follows) update_code_products(d, row);
         }
         finish(d, row);
     }
