@@ -141,10 +141,15 @@ static void show_times(const char *label, value_fn *value, int which, const stru
     putchar('\n');
 }
 
+static const char *fit(const struct sq_plan *plan)
+{
+    if (!plan->fits) return "no";
+    return plan->memory.place == SQ_ACTIVATIONS_NEAR ? "yes" : sq_activations_where(plan->memory.place);
+}
+
 static void show_memory(const struct sq_plan_head *head, const struct sq_plan *plans, int count)
 {
     char label[32];
-    const char *spilled = head->request->traits->is_host ? "with a file" : "via the host";
     puts(head->request->traits->is_host ? "memory of a rank" : "device memory of a rank");
     for (int kind = 0; kind < SQ_N_MEMORY; kind++) {
         snprintf(label, sizeof label, "  %s", sq_memory_kind_name((enum sq_memory_kind)kind));
@@ -155,7 +160,7 @@ static void show_memory(const struct sq_plan_head *head, const struct sq_plan *p
     if (!head->request->traits->is_host) show_sizes("  beside, on the host", resident_host, 0, plans, count);
     printf(LABEL, "  fits");
     for (int i = 0; i < count; i++)
-        printf(CELL, !plans[i].fits ? "no" : plans[i].memory.spill ? spilled : "yes");
+        printf(CELL, fit(&plans[i]));
     putchar('\n');
 }
 
@@ -241,12 +246,12 @@ static void show_limits(const struct sq_plan *plans, int count)
 static void show_notes(const struct sq_plan_head *head, const struct sq_plan *plans, int count)
 {
     char text[2][16];
-    bool spill = false;
+    bool in_file = false;
     for (int i = 0; i < count; i++)
-        spill = spill || (plans[i].memory.spill && head->request->traits->is_host);
+        in_file = in_file || plans[i].memory.place == SQ_ACTIVATIONS_IN_FILE;
     printf("\nfiles: store %s, activations saved for a resume %s\n",
            sq_size_format((double)plans->store_bytes, text[0]), sq_size_format((double)plans->state_bytes, text[1]));
-    if (spill) puts("where activations are in a file, the time that this takes is left out");
+    if (in_file) puts("where activations are in a file, the time that this takes is left out");
     if (head->machine->link.bytes_per_second <= 0)
         puts("nothing is known of links between ranks: their time is left out");
     else if (head->useful_ranks > 0)
@@ -353,7 +358,7 @@ static void put_plan(const struct sq_plan_head *head, const struct sq_plan *plan
     printf(
         "{\"ranks\":%d,\"memory_bytes\":%lld,\"spill\":%s,\"activations_bytes\":%lld,\"fits\":%s,\"limit_bytes\":%lld,"
         "\"host_bytes\":%lld,\"host_limit_bytes\":%lld,\"start_bytes\":%lld",
-        plan->n_ranks, (long long)memory->resident, memory->spill ? "true" : "false",
+        plan->n_ranks, (long long)memory->resident, memory->place == SQ_ACTIVATIONS_NEAR ? "false" : "true",
         (long long)memory->backend[SQ_MEMORY_ACTIVATIONS], plan->fits ? "true" : "false", (long long)plan->limit,
         (long long)memory->resident_host, (long long)plan->host_limit, (long long)memory->start);
     put_memory("memory", memory->backend);

@@ -18,7 +18,7 @@ struct run {
     const struct sq_comm *comm;
     enum sq_dtype compute;
     int n_threads;
-    const char *spill_folder;
+    const char *folder; /* NULL: activations near */
 };
 
 /* Logits of this rank's samples, and which they are; released with free(). */
@@ -26,15 +26,14 @@ static float *compute_logits(const struct run *run, struct sq_range *samples_p)
 {
     const struct golden *golden = run->golden;
     struct sq_range samples = sq_split(golden->n_samples, run->comm->rank, run->comm->size);
-    struct sq_forward_options options = {.compute = run->compute,
-                                         .n_samples = samples.count,
-                                         .length = golden->length,
-                                         .spill_folder = run->spill_folder};
+    struct sq_forward_options options = {
+        .compute = run->compute, .n_samples = samples.count, .length = golden->length, .folder = run->folder};
     struct sq_backend *backend;
     struct sq_checkpoint *checkpoint;
     struct sq_model *model;
     struct sq_final final;
     if (backend_create(run->n_threads, &backend) != SQ_OK) abort();
+    if (run->folder) options.place = sq_activations_away(backend->is_host);
     if (sq_checkpoint_open(golden->folder, &checkpoint) != SQ_OK) abort();
     if (sq_model_open(checkpoint, &model) != SQ_OK) abort();
     if (sq_final_make(backend, run->comm, model, &options, golden->ids + samples.first * golden->length, &final) !=
@@ -133,13 +132,13 @@ static void check_promises(const char *name, enum sq_dtype compute, const struct
 {
     struct golden golden = golden_find(name);
     struct run base = {&golden, &ranks.comm, compute, 1, NULL};
-    struct run alone = base, threads = base, spilled = base;
+    struct run alone = base, threads = base, away = base;
     alone.comm = self;
     threads.n_threads = 2;
-    spilled.spill_folder = ranks.folder.path;
+    away.folder = ranks.folder.path;
     check_same_bits(&base, &alone); /* this number of ranks, and one */
     check_same_bits(&base, &threads);
-    check_same_bits(&base, &spilled);
+    check_same_bits(&base, &away);
     golden_release(&golden);
 }
 
@@ -203,27 +202,27 @@ static void test_residual_streams_go_out_and_back(void **state)
     (void)state;
     struct opened o;
     open_forward("opt", &o);
-    struct sq_forward *spilled;
+    struct sq_forward *away;
     struct sq_forward_options options = {.compute = SQ_F32,
                                          .n_samples = o.golden.n_samples,
                                          .length = o.golden.length,
-                                         .spill_folder = ranks.folder.path};
-    CHECK(sq_forward_create(o.backend, o.model, &options, &spilled) == SQ_OK);
-    CHECK(sq_forward_is_on_host(spilled) == !o.backend->is_host && !sq_forward_is_on_host(o.forward));
-    CHECK(sq_forward_embed(spilled, &ranks.comm, o.golden.ids) == SQ_OK);
+                                         .place = sq_activations_away(o.backend->is_host),
+                                         .folder = ranks.folder.path};
+    CHECK(sq_forward_create(o.backend, o.model, &options, &away) == SQ_OK);
+    CHECK(sq_forward_is_on_host(away) == !o.backend->is_host && !sq_forward_is_on_host(o.forward));
+    CHECK(sq_forward_embed(away, &ranks.comm, o.golden.ids) == SQ_OK);
     int64_t count = o.golden.length * sq_model_hidden_size(o.model);
     float *values = malloc(2 * (size_t)count * sizeof *values), *again = values + count;
     for (int64_t s = 0; s < o.golden.n_samples; s++) {
-        CHECK(sq_forward_get_hidden(o.forward, s, values) == SQ_OK &&
-              sq_forward_get_hidden(spilled, s, again) == SQ_OK);
+        CHECK(sq_forward_get_hidden(o.forward, s, values) == SQ_OK && sq_forward_get_hidden(away, s, again) == SQ_OK);
         CHECK(!memcmp(values, again, (size_t)count * sizeof *values));
         values[count - 1] = (float)s;
-        CHECK(sq_forward_set_hidden(spilled, s, values) == SQ_OK);
+        CHECK(sq_forward_set_hidden(away, s, values) == SQ_OK);
     }
     for (int64_t s = 0; s < o.golden.n_samples; s++)
-        CHECK(sq_forward_get_hidden(spilled, s, again) == SQ_OK && again[count - 1] == (float)s);
+        CHECK(sq_forward_get_hidden(away, s, again) == SQ_OK && again[count - 1] == (float)s);
     free(values);
-    sq_forward_destroy(spilled);
+    sq_forward_destroy(away);
     close_forward(&o);
     ranks_end_test();
 }

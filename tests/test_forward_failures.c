@@ -148,15 +148,18 @@ static void test_too_long_samples_are_refused(void **state)
 }
 
 /* A device takes the host's memory. */
-static void test_spill_folder_that_is_not_there(void **state)
+static void test_folder_that_is_not_there(void **state)
 {
     (void)state;
     if (!backend_in_host_memory()) skip();
     struct opened o;
     open_forward("opt", &o);
     struct sq_forward *forward = NULL;
-    struct sq_forward_options options = {
-        .compute = SQ_F32, .n_samples = 1, .length = 8, .spill_folder = "/nonexistent/folder"};
+    struct sq_forward_options options = {.compute = SQ_F32,
+                                         .n_samples = 1,
+                                         .length = 8,
+                                         .place = SQ_ACTIVATIONS_IN_FILE,
+                                         .folder = "/nonexistent/folder"};
     capture_start(&ranks.capture);
     CHECK(sq_forward_create(o.backend, o.model, &options, &forward) == SQ_ERR_IO && !forward);
     CHECK(capture_is_one_error(capture_stop(&ranks.capture), (const char *const[4]){"/nonexistent/folder"}));
@@ -198,7 +201,7 @@ static int run(void)
         cmocka_unit_test(test_failure_in_the_final_norm),
         cmocka_unit_test(test_agreement_says_nothing_of_other_failures),
         cmocka_unit_test(test_too_long_samples_are_refused),
-        cmocka_unit_test(test_spill_folder_that_is_not_there),
+        cmocka_unit_test(test_folder_that_is_not_there),
         cmocka_unit_test(test_running_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

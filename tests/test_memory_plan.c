@@ -122,7 +122,7 @@ static void test_device(void **state)
     request.traits = &sq_cpu_traits;
     request.limit = plan_for(&p->request).resident - 1;
     assert_true(sq_memory_plan_count(&request, &plan));
-    assert_true(plan.spill);
+    assert_int_equal(plan.place, SQ_ACTIVATIONS_IN_FILE);
 }
 
 /* The least that a device with activations on the host must have, one byte less, and one byte too little on the host;
@@ -137,7 +137,7 @@ static void check_refused(const struct sq_memory_request *given, const struct sq
         request.limit -= 64;
     request.limit = least.resident - least.ahead + least.start;
     assert_true(sq_memory_plan_count(&request, &least));
-    assert_true(least.n_workers == 1 && least.spill && least.ahead == 0);
+    assert_true(least.n_workers == 1 && least.place == SQ_ACTIVATIONS_ON_HOST && least.ahead == 0);
     request.host_limit = least.resident_host;
     assert_int_equal(sq_memory_plan_make(&request, &least), SQ_OK);
     request.host_limit--;
@@ -169,12 +169,12 @@ static void test_activations_on_the_host(void **state)
     request.limit = there.resident - there.ahead + there.start;
     assert_true(sq_memory_plan_count(&request, &plan));
     assert_int_equal(plan.n_workers, 1);
-    assert_false(plan.spill);
+    assert_int_equal(plan.place, SQ_ACTIVATIONS_NEAR);
     assert_int_equal(plan.resident, there.resident - there.ahead);
     request.limit--;
     assert_true(sq_memory_plan_count(&request, &plan));
     assert_int_equal(plan.n_workers, 3);
-    assert_true(plan.spill);
+    assert_int_equal(plan.place, SQ_ACTIVATIONS_ON_HOST);
     assert_int_equal(plan.backend[SQ_MEMORY_ACTIVATIONS], 0);
     assert_int_equal(plan.host[SQ_MEMORY_ACTIVATIONS], there.backend[SQ_MEMORY_ACTIVATIONS]);
     /* a piece of inputs is a shard of the samples: 3 of 40 in 16 shards */

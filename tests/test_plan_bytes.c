@@ -149,12 +149,14 @@ static void check_traffic(const struct planned *p)
 {
     static const char *const names[SQ_N_TRAFFIC] = {"agree", "sum", "reduce", "broadcast", "gather", "shift", "memory"};
     struct sq_machine machine = {.ranks_per_node = 1};
+    struct sq_memory_plan memory;
     struct sq_simulation simulation;
     const struct sq_traffic all = busiest(p), *real = &all;
     for (int i = 0; i < SQ_N_WORK; i++)
         machine.rates.of[i].per_second = 1e9;
     machine.node_read = machine.node_write = 1e9;
-    if (!CHECK(sq_simulate(&p->request, &machine, ranks.comm.size, &simulation) == SQ_OK)) return;
+    sq_memory_plan_count(&p->request, &memory);
+    if (!CHECK(sq_simulate(&p->request, &memory, &machine, ranks.comm.size, &simulation) == SQ_OK)) return;
     for (int k = 0; k < SQ_N_TRAFFIC; k++) {
         const struct sq_traffic *planned = &simulation.traffic;
         bool has_experts = sq_model_n_experts(p->job->model, 0) > 0;
@@ -272,8 +274,8 @@ static void check_device_job(const char *name, int64_t limit, bool on_host, int6
     if (!open_job_on(SQ_BACKEND_CUDA, name, &p)) return;
     int64_t n_samples = sq_shards_largest(SAMPLES, p.config.shards, ranks.comm.size).samples.count;
     make_request(&p, n_samples);
-    CHECK(sq_memory_plan_count(&p.request, &plan) && plan.spill == on_host);
-    CHECK(plan.spill == p.job->memory.spill && plan.resident == p.job->memory.resident);
+    CHECK(sq_memory_plan_count(&p.request, &plan) && (plan.place == SQ_ACTIVATIONS_ON_HOST) == on_host);
+    CHECK(plan.place == p.job->memory.place && plan.resident == p.job->memory.resident);
     if (p.job->shards.samples.count == n_samples) check_device(&p, &plan);
     p.traffic = (struct sq_traffic){.is_dry = false};
     enum sq_status status = sq_run(p.job);

@@ -153,13 +153,14 @@ static enum sq_status take_memory(struct sq_job *job, const struct sq_memory_req
                                          .first_sample = job->shards.samples.first,
                                          .n_samples = job->shards.samples.count,
                                          .length = job->tokens.length,
-                                         .spill_folder = job->memory.spill ? "." : NULL};
+                                         .place = job->memory.place,
+                                         .folder = "."};
     char *folder = NULL;
-    if (job->memory.spill) {
+    if (options.place == SQ_ACTIVATIONS_IN_FILE) {
         SQ_TRY(sq_string_copy(job->store_path, &folder));
         char *slash = strrchr(folder, '/');
         if (slash) *slash = 0;
-        options.spill_folder = slash ? folder : ".";
+        if (slash) options.folder = folder;
     }
     enum sq_status status = sq_forward_create(job->backend, job->model, &options, &job->forward);
     sq_free(folder);

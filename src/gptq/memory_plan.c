@@ -138,11 +138,9 @@ const char *sq_memory_kind_name(enum sq_memory_kind kind)
 
 static void count_forward(const struct sq_memory_request *request, struct sq_memory_plan *plan)
 {
-    bool on_host = plan->spill && !request->traits->is_host;
-    const struct sq_forward_options options = {.compute = request->compute,
-                                               .n_samples = request->n_samples,
-                                               .length = request->length,
-                                               .spill_folder = on_host ? "" : NULL};
+    bool on_host = plan->place == SQ_ACTIVATIONS_ON_HOST;
+    const struct sq_forward_options options = {
+        .compute = request->compute, .n_samples = request->n_samples, .length = request->length, .place = plan->place};
     struct sq_forward_bytes forward =
         sq_forward_predict_bytes(request->traits, request->n_workers, request->model, &options);
     (on_host ? plan->host : plan->backend)[SQ_MEMORY_ACTIVATIONS] = forward.activations;
@@ -237,10 +235,11 @@ static void describe_host(const struct sq_memory_request *request, const struct 
 
 static void describe(const struct sq_memory_request *request, const struct sq_memory_plan *plan)
 {
-    char list[256] = "", text[2][16];
+    char list[256] = "", where[32] = "", text[2][16];
     int64_t embedding = embedding_bytes(request, plan);
-    const char *where = request->traits->is_host ? " (already in a file)" : " (already on the host)";
-    size_t used = list_kinds(plan->backend, plan->spill ? where : "", list, sizeof list);
+    if (plan->place != SQ_ACTIVATIONS_NEAR)
+        snprintf(where, sizeof where, " (already %s)", sq_activations_where(plan->place));
+    size_t used = list_kinds(plan->backend, where, list, sizeof list);
     if (embedding > 0)
         snprintf(list + used, sizeof list - used, ", embedding %s", sq_size_format((double)embedding, text[0]));
     sq_error("a rank needs %s but may take %s: %s; more ranks, fewer samples or a larger --memory would fit",
@@ -248,10 +247,12 @@ static void describe(const struct sq_memory_request *request, const struct sq_me
              sq_size_format((double)request->limit, text[1]), list);
 }
 
-/* With so many workers, and the activations of a device's rank there or on the host. */
-static struct sq_memory_plan count_workers(const struct sq_memory_request *request, int n_workers, bool on_host)
+/* With so many workers, and the activations of a device's rank in this place; those of another go to a file when that
+ * is what makes all fit. */
+static struct sq_memory_plan count_workers(const struct sq_memory_request *request, int n_workers,
+                                           enum sq_activations_place place)
 {
-    struct sq_memory_plan plan = {.n_workers = n_workers, .spill = on_host};
+    struct sq_memory_plan plan = {.n_workers = n_workers, .place = place};
     struct sq_memory_request fewer = *request;
     fewer.n_workers = n_workers;
     bool is_host = request->traits->is_host;
@@ -262,7 +263,7 @@ static struct sq_memory_plan count_workers(const struct sq_memory_request *reque
     plan.resident = sum(plan.backend);
     plan.resident_host = sum(plan.host);
     if (is_host && request->limit > 0 && plan.resident > request->limit) {
-        plan.spill = true;
+        plan.place = SQ_ACTIVATIONS_IN_FILE;
         plan.resident -= plan.backend[SQ_MEMORY_ACTIVATIONS];
     }
     return plan;
@@ -283,9 +284,10 @@ static bool fits_host(const struct sq_memory_request *request, const struct sq_m
 static bool count_device(const struct sq_memory_request *request, struct sq_memory_plan *plan_p)
 {
     bool fits_one = false;
-    for (int on_host = 0; on_host < 2; on_host++)
+    const enum sq_activations_place places[] = {SQ_ACTIVATIONS_NEAR, SQ_ACTIVATIONS_ON_HOST};
+    for (int i = 0; i < 2; i++)
         for (int n_workers = request->n_workers; n_workers > 0; n_workers--) {
-            struct sq_memory_plan plan = count_workers(request, n_workers, on_host);
+            struct sq_memory_plan plan = count_workers(request, n_workers, places[i]);
             bool fits = fits_backend(request, &plan);
             if (!fits_one || (fits && fits_host(request, &plan))) *plan_p = plan;
             if (fits && fits_host(request, &plan)) return true;
@@ -298,7 +300,7 @@ static bool count_device(const struct sq_memory_request *request, struct sq_memo
 bool sq_memory_plan_count(const struct sq_memory_request *request, struct sq_memory_plan *plan_p)
 {
     if (!request->traits->is_host) return count_device(request, plan_p);
-    *plan_p = count_workers(request, request->n_workers, false);
+    *plan_p = count_workers(request, request->n_workers, SQ_ACTIVATIONS_NEAR);
     return fits_backend(request, plan_p);
 }
 

@@ -43,12 +43,12 @@ struct sq_memory_plan {
     int64_t host[SQ_N_MEMORY];    /* of the host's beside that; of a backend on the host: nothing */
     int64_t start;                /* while tokens are embedded, before any Hessian: what is taken beside all of that;
                                    * on a device it counts against the limit, too */
-    int64_t resident;             /* what counts against the limit: the former, without activations when they spill */
+    int64_t resident;             /* what counts against the limit: the former, without activations in a file */
     int64_t resident_host;        /* sum of the latter */
     int64_t ahead;                /* of the backend's weights: those that are read ahead, as far as there is room */
     int64_t room;                 /* of the backend's for the Hessian: where inputs lie on the host, a piece of them */
     int n_workers;                /* of a device: as many of those asked for as fit, each with a sample or tile */
-    bool spill;                   /* activations in a file, or those of a device's rank on the host */
+    enum sq_activations_place place; /* of the activations */
 };
 
 const char *sq_memory_kind_name(enum sq_memory_kind kind);

@@ -92,7 +92,7 @@ enum sq_status sq_plan_make(const struct sq_memory_request *request, const struc
     rank.n_workers = plan.memory.n_workers;
     plan.store_bytes = sq_store_predict_bytes(layers->layers, layers->n_layers);
     plan.state_bytes = 2 * request->n_samples * request->length * sq_model_hidden_size(request->model) * 4;
-    SQ_TRY(sq_simulate(&rank, machine, n_ranks, &plan.run));
+    SQ_TRY(sq_simulate(&rank, &plan.memory, machine, n_ranks, &plan.run));
     add_up(&plan);
     *plan_p = plan;
     return SQ_OK;

@@ -42,12 +42,6 @@ static bool is_first_of_expert(const struct sq_job *job, int layer)
     return before->expert != linear->expert || before->block != linear->block;
 }
 
-static const char *where_activations(const struct sq_job *job)
-{
-    if (!job->memory.spill) return "";
-    return job->backend->is_host ? ", activations in a file" : ", activations on the host";
-}
-
 void sq_progress_start(const struct sq_job *job, int n_done)
 {
     const struct sq_config *config = job->config;
@@ -56,11 +50,12 @@ void sq_progress_start(const struct sq_job *job, int n_done)
     sq_info("%s: %s, %lld blocks, %d layers to quantize (%d in the store); %lld samples of %lld tokens", config->model,
             sq_model_architecture(job->model), (long long)sq_model_n_blocks(job->model), job->layers.n_layers, n_done,
             (long long)job->tokens.n_samples, (long long)job->tokens.length);
-    sq_info("%d bits, group size %lld, %s; %d rank%s of %d thread%s, %s on %s; about %s per rank%s", config->bits,
+    sq_info("%d bits, group size %lld, %s; %d rank%s of %d thread%s, %s on %s; about %s per rank%s%s", config->bits,
             (long long)job->layers.group_size, config->symmetric ? "symmetric" : "asymmetric", job->world->size,
             job->world->size > 1 ? "s" : "", job->backend->n_workers, job->backend->n_workers > 1 ? "s" : "",
             job->compute == SQ_BF16 ? "bf16" : "fp32", job->backend->isa,
-            sq_size_format((double)job->memory.resident, memory), where_activations(job));
+            sq_size_format((double)job->memory.resident, memory),
+            job->memory.place == SQ_ACTIVATIONS_NEAR ? "" : ", activations ", sq_activations_where(job->memory.place));
     sq_event(
         "{\"event\":\"start\",\"layers\":%d,\"done\":%d,\"ranks\":%d,\"threads\":%d,\"compute\":\"%s\",\"bits\":%d,"
         "\"group_size\":%lld,\"memory_bytes\":%lld}",

@@ -303,22 +303,19 @@ static void make_comms(struct sq_dry_run *run, int n_ranks)
     sq_dry_run_end_teams(run);
 }
 
-static enum sq_status take_memory(struct sq_dry_run *run)
+static enum sq_status take_memory(struct sq_dry_run *run, const struct sq_memory_plan *memory)
 {
     const struct sq_memory_request *request = run->request;
     const struct sq_backend_ops *ops = run->backend->ops;
-    struct sq_memory_plan plan;
-    (void)sq_memory_plan_count(request, &plan);
-    /* what a file would take is left out */
-    const char *spill_folder = plan.spill && !request->traits->is_host ? "" : NULL;
+    bool on_host = memory->place == SQ_ACTIVATIONS_ON_HOST; /* what a file would take is left out */
     struct sq_forward_options options = {.compute = request->compute,
                                          .n_samples = request->n_samples,
                                          .length = request->length,
-                                         .spill_folder = spill_folder};
+                                         .place = on_host ? memory->place : SQ_ACTIVATIONS_NEAR};
     int64_t widest = sq_memory_widest_input(request->model, request->layers);
     int64_t spread_from = sq_factor_spread_from(request->config, request->traits, run->world.size);
     SQ_TRY(sq_forward_create(run->backend, request->model, &options, &run->forward));
-    SQ_TRY(sq_hessian_create(run->backend, widest, (size_t)plan.room, &run->hessian));
+    SQ_TRY(sq_hessian_create(run->backend, widest, (size_t)memory->room, &run->hessian));
     SQ_TRY(sq_factor_create(run->backend, widest, spread_from, &run->factor));
     SQ_TRY(ops->alloc(run->backend, "the solver's scratch", sq_memory_scratch_bytes(request), &run->scratch));
     return ops->alloc(run->backend, "rows of a group of linears", sq_memory_record_bytes(request), &run->records);
@@ -345,14 +342,14 @@ double sq_simulate_weight_bytes(const struct sq_model *model)
     return type && !strcmp(type, "float32") ? 4 : 2;
 }
 
-enum sq_status sq_simulate(const struct sq_memory_request *request, const struct sq_machine *machine, int n_ranks,
-                           struct sq_simulation *simulation_p)
+enum sq_status sq_simulate(const struct sq_memory_request *request, const struct sq_memory_plan *memory,
+                           const struct sq_machine *machine, int n_ranks, struct sq_simulation *simulation_p)
 {
     struct sq_dry_run run = {.request = request, .machine = machine};
     make_comms(&run, n_ranks);
     run.shards = sq_shards_largest(request->n_job_samples, request->config->shards, n_ranks);
     SQ_TRY(sq_backend_create_dry(request->traits, request->n_workers, &machine->rates, &run.backend));
-    enum sq_status status = take_memory(&run);
+    enum sq_status status = take_memory(&run, memory);
     if (status == SQ_OK) status = go_through(&run);
     give_back(&run);
     if (status != SQ_OK) return status;

@@ -20,8 +20,9 @@ struct sq_simulation {
 #define SQ_SIMULATE_ROUNDS 2
 
 /* request: of the rank with the largest share of the samples, the job's by n_job_samples; its model may be bare, its
- * n_workers those of a rank. Takes no backend and sends nothing. Local. */
-enum sq_status sq_simulate(const struct sq_memory_request *request, const struct sq_machine *machine, int n_ranks,
+ * n_workers those of a rank; memory: the plan for it. Takes no backend and sends nothing. Local. */
+enum sq_status sq_simulate(const struct sq_memory_request *request, const struct sq_memory_plan *memory,
+                           const struct sq_machine *machine, int n_ranks,
                            struct sq_simulation *simulation_p) SQ_MUST_CHECK;
 
 /* Ranks that solve a block together, of the smallest team. Local. */

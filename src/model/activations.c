@@ -64,24 +64,44 @@ size_t sq_activations_bytes(const struct sq_slot_map *map, int64_t rows)
     return bytes;
 }
 
-enum sq_status sq_activations_create(struct sq_backend *backend, const struct sq_slot_map *map, int64_t rows,
-                                     const char *folder, struct sq_activations *activations_p)
+const char *sq_activations_where(enum sq_activations_place place)
 {
-    struct sq_activations a = {.n_areas = map->n_persistent, .bytes = PAGE};
+    static const char *const words[] = {
+        [SQ_ACTIVATIONS_NEAR] = "", [SQ_ACTIVATIONS_ON_HOST] = "on the host", [SQ_ACTIVATIONS_IN_FILE] = "in a file"};
+    return words[place];
+}
+
+enum sq_activations_place sq_activations_away(bool is_host)
+{
+    return is_host ? SQ_ACTIVATIONS_IN_FILE : SQ_ACTIVATIONS_ON_HOST;
+}
+
+static enum sq_status take(struct sq_backend *backend, const char *folder, struct sq_activations *a)
+{
+    const char *what = "activations";
+    switch (a->place) {
+    case SQ_ACTIVATIONS_IN_FILE:
+        return map_file(folder, a->bytes, &a->memory);
+    case SQ_ACTIVATIONS_ON_HOST:
+        return backend->ops->alloc_host(backend, what, a->bytes, (void **)&a->memory);
+    case SQ_ACTIVATIONS_NEAR:
+        break;
+    }
+    return backend->ops->alloc(backend, what, a->bytes, (void **)&a->memory);
+}
+
+enum sq_status sq_activations_create(struct sq_backend *backend, const struct sq_slot_map *map, int64_t rows,
+                                     enum sq_activations_place place, const char *folder,
+                                     struct sq_activations *activations_p)
+{
+    struct sq_activations a = {.n_areas = map->n_persistent, .bytes = PAGE, .place = place};
     size_t starts[SQ_N_SLOTS];
     for (int i = 0; i < a.n_areas; i++) {
         a.strides[i] = map->persistent_stride[i];
         starts[i] = a.bytes - PAGE;
         a.bytes += area_bytes(a.strides[i], rows);
     }
-    a.is_mapped = folder && backend->is_host;
-    a.on_host = folder && !backend->is_host;
-    if (a.is_mapped)
-        SQ_TRY(map_file(folder, a.bytes, &a.memory));
-    else if (a.on_host)
-        SQ_TRY(backend->ops->alloc_host(backend, "activations", a.bytes, (void **)&a.memory));
-    else
-        SQ_TRY(backend->ops->alloc(backend, "activations", a.bytes, (void **)&a.memory));
+    SQ_TRY(take(backend, folder, &a));
     for (int i = 0; i < a.n_areas; i++)
         a.areas[i] = a.memory + starts[i];
     *activations_p = a;
@@ -90,17 +110,21 @@ enum sq_status sq_activations_create(struct sq_backend *backend, const struct sq
 
 void sq_activations_destroy(struct sq_backend *backend, struct sq_activations *activations)
 {
-    if (activations->is_mapped)
+    switch (activations->place) {
+    case SQ_ACTIVATIONS_IN_FILE:
         munmap(activations->memory, activations->bytes);
-    else if (activations->on_host)
+        break;
+    case SQ_ACTIVATIONS_ON_HOST:
         backend->ops->free_host(backend, activations->memory);
-    else
+        break;
+    case SQ_ACTIVATIONS_NEAR:
         backend->ops->free(backend, activations->memory);
+    }
 }
 
 void sq_activations_forget(const struct sq_activations *activations, int64_t row, int64_t rows)
 {
-    if (!activations->is_mapped) return;
+    if (activations->place != SQ_ACTIVATIONS_IN_FILE) return;
     for (int i = 0; i < activations->n_areas; i++) {
         size_t start = (size_t)(activations->areas[i] - activations->memory);
         size_t first = (start + (size_t)(row * activations->strides[i])) / PAGE * PAGE;

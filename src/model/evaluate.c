@@ -223,12 +223,12 @@ static enum sq_status make_finals(struct scoring *scoring, const struct sq_comm 
                                   int64_t limit)
 {
     const int32_t *ids = scoring->tokens->ids + scoring->samples.first * options.length;
-    const char *folder = options.spill_folder;
     for (int m = 0; m < scoring->n_models; m++) {
         const struct sq_backend *backend = scoring->backend;
         struct sq_forward_bytes bytes =
             sq_forward_predict_bytes(backend->traits, backend->n_workers, models[m], &options);
-        options.spill_folder = limit > 0 && bytes.activations > limit ? folder : NULL;
+        bool is_near = limit == 0 || bytes.activations <= limit;
+        options.place = is_near ? SQ_ACTIVATIONS_NEAR : sq_activations_away(backend->is_host);
         SQ_TRY(sq_final_make(scoring->backend, comm, models[m], &options, ids, &scoring->finals[m]));
     }
     return SQ_OK;
@@ -260,7 +260,7 @@ enum sq_status sq_evaluate(struct sq_backend *backend, const struct sq_comm *com
                                          .n_samples = scoring.samples.count,
                                          .length = tokens->length,
                                          .first_sample = scoring.samples.first,
-                                         .spill_folder = folder};
+                                         .folder = folder};
     enum sq_status status = make_finals(&scoring, comm, models, options, limit);
     if (status == SQ_OK) status = sq_comm_agree(comm, take_memory(&scoring));
     if (status == SQ_OK) status = fold_vocabulary(&scoring, comm);

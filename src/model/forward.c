@@ -97,10 +97,9 @@ static size_t scratch_bytes(const struct sq_backend_traits *traits, const struct
 }
 
 /* Of a sample's activations on its way through a worker of a device that does not hold all of them. */
-static size_t desk_bytes(const struct sq_backend_traits *traits, const struct sq_slot_map *map,
-                         const struct sq_forward_options *options)
+static size_t desk_bytes(const struct sq_slot_map *map, const struct sq_forward_options *options)
 {
-    if (traits->is_host || !options->spill_folder) return 0;
+    if (options->place != SQ_ACTIVATIONS_ON_HOST) return 0;
     return (size_t)sq_forward_desk_offset(map, map->n_persistent, options->length);
 }
 
@@ -130,9 +129,9 @@ struct sq_forward_bytes sq_forward_predict_bytes(const struct sq_backend_traits 
         .input_row = widest_row(&map),
         .weights = weight_bytes(model, options->compute) + parameters,
         .host_weights = parameters,
-        .workspace = n_workers * (int64_t)(scratch_bytes(traits, model, &map, options->length) +
-                                           desk_bytes(traits, &map, options)) +
-                     position_bytes(model, options->length),
+        .workspace =
+            n_workers * (int64_t)(scratch_bytes(traits, model, &map, options->length) + desk_bytes(&map, options)) +
+            position_bytes(model, options->length),
         .host_workspace =
             n_workers * (int64_t)sq_weights_piece_bytes(model) + options->n_samples * (int64_t)sizeof(bool),
         .host_embedding = (int64_t)sq_forward_table_bytes(model, options->length),
@@ -186,7 +185,7 @@ static enum sq_status take_memory(struct sq_forward *forward, const struct sq_fo
     struct sq_backend *backend = forward->backend;
     const struct sq_model *model = forward->model;
     void *memory;
-    forward->desk_bytes = desk_bytes(backend->traits, &forward->map, options);
+    forward->desk_bytes = desk_bytes(&forward->map, options);
     forward->scratch_bytes =
         scratch_bytes(backend->traits, model, &forward->map, options->length) + forward->desk_bytes;
     SQ_TRY(take_backend(forward, "the forward pass's scratch", (int64_t)forward->scratch_bytes * backend->n_workers,
@@ -202,8 +201,8 @@ static enum sq_status take_memory(struct sq_forward *forward, const struct sq_fo
     for (int rope = 0; rope < 2; rope++)
         SQ_TRY(make_angles(forward, rope));
     SQ_TRY(make_slopes(forward));
-    return sq_activations_create(backend, &forward->map, options->n_samples * options->length, options->spill_folder,
-                                 &forward->activations);
+    return sq_activations_create(backend, &forward->map, options->n_samples * options->length, options->place,
+                                 options->folder, &forward->activations);
 }
 
 enum sq_status sq_forward_create(struct sq_backend *backend, const struct sq_model *model,
@@ -220,7 +219,7 @@ enum sq_status sq_forward_create(struct sq_backend *backend, const struct sq_mod
     forward->backend = backend;
     forward->model = model;
     forward->options = *options;
-    forward->options.spill_folder = NULL; /* the caller's string; used here only */
+    forward->options.folder = NULL; /* the caller's string; used here only */
     make_map(model, options->compute, &forward->map);
     enum sq_status status = take_memory(forward, options);
     if (status != SQ_OK) {
@@ -272,7 +271,8 @@ enum sq_status sq_forward_get_hidden(void *forward_p, int64_t sample, void *valu
     struct sq_forward *forward = forward_p;
     size_t bytes;
     const void *memory = hidden_of(forward, sample, &bytes);
-    if (!forward->activations.on_host) return forward->backend->ops->download(forward->backend, memory, bytes, values);
+    if (!sq_forward_is_on_host(forward))
+        return forward->backend->ops->download(forward->backend, memory, bytes, values);
     memcpy(values, memory, bytes);
     return SQ_OK;
 }
@@ -282,7 +282,7 @@ enum sq_status sq_forward_set_hidden(void *forward_p, int64_t sample, void *valu
     struct sq_forward *forward = forward_p;
     size_t bytes;
     void *memory = hidden_of(forward, sample, &bytes);
-    if (!forward->activations.on_host) return forward->backend->ops->upload(forward->backend, values, bytes, memory);
+    if (!sq_forward_is_on_host(forward)) return forward->backend->ops->upload(forward->backend, values, bytes, memory);
     memcpy(memory, values, bytes);
     return SQ_OK;
 }
@@ -295,7 +295,7 @@ struct sq_matrix sq_forward_group_input(const struct sq_forward *forward)
 
 bool sq_forward_is_on_host(const struct sq_forward *forward)
 {
-    return forward->activations.on_host;
+    return forward->activations.place == SQ_ACTIVATIONS_ON_HOST;
 }
 
 struct sq_matrix sq_forward_weight_of(const struct sq_forward *forward, int group, int member)

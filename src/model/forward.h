@@ -19,17 +19,18 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "model/activations.h"
 #include "model/model.h"
 #include "mpi/comm.h"
 #include "tensor/traits.h"
 
 struct sq_forward_options {
-    enum sq_dtype compute;    /* SQ_F32 or SQ_BF16: of weights, group inputs, products; the residual stream is F32 */
-    int64_t n_samples;        /* of this rank; may be 0 */
-    int64_t length;           /* tokens per sample */
-    int64_t first_sample;     /* place of this rank's first sample among all ranks', for messages */
-    const char *spill_folder; /* NULL: activations in the backend's memory; else in an unlinked file there, mapped, or
-                               * of a device in the host's memory, from where they go to each worker sample by sample */
+    enum sq_dtype compute; /* SQ_F32 or SQ_BF16: of weights, group inputs, products; the residual stream is F32 */
+    int64_t n_samples;     /* of this rank; may be 0 */
+    int64_t length;        /* tokens per sample */
+    int64_t first_sample;  /* place of this rank's first sample among all ranks', for messages */
+    enum sq_activations_place place;
+    const char *folder; /* of the file, where activations are in one */
 };
 
 struct sq_forward;
