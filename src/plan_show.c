@@ -207,20 +207,28 @@ static void show_factor(const char *how, int index, bool is_shared, const struct
     putchar('\n');
 }
 
+static void show_width(int64_t n)
+{
+    char text[48];
+    snprintf(text, sizeof text, "%lld inputs", (long long)n);
+    printf(CELL, n == 0 ? "never" : text);
+}
+
 /* One factorization of each width: by each rank for itself, and by all of them together. */
 static void show_factors(const struct sq_plan *plans, int count)
 {
-    char text[48];
     puts("one factorization");
     for (int f = 0; f < plans->n_factors; f++) {
         show_factor("alone", f, false, plans, count);
         show_factor("shared", f, true, plans, count);
     }
     printf(LABEL, "  shared from");
-    for (int i = 0; i < count; i++) {
-        snprintf(text, sizeof text, "%lld inputs", (long long)plans[i].spread_from);
-        printf(CELL, plans[i].spread_from == SQ_FACTOR_ALONE ? "never" : text);
-    }
+    for (int i = 0; i < count; i++)
+        show_width(plans[i].spread_from == SQ_FACTOR_ALONE ? 0 : plans[i].spread_from);
+    putchar('\n');
+    printf(LABEL, "  faster from");
+    for (int i = 0; i < count; i++)
+        show_width(sq_plan_faster_from(&plans[i]));
     putchar('\n');
 }
 
@@ -337,7 +345,7 @@ static void put_factors(const struct sq_plan *plan)
         printf("%s{\"inputs\":%lld,\"alone_seconds\":%.6g,\"shared_seconds\":%.6g,\"is_shared\":%s}", i ? "," : "",
                (long long)factor->n, factor->alone, factor->shared, factor->n >= plan->spread_from ? "true" : "false");
     }
-    putchar(']');
+    printf("],\"faster_from\":%lld", (long long)sq_plan_faster_from(plan));
 }
 
 static void put_work(const struct sq_plan_head *head)

@@ -129,6 +129,14 @@ enum sq_status sq_plan_add_factors(const struct sq_memory_request *request, cons
     return SQ_OK;
 }
 
+int64_t sq_plan_faster_from(const struct sq_plan *plan)
+{
+    int at = plan->n_factors;
+    while (plan->n_ranks > 1 && at > 0 && plan->factors[at - 1].shared < plan->factors[at - 1].alone)
+        at--;
+    return at < plan->n_factors ? plan->factors[at].n : 0;
+}
+
 /* --- sums --------------------------------------------------------------------------------------------------------- */
 
 double sq_plan_stage_seconds(const struct sq_plan *plan, enum sq_stage stage)

@@ -47,6 +47,9 @@ enum sq_status sq_plan_make(const struct sq_memory_request *request, const struc
 enum sq_status sq_plan_add_factors(const struct sq_memory_request *request, const struct sq_machine *machine,
                                    struct sq_plan *plan) SQ_MUST_CHECK;
 
+/* Inputs of the narrowest of plan->factors from which on sharing is faster, for --spread-factors; 0: of none. Local. */
+int64_t sq_plan_faster_from(const struct sq_plan *plan);
+
 /* The number of ranks that is worth having, among the powers of two: twice as many would take more than 9/10 of its
  * time, or more memory than they have where they share a node. *n_ranks_p 0: the job fits no number of ranks. Local. */
 enum sq_status sq_plan_useful_ranks(const struct sq_memory_request *request, const struct sq_machine *machine,

@@ -120,6 +120,8 @@ for p in (one, eight, many, apart):
     assert p["collectives"]["memory"] == ({"calls": blocks * columns, "bytes": sent} if is_shared else {"calls": 0, "bytes": 0}), p
     seconds = blocks * (3 * narrow["alone_seconds"] + wide["shared_seconds" if is_shared else "alone_seconds"])
     assert abs(p["stages"]["factor"]["seconds"] - seconds) < 0.01 * seconds, p
+    faster = [f["inputs"] for f in p["factors"] if f["shared_seconds"] < f["alone_seconds"]]
+    assert p["faster_from"] == (min(faster) if p["ranks"] > 1 else 0), p
 assert many["factors"][1]["shared_seconds"] < eight["factors"][1]["shared_seconds"] < one["factors"][1]["alone_seconds"] / 4
 PYTHON
 
