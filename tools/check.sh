@@ -41,9 +41,9 @@ if build_preset cpu; then run_ctest cpu build; else count 1 "the build of the te
 build_preset clang
 count $? "the build with clang"
 
-# Under the sanitizers, the CUDA backend's contract tests on the stand-in among them: no whole-program runs and no
-# plans of large models (minutes), no Python, of the tests with many ranks those with one and two, and no forward passes on the
-# stand-in (minutes).
+# Under the sanitizers, the CUDA backend's contract tests on the stand-in and one small job of the program there among them: no
+# other whole-program runs and no plans of large models (minutes), no Python, of the tests with many ranks those with one and two,
+# and no forward passes on the stand-in (minutes).
 if build_preset asan; then
   run_ctest asan build-asan -LE heavy -E '^(tokenize|recipes)$|_[34]$|^(forward|eval)_cuda'
 else

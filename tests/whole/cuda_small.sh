@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Small jobs on devices, those of the stand-in for CUDA, that the sanitizers see as well: the same bytes from 1 and 2 ranks, with
+# streams in another order, and after a kill.
+. "$(dirname "$0")/common.sh"
+export CUDASIM_DEVICES=2 CUDASIM_CHECK=off # of each access the contract tests take care
+export OMPI_MCA_btl_vader_backing_directory=$work # what a killed mpirun leaves goes with the rest
+
+begin() { # begin MODEL OPTION...: what one rank makes of it
+  rm -rf "${work:?}"/*
+  tokens "$work/tokens" 4 14 "$(vocabulary "$1")" 1
+  tokens "$work/eval" 3 14 "$(vocabulary "$1")" 2
+  job=(quantize --model "$GOLDEN/$1" --tokens "$work/tokens" --backend cuda --threads 2 --compute fp32 "${@:2}")
+  expect 0 1 "${job[@]}" --out "$work/one"
+}
+
+same() { # same OUT
+  cmp "$work/one.store.h5" "$work/$1.store.h5" || fail "another store: $1"
+  same_folder "$work/one" "$work/$1"
+}
+
+figures() { # figures RANKS
+  expect 0 "$1" eval --model "$work/one" --tokens "$work/eval" --backend cuda --threads 2 --compute fp32 --json
+  sed 's/,"compute".*//' "$work/stdout"
+}
+
+begin llama
+CUDASIM_ORDER=1 expect 0 2 "${job[@]}" --out "$work/two"
+same two
+CUDASIM_KILL="kernel quantize:5" expect 137 2 "${job[@]}" --out "$work/resumed"
+CUDASIM_ORDER=2 expect 0 1 "${job[@]}" --out "$work/resumed" --resume
+same resumed
+figures 1 >"$work/figures.1"
+figures 2 >"$work/figures.2"
+cmp "$work/figures.1" "$work/figures.2" || fail "eval differs on 2 ranks"
+begin qwen2_moe --experts top-up --expert-tokens 20
+CUDASIM_ORDER=3 expect 0 2 "${job[@]}" --out "$work/two"
+same two
