@@ -43,6 +43,9 @@ for rank in 1, 2: # numbers of processes
     files = track(rank, "files")
     check({"read weights", "write rows"} == {s["name"] for s in files}, "files are not read and written beside the stages")
     check({s["name"] for s in files if meets(s, before)} == {"read weights", "write rows"}, "nothing goes on beside the stages")
+    streams = track(rank, "stream")
+    check(any(meets(s, streams) for s in track(rank, "copies in")), "no copy in beside the streams")
+    check(any(meets(s, streams) for s in files if s["name"] == "write rows"), "no rows are written beside the streams")
     check(not any(meets(s, solves) for s in files if s["name"] == "read weights"), "weights are read when they are needed")
 EOF2
 python3 "$(dirname "$0")/trace.py" "$work/run.json" 2
