@@ -20,6 +20,9 @@
 #include "gptq/factor.h"
 #include "oracle.h"
 
+/* sizes.solve_columns of what fixture_solve() runs on; 0: the backend's own. */
+static int64_t fixture_solve_columns;
+
 struct layer {
     int64_t rows, n;
     float *weights; /* [rows, n] */
@@ -160,6 +163,7 @@ static inline enum sq_status fixture_solve(const struct layer *layer, const stru
     struct sq_factor factor;
     fixture_allocate(layer, sq_grid_n_groups(&options->grid, layer->n), solved);
     assert_int_equal(backend_create(n_threads, &backend), SQ_OK);
+    if (fixture_solve_columns > 0) backend->sizes.solve_columns = fixture_solve_columns;
     assert_int_equal(sq_factor_create(backend, layer->n, SQ_FACTOR_ALONE, &factor), SQ_OK);
     fixture_set_hessian(backend, layer, &factor);
     struct fixture_run run = {backend, &factor, options, layer, solved};

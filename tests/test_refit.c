@@ -18,10 +18,10 @@ static void tile_create(const struct layer *layer, const struct sq_grid *grid, s
     assert_int_equal(sq_backend_create_cpu(1, SQ_ISA_BEST, &f->backend), SQ_OK);
     assert_int_equal(sq_factor_create(f->backend, n, SQ_FACTOR_ALONE, &f->factor), SQ_OK);
     memcpy(f->factor.hessian.data, layer->hessian, (size_t)(n * n) * sizeof(float));
-    size_t bytes = (sq_tile_layout(&f->options, n, SQ_SOLVE_ROWS, NULL, &f->tile) + 63) / 64 * 64;
+    size_t bytes = (sq_tile_layout(&f->backend->sizes, &f->options, n, NULL, &f->tile) + 63) / 64 * 64;
     f->scratch = aligned_alloc(64, bytes);
     memset(f->scratch, 0xff, bytes); /* all NaN: nothing may be read before it is written */
-    sq_tile_layout(&f->options, n, SQ_SOLVE_ROWS, f->scratch, &f->tile);
+    sq_tile_layout(&f->backend->sizes, &f->options, n, f->scratch, &f->tile);
     f->tile.backend = f->backend;
     f->tile.factor = &f->factor;
     f->factor.n = n;

@@ -167,8 +167,13 @@ static void test_oracle(void **state)
         {"one column", 1, 1, 4, true, REF, NAT, true, -1, SQ_F16, 0},
         {"fewer samples than inputs", 256, 64, 4, true, REF, ACT, true, -1, SQ_F16, 30},
     };
-    for (size_t i = 0; i < sizeof matters / sizeof *matters; i++)
-        check_matter(&matters[i]);
+    static const int64_t solve_columns[] = {1, 130, 256}; /* a block; a block and a little; two blocks */
+    for (size_t k = 0; k < sizeof solve_columns / sizeof *solve_columns; k++) {
+        fixture_solve_columns = solve_columns[k];
+        for (size_t i = 0; i < sizeof matters / sizeof *matters; i++)
+            check_matter(&matters[i]);
+    }
+    fixture_solve_columns = 0;
 }
 
 /* --- rounding and the search ------------------------------------------------------------------------------------- */

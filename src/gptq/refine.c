@@ -9,21 +9,29 @@
 /* A round that gains less than this share of the tile's error is the last one. */
 #define WORTH_ANOTHER 0.02
 
-/* The span that begins at column j. A group that is too wide to be one has had its scale refitted. */
-static enum sq_status descend_span(struct sq_tile *tile, int64_t j, struct sq_tile_span span)
+/* x H for rows of H, of the errors in columns [from, to) alone. */
+static enum sq_status products_of(const struct sq_tile *tile, struct sq_matrix rows, int64_t from, int64_t to,
+                                  bool accumulate, float *out)
+{
+    struct sq_matrix part = sq_matrix_part(rows, 0, rows.rows, from, to - from);
+    return sq_tile_product(tile, part, sq_tile_columns(tile, tile->errors, from), accumulate, out);
+}
+
+/* The span that begins at column j; left and right: the parts of e H that come from columns before and after it. A
+ * group that is too wide to be one has had its scale refitted. */
+static enum sq_status descend_span(struct sq_tile *tile, int64_t j, struct sq_tile_span span, float *left, float *right)
 {
     const struct sq_solve_ops *solve = tile->backend->ops->solve;
     int64_t columns = span.columns;
     struct sq_matrix rows = sq_matrix_part(tile->factor->hessian, j, columns, 0, tile->n);
     struct sq_matrix own = sq_matrix_part(rows, 0, columns, j, columns);
-    struct sq_matrix after = sq_matrix_part(rows, 0, columns, j + columns, tile->n - j - columns);
     int64_t group = j / tile->options->grid.group_size * tile->lanes;
     struct sq_descent descent = {.columns = columns,
                                  .hessian = own.data,
                                  .hessian_stride = own.stride,
-                                 .left = tile->parts[0],
+                                 .left = left,
                                  .own = tile->parts[1],
-                                 .right = tile->parts[2],
+                                 .right = right,
                                  .weight_products = sq_tile_columns(tile, tile->weight_products, j),
                                  .centred = tile->centred,
                                  .weights = sq_tile_columns(tile, tile->weights, j),
@@ -37,11 +45,28 @@ static enum sq_status descend_span(struct sq_tile *tile, int64_t j, struct sq_ti
                                  .refit_scale = span.is_group,
                                  .before = tile->before,
                                  .after = tile->error};
-    SQ_TRY(sq_tile_product(tile, sq_matrix_part(rows, 0, columns, 0, j), tile->errors, false, descent.left));
-    SQ_TRY(sq_tile_product(tile, own, descent.errors, false, descent.own));
-    SQ_TRY(sq_tile_product(tile, after, sq_tile_columns(tile, tile->errors, j + columns), false, descent.right));
+    SQ_TRY(products_of(tile, rows, j, j + columns, false, descent.own));
     SQ_TRY(solve->centre(tile->backend, columns, descent.codes, descent.zero, descent.centred));
     return solve->descend(tile->backend, &descent);
+}
+
+/* The spans of columns [first, end) in turn. What comes from outside of them is one product for all. */
+static enum sq_status descend_spans(struct sq_tile *tile, int64_t first, int64_t end)
+{
+    struct sq_matrix rows = sq_matrix_part(tile->factor->hessian, first, end - first, 0, tile->n);
+    SQ_TRY(products_of(tile, rows, 0, first, false, tile->parts[0]));
+    SQ_TRY(products_of(tile, rows, end, tile->n, false, tile->parts[2]));
+    struct sq_tile_span span;
+    for (int64_t j = first; j < end; j += span.columns) {
+        span = sq_tile_span_at(tile, j);
+        struct sq_matrix own = sq_matrix_part(rows, j - first, span.columns, 0, tile->n);
+        float *left = sq_tile_columns(tile, tile->parts[0], j - first);
+        float *right = sq_tile_columns(tile, tile->parts[2], j - first);
+        SQ_TRY(products_of(tile, own, first, j, true, left));
+        SQ_TRY(products_of(tile, own, j + span.columns, end, true, right));
+        SQ_TRY(descend_span(tile, j, span, left, right));
+    }
+    return SQ_OK;
 }
 
 /* The share of the tile's error that a round took away: `gained` by wide groups' scales, the rest after them. */
@@ -72,10 +97,9 @@ static enum sq_status refine_round(struct sq_tile *tile, double *gain_p)
     SQ_TRY(tile->backend->ops->copy(tile->backend, tile->scales.scale, scale_bytes, tile->old_scale));
     SQ_TRY(tile->backend->ops->clear(tile->backend, tile->before, (size_t)tile->lanes * sizeof(double)));
     SQ_TRY(tile->backend->ops->clear(tile->backend, tile->error, (size_t)tile->lanes * sizeof(double)));
-    struct sq_tile_span span;
-    for (int64_t j = 0; j < tile->n; j += span.columns) {
-        span = sq_tile_span_at(tile, j);
-        SQ_TRY(descend_span(tile, j, span));
+    for (int64_t j = 0, end; j < tile->n; j = end) {
+        end = sq_tile_spans_end(tile, j);
+        SQ_TRY(descend_spans(tile, j, end));
     }
     SQ_TRY(solve->keep_better(tile->backend, tile->n, tile->groups, tile->before, tile->old_codes, tile->old_scale,
                               tile->error, tile->codes, tile->scales));

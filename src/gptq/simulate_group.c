@@ -104,7 +104,7 @@ struct tile {
 static enum sq_status refine_more(struct sq_dry_run *run, const struct sq_solve_options *options)
 {
     struct sq_tile tile;
-    sq_tile_layout(options, run->factor.n, run->backend->sizes.solve_rows, run->scratch, &tile);
+    sq_tile_layout(&run->backend->sizes, options, run->factor.n, run->scratch, &tile);
     tile.backend = run->backend;
     tile.factor = &run->factor;
     tile.rows = run->backend->sizes.solve_rows;

@@ -6,7 +6,7 @@
 size_t sq_solve_scratch_bytes(const struct sq_sizes *sizes, const struct sq_solve_options *options, int64_t n)
 {
     struct sq_tile tile;
-    return sq_tile_layout(options, n, sizes->solve_rows, NULL, &tile);
+    return sq_tile_layout(sizes, options, n, NULL, &tile);
 }
 
 size_t sq_solve_host_bytes(const struct sq_sizes *sizes, const struct sq_solve_options *options, int64_t n)
@@ -81,7 +81,7 @@ enum sq_status sq_solve_tile(struct sq_backend *backend, const struct sq_factor 
                              struct sq_solve_result *result)
 {
     struct sq_tile tile;
-    sq_tile_layout(options, factor->n, backend->sizes.solve_rows, scratch, &tile);
+    sq_tile_layout(&backend->sizes, options, factor->n, scratch, &tile);
     tile.backend = backend;
     tile.factor = factor;
     tile.rows = weights.rows;

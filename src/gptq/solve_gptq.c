@@ -1,5 +1,6 @@
-/* GPTQ on one tile: Q_j = grid(W_j + sum_{k<j} (W_k - Q_k) M_kj), in blocks of columns. What comes from earlier blocks
- * is one product (left-looking), the rest happens inside the block. */
+/* GPTQ on one tile: Q_j = grid(W_j + sum_{k<j} (W_k - Q_k) M_kj), in blocks of columns. What comes from earlier columns
+ * is one product (left-looking) for as many blocks as the backend likes; the rest is a product for each block and what
+ * happens inside it. */
 #include "gptq/solve_tile.h"
 
 /* Columns [j, j + columns) in processing order, with products = what the columns before j add to them. */
@@ -20,20 +21,40 @@ static enum sq_status quantize_block(struct sq_tile *tile, int64_t j, int64_t co
     return tile->backend->ops->solve->quantize(tile->backend, &block);
 }
 
-static int64_t block_columns(int64_t j, int64_t end)
+static int64_t smaller(int64_t a, int64_t b)
 {
-    return end - j < SQ_SOLVE_BLOCK ? end - j : SQ_SOLVE_BLOCK;
+    return a < b ? a : b;
+}
+
+/* products = what the columns before `first` add to columns [first, end). */
+static enum sq_status earlier_products(struct sq_tile *tile, int64_t first, int64_t end, float *products)
+{
+    struct sq_matrix unit = sq_matrix_part(tile->factor->unit, first, end - first, 0, first);
+    return sq_tile_product(tile, unit, tile->errors, false, products);
+}
+
+/* Columns [first, end), block by block; products are overwritten. */
+static enum sq_status quantize_blocks(struct sq_tile *tile, int64_t first, int64_t end, float *products)
+{
+    for (int64_t j = first; j < end; j += SQ_SOLVE_BLOCK) {
+        int64_t columns = smaller(end - j, SQ_SOLVE_BLOCK);
+        struct sq_matrix inside = sq_matrix_part(tile->factor->unit, j, columns, first, j - first);
+        float *block_products = sq_tile_columns(tile, products, j - first);
+        SQ_TRY(sq_tile_product(tile, inside, sq_tile_columns(tile, tile->errors, first), true, block_products));
+        SQ_TRY(quantize_block(tile, j, columns, block_products));
+    }
+    return SQ_OK;
 }
 
 /* Grids fixed beforehand from the original weights, any order. */
 static enum sq_status solve_static(struct sq_tile *tile)
 {
+    int64_t step = tile->reach > SQ_SOLVE_BLOCK ? tile->reach : SQ_SOLVE_BLOCK;
     SQ_TRY(sq_tile_find_scales(tile, tile->factor->diagonal.data));
-    for (int64_t j = 0; j < tile->n; j += SQ_SOLVE_BLOCK) {
-        int64_t columns = block_columns(j, tile->n);
-        struct sq_matrix unit = sq_matrix_part(tile->factor->unit, j, columns, 0, j);
-        SQ_TRY(sq_tile_product(tile, unit, tile->errors, false, tile->parts[0]));
-        SQ_TRY(quantize_block(tile, j, columns, tile->parts[0]));
+    for (int64_t j = 0; j < tile->n; j += step) {
+        int64_t end = smaller(tile->n, j + step);
+        SQ_TRY(earlier_products(tile, j, end, tile->parts[0]));
+        SQ_TRY(quantize_blocks(tile, j, end, tile->parts[0]));
     }
     return SQ_OK;
 }
@@ -57,18 +78,10 @@ static enum sq_status find_group_scales(struct sq_tile *tile, int64_t j, int64_t
 /* Columns [first, end): one group, in natural order. */
 static enum sq_status solve_group(struct sq_tile *tile, int64_t first, int64_t end)
 {
-    struct sq_matrix unit = tile->factor->unit;
     float *products = tile->parts[0];
-    SQ_TRY(sq_tile_product(tile, sq_matrix_part(unit, first, end - first, 0, first), tile->errors, false, products));
+    SQ_TRY(earlier_products(tile, first, end, products));
     SQ_TRY(find_group_scales(tile, first, end - first, products));
-    for (int64_t j = first; j < end; j += SQ_SOLVE_BLOCK) {
-        int64_t columns = block_columns(j, end);
-        struct sq_matrix inside = sq_matrix_part(unit, j, columns, first, j - first);
-        float *block_products = sq_tile_columns(tile, products, j - first);
-        SQ_TRY(sq_tile_product(tile, inside, sq_tile_columns(tile, tile->errors, first), true, block_products));
-        SQ_TRY(quantize_block(tile, j, columns, block_products));
-    }
-    return SQ_OK;
+    return quantize_blocks(tile, first, end, products);
 }
 
 enum sq_status sq_tile_gptq(struct sq_tile *tile)

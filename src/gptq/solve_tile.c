@@ -21,14 +21,14 @@ void *sq_scratch_take(char *scratch, size_t *used, int64_t count, size_t size)
     return memory;
 }
 
-size_t sq_tile_layout(const struct sq_solve_options *options, int64_t n, int64_t rows, char *scratch,
+size_t sq_tile_layout(const struct sq_sizes *sizes, const struct sq_solve_options *options, int64_t n, char *scratch,
                       struct sq_tile *tile_p)
 {
-    int64_t groups = sq_grid_n_groups(&options->grid, n), group_size = options->grid.group_size;
+    int64_t groups = sq_grid_n_groups(&options->grid, n), rows = sizes->solve_rows;
     size_t used = 0;
-    struct sq_tile t = {.options = options, .n = n, .groups = groups, .lanes = rows};
+    struct sq_tile t = {.options = options, .n = n, .groups = groups, .lanes = rows, .reach = sizes->solve_columns};
     bool is_refined = options->refine > 0 && options->solver != SQ_SOLVER_RTN;
-    t.width = larger(SQ_SOLVE_COLUMNS, smaller(group_size, n));
+    t.width = larger(SQ_SOLVE_COLUMNS, smaller(larger(options->grid.group_size, t.reach), n));
     t.weights = sq_scratch_take(scratch, &used, n * rows, sizeof(float));
     t.errors = sq_scratch_take(scratch, &used, n * rows, sizeof(float));
     if (is_refined) t.weight_products = sq_scratch_take(scratch, &used, n * rows, sizeof(float));
@@ -75,19 +75,56 @@ struct sq_tile_span sq_tile_span_at(const struct sq_tile *tile, int64_t j)
                                  .is_group = is_group};
 }
 
-enum sq_status sq_tile_form(const struct sq_tile *tile, float *x, float *own_products, double *sums)
+int64_t sq_tile_spans_end(const struct sq_tile *tile, int64_t j)
+{
+    int64_t end = j + sq_tile_span_at(tile, j).columns;
+    while (end < tile->n && end + sq_tile_span_at(tile, end).columns <= j + tile->reach)
+        end += sq_tile_span_at(tile, end).columns;
+    return end;
+}
+
+/* A quadratic form x H x' in work. */
+struct form {
+    float *x;            /* [n, ROWS] */
+    float *own_products; /* or NULL */
+    double *sums;
+};
+
+/* Columns [j, j + columns), with before = what the columns before them add to x H. */
+static enum sq_status add_block(const struct sq_tile *tile, const struct form *form, int64_t j, int64_t columns,
+                                const float *before)
 {
     const struct sq_solve_ops *solve = tile->backend->ops->solve;
-    struct sq_matrix hessian = tile->factor->hessian;
+    struct sq_matrix hessian = sq_matrix_part(tile->factor->hessian, j, columns, j, columns);
+    float *block = sq_tile_columns(tile, form->x, j);
+    float *own = form->own_products ? sq_tile_columns(tile, form->own_products, j) : tile->parts[1];
+    SQ_TRY(sq_tile_product(tile, hessian, block, false, own));
+    SQ_TRY(solve->dot(tile->backend, columns, block, before, 2, form->sums));
+    return solve->dot(tile->backend, columns, block, own, 1, form->sums);
+}
+
+/* Columns [first, end), block by block. */
+static enum sq_status add_blocks(const struct sq_tile *tile, const struct form *form, int64_t first, int64_t end)
+{
+    struct sq_matrix rows = sq_matrix_part(tile->factor->hessian, first, end - first, 0, end);
+    float *x = sq_tile_columns(tile, form->x, first);
+    SQ_TRY(sq_tile_product(tile, sq_matrix_part(rows, 0, end - first, 0, first), form->x, false, tile->parts[0]));
+    for (int64_t j = first, columns; j < end; j += columns) {
+        columns = form->own_products ? sq_tile_span_at(tile, j).columns : smaller(end - j, SQ_SOLVE_BLOCK);
+        float *before = sq_tile_columns(tile, tile->parts[0], j - first);
+        SQ_TRY(sq_tile_product(tile, sq_matrix_part(rows, j - first, columns, first, j - first), x, true, before));
+        SQ_TRY(add_block(tile, form, j, columns, before));
+    }
+    return SQ_OK;
+}
+
+enum sq_status sq_tile_form(const struct sq_tile *tile, float *x, float *own_products, double *sums)
+{
+    const struct form form = {x, own_products, sums};
     SQ_TRY(tile->backend->ops->clear(tile->backend, sums, (size_t)tile->lanes * sizeof *sums));
-    for (int64_t j = 0, columns; j < tile->n; j += columns) {
-        columns = own_products ? sq_tile_span_at(tile, j).columns : smaller(tile->n - j, SQ_SOLVE_BLOCK);
-        float *block = sq_tile_columns(tile, x, j), *before = tile->parts[0];
-        float *own = own_products ? sq_tile_columns(tile, own_products, j) : tile->parts[1];
-        SQ_TRY(sq_tile_product(tile, sq_matrix_part(hessian, j, columns, 0, j), x, false, before));
-        SQ_TRY(sq_tile_product(tile, sq_matrix_part(hessian, j, columns, j, columns), block, false, own));
-        SQ_TRY(solve->dot(tile->backend, columns, block, before, 2, sums));
-        SQ_TRY(solve->dot(tile->backend, columns, block, own, 1, sums));
+    for (int64_t j = 0, end; j < tile->n; j = end) {
+        end = own_products ? sq_tile_spans_end(tile, j) : smaller(tile->n, j + larger(tile->reach, SQ_SOLVE_BLOCK));
+        SQ_TRY(add_blocks(tile, &form, j, end));
     }
     return SQ_OK;
 }

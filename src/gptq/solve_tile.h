@@ -13,6 +13,7 @@ struct sq_tile {
     const struct sq_solve_options *options;
     int64_t n, groups, rows;
     int64_t lanes; /* ROWS of the arrays below: backend->sizes.solve_rows */
+    int64_t reach; /* columns that one product from outside serves: sizes.solve_columns */
     int64_t width; /* columns that each of the four parts has room for */
     /* [n, ROWS], plain order unless said otherwise */
     float *weights;
@@ -36,8 +37,8 @@ struct sq_tile {
 /* The next `count` elements of scratch, 64-byte aligned, as *used is moved behind them; NULL without scratch. */
 void *sq_scratch_take(char *scratch, size_t *used, int64_t count, size_t size);
 
-/* Lays the tile's arrays of `lanes` rows out in scratch (NULL: only counts); returns the bytes. */
-size_t sq_tile_layout(const struct sq_solve_options *options, int64_t n, int64_t lanes, char *scratch,
+/* Lays the arrays of a tile of these sizes out in scratch (NULL: only counts); returns the bytes. */
+size_t sq_tile_layout(const struct sq_sizes *sizes, const struct sq_solve_options *options, int64_t n, char *scratch,
                       struct sq_tile *tile_p);
 
 /* An array [columns, ROWS] from column j on. */
@@ -58,6 +59,9 @@ struct sq_tile_span {
 
 /* The span that begins at column j. */
 struct sq_tile_span sq_tile_span_at(const struct sq_tile *tile, int64_t j);
+
+/* The end of the whole spans from column j on that one product from outside serves. */
+int64_t sq_tile_spans_end(const struct sq_tile *tile, int64_t j);
 
 /* sums[row] = x H x' by rows, x [n, ROWS] in plain order: sum over blocks b of x_b (2 H_b,<b x_<b + H_bb x_b). With
  * own_products [n, ROWS] the blocks are the spans, and the H_bb x_b are left there; NULL: not wanted. */

@@ -150,6 +150,7 @@ static const struct sq_backend_ops cpu_ops = {
 /* What stays in the caches of one core while a worker has it in hand. */
 const struct sq_backend_traits sq_cpu_traits = {.name = "cpu",
                                                 .sizes = {.solve_rows = SQ_SOLVE_ROWS,
+                                                          .solve_columns = 1,
                                                           .factor_tile = 128,
                                                           .hessian_panel = 48,
                                                           .hessian_tokens = 1024,
