@@ -10,8 +10,9 @@ threads=$(((jobs + ranks - 1) / ranks))
 model=$demo_model text=$demo_text
 
 shardq() {
+  set -- "$@" --threads "$threads"
   printf '$ mpirun -n %s build/shardq %s\n' "$ranks" "$*" >&2
-  mpirun -n "$ranks" build/shardq "$@" --threads "$threads" </dev/null
+  mpirun -n "$ranks" build/shardq "$@" </dev/null
 }
 
 quantize() { # quantize NAME [OPTION...]
