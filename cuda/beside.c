@@ -1,25 +1,25 @@
 /* Copies that go on beside the work, on streams of their own. */
 #include "cuda/cuda_private.h"
 
-static enum sq_status make_event(cudaEvent_t *event_p)
+enum sq_status sq_cuda_event_create(cudaEvent_t *event_p)
 {
     return sq_cuda_checked(cudaEventCreateWithFlags(event_p, cudaEventDisableTiming), "creating an event");
 }
 
-static enum sq_status make_stream(cudaStream_t *stream_p)
+enum sq_status sq_cuda_stream_create(cudaStream_t *stream_p)
 {
     return sq_cuda_checked(cudaStreamCreateWithFlags(stream_p, cudaStreamNonBlocking), "creating a stream");
 }
 
 enum sq_status sq_cuda_beside_create(struct sq_cuda *cuda)
 {
-    SQ_TRY(make_stream(&cuda->in));
+    SQ_TRY(sq_cuda_stream_create(&cuda->in));
     for (int lane = 0; lane < SQ_LANES; lane++)
-        SQ_TRY(make_event(&cuda->sent[lane]));
+        SQ_TRY(sq_cuda_event_create(&cuda->sent[lane]));
     for (int w = 0; w < cuda->n_made; w++) {
-        SQ_TRY(make_stream(&cuda->workers[w].out));
-        SQ_TRY(make_event(&cuda->workers[w].ready));
-        SQ_TRY(make_event(&cuda->workers[w].fetched));
+        SQ_TRY(sq_cuda_stream_create(&cuda->workers[w].out));
+        SQ_TRY(sq_cuda_event_create(&cuda->workers[w].ready));
+        SQ_TRY(sq_cuda_event_create(&cuda->workers[w].fetched));
     }
     return SQ_OK;
 }
@@ -47,6 +47,7 @@ void sq_cuda_beside_destroy(struct sq_cuda *cuda)
         if (cuda->sent[lane]) (void)cudaEventDestroy(cuda->sent[lane]);
     sq_cuda_timer_destroy(&cuda->in_timer);
     sq_cuda_timer_destroy(&cuda->nccl_timer);
+    sq_cuda_timer_destroy(&cuda->gather_timer);
     if (cuda->origin) (void)cudaEventDestroy(cuda->origin);
 }
 

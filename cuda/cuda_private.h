@@ -52,8 +52,9 @@ struct sq_cuda {
     cudaStream_t in;            /* for uploads that go on beside the work */
     cudaEvent_t sent[SQ_LANES]; /* they are done */
     bool is_parallel;           /* inside of parallel() */
-    struct sq_cuda_timer in_timer, nccl_timer;
-    cudaEvent_t origin; /* from which times are counted; NULL: none yet */
+    struct sq_cuda_timer in_timer;
+    struct sq_cuda_timer nccl_timer, gather_timer; /* collectives that are waited for, and gathers beside the work */
+    cudaEvent_t origin;                            /* from which times are counted; NULL: none yet */
     double origin_seconds;
 };
 
@@ -83,7 +84,9 @@ void sq_cuda_free_host(struct sq_backend *, void *memory);
 enum sq_status sq_cuda_copy(struct sq_backend *, const void *source, size_t bytes, void *target);
 enum sq_status sq_cuda_clear(struct sq_backend *, void *memory, size_t bytes);
 
-/* beside.c: copies beside the work */
+/* beside.c: copies beside the work; a stream that waits for no other, an event without a time */
+enum sq_status sq_cuda_stream_create(cudaStream_t *stream_p) SQ_MUST_CHECK;
+enum sq_status sq_cuda_event_create(cudaEvent_t *event_p) SQ_MUST_CHECK;
 enum sq_status sq_cuda_beside_create(struct sq_cuda *cuda) SQ_MUST_CHECK;
 void sq_cuda_beside_destroy(struct sq_cuda *cuda);
 enum sq_status sq_cuda_fetch_out(struct sq_backend *, const void *memory, size_t bytes, void *host);

@@ -12,10 +12,15 @@
 
 #define N_IMPATIENT 1000 /* questions to the stream before the thread begins to sleep between them */
 
+/* All collectives of a communicator are on one stream, so that they come in the same order on every rank. With a second
+ * communicator for gathers beside the work they might not: each could hold back the other on another device. */
 struct sq_nccl {
     struct sq_comm_device base; /* first */
     struct sq_backend *backend;
     ncclComm_t comm;
+    cudaStream_t stream;
+    cudaEvent_t ready;                     /* what the main thread's worker was given before is done */
+    cudaEvent_t gathered[SQ_COMM_GATHERS]; /* gathers beside the work, by lane */
     int size;
     size_t bytes;   /* of the collective in work, for the trace */
     bool is_broken; /* aborted: nothing works any more */
@@ -38,10 +43,10 @@ static enum sq_status give_up(struct sq_nccl *nccl, enum sq_status status)
     return status;
 }
 
-/* One question: whether the stream is done, and whether some rank has failed. */
-static enum sq_status look(struct sq_nccl *nccl, cudaStream_t stream, const char *what, bool *done_p)
+/* One question: whether the event, or without one all of the stream, is done, and whether some rank has failed. */
+static enum sq_status look(struct sq_nccl *nccl, cudaEvent_t event, const char *what, bool *done_p)
 {
-    cudaError_t code = cudaStreamQuery(stream);
+    cudaError_t code = event ? cudaEventQuery(event) : cudaStreamQuery(nccl->stream);
     ncclResult_t state = ncclSuccess;
     *done_p = code == cudaSuccess;
     if (code != cudaSuccess && code != cudaErrorNotReady) return sq_cuda_checked(code, what);
@@ -49,16 +54,15 @@ static enum sq_status look(struct sq_nccl *nccl, cudaStream_t stream, const char
     return state == ncclInProgress ? SQ_OK : checked(state, nccl->comm, what);
 }
 
-static enum sq_status wait(struct sq_nccl *nccl, const char *what)
+static enum sq_status wait(struct sq_nccl *nccl, cudaEvent_t event, const char *what)
 {
-    cudaStream_t stream = sq_cuda_worker(nccl->backend)->stream;
     const struct timespec pause = {.tv_nsec = 50000};
     enum sq_status status = SQ_OK;
     bool done = false;
     sq_watch_begin(what);
     for (int64_t asked = 0; !done && status == SQ_OK; asked++) {
         if (asked > N_IMPATIENT) nanosleep(&pause, NULL);
-        status = look(nccl, stream, what, &done);
+        status = look(nccl, event, what, &done);
     }
     sq_watch_end();
     return status == SQ_OK ? SQ_OK : give_up(nccl, status);
@@ -69,14 +73,21 @@ static enum sq_status finish(struct sq_nccl *nccl, ncclResult_t code, const char
 {
     struct sq_cuda *cuda = (struct sq_cuda *)nccl->backend;
     enum sq_status status = checked(code, nccl->comm, what);
-    if (status == SQ_OK) status = sq_cuda_timer_end(&cuda->nccl_timer, cuda->workers[0].stream, nccl->bytes);
+    if (status == SQ_OK) status = sq_cuda_timer_end(&cuda->nccl_timer, nccl->stream, nccl->bytes);
     if (status != SQ_OK) return give_up(nccl, status);
-    SQ_TRY(wait(nccl, what));
+    SQ_TRY(wait(nccl, NULL, what));
     return sq_cuda_timer_show(cuda, &cuda->nccl_timer, SQ_TRACE_NCCL, 0, what);
 }
 
+/* What comes now on the communicator's stream is after what the main thread's worker was given. */
+static enum sq_status follow_worker(struct sq_nccl *nccl)
+{
+    SQ_TRY(sq_cuda_checked(cudaEventRecord(nccl->ready, sq_cuda_worker(nccl->backend)->stream), "marking a buffer"));
+    return sq_cuda_checked(cudaStreamWaitEvent(nccl->stream, nccl->ready, 0), "waiting for a buffer");
+}
+
 /* Before NCCL gets work of so many bytes. After a failure the other ranks need not wait for this one. */
-static enum sq_status begin(struct sq_nccl *nccl, const char *what, size_t bytes)
+static enum sq_status begin(struct sq_nccl *nccl, struct sq_cuda_timer *timer, const char *what, size_t bytes)
 {
     struct sq_cuda *cuda = (struct sq_cuda *)nccl->backend;
     if (nccl->is_broken) {
@@ -85,55 +96,88 @@ static enum sq_status begin(struct sq_nccl *nccl, const char *what, size_t bytes
     }
     nccl->bytes = bytes;
     enum sq_status status = sq_cuda_timeline_start(cuda);
-    if (status == SQ_OK) status = sq_cuda_timer_begin(&cuda->nccl_timer, cuda->workers[0].stream);
+    if (status == SQ_OK) status = follow_worker(nccl);
+    if (status == SQ_OK) status = sq_cuda_timer_begin(timer, nccl->stream);
     return status == SQ_OK ? SQ_OK : give_up(nccl, status);
 }
 
 /* --- collectives -------------------------------------------------------------------------------------------------- */
 
+static struct sq_cuda *cuda_of(const struct sq_nccl *nccl)
+{
+    return (struct sq_cuda *)nccl->backend;
+}
+
 static enum sq_status sum_i64(struct sq_comm_device *device, int64_t *values, int64_t count)
 {
     struct sq_nccl *nccl = (struct sq_nccl *)device;
-    cudaStream_t stream = sq_cuda_worker(nccl->backend)->stream;
-    SQ_TRY(begin(nccl, "a sum over ranks", (size_t)count * sizeof *values));
-    return finish(nccl, ncclAllReduce(values, values, (size_t)count, ncclInt64, ncclSum, nccl->comm, stream),
+    SQ_TRY(begin(nccl, &cuda_of(nccl)->nccl_timer, "a sum over ranks", (size_t)count * sizeof *values));
+    return finish(nccl, ncclAllReduce(values, values, (size_t)count, ncclInt64, ncclSum, nccl->comm, nccl->stream),
                   "a sum over ranks");
 }
 
 static enum sq_status reduce_sum_i64(struct sq_comm_device *device, int root, int64_t *values, int64_t count)
 {
     struct sq_nccl *nccl = (struct sq_nccl *)device;
-    cudaStream_t stream = sq_cuda_worker(nccl->backend)->stream;
-    SQ_TRY(begin(nccl, "a sum on one rank", (size_t)count * sizeof *values));
-    return finish(nccl, ncclReduce(values, values, (size_t)count, ncclInt64, ncclSum, root, nccl->comm, stream),
+    SQ_TRY(begin(nccl, &cuda_of(nccl)->nccl_timer, "a sum on one rank", (size_t)count * sizeof *values));
+    return finish(nccl, ncclReduce(values, values, (size_t)count, ncclInt64, ncclSum, root, nccl->comm, nccl->stream),
                   "a sum on one rank");
 }
 
 static enum sq_status broadcast(struct sq_comm_device *device, int root, void *buffer, size_t bytes)
 {
     struct sq_nccl *nccl = (struct sq_nccl *)device;
-    cudaStream_t stream = sq_cuda_worker(nccl->backend)->stream;
-    SQ_TRY(begin(nccl, "a broadcast", bytes));
-    return finish(nccl, ncclBroadcast(buffer, buffer, bytes, ncclUint8, root, nccl->comm, stream), "a broadcast");
+    SQ_TRY(begin(nccl, &cuda_of(nccl)->nccl_timer, "a broadcast", bytes));
+    return finish(nccl, ncclBroadcast(buffer, buffer, bytes, ncclUint8, root, nccl->comm, nccl->stream), "a broadcast");
+}
+
+static size_t sum_of(const struct sq_nccl *nccl, const size_t *bytes)
+{
+    size_t all = 0;
+    for (int rank = 0; rank < nccl->size; rank++)
+        all += bytes[rank];
+    return all;
 }
 
 /* Parts of different sizes: one broadcast each, all together. */
+static ncclResult_t gather_parts(const struct sq_nccl *nccl, void *buffer, const size_t *offsets, const size_t *bytes)
+{
+    ncclResult_t code = ncclGroupStart();
+    for (int rank = 0; rank < nccl->size && code == ncclSuccess; rank++) {
+        char *part = (char *)buffer + offsets[rank];
+        if (bytes[rank] > 0) code = ncclBroadcast(part, part, bytes[rank], ncclUint8, rank, nccl->comm, nccl->stream);
+    }
+    ncclResult_t ended = ncclGroupEnd();
+    return code == ncclSuccess ? ended : code;
+}
+
 static enum sq_status all_gather(struct sq_comm_device *device, void *buffer, const size_t *offsets,
                                  const size_t *bytes)
 {
     struct sq_nccl *nccl = (struct sq_nccl *)device;
-    cudaStream_t stream = sq_cuda_worker(nccl->backend)->stream;
-    size_t all = 0;
-    for (int rank = 0; rank < nccl->size; rank++)
-        all += bytes[rank];
-    SQ_TRY(begin(nccl, "gathering", all));
-    ncclResult_t code = ncclGroupStart();
-    for (int rank = 0; rank < nccl->size && code == ncclSuccess; rank++) {
-        char *part = (char *)buffer + offsets[rank];
-        if (bytes[rank] > 0) code = ncclBroadcast(part, part, bytes[rank], ncclUint8, rank, nccl->comm, stream);
-    }
-    ncclResult_t ended = ncclGroupEnd();
-    return finish(nccl, code == ncclSuccess ? ended : code, "gathering");
+    SQ_TRY(begin(nccl, &cuda_of(nccl)->nccl_timer, "gathering", sum_of(nccl, bytes)));
+    return finish(nccl, gather_parts(nccl, buffer, offsets, bytes), "gathering");
+}
+
+static enum sq_status start_gather(struct sq_comm_device *device, int lane, void *buffer, const size_t *offsets,
+                                   const size_t *bytes)
+{
+    struct sq_nccl *nccl = (struct sq_nccl *)device;
+    struct sq_cuda_timer *timer = &cuda_of(nccl)->gather_timer;
+    SQ_TRY(begin(nccl, timer, "gathering", sum_of(nccl, bytes)));
+    enum sq_status status = checked(gather_parts(nccl, buffer, offsets, bytes), nccl->comm, "gathering");
+    if (status == SQ_OK) status = sq_cuda_timer_end(timer, nccl->stream, nccl->bytes);
+    if (status == SQ_OK)
+        status = sq_cuda_checked(cudaEventRecord(nccl->gathered[lane], nccl->stream), "marking a collective");
+    return status == SQ_OK ? SQ_OK : give_up(nccl, status);
+}
+
+/* The host waits, not the workers' streams: on the way it sees when a rank has failed. */
+static enum sq_status finish_gather(struct sq_comm_device *device, int lane)
+{
+    struct sq_nccl *nccl = (struct sq_nccl *)device;
+    if (nccl->is_broken) return SQ_ERR_LIBRARY;
+    return wait(nccl, nccl->gathered[lane], "gathering");
 }
 
 /* --- creation ----------------------------------------------------------------------------------------------------- */
@@ -142,8 +186,12 @@ static void destroy(struct sq_comm_device *device)
 {
     struct sq_nccl *nccl = (struct sq_nccl *)device;
     sq_watch_begin("leaving a communicator");
-    if (!nccl->is_broken) (void)ncclCommDestroy(nccl->comm);
+    if (nccl->comm && !nccl->is_broken) (void)ncclCommDestroy(nccl->comm);
+    if (nccl->stream) (void)cudaStreamDestroy(nccl->stream);
     sq_watch_end();
+    if (nccl->ready) (void)cudaEventDestroy(nccl->ready);
+    for (int lane = 0; lane < SQ_COMM_GATHERS; lane++)
+        if (nccl->gathered[lane]) (void)cudaEventDestroy(nccl->gathered[lane]);
     sq_free(nccl);
 }
 
@@ -160,6 +208,15 @@ static enum sq_status connect(const struct sq_comm *comm, ncclComm_t *nccl_p)
     return sq_comm_agree(comm, checked(code, NULL, "joining a communicator"));
 }
 
+static enum sq_status make_stream(struct sq_nccl *nccl)
+{
+    SQ_TRY(sq_cuda_stream_create(&nccl->stream));
+    SQ_TRY(sq_cuda_event_create(&nccl->ready));
+    for (int lane = 0; lane < SQ_COMM_GATHERS; lane++)
+        SQ_TRY(sq_cuda_event_create(&nccl->gathered[lane]));
+    return SQ_OK;
+}
+
 enum sq_status sq_nccl_attach(struct sq_comm *comm, struct sq_backend *backend)
 {
     void *memory = NULL;
@@ -169,12 +226,15 @@ enum sq_status sq_nccl_attach(struct sq_comm *comm, struct sq_backend *backend)
                                       .reduce_sum_i64 = reduce_sum_i64,
                                       .broadcast = broadcast,
                                       .all_gather = all_gather,
+                                      .start_gather = start_gather,
+                                      .finish_gather = finish_gather,
                                       .destroy = destroy},
                              .backend = backend,
                              .size = comm->size};
-    enum sq_status status = connect(comm, &nccl->comm);
+    enum sq_status status = sq_comm_agree(comm, make_stream(nccl));
+    if (status == SQ_OK) status = connect(comm, &nccl->comm);
     if (status != SQ_OK) {
-        sq_free(nccl);
+        destroy(&nccl->base);
         return status;
     }
     comm->device = &nccl->base;

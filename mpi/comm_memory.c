@@ -99,19 +99,39 @@ enum sq_status sq_comm_memory_broadcast(const struct sq_comm *comm, struct sq_ba
     return through_host(&host, backend, &route, buffer, bytes);
 }
 
-enum sq_status sq_comm_memory_all_gather(const struct sq_comm *comm, struct sq_backend *backend, void *buffer,
-                                         const size_t *offsets, const size_t *bytes)
+/* lane -1: one that is waited for. */
+static enum sq_status gather(const struct sq_comm *comm, struct sq_backend *backend, int lane, void *buffer,
+                             const size_t *offsets, const size_t *bytes)
 {
+    struct sq_comm_device *device = comm->device;
     size_t all = 0;
     if (comm->size == 1) return SQ_OK;
     if (backend->is_host) return sq_comm_all_gather(comm, buffer, offsets, bytes);
     for (int rank = 0; comm->traffic && rank < comm->size; rank++)
         all += bytes[rank];
     if (is_counted_dry(comm, SQ_TRAFFIC_GATHER, all)) return SQ_OK;
-    if (comm->device) return comm->device->all_gather(comm->device, buffer, offsets, bytes);
+    if (device && lane >= 0) return device->start_gather(device, lane, buffer, offsets, bytes);
+    if (device) return device->all_gather(device, buffer, offsets, bytes);
     for (int rank = 0; rank < comm->size; rank++)
         SQ_TRY(sq_comm_memory_broadcast(comm, backend, rank, (char *)buffer + offsets[rank], bytes[rank]));
     return SQ_OK;
+}
+
+enum sq_status sq_comm_memory_all_gather(const struct sq_comm *comm, struct sq_backend *backend, void *buffer,
+                                         const size_t *offsets, const size_t *bytes)
+{
+    return gather(comm, backend, -1, buffer, offsets, bytes);
+}
+
+enum sq_status sq_comm_memory_start_gather(const struct sq_comm *comm, struct sq_backend *backend, int lane,
+                                           void *buffer, const size_t *offsets, const size_t *bytes)
+{
+    return gather(comm, backend, lane, buffer, offsets, bytes);
+}
+
+enum sq_status sq_comm_memory_finish_gather(const struct sq_comm *comm, int lane)
+{
+    return comm->device ? comm->device->finish_gather(comm->device, lane) : SQ_OK;
 }
 
 /* --- exchange ----------------------------------------------------------------------------------------------------- */

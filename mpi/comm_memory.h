@@ -7,6 +7,8 @@
 #include "mpi/comm.h"
 #include "tensor/backend.h"
 
+#define SQ_COMM_GATHERS 2 /* gathers beside the work that may be on their way at once */
+
 /* Collectives of one communicator on the memory of one device per rank; counts and offsets as in comm.h. */
 struct sq_comm_device {
     enum sq_status (*sum_i64)(struct sq_comm_device *device, int64_t *values, int64_t count);
@@ -14,6 +16,9 @@ struct sq_comm_device {
     enum sq_status (*broadcast)(struct sq_comm_device *device, int root, void *buffer, size_t bytes);
     enum sq_status (*all_gather)(struct sq_comm_device *device, void *buffer, const size_t *offsets,
                                  const size_t *bytes);
+    enum sq_status (*start_gather)(struct sq_comm_device *device, int lane, void *buffer, const size_t *offsets,
+                                   const size_t *bytes);
+    enum sq_status (*finish_gather)(struct sq_comm_device *device, int lane);
     void (*destroy)(struct sq_comm_device *device);
 };
 
@@ -25,6 +30,14 @@ enum sq_status sq_comm_memory_broadcast(const struct sq_comm *comm, struct sq_ba
                                         size_t bytes) SQ_MUST_CHECK;
 enum sq_status sq_comm_memory_all_gather(const struct sq_comm *comm, struct sq_backend *backend, void *buffer,
                                          const size_t *offsets, const size_t *bytes) SQ_MUST_CHECK;
+
+/* A gather that goes on beside the work; nobody touches the buffer until finish of the same lane, in [0,
+ * SQ_COMM_GATHERS), which waits for all that was started there. Between the two there may be other collectives. Where
+ * the communicator has none for device memory, start does all of it. finish is Local, but ends when all ranks have
+ * started. */
+enum sq_status sq_comm_memory_start_gather(const struct sq_comm *comm, struct sq_backend *backend, int lane,
+                                           void *buffer, const size_t *offsets, const size_t *bytes) SQ_MUST_CHECK;
+enum sq_status sq_comm_memory_finish_gather(const struct sq_comm *comm, int lane) SQ_MUST_CHECK;
 
 /* Every rank sends bytes of its own to every rank: to rank r the next send_bytes[r] bytes at `send`, and gets the next
  * receive_bytes[r] bytes at `receive` from rank r. What stays on a rank is copied. Between devices it goes through the

@@ -44,9 +44,114 @@ static void test_failure(void **state)
     ranks_end_test();
 }
 
+/* --- gathers beside the work -------------------------------------------------------------------------------------- */
+
+#define PART 1000 /* bytes of each rank's part of a gather */
+
+struct gathers {
+    struct sq_backend *backend;
+    struct sq_comm comm;
+    unsigned char *buffers[SQ_COMM_GATHERS]; /* backend memory, [ranks, PART] */
+    int64_t *sum;
+    size_t shares[8]; /* offsets, then sizes */
+};
+
+static unsigned char value_of(int lane, int rank)
+{
+    return (unsigned char)(10 * lane + rank + 1);
+}
+
+static void open_gathers(struct gathers *g)
+{
+    const int64_t one = 1;
+    g->comm = ranks.comm;
+    if (sq_backend_create_cuda(g->comm.rank, 1, &g->backend) != SQ_OK) abort();
+    if (sq_nccl_attach(&g->comm, g->backend) != SQ_OK) abort();
+    const struct sq_backend_ops *ops = g->backend->ops;
+    for (int rank = 0; rank < g->comm.size; rank++) {
+        g->shares[rank] = (size_t)rank * PART;
+        g->shares[g->comm.size + rank] = PART;
+    }
+    for (int lane = 0; lane < SQ_COMM_GATHERS; lane++) {
+        unsigned char part[PART];
+        memset(part, value_of(lane, g->comm.rank), PART);
+        if (ops->alloc(g->backend, "a buffer", (size_t)g->comm.size * PART, (void **)&g->buffers[lane]) != SQ_OK)
+            abort();
+        CHECK(ops->upload(g->backend, part, PART, g->buffers[lane] + g->shares[g->comm.rank]) == SQ_OK);
+    }
+    if (ops->alloc(g->backend, "a sum", sizeof one, (void **)&g->sum) != SQ_OK) abort();
+    CHECK(ops->upload(g->backend, &one, sizeof one, g->sum) == SQ_OK);
+}
+
+static void close_gathers(struct gathers *g)
+{
+    ranks_barrier();
+    g->comm.device->destroy(g->comm.device);
+    for (int lane = 0; lane < SQ_COMM_GATHERS; lane++)
+        g->backend->ops->free(g->backend, g->buffers[lane]);
+    g->backend->ops->free(g->backend, g->sum);
+    g->backend->ops->destroy(g->backend);
+    ranks_end_test();
+}
+
+static enum sq_status start(struct gathers *g, int lane)
+{
+    return sq_comm_memory_start_gather(&g->comm, g->backend, lane, g->buffers[lane], g->shares,
+                                       g->shares + g->comm.size);
+}
+
+static void check_gathered(const struct gathers *g, int lane)
+{
+    unsigned char all[4 * PART];
+    CHECK(g->backend->ops->download(g->backend, g->buffers[lane], (size_t)g->comm.size * PART, all) == SQ_OK);
+    for (int rank = 0; rank < g->comm.size; rank++)
+        for (int i = 0; i < PART; i++)
+            if (!CHECK(all[rank * PART + i] == value_of(lane, rank))) return;
+}
+
+/* Two on their way, and a sum that is waited for between their start and their end. */
+static void test_gathers(void **state)
+{
+    (void)state;
+    struct gathers g;
+    int64_t sum = 0;
+    open_gathers(&g);
+    for (int lane = 0; lane < SQ_COMM_GATHERS; lane++)
+        CHECK(start(&g, lane) == SQ_OK);
+    CHECK(sq_comm_memory_finish_gather(&g.comm, 0) == SQ_OK);
+    check_gathered(&g, 0);
+    CHECK(sq_comm_memory_sum_i64(&g.comm, g.backend, g.sum, 1) == SQ_OK);
+    CHECK(g.backend->ops->download(g.backend, g.sum, sizeof sum, &sum) == SQ_OK && sum == g.comm.size);
+    CHECK(sq_comm_memory_finish_gather(&g.comm, 1) == SQ_OK);
+    check_gathered(&g, 1);
+    close_gathers(&g);
+}
+
+/* A rank whose part never comes lets the others go; after that nothing works any more, and nobody waits. */
+static void test_gather_that_fails(void **state)
+{
+    (void)state;
+    struct gathers g;
+    open_gathers(&g);
+    bool is_last = g.comm.rank == g.comm.size - 1;
+    CHECK(start(&g, 0) == SQ_OK && sq_comm_memory_finish_gather(&g.comm, 0) == SQ_OK);
+    ranks_barrier(); /* or others would miss the first one, too */
+    ranks_listen();
+    cudasim_fail("nccl", is_last);
+    enum sq_status status = start(&g, 1);
+    cudasim_fail("nccl", 0);
+    CHECK(status == (is_last ? SQ_ERR_LIBRARY : SQ_OK));
+    CHECK(sq_comm_memory_finish_gather(&g.comm, 1) == SQ_ERR_LIBRARY);
+    const char *text = capture_stop(&ranks.capture);
+    CHECK(strstr(text, "NCCL: gathering: ") != NULL);
+    CHECK(start(&g, 0) == SQ_ERR_LIBRARY && sq_comm_memory_finish_gather(&g.comm, 0) == SQ_ERR_LIBRARY);
+    close_gathers(&g);
+}
+
 static int run(void)
 {
-    static const struct CMUnitTest tests[] = {cmocka_unit_test(test_failure)};
+    static const struct CMUnitTest tests[] = {cmocka_unit_test(test_failure), cmocka_unit_test(test_gathers),
+                                              cmocka_unit_test(test_gather_that_fails)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
 
