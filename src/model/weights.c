@@ -19,53 +19,65 @@ size_t sq_weights_piece_bytes(const struct sq_model *model)
     return 2 * (size_t)piece_length(model) * sizeof(float); /* as read, and converted */
 }
 
-/* One linear on its way: rows in pieces, each by any worker. */
-struct loading {
-    struct sq_backend *backend;
-    const struct sq_model *model;
-    const struct sq_linear *linear;
-    const struct sq_tensor *table; /* the embedding, where it stands in for lm_head; else NULL */
-    int64_t row;                   /* of the linear, for row 0 of weight */
-    struct sq_matrix weight;
-    struct sq_range rows; /* this rank's rows of weight */
-    int64_t piece_rows;
-    float *pieces;
-};
+/* --- pieces of one linear ----------------------------------------------------------------------------------------- */
 
-static enum sq_status read_rows(const struct loading *loading, int64_t row, int64_t rows, float *values)
+static enum sq_status find_table(const struct sq_model *model, const struct sq_linear *linear,
+                                 const struct sq_tensor **table_p)
 {
-    struct sq_checkpoint_linear linear = sq_linear_in_folder(loading->linear);
-    if (loading->table) return sq_tensor_read_f32(loading->table, row, rows, values);
-    return sq_checkpoint_read_linear(loading->model->checkpoint, &linear, row, rows, values);
+    *table_p = NULL;
+    if (linear->block < model->dims.n_blocks || !model->dims.tied) return SQ_OK;
+    char *name;
+    SQ_TRY(sq_model_tensor_name(model, model->architecture->embedding, &name));
+    *table_p = sq_checkpoint_find(model->checkpoint, name);
+    sq_free(name);
+    return SQ_OK;
 }
 
-static enum sq_status load_piece(void *context, int64_t index, int worker)
+enum sq_status sq_weights_describe(const struct sq_comm *comm, const struct sq_model *model,
+                                   const struct sq_linear *linear, int64_t row, struct sq_matrix weight,
+                                   struct sq_weights *weights_p)
 {
-    const struct loading *loading = context;
-    struct sq_backend *backend = loading->backend;
-    int64_t length = piece_length(loading->model), cols = loading->weight.cols;
-    float *values = loading->pieces + 2 * (int64_t)worker * length;
-    int64_t row = loading->rows.first + index * loading->piece_rows;
-    int64_t rows = loading->rows.first + loading->rows.count - row;
-    if (rows > loading->piece_rows) rows = loading->piece_rows;
-    SQ_TRY(read_rows(loading, loading->row + row, rows, values));
-    if (!sq_checkpoint_is_bare(loading->model->checkpoint))
-        sq_dtype_from_f32(values, rows * cols, loading->weight.dtype, values + length);
-    return backend->ops->upload(backend, values + length, (size_t)(rows * cols) * sq_dtype_size(loading->weight.dtype),
-                                sq_matrix_part(loading->weight, row, rows, 0, cols).data);
+    struct sq_weights weights = {.model = model,
+                                 .linear = linear,
+                                 .row = row,
+                                 .weight = weight,
+                                 .rows = sq_split(weight.rows, comm->rank, comm->size),
+                                 .piece_rows = piece_length(model) / weight.cols};
+    weights.n_pieces = (weights.rows.count + weights.piece_rows - 1) / weights.piece_rows;
+    SQ_TRY(find_table(model, linear, &weights.table));
+    *weights_p = weights;
+    return SQ_OK;
 }
 
-/* Said once for all ranks and workers. */
-static void report_not_finite(const struct loading *loading)
+static enum sq_status read_rows(const struct sq_weights *weights, int64_t row, int64_t rows, float *values)
 {
-    if (loading->table)
-        (void)sq_tensor_report_not_finite(loading->table);
-    else
-        (void)sq_checkpoint_report_linear(loading->model->checkpoint, loading->linear->name);
+    struct sq_checkpoint_linear linear = sq_linear_in_folder(weights->linear);
+    if (weights->table) return sq_tensor_read_f32(weights->table, row, rows, values);
+    return sq_checkpoint_read_linear(weights->model->checkpoint, &linear, row, rows, values);
 }
 
-/* Where each rank's share of the rows lies, in bytes: offsets, then sizes; released with sq_free(). */
-static enum sq_status make_shares(const struct sq_comm *comm, struct sq_matrix weight, size_t **shares_p)
+enum sq_status sq_weights_read(const struct sq_weights *weights, int64_t piece, void *room, void **values_p,
+                               struct sq_matrix *place_p)
+{
+    int64_t cols = weights->weight.cols, row = weights->rows.first + piece * weights->piece_rows;
+    int64_t rows = weights->rows.first + weights->rows.count - row;
+    float *values = room, *converted = values + piece_length(weights->model);
+    if (rows > weights->piece_rows) rows = weights->piece_rows;
+    SQ_TRY(read_rows(weights, weights->row + row, rows, values));
+    if (!sq_checkpoint_is_bare(weights->model->checkpoint))
+        sq_dtype_from_f32(values, rows * cols, weights->weight.dtype, converted);
+    *values_p = converted;
+    *place_p = sq_matrix_part(weights->weight, row, rows, 0, cols);
+    return SQ_OK;
+}
+
+bool sq_weights_report(const struct sq_weights *weights)
+{
+    if (weights->table) return sq_tensor_report_not_finite(weights->table);
+    return sq_checkpoint_report_linear(weights->model->checkpoint, weights->linear->name);
+}
+
+enum sq_status sq_weights_shares(const struct sq_comm *comm, struct sq_matrix weight, size_t **shares_p)
 {
     size_t row_bytes = (size_t)weight.cols * sq_dtype_size(weight.dtype);
     void *memory;
@@ -80,36 +92,38 @@ static enum sq_status make_shares(const struct sq_comm *comm, struct sq_matrix w
     return SQ_OK;
 }
 
-static enum sq_status find_table(const struct sq_model *model, const struct sq_linear *linear,
-                                 const struct sq_tensor **table_p)
+/* --- all of it at once -------------------------------------------------------------------------------------------- */
+
+struct loading {
+    struct sq_backend *backend;
+    struct sq_weights weights;
+    char *pieces;
+};
+
+/* By any worker. */
+static enum sq_status load_piece(void *context, int64_t index, int worker)
 {
-    *table_p = NULL;
-    if (linear->block < model->dims.n_blocks || !model->dims.tied) return SQ_OK;
-    char *name;
-    SQ_TRY(sq_model_tensor_name(model, model->architecture->embedding, &name));
-    *table_p = sq_checkpoint_find(model->checkpoint, name);
-    sq_free(name);
-    return SQ_OK;
+    const struct loading *loading = context;
+    struct sq_backend *backend = loading->backend;
+    void *values;
+    struct sq_matrix place;
+    SQ_TRY(sq_weights_read(&loading->weights, index,
+                           loading->pieces + (size_t)worker * sq_weights_piece_bytes(loading->weights.model), &values,
+                           &place));
+    return backend->ops->upload(backend, values, (size_t)(place.rows * place.cols) * sq_dtype_size(place.dtype),
+                                place.data);
 }
 
 enum sq_status sq_weights_load(struct sq_backend *backend, const struct sq_comm *comm, const struct sq_model *model,
                                const struct sq_linear *linear, int64_t row, void *pieces, struct sq_matrix weight)
 {
-    struct loading loading = {.backend = backend,
-                              .model = model,
-                              .linear = linear,
-                              .row = row,
-                              .weight = weight,
-                              .rows = sq_split(weight.rows, comm->rank, comm->size),
-                              .piece_rows = piece_length(model) / weight.cols,
-                              .pieces = pieces};
-    int64_t n_pieces = (loading.rows.count + loading.piece_rows - 1) / loading.piece_rows;
+    struct loading loading = {.backend = backend, .pieces = pieces};
     size_t *shares = NULL;
-    enum sq_status status = make_shares(comm, weight, &shares);
-    if (status == SQ_OK) status = find_table(model, linear, &loading.table);
-    if (status == SQ_OK) status = backend->ops->parallel(backend, n_pieces, load_piece, &loading);
+    enum sq_status status = sq_weights_shares(comm, weight, &shares);
+    if (status == SQ_OK) status = sq_weights_describe(comm, model, linear, row, weight, &loading.weights);
+    if (status == SQ_OK) status = backend->ops->parallel(backend, loading.weights.n_pieces, load_piece, &loading);
     status = sq_comm_agree(comm, status);
-    if (status == SQ_ERR_NUMERIC && comm->rank == 0) report_not_finite(&loading);
+    if (status == SQ_ERR_NUMERIC && comm->rank == 0) (void)sq_weights_report(&loading.weights); /* once for all */
     if (status == SQ_OK) status = sq_comm_memory_all_gather(comm, backend, weight.data, shares, shares + comm->size);
     sq_free(shares);
     return status;
