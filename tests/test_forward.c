@@ -19,6 +19,7 @@ struct run {
     enum sq_dtype compute;
     int n_threads;
     const char *folder; /* NULL: activations near */
+    int groups_ahead;
 };
 
 /* Logits of this rank's samples, and which they are; released with free(). */
@@ -26,8 +27,11 @@ static float *compute_logits(const struct run *run, struct sq_range *samples_p)
 {
     const struct golden *golden = run->golden;
     struct sq_range samples = sq_split(golden->n_samples, run->comm->rank, run->comm->size);
-    struct sq_forward_options options = {
-        .compute = run->compute, .n_samples = samples.count, .length = golden->length, .folder = run->folder};
+    struct sq_forward_options options = {.compute = run->compute,
+                                         .n_samples = samples.count,
+                                         .length = golden->length,
+                                         .folder = run->folder,
+                                         .groups_ahead = run->groups_ahead};
     struct sq_backend *backend;
     struct sq_checkpoint *checkpoint;
     struct sq_model *model;
@@ -81,7 +85,7 @@ static void check_golden(enum sq_dtype compute, double tolerance)
         n_wanted++;
         golden_load(golden);
         struct sq_range samples;
-        float *logits = compute_logits(&(struct run){golden, &ranks.comm, compute, 2, NULL}, &samples);
+        float *logits = compute_logits(&(struct run){golden, &ranks.comm, compute, 2, NULL, 0}, &samples);
         int64_t size = golden->length * golden->vocab;
         double error = relative_error(logits, golden->logits + samples.first * size, samples.count * size,
                                       golden->logits, golden->n_samples * size);
@@ -131,7 +135,7 @@ static void check_same_bits(const struct run *first, const struct run *second)
 static void check_promises(const char *name, enum sq_dtype compute, const struct sq_comm *self)
 {
     struct golden golden = golden_find(name);
-    struct run base = {&golden, &ranks.comm, compute, 1, NULL};
+    struct run base = {&golden, &ranks.comm, compute, 1, NULL, 0};
     struct run alone = base, threads = base, away = base;
     alone.comm = self;
     threads.n_threads = 2;
@@ -160,6 +164,21 @@ static void test_bits_do_not_depend_on_ranks_threads_or_memory(void **state)
     }
     CHECK(n_wanted > 0);
     sq_comm_free(&self);
+    ranks_end_test();
+}
+
+/* Weights that are on their way in other memory are the same ones; experts may be between the groups. */
+static void test_weights_may_be_on_their_way(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"llama3", "opt", "mixtral", "gpt_oss"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct golden golden = golden_find(names[i]);
+        struct run plain = {&golden, &ranks.comm, SQ_F32, 2, NULL, 0}, ahead = plain;
+        for (ahead.groups_ahead = 1; ahead.groups_ahead <= SQ_FORWARD_AHEAD; ahead.groups_ahead++)
+            check_same_bits(&plain, &ahead);
+        golden_release(&golden);
+    }
     ranks_end_test();
 }
 
@@ -254,6 +273,7 @@ static int run(void)
         cmocka_unit_test(test_f32_agrees_with_transformers),
         cmocka_unit_test(test_bf16_agrees_with_transformers),
         cmocka_unit_test(test_bits_do_not_depend_on_ranks_threads_or_memory),
+        cmocka_unit_test(test_weights_may_be_on_their_way),
         cmocka_unit_test(test_first_group_input_is_the_norm_of_the_embedding),
         cmocka_unit_test(test_residual_streams_go_out_and_back),
         cmocka_unit_test(test_head_is_not_loaded),

@@ -123,17 +123,18 @@ struct sq_forward_bytes sq_forward_predict_bytes(const struct sq_backend_traits 
 {
     struct sq_slot_map map;
     int64_t rows = options->n_samples * options->length, parameters = parameters_length(model) * (int64_t)sizeof(float);
+    int n_lanes = options->groups_ahead > 0 ? SQ_LANES : 0;
     make_map(model, options->compute, &map);
     struct sq_forward_bytes bytes = {
         .activations = (int64_t)sq_activations_bytes(&map, rows),
         .input_row = widest_row(&map),
-        .weights = weight_bytes(model, options->compute) + parameters,
+        .weights = (1 + options->groups_ahead) * weight_bytes(model, options->compute) + parameters,
         .host_weights = parameters,
         .workspace =
             n_workers * (int64_t)(scratch_bytes(traits, model, &map, options->length) + desk_bytes(&map, options)) +
             position_bytes(model, options->length),
         .host_workspace =
-            n_workers * (int64_t)sq_weights_piece_bytes(model) + options->n_samples * (int64_t)sizeof(bool),
+            (n_workers + n_lanes) * (int64_t)sq_weights_piece_bytes(model) + options->n_samples * (int64_t)sizeof(bool),
         .host_embedding = (int64_t)sq_forward_table_bytes(model, options->length),
     };
     bytes.embedding = bytes.host_embedding + rows * (int64_t)sizeof(int32_t);
@@ -190,7 +191,7 @@ static enum sq_status take_memory(struct sq_forward *forward, const struct sq_fo
         scratch_bytes(backend->traits, model, &forward->map, options->length) + forward->desk_bytes;
     SQ_TRY(take_backend(forward, "the forward pass's scratch", (int64_t)forward->scratch_bytes * backend->n_workers,
                         &forward->scratch));
-    SQ_TRY(take_backend(forward, "a group's weights", weight_bytes(model, options->compute), &forward->weights));
+    SQ_TRY(sq_forward_ahead_create(forward, (size_t)weight_bytes(model, options->compute)));
     SQ_TRY(take_backend(forward, "norms and biases", parameters_length(model) * 4, &forward->parameters));
     SQ_TRY(sq_alloc("norms and biases", parameters_length(model), sizeof(float), &memory));
     forward->host_parameters = memory;
@@ -235,9 +236,10 @@ void sq_forward_destroy(struct sq_forward *forward)
     if (!forward) return;
     struct sq_backend *backend = forward->backend;
     sq_experts_destroy(forward->experts);
+    sq_forward_ahead_destroy(forward);
     sq_activations_destroy(backend, &forward->activations);
-    void *of_backend[] = {forward->scratch,    forward->weights,  forward->parameters, forward->slopes,
-                          forward->cosines[0], forward->sines[0], forward->cosines[1], forward->sines[1]};
+    void *of_backend[] = {forward->scratch,  forward->parameters, forward->slopes,  forward->cosines[0],
+                          forward->sines[0], forward->cosines[1], forward->sines[1]};
     for (int i = 0; i < SQ_COUNT(of_backend); i++)
         backend->ops->free(backend, of_backend[i]);
     sq_free(forward->host_parameters);
@@ -298,16 +300,22 @@ bool sq_forward_is_on_host(const struct sq_forward *forward)
     return forward->activations.place == SQ_ACTIVATIONS_ON_HOST;
 }
 
-struct sq_matrix sq_forward_weight_of(const struct sq_forward *forward, int group, int member)
+struct sq_matrix sq_forward_weight_at(const struct sq_forward *forward, char *area, int64_t block, int group,
+                                      int member)
 {
-    int first, count = sq_model_group_linears(forward->model, (int)forward->block, group, &first);
+    int first, count = sq_model_group_linears(forward->model, (int)block, group, &first);
     assert(member < count);
     (void)count;
-    char *data = forward->weights;
-    for (int i = first_together(forward->model, forward->block, group); i < first + member; i++)
+    char *data = area;
+    for (int i = first_together(forward->model, block, group); i < first + member; i++)
         data += linear_bytes(sq_model_linear(forward->model, i), forward->options.compute);
     const struct sq_linear *linear = sq_model_linear(forward->model, first + member);
     return sq_matrix_view(data, forward->options.compute, linear->out_features, linear->in_features);
+}
+
+struct sq_matrix sq_forward_weight_of(const struct sq_forward *forward, int group, int member)
+{
+    return sq_forward_weight_at(forward, forward->weights, forward->block, group, member);
 }
 
 struct sq_matrix sq_forward_linear_weight(struct sq_forward *forward, int member)

@@ -7,7 +7,7 @@
  *          for each LINEAR group g:
  *              sq_forward_to_group(g)     run on until the group's input is there
  *              [ Hessian, solve: gptq/ ]  reads sq_forward_group_input()
- *              set the group's weights    sq_forward_linear_weight() or sq_forward_load_linear()
+ *              set the group's weights    sq_forward_linear_weight() or sq_forward_load_group()
  *          sq_forward_finish_block
  *      sq_forward_load_block(n_blocks), to_group(0)    final norm: the input of lm_head (evaluate.h goes on from there)
  *
@@ -24,6 +24,8 @@
 #include "mpi/comm.h"
 #include "tensor/traits.h"
 
+#define SQ_FORWARD_AHEAD 2 /* groups that may be on their way at most */
+
 struct sq_forward_options {
     enum sq_dtype compute; /* SQ_F32 or SQ_BF16: of weights, group inputs, products; the residual stream is F32 */
     int64_t n_samples;     /* of this rank; may be 0 */
@@ -31,6 +33,10 @@ struct sq_forward_options {
     int64_t first_sample;  /* place of this rank's first sample among all ranks', for messages */
     enum sq_activations_place place;
     const char *folder; /* of the file, where activations are in one */
+    /* on a device: of so many groups to come sq_forward_load_group() has the weights on their way, in memory of their
+     * own: of one it reads them, of another it gathers them from the ranks. The same on all ranks */
+    int groups_ahead;
+    bool leaves_last; /* nobody sets the weights of the last block's last group */
 };
 
 struct sq_forward;
@@ -94,6 +100,20 @@ struct sq_matrix sq_forward_linear_weight(struct sq_forward *forward, int member
  */
 enum sq_status sq_forward_load_linear(struct sq_forward *forward, const struct sq_comm *comm, int member) SQ_MUST_CHECK;
 
+/* The weights of all linears of the present group, likewise; what options.groups_ahead of them are to come is then on
+ * its way. Groups come one after another, then; experts may be between them. comm stays the caller's until the next
+ * call, or until the forward pass is destroyed. Collective. */
+enum sq_status sq_forward_load_group(struct sq_forward *forward, const struct sq_comm *comm) SQ_MUST_CHECK;
+
+/* What is read for groups to come, a piece at a time: a step of struct sq_beside; context: the struct sq_forward.
+ * Local.
+ */
+bool sq_forward_ahead_step(void *context);
+
+/* No collective of the forward pass is on its way afterwards, so that other communicators may have theirs. Collective.
+ */
+enum sq_status sq_forward_ahead_settle(struct sq_forward *forward, const struct sq_comm *comm) SQ_MUST_CHECK;
+
 /* Runs the steps after the last group. Local; fails as sq_forward_to_group() does. */
 enum sq_status sq_forward_finish_block(struct sq_forward *forward) SQ_MUST_CHECK;
 
@@ -107,7 +127,8 @@ enum sq_status sq_forward_agree(const struct sq_forward *forward, const struct s
  * where it has none. */
 const float *sq_forward_head_bias(const struct sq_forward *forward);
 
-/* All blocks from `block` on with the checkpoint's own weights (for eval). Collective. */
+/* All blocks from `block` on with the checkpoint's own weights (for eval). With groups_ahead nothing else goes on
+ * beside the workers meanwhile. Collective. */
 enum sq_status sq_forward_run_blocks(struct sq_forward *forward, const struct sq_comm *comm,
                                      int64_t block) SQ_MUST_CHECK;
 

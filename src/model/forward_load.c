@@ -203,12 +203,10 @@ static enum sq_status run_stage(struct sq_forward *forward, const struct sq_comm
 {
     SQ_TRY(sq_forward_agree(forward, comm, sq_forward_to_group(forward, stage->first_group)));
     if (sq_section_is_experts(forward->section, stage)) return sq_experts_run(forward, comm);
-    for (int member = 0; member < stage->n_linears; member++)
-        SQ_TRY(sq_forward_load_linear(forward, comm, member));
-    return SQ_OK;
+    return sq_forward_load_group(forward, comm);
 }
 
-enum sq_status sq_forward_run_blocks(struct sq_forward *forward, const struct sq_comm *comm, int64_t block)
+static enum sq_status run_blocks(struct sq_forward *forward, const struct sq_comm *comm, int64_t block)
 {
     for (; block < forward->model->dims.n_blocks; block++) {
         SQ_TRY(sq_forward_load_block(forward, comm, block));
@@ -217,4 +215,13 @@ enum sq_status sq_forward_run_blocks(struct sq_forward *forward, const struct sq
         SQ_TRY(sq_forward_agree(forward, comm, sq_forward_finish_block(forward)));
     }
     return SQ_OK;
+}
+
+enum sq_status sq_forward_run_blocks(struct sq_forward *forward, const struct sq_comm *comm, int64_t block)
+{
+    if (forward->options.groups_ahead == 0) return run_blocks(forward, comm, block);
+    forward->backend->beside = (struct sq_beside){sq_forward_ahead_step, forward};
+    enum sq_status status = run_blocks(forward, comm, block);
+    forward->backend->beside = (struct sq_beside){NULL, NULL};
+    return status;
 }

@@ -6,6 +6,31 @@
 #include "model/forward.h"
 #include "model/model_private.h"
 #include "model/slots.h"
+#include "model/weights.h"
+
+/* A group whose weights are on their way. */
+struct sq_upcoming {
+    int64_t block;
+    int group;
+    char *area; /* backend memory, laid out as forward->weights */
+    struct sq_weights linears[SQ_STEP_MAX];
+    int n_linears;
+    int64_t n_pieces, n_read; /* of all linears, one after another: this rank's, and those on their way */
+    int lane;                 /* of its gather */
+    bool is_gathering;
+};
+
+/* Weights of the groups to come (forward_ahead.c). */
+struct sq_forward_ahead {
+    char *areas[1 + SQ_FORWARD_AHEAD]; /* backend memory: of the group in work and those to come, in turn */
+    struct sq_upcoming queue[SQ_FORWARD_AHEAD];
+    int count;
+    int lane, gather_lane;      /* the next ones */
+    void *rooms[SQ_LANES];      /* alloc_host, sq_weights_piece_bytes(): rows on their way */
+    bool is_open;               /* for reading */
+    enum sq_status status;      /* of the reading */
+    const struct sq_comm *comm; /* of the last sq_forward_load_group() */
+};
 
 struct sq_forward {
     struct sq_backend *backend;
@@ -17,12 +42,13 @@ struct sq_forward {
     size_t scratch_bytes, desk_bytes;    /* desk: the end of it, where the sample in hand is when activations are on the
                                           * host; else 0 */
     float *parameters, *host_parameters; /* of the block: norms and biases */
-    char *weights;                       /* backend memory: the linears of one group */
-    float *cosines[2], *sines[2];        /* by rope: backend memory [length, n_frequencies]; NULL where it has none */
-    float *slopes;                       /* backend memory [n_heads]: of ALiBi; NULL without */
-    void *pieces;                        /* host [n_workers, sq_weights_piece_bytes()] */
-    bool *failed;                        /* by sample: a NaN or infinity was found */
-    struct sq_experts *experts;          /* the EXPERTS step in work, and what is kept from one to the next; or NULL */
+    struct sq_forward_ahead ahead;
+    char *weights;                /* backend memory: the linears of one group; one of ahead.areas */
+    float *cosines[2], *sines[2]; /* by rope: backend memory [length, n_frequencies]; NULL where it has none */
+    float *slopes;                /* backend memory [n_heads]: of ALiBi; NULL without */
+    void *pieces;                 /* host [n_workers, sq_weights_piece_bytes()] */
+    bool *failed;                 /* by sample: a NaN or infinity was found */
+    struct sq_experts *experts;   /* the EXPERTS step in work, and what is kept from one to the next; or NULL */
     /* where it stands */
     int64_t block;
     const struct sq_section *section;
@@ -33,6 +59,14 @@ struct sq_forward {
 /* Where the weights of a member of a group of the present block are; gate, up and down of an expert lie one after the
  * other. */
 struct sq_matrix sq_forward_weight_of(const struct sq_forward *forward, int group, int member);
+
+/* Likewise of a group of any block, in memory that is laid out as the present weights are. */
+struct sq_matrix sq_forward_weight_at(const struct sq_forward *forward, char *area, int64_t block, int group,
+                                      int member);
+
+/* Takes the areas for weights of a group, of so many bytes each; gives them back when nothing is on its way to them. */
+enum sq_status sq_forward_ahead_create(struct sq_forward *forward, size_t area_bytes) SQ_MUST_CHECK;
+void sq_forward_ahead_destroy(struct sq_forward *forward);
 
 /* The weight or bias of a member of a step of the present section, in backend memory; NULL where it has none. */
 const float *sq_forward_parameter(const struct sq_forward *forward, int step, int member, bool is_bias);
