@@ -52,6 +52,17 @@ static void test_overflow_in_a_block_is_refused(void **state)
     ranks_end_test();
 }
 
+/* The first block's groups before this one, with their weights. */
+static void run_groups(struct opened *o, int n_groups)
+{
+    for (int group = 0; group < n_groups; group++) {
+        int first, count = sq_model_group_linears(o->model, 0, group, &first);
+        CHECK(sq_forward_to_group(o->forward, group) == SQ_OK);
+        for (int member = 0; member < count; member++)
+            CHECK(sq_forward_load_linear(o->forward, &ranks.comm, member) == SQ_OK);
+    }
+}
+
 /* A router whose scores are no numbers would still choose experts. */
 static void test_routing_scores_that_are_no_numbers_are_refused(void **state)
 {
@@ -72,6 +83,7 @@ static void test_routing_scores_that_are_no_numbers_are_refused(void **state)
     CHECK(o.backend->ops->upload(o.backend, huge, (size_t)router->length * sizeof *huge,
                                  o.forward->parameters + router->offset) == SQ_OK);
     free(huge);
+    run_groups(&o, group);
     capture_start(&ranks.capture);
     CHECK(sq_forward_agree(o.forward, &ranks.comm, sq_forward_to_group(o.forward, group)) == SQ_ERR_NUMERIC);
     CHECK(
@@ -87,12 +99,7 @@ static void test_sample_is_named_by_its_place_in_the_job(void **state)
     struct opened o;
     open_forward("opt", &o);
     int last = ranks.comm.size - 1;
-    for (int group = 0; group < sq_model_n_groups(o.model, 0); group++) {
-        int first, count = sq_model_group_linears(o.model, 0, group, &first);
-        CHECK(sq_forward_to_group(o.forward, group) == SQ_OK);
-        for (int member = 0; member < count; member++)
-            CHECK(sq_forward_load_linear(o.forward, &ranks.comm, member) == SQ_OK);
-    }
+    run_groups(&o, sq_model_n_groups(o.model, 0));
     if (ranks.comm.rank == last) set_hidden(&o, 1, 0, NAN);
     char text[128];
     snprintf(text, sizeof text, "block 1/2: the residual stream after its last step of sample %lld is",
