@@ -29,10 +29,13 @@ struct layer {
     float *hessian; /* [n, n] */
 };
 
+#define FIXTURE_ARRAYS 7 /* of struct sq_solve_result, in its order */
+
 /* What a run gives; arrays of malloc. */
 struct solved {
     int64_t groups;
-    struct sq_solve_result result;
+    void *arrays[FIXTURE_ARRAYS];
+    struct sq_solve_result result; /* those */
     double damping, ridge;
     int n_rungs;
     bool diagonal_only;
@@ -96,19 +99,20 @@ static inline void layer_free(struct layer *layer)
 
 static inline void solved_free(struct solved *solved)
 {
-    void *memories[] = {solved->result.codes, solved->result.scales, solved->result.zeros,
-                        solved->result.error, solved->result.norm,   solved->result.error_rtn,
-                        solved->order,        solved->dead,          solved->result.n_rounds};
-    for (size_t i = 0; i < sizeof memories / sizeof *memories; i++)
-        free(memories[i]);
+    for (int i = 0; i < FIXTURE_ARRAYS; i++)
+        free(solved->arrays[i]);
+    free(solved->order);
+    free(solved->dead);
 }
 
+/* result: what tiles write to, memory of alloc_host. */
 struct fixture_run {
     struct sq_backend *backend;
     const struct sq_factor *factor;
     const struct sq_solve_options *options;
     const struct layer *layer;
-    struct solved *solved;
+    int64_t groups;
+    struct sq_solve_result result;
 };
 
 static inline enum sq_status fixture_tile(void *context, int64_t index, int worker)
@@ -116,7 +120,7 @@ static inline enum sq_status fixture_tile(void *context, int64_t index, int work
     (void)worker;
     const struct fixture_run *run = context;
     int64_t most = run->backend->sizes.solve_rows;
-    int64_t row = index * most, n = run->layer->n, groups = run->solved->groups;
+    int64_t row = index * most, n = run->layer->n, groups = run->groups;
     int64_t rows = run->layer->rows - row < most ? run->layer->rows - row : most;
     size_t scratch_bytes = (sq_solve_scratch_bytes(&run->backend->sizes, run->options, n) + 63) / 64 * 64;
     void *nan = malloc(scratch_bytes);
@@ -124,7 +128,7 @@ static inline enum sq_status fixture_tile(void *context, int64_t index, int work
     void *scratch = backend_give(run->backend, nan, scratch_bytes);
     void *weight_rows = backend_give(run->backend, run->layer->weights + row * n, (size_t)(rows * n) * sizeof(float));
     free(nan);
-    const struct sq_solve_result *all = &run->solved->result;
+    const struct sq_solve_result *all = &run->result;
     struct sq_solve_result result = {all->codes + row * n, all->scales + row * groups, all->zeros + row * groups,
                                      all->error + row,     all->error_rtn + row,       all->norm + row,
                                      all->n_rounds + index};
@@ -135,17 +139,27 @@ static inline enum sq_status fixture_tile(void *context, int64_t index, int work
     return status;
 }
 
+static inline void fixture_result_bytes(const struct layer *layer, int64_t groups, size_t bytes[FIXTURE_ARRAYS])
+{
+    size_t rows = (size_t)layer->rows, cells = rows * (size_t)groups, figures = rows * sizeof(double);
+    const size_t all[] = {rows * (size_t)layer->n, cells * sizeof(float), cells, figures, figures, figures,
+                          rows * sizeof(int64_t)}; /* one of each tile */
+    memcpy(bytes, all, sizeof all);
+}
+
+static inline struct sq_solve_result fixture_result(void *const arrays[FIXTURE_ARRAYS])
+{
+    return (struct sq_solve_result){arrays[0], arrays[1], arrays[2], arrays[3], arrays[4], arrays[5], arrays[6]};
+}
+
 static inline void fixture_allocate(const struct layer *layer, int64_t groups, struct solved *solved)
 {
-    size_t rows = (size_t)layer->rows, n = (size_t)layer->n, cells = rows * (size_t)groups;
+    size_t bytes[FIXTURE_ARRAYS], n = (size_t)layer->n;
     *solved = (struct solved){.groups = groups, .order = malloc(n * sizeof(int32_t)), .dead = malloc(n)};
-    solved->result = (struct sq_solve_result){malloc(rows * n),
-                                              malloc(cells * sizeof(float)),
-                                              malloc(cells),
-                                              malloc(rows * sizeof(double)),
-                                              malloc(rows * sizeof(double)),
-                                              malloc(rows * sizeof(double)),
-                                              malloc(rows * sizeof(int64_t))}; /* of each tile */
+    fixture_result_bytes(layer, groups, bytes);
+    for (int i = 0; i < FIXTURE_ARRAYS; i++)
+        solved->arrays[i] = malloc(bytes[i]);
+    solved->result = fixture_result(solved->arrays);
 }
 
 static inline void fixture_set_hessian(struct sq_backend *backend, const struct layer *layer, struct sq_factor *factor)
@@ -153,6 +167,25 @@ static inline void fixture_set_hessian(struct sq_backend *backend, const struct 
     assert_int_equal(backend->ops->upload(backend, layer->hessian, (size_t)(layer->n * layer->n) * sizeof(float),
                                           factor->hessian.data),
                      SQ_OK);
+}
+
+/* All tiles, by way of memory that results go out to beside the work. */
+static inline enum sq_status fixture_tiles(struct fixture_run *run, struct solved *solved)
+{
+    const struct sq_backend_ops *ops = run->backend->ops;
+    int64_t most = run->backend->sizes.solve_rows;
+    size_t bytes[FIXTURE_ARRAYS];
+    void *arrays[FIXTURE_ARRAYS];
+    fixture_result_bytes(run->layer, run->groups, bytes);
+    for (int i = 0; i < FIXTURE_ARRAYS; i++)
+        assert_int_equal(ops->alloc_host(run->backend, "results", bytes[i], &arrays[i]), SQ_OK);
+    run->result = fixture_result(arrays);
+    enum sq_status status = ops->parallel(run->backend, (run->layer->rows + most - 1) / most, fixture_tile, run);
+    for (int i = 0; i < FIXTURE_ARRAYS; i++) {
+        if (status == SQ_OK) memcpy(solved->arrays[i], arrays[i], bytes[i]);
+        ops->free_host(run->backend, arrays[i]);
+    }
+    return status;
 }
 
 /* Factor and all tiles, on n_threads workers. */
@@ -166,12 +199,10 @@ static inline enum sq_status fixture_solve(const struct layer *layer, const stru
     if (fixture_solve_columns > 0) backend->sizes.solve_columns = fixture_solve_columns;
     assert_int_equal(sq_factor_create(backend, layer->n, SQ_FACTOR_ALONE, &factor), SQ_OK);
     fixture_set_hessian(backend, layer, &factor);
-    struct fixture_run run = {backend, &factor, options, layer, solved};
+    struct fixture_run run = {backend, &factor, options, layer, solved->groups, {0}};
     enum sq_status status =
         sq_factor_make(backend, &(struct sq_comm){.size = 1}, layer->n, options->order, damping, &factor);
-    if (status == SQ_OK)
-        status = backend->ops->parallel(
-            backend, (layer->rows + backend->sizes.solve_rows - 1) / backend->sizes.solve_rows, fixture_tile, &run);
+    if (status == SQ_OK) status = fixture_tiles(&run, solved);
     solved->damping = factor.damping;
     solved->ridge = factor.ridge;
     solved->n_rungs = factor.n_rungs;

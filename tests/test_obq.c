@@ -126,7 +126,7 @@ static void test_no_memory(void **state)
     memcpy(factor.hessian.data, layer.hessian, 144 * sizeof(float));
     assert_int_equal(sq_factor_make(backend, &(struct sq_comm){.size = 1}, 12, SQ_ORDER_NATURAL, 0.01, &factor), SQ_OK);
     fixture_allocate(&layer, 1, &solved);
-    struct fixture_run run = {backend, &factor, &options, &layer, &solved};
+    struct fixture_run run = {backend, &factor, &options, &layer, 1, solved.result};
     int failures = 0;
     for (int64_t n = 1; status != SQ_OK; n++) {
         sq_memory_fail_at(n);

@@ -41,7 +41,7 @@ struct sq_solve_options {
     struct sq_grid grid;
 };
 
-/* What one tile gives. All arrays host memory, the caller's; on a device best of alloc_host. */
+/* What one tile gives. All arrays are the caller's, memory of alloc_host. */
 struct sq_solve_result {
     uint8_t *codes;    /* [rows, n] plain column order */
     float *scales;     /* [rows, groups], values representable in grid.scale_dtype */
