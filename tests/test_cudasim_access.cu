@@ -222,6 +222,81 @@ __global__ void atomic_beyond(int *data)
     atomicOr(data + 128, 1);
 }
 
+// --- device memory that nothing has written ------------------------------------------------------------------------
+
+// Two pieces of 512 bytes: what the kernel is given first is new, the other zeros.
+template <class Before> void run_new(void (*kernel)(int *, int *), Before before)
+{
+    cudaStream_t stream;
+    int *data, *zeros;
+    if (cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) || cudaMalloc((void **)&data, 512) ||
+        cudaMalloc((void **)&zeros, 512))
+        abort();
+    cudaMemsetAsync(zeros, 0, 512, stream);
+    before(data, zeros, stream);
+    if (sq_launch(kernel, 1, 64, stream, data, zeros) || cudaStreamSynchronize(stream)) abort();
+    cudaFree(data);
+    cudaFree(zeros);
+    cudaStreamDestroy(stream);
+}
+
+__global__ void read_new(int *data, int *zeros)
+{
+    zeros[threadIdx.x] = data[threadIdx.x];
+}
+
+__global__ void write_new(int *data, int *zeros)
+{
+    data[threadIdx.x] = zeros[threadIdx.x];
+    data[threadIdx.x] += 1;
+}
+
+__global__ void write_half(int *data, int *)
+{
+    *(unsigned short *)(data + threadIdx.x) = 1;
+}
+
+__global__ void add_to_new(int *data, int *)
+{
+    if (threadIdx.x == 0) atomicOr(data + 3, 1);
+}
+
+void nothing(int *, int *, cudaStream_t)
+{
+}
+
+void halves(int *data, int *zeros, cudaStream_t stream)
+{
+    sq_launch(write_half, 1, 64, stream, data, zeros);
+}
+
+void unwritten(void **)
+{
+    const char *const words = "thread (0, 0, 0) reads byte 0 of 512 bytes of device memory, which nothing has written";
+    run_new(write_new, nothing);
+    run_new(read_new, [](int *data, int *, cudaStream_t s) { cudaMemsetAsync(data, 0, 256, s); });
+    run_new(read_new, [](int *data, int *zeros, cudaStream_t s) {
+        cudaMemcpyAsync(data, zeros, 256, cudaMemcpyDeviceToDevice, s);
+    });
+    run_new(read_new, [](int *data, int *zeros, cudaStream_t s) { sq_launch(write_new, 1, 64, s, data, zeros); });
+    assert_true(child_dies([] { run_new(read_new, nothing); }, words));
+    assert_true(
+        child_dies([] { run_new(read_new, halves); }, "reads byte 2 of 512 bytes of device memory, which nothing"));
+    assert_true(child_dies([] { run_new(add_to_new, nothing); }, "reads byte 12 of 512 bytes of device memory"));
+    auto too_little = [] {
+        run_new(read_new, [](int *data, int *, cudaStream_t s) { cudaMemsetAsync(data, 0, 252, s); });
+    };
+    assert_true(
+        child_dies(too_little, "thread (63, 0, 0) reads byte 252 of 512 bytes of device memory, which nothing"));
+    auto copied = [] { // a copy of what nothing has written is no better
+        run_new(read_new, [](int *data, int *zeros, cudaStream_t s) {
+            cudaMemcpyAsync(zeros, data, 256, cudaMemcpyDeviceToDevice, s);
+            cudaMemcpyAsync(data, zeros, 256, cudaMemcpyDeviceToDevice, s);
+        });
+    };
+    assert_true(child_dies(copied, words));
+}
+
 void strangers(void **)
 {
     assert_true(child_dies([] { run(read_unwritten); }, "thread (40, 0, 0) reads shared memory that nobody"));
@@ -241,6 +316,7 @@ void strangers(void **)
 
 int main(void)
 {
-    const CMUnitTest tests[] = {cmocka_unit_test(silent), cmocka_unit_test(races), cmocka_unit_test(strangers)};
+    const CMUnitTest tests[] = {cmocka_unit_test(silent), cmocka_unit_test(races), cmocka_unit_test(unwritten),
+                                cmocka_unit_test(strangers)};
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -256,6 +256,7 @@ static void different_counts(struct rank *r)
     int64_t *device;
     open_rank(r);
     CHECK(cudaMalloc((void **)&device, 80) == cudaSuccess);
+    CHECK(cudaMemsetAsync(device, 0, 80, r->stream) == cudaSuccess);
     CHECK(ncclAllReduce(device, device, r->rank == 1 ? 9 : 10, ncclInt64, ncclSum, r->comm, r->stream) == ncclSuccess);
     expect_failure(r, ncclInvalidUsage);
     CHECK(cudaFree(device) == cudaSuccess);
@@ -266,6 +267,7 @@ static void different_calls(struct rank *r)
     int64_t *device;
     open_rank(r);
     CHECK(cudaMalloc((void **)&device, 80) == cudaSuccess);
+    CHECK(cudaMemsetAsync(device, 0, 80, r->stream) == cudaSuccess);
     if (r->rank == 1)
         CHECK(ncclBroadcast(device, device, 80, ncclUint8, 0, r->comm, r->stream) == ncclSuccess);
     else
@@ -280,6 +282,7 @@ static void one_gives_up(struct rank *r)
     int64_t *device;
     open_rank(r);
     CHECK(cudaMalloc((void **)&device, 80) == cudaSuccess);
+    CHECK(cudaMemsetAsync(device, 0, 80, r->stream) == cudaSuccess);
     if (r->rank == 1) CHECK(ncclCommAbort(r->comm) == ncclSuccess && cudaStreamDestroy(r->stream) == cudaSuccess);
     if (r->rank != 1) {
         CHECK(ncclAllReduce(device, device, 10, ncclInt64, ncclSum, r->comm, r->stream) == ncclSuccess);
@@ -295,6 +298,7 @@ static void one_dies(struct rank *r)
     open_rank(r);
     if (r->rank == 1) _exit(3);
     CHECK(cudaMalloc((void **)&device, 80) == cudaSuccess);
+    CHECK(cudaMemsetAsync(device, 0, 80, r->stream) == cudaSuccess);
     CHECK(ncclAllReduce(device, device, 10, ncclInt64, ncclSum, r->comm, r->stream) == ncclSuccess);
     expect_failure(r, ncclRemoteError);
     CHECK(cudaFree(device) == cudaSuccess);
@@ -309,6 +313,7 @@ static void one_leaves(struct rank *r)
         exit(3);
     }
     CHECK(cudaMalloc((void **)&device, 80) == cudaSuccess);
+    CHECK(cudaMemsetAsync(device, 0, 80, r->stream) == cudaSuccess);
     CHECK(ncclAllReduce(device, device, 10, ncclInt64, ncclSum, r->comm, r->stream) == ncclSuccess);
     expect_failure(r, ncclRemoteError);
     CHECK(cudaFree(device) == cudaSuccess);
@@ -349,6 +354,7 @@ static void bad_arguments(struct rank *r)
     ncclUniqueId nothing = {"/proc/0/fd/0"};
     open_rank(r);
     CHECK(cudaMalloc((void **)&device, 32) == cudaSuccess);
+    CHECK(cudaMemsetAsync(device, 0, 32, r->stream) == cudaSuccess);
     CHECK(ncclAllReduce(host, device, 4, ncclInt64, ncclSum, r->comm, r->stream) == ncclInvalidArgument);
     CHECK(ncclAllReduce(device, host, 4, ncclInt64, ncclSum, r->comm, r->stream) == ncclInvalidArgument);
     CHECK(ncclAllReduce(device, device, 5, ncclInt64, ncclSum, r->comm, r->stream) == ncclInvalidArgument);

@@ -2,6 +2,7 @@
 
 #include "sim.hpp"
 
+#include <cstring>
 #include <sys/mman.h>
 #include <unordered_map>
 
@@ -28,6 +29,7 @@ struct region {
     uintptr_t start, end;
     region_kind kind;
     cell *cells;
+    unsigned char *written; // of device memory: what written_at() says
 };
 
 // While this thread runs a kernel, if the settings want checks; other threads may be in host code of .cu files
@@ -70,12 +72,12 @@ region find_bounds(uintptr_t address)
     void *data;
     size_t bytes;
     if (memory_bounds((const void *)address, &data, &bytes))
-        return {(uintptr_t)data, (uintptr_t)data + bytes, region_kind::device, nullptr};
+        return {(uintptr_t)data, (uintptr_t)data + bytes, region_kind::device, nullptr, written_at(data)};
     if (address >= (uintptr_t)&__data_start && address < (uintptr_t)&_end)
-        return {(uintptr_t)&__data_start & ~(uintptr_t)3, (uintptr_t)&_end, region_kind::shared, nullptr};
+        return {(uintptr_t)&__data_start & ~(uintptr_t)3, (uintptr_t)&_end, region_kind::shared, nullptr, nullptr};
     if (address >= (uintptr_t)&__executable_start && address < (uintptr_t)&__data_start)
-        return {(uintptr_t)&__executable_start, (uintptr_t)&__data_start, region_kind::constant, nullptr};
-    return {0, 0, region_kind::none, nullptr};
+        return {(uintptr_t)&__executable_start, (uintptr_t)&__data_start, region_kind::constant, nullptr, nullptr};
+    return {0, 0, region_kind::none, nullptr, nullptr};
 }
 
 const region &find_region(uintptr_t address)
@@ -196,12 +198,24 @@ const region &checked_region(uintptr_t address, size_t bytes, bool is_write)
     return r;
 }
 
+// Device memory: what is read must have been written by something, in whichever launch or copy.
+void check_content(const region &r, uintptr_t address, size_t bytes, bool is_write)
+{
+    if (!r.written) return;
+    unsigned char *written = r.written + (address - r.start);
+    if (is_write)
+        memset(written, 1, bytes);
+    else if (memchr(written, 0, bytes))
+        check_written((const void *)address, bytes);
+}
+
 void check(const void *pointer, size_t bytes, bool is_write)
 {
     const uintptr_t address = (uintptr_t)pointer, end = address + bytes;
     if (is_own(address, bytes, is_write)) return;
     const region &r = checked_region(address, bytes, is_write);
     if (r.kind == region_kind::constant) return;
+    check_content(r, address, bytes, is_write);
     for (uintptr_t word = address / 4; word * 4 < end; word++) {
         const unsigned from = word * 4 < address ? (unsigned)(address - word * 4) : 0;
         const unsigned to = word * 4 + 4 > end ? (unsigned)(end - word * 4) : 4;
@@ -220,7 +234,7 @@ void access_begin_launch(const thread_work &work)
     s.arguments = (uintptr_t)work.call;
     s.arguments_end = s.arguments + work.bytes;
     for (region &r : s.recent)
-        r = {0, 0, region_kind::none, nullptr}; // memory may have come and gone
+        r = {0, 0, region_kind::none, nullptr, nullptr}; // memory may have come and gone
 }
 
 void access_end_launch()
@@ -241,8 +255,10 @@ void access_barrier()
 // Atomic operations do not race with each other; with plain accesses they might, which goes unseen.
 int atomic_or(int *address, int value)
 {
-    if (is_on && !is_own((uintptr_t)address, sizeof *address, true))
-        checked_region((uintptr_t)address, sizeof *address, true);
+    if (is_on && !is_own((uintptr_t)address, sizeof *address, true)) {
+        const region &r = checked_region((uintptr_t)address, sizeof *address, true);
+        check_content(r, (uintptr_t)address, sizeof *address, false);
+    }
     const int before = *address;
     *address |= value;
     return before;

@@ -50,20 +50,43 @@ cublasStatus_t queue(cublasHandle_t handle, const char *what, std::function<void
     return taken ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED;
 }
 
+// Each stored column of it; of a triangle (upper 1, lower 0, -1: all) only what lies in it.
+void for_columns(const stored &s, int upper, void (*act)(const void *, size_t))
+{
+    for (int j = 0; j < s.cols; j++) {
+        const int from = upper == 0 ? std::min(j, s.rows) : 0, to = upper == 1 ? std::min(j + 1, s.rows) : s.rows;
+        const size_t element = element_bytes(s.type);
+        act((const char *)s.data + ((size_t)j * (size_t)s.stride + (size_t)from) * element,
+            (size_t)(to - from) * element);
+    }
+}
+
 struct gemm {
     product shape; // of the first of the batch
     stored a, b, c;
     int batch;
 };
 
+stored of_batch(stored s, int i)
+{
+    s.data = (const char *)s.data + (long long)element_bytes(s.type) * s.step * i;
+    return s;
+}
+
 void run_gemm(const gemm &g)
 {
     for (int i = 0; i < g.batch; i++) {
         product p = g.shape;
-        p.a.data = (const char *)g.a.data + (long long)element_bytes(g.a.type) * g.a.step * i;
-        p.b.data = (const char *)g.b.data + (long long)element_bytes(g.b.type) * g.b.step * i;
-        p.c = (char *)const_cast<void *>(g.c.data) + (long long)element_bytes(g.c.type) * g.c.step * i;
+        p.a.data = of_batch(g.a, i).data;
+        p.b.data = of_batch(g.b, i).data;
+        p.c = const_cast<void *>(of_batch(g.c, i).data);
+        if (p.k > 0 && p.alpha != 0) {
+            for_columns(of_batch(g.a, i), -1, check_written);
+            for_columns(of_batch(g.b, i), -1, check_written);
+        }
         multiply(p);
+        // what is added to stays what it was: of a triangle on the diagonal nobody reads the other half
+        if (p.beta == 0) for_columns(of_batch(g.c, i), -1, note_written);
     }
 }
 
@@ -205,11 +228,14 @@ cublasStatus_t cublasStrsm(cublasHandle_t handle, cublasSideMode_t side, cublasF
     if (should_fail(kind::blas)) return CUBLAS_STATUS_EXECUTION_FAILED;
     const bool left = side == CUBLAS_SIDE_LEFT;
     const int order = left ? m : n;
-    if (!alpha || !is_valid("cublasStrsm", {"A", A, CUDA_R_32F, order, order, lda, 0}, 1) ||
-        !is_valid("cublasStrsm", {"B", B, CUDA_R_32F, m, n, ldb, 0}, 1))
-        return CUBLAS_STATUS_INVALID_VALUE;
+    const stored a = {"A", A, CUDA_R_32F, order, order, lda, 0}, b = {"B", B, CUDA_R_32F, m, n, ldb, 0};
+    if (!alpha || !is_valid("cublasStrsm", a, 1) || !is_valid("cublasStrsm", b, 1)) return CUBLAS_STATUS_INVALID_VALUE;
     const triangular_solve s = {
         left, uplo == CUBLAS_FILL_MODE_UPPER, trans != CUBLAS_OP_N, diag == CUBLAS_DIAG_UNIT, m, n, *alpha, A, lda, B,
         ldb};
-    return queue(handle, "cublasStrsm", [s] { solve(s); });
+    return queue(handle, "cublasStrsm", [s, a, b] {
+        for_columns(a, s.upper, check_written);
+        for_columns(b, -1, check_written);
+        solve(s);
+    });
 }

@@ -114,13 +114,17 @@ bool exchange::is_reader() const
 
 void exchange::write_chunk()
 {
-    if (is_writer()) memcpy(line.chunk(line.rank), send + done, std::min(wire::chunk_bytes, total - done));
+    const size_t bytes = std::min(wire::chunk_bytes, total - done);
+    if (!is_writer()) return;
+    check_written(send + done, bytes);
+    memcpy(line.chunk(line.rank), send + done, bytes);
 }
 
 void exchange::read_chunk()
 {
     const size_t bytes = std::min(wire::chunk_bytes, total - done);
     if (!is_reader()) return;
+    note_written(receive + done, bytes);
     if (what.kind == collective_kind::broadcast)
         memcpy(receive + done, line.chunk(what.root), bytes);
     else

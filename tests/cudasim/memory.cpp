@@ -132,6 +132,7 @@ cudaError_t allocate(void **memory, size_t bytes, int device)
     if (device >= 0 && mprotect(a.pages, a.page_bytes, PROT_NONE) != 0)
         die("mprotect of %zu bytes failed", a.page_bytes);
     state().live[(uintptr_t)a.pages] = a;
+    if (device >= 0) written_begin(a.data, bytes);
     count_object(device < 0 ? "pinned memory" : "device memory", 1);
     *memory = a.data;
     return cudaSuccess;
@@ -154,6 +155,7 @@ cudaError_t release(const char *what, void *memory, bool pinned)
         a.pages)
         die("mmap of %zu bytes failed", a.page_bytes);
     access_forget(a.data, a.bytes);
+    written_end(a.data);
     state().used[a.device] -= a.bytes;
     state().live.erase((uintptr_t)a.pages);
     state().freed[(uintptr_t)a.pages] = a;

@@ -53,8 +53,10 @@ struct block_copy {
     }
     void run() const
     {
-        for (size_t row = 0; row < height; row++)
+        for (size_t row = 0; row < height; row++) {
+            copy_written(to + row * to_pitch, from + row * from_pitch, width);
             memmove(to + row * to_pitch, from + row * from_pitch, width);
+        }
     }
 };
 
@@ -186,6 +188,7 @@ cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t 
     if (bytes > 0 && !find_place("cudaMemsetAsync", memory, bytes, &where)) return failed(cudaErrorInvalidValue);
     if (where != place::pinned && !is_device("cudaMemsetAsync", memory, bytes)) return failed(cudaErrorInvalidValue);
     auto run = [memory, value, bytes] {
+        if (bytes > 0) note_written(memory, bytes);
         if (bytes > 0) memset(memory, value, bytes);
     };
     return failed(enqueue(stream, {"cudaMemsetAsync", run, nullptr, nullptr}));

@@ -67,6 +67,19 @@ int current_device();
 // The data of the live allocation on any device, or pinned, that holds the address; false: none does.
 bool memory_bounds(const void *pointer, void **data_p, size_t *bytes_p);
 
+// --- what was written ----------------------------------------------------------------------------------------------
+// Where the settings have accesses checked: which bytes of device memory anything has written. Host and pinned memory
+// counts as written. New memory, which nothing has, and memory that is no more:
+void written_begin(const void *data, size_t bytes);
+void written_end(const void *data);
+// One byte for each of device memory from here on: 1 where something was written; NULL: not looked at.
+unsigned char *written_at(const void *data);
+void note_written(const void *data, size_t bytes);
+// A copy has what it was made from: copies to the host may hold what nobody means to read, and then NaN.
+void copy_written(const void *to, const void *from, size_t bytes);
+// The device computes with it: ends the process where nothing was written.
+void check_written(const void *data, size_t bytes);
+
 // --- faults --------------------------------------------------------------------------------------------------------
 // Makes this thread's faults come to us (a test framework may have taken the signal meanwhile).
 void catch_faults();

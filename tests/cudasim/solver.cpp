@@ -60,9 +60,13 @@ cusolverStatus_t cusolverDnSpotrf(cusolverDnHandle_t handle, cublasFillMode_t up
         !is_device("cusolverDnSpotrf, devInfo", devInfo, sizeof *devInfo))
         return CUSOLVER_STATUS_INVALID_VALUE;
     auto run = [=] {
+        const bool upper = uplo == CUBLAS_FILL_MODE_UPPER;
         for (int i = 0; i < Lwork; i++)
             Workspace[i] = -1; // it is the library's while it works
-        *devInfo = cholesky(uplo == CUBLAS_FILL_MODE_UPPER, n, A, lda);
+        for (int j = 0; j < n; j++)
+            check_written(A + (size_t)j * (size_t)lda + (upper ? 0 : j), sizeof *A * (size_t)(upper ? j + 1 : n - j));
+        *devInfo = cholesky(upper, n, A, lda);
+        note_written(devInfo, sizeof *devInfo);
     };
     const bool taken = enqueue(handle->stream, {"cusolverDnSpotrf", run, nullptr, nullptr}) == cudaSuccess;
     return taken ? CUSOLVER_STATUS_SUCCESS : CUSOLVER_STATUS_EXECUTION_FAILED;
