@@ -249,6 +249,7 @@ static int run_potrf(const struct dense *d, int upper, int n, float *a)
                      CUSOLVER_STATUS_INVALID_VALUE);
     assert_int_equal(cusolverDnSpotrf(d->solver, uplo, n, da, n, work, floats, dinfo), CUSOLVER_STATUS_SUCCESS);
     assert_int_equal(cudaMemcpyAsync(&info, dinfo, sizeof info, cudaMemcpyDeviceToHost, d->stream), cudaSuccess);
+    assert_int_equal(cudaStreamSynchronize(d->stream), cudaSuccess);
     float *l = download(d, da, (size_t)(n * n), CUDA_R_32F);
     memcpy(a, l, (size_t)(n * n) * sizeof *l);
     free(l);

@@ -184,6 +184,7 @@ static void copies(void **state)
     for (int i = 0; i < 60; i++)
         in[i] = (char)i;
     assert_int_equal(cudaMemcpyAsync(device, in, 60, cudaMemcpyHostToDevice, stream), cudaSuccess);
+    assert_int_equal(cudaStreamSynchronize(stream), cudaSuccess);
     assert_int_equal(cudaMemsetAsync(other, 9, 60, stream), cudaSuccess);
     assert_int_equal(cudaMemcpy2DAsync(other, 10, device + 2, 12, 7, 4, cudaMemcpyDeviceToDevice, stream), cudaSuccess);
     assert_int_equal(cudaMemcpy2DAsync(out, 15, other, 10, 9, 4, cudaMemcpyDeviceToHost, stream), cudaSuccess);
@@ -227,9 +228,10 @@ static void refused_copies(void **state)
 
 static void told_to_fail(void **state)
 {
-    char *device = device_memory(64), host[64] = {0};
+    char *device = device_memory(64), *host;
     cudaStream_t stream = new_stream();
     (void)state;
+    assert_int_equal(cudaMallocHost((void **)&host, 64), cudaSuccess);
     long before = cudasim_calls("copy");
     cudasim_fail("copy", 2);
     assert_int_equal(cudaMemcpyAsync(device, host, 64, cudaMemcpyHostToDevice, stream), cudaSuccess);
@@ -241,7 +243,7 @@ static void told_to_fail(void **state)
     cudasim_fail("malloc", 1);
     cudasim_fail("malloc", 0);
     void *memory = device_memory(1);
-    assert_int_equal(cudaFree(device) || cudaFree(memory) || cudaStreamDestroy(stream), 0);
+    assert_int_equal(cudaFree(device) || cudaFree(memory) || cudaFreeHost(host) || cudaStreamDestroy(stream), 0);
 }
 
 static void fails_by_environment(void)

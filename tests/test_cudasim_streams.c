@@ -181,11 +181,49 @@ static void host_does_not_wait(void)
 static void source_is_changed(void)
 {
     struct pieces p = make();
-    cudaMemcpyAsync(p.device, p.host, 64, cudaMemcpyHostToDevice, p.first); /* zeros, from memory that is not pinned */
-    memset(p.host, 7, 64);
+    cudaMemcpyAsync(p.device, p.pinned, 64, cudaMemcpyHostToDevice, p.first); /* ones */
+    memset(p.pinned, 7, 64);
     cudaMemcpyAsync(p.pinned, p.device, 64, cudaMemcpyDeviceToHost, p.first);
     cudaStreamSynchronize(p.first);
-    finish(&p, all_are(p.pinned, 0));
+    finish(&p, all_are(p.pinned, 1));
+}
+
+/* Memory that is not pinned: good for who waits at once, in another stream, too. */
+static void pageable_alone(void)
+{
+    struct pieces p = make();
+    memset(p.host, 3, 64);
+    cudaMemcpyAsync(p.device, p.host, 64, cudaMemcpyHostToDevice, p.first);
+    cudaEventRecord(p.event, p.second);
+    cudaStreamSynchronize(p.first);
+    cudaMemcpyAsync(p.host, p.device, 64, cudaMemcpyDeviceToHost, p.first);
+    cudaStreamSynchronize(p.first);
+    finish(&p, all_are(p.host, 3));
+}
+
+static void behind_pageable_in(void)
+{
+    struct pieces p = make();
+    cudaMemcpyAsync(p.device, p.host, 64, cudaMemcpyHostToDevice, p.first);
+    cudaMemsetAsync(p.device, 1, 64, p.first);
+}
+
+static void behind_pageable_out(void)
+{
+    struct pieces p = make();
+    cudaMemcpy2DAsync(p.host, 8, p.device, 8, 8, 8, cudaMemcpyDeviceToHost, p.first);
+    cudaEventRecord(p.event, p.first);
+}
+
+static void pageable(void **state)
+{
+    (void)state;
+    assert_int_equal(count_orders(pageable_alone, 5), n_orders);
+    unsetenv("CUDASIM_ORDER");
+    assert_true(child_dies(behind_pageable_in,
+                           "cudaMemsetAsync is queued behind a cudaMemcpyAsync of host memory that is not pinned"));
+    assert_true(child_dies(behind_pageable_out,
+                           "cudaEventRecord is queued behind a cudaMemcpy2DAsync of host memory that is not pinned"));
 }
 
 static int wrong_in_default(void (*body)(void))
@@ -253,6 +291,7 @@ static void calls(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(right), cmocka_unit_test(wrong), cmocka_unit_test(calls)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(right), cmocka_unit_test(wrong), cmocka_unit_test(pageable),
+                                       cmocka_unit_test(calls)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

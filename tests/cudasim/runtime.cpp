@@ -81,7 +81,10 @@ cudaError_t copy(const char *what, const block_copy &c, cudaMemcpyKind direction
     if (!is_there(what, c.to, c.to_bytes(), direction != cudaMemcpyDeviceToHost) ||
         !is_there(what, c.from, c.from_bytes(), direction != cudaMemcpyHostToDevice))
         return cudaErrorInvalidValue;
-    return enqueue(stream, {what, [c] { c.run(); }, nullptr, nullptr});
+    place host = place::pinned;
+    if (direction != cudaMemcpyDeviceToDevice)
+        find_place(what, direction == cudaMemcpyHostToDevice ? c.from : c.to, 1, &host);
+    return enqueue(stream, {what, [c] { c.run(); }, nullptr, nullptr, host == place::host});
 }
 } // namespace
 

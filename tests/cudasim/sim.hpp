@@ -106,6 +106,7 @@ struct operation {
     std::function<void()> run;
     std::function<bool()> ready; // empty: always; otherwise tries, without waiting, to get there
     std::function<void()> await; // waits until it is ready
+    bool pageable = false;       // copies from or to host memory that is not pinned
 };
 // Queues an operation; cudaErrorInvalidResourceHandle for no stream, one of another device, or the default stream.
 cudaError_t enqueue(cudaStream_t stream, operation op);

@@ -100,6 +100,15 @@ void let_run()
             ;
 }
 
+// A device does not go on beside a copy of memory that is not pinned: who means it to has lost that without a word.
+void refuse_behind_pageable(cudaStream_t stream, const operation &op)
+{
+    for (const operation &before : stream->queue)
+        if (before.pageable)
+            die("%s is queued behind a %s of host memory that is not pinned, for which nobody has waited",
+                op.what.c_str(), before.what.c_str());
+}
+
 void finish(cudaStream_t stream)
 {
     run_until(stream, stream->queued);
@@ -128,6 +137,7 @@ cudaError_t enqueue(cudaStream_t stream, operation op)
                                      : "no such stream");
         return cudaErrorInvalidResourceHandle;
     }
+    refuse_behind_pageable(stream, op);
     stream->queue.push_back(std::move(op));
     stream->queued++;
     let_run();

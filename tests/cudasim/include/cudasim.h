@@ -2,9 +2,10 @@
  *
  * Checks. A mistake that a GPU would answer with wrong numbers, a hang or a dead context ends the process with one line
  * "cudasim: ..." and SIGABRT: the host touches device memory; a kernel touches host, freed or foreign memory; threads
- * of a block diverge at a barrier, lanes of a warp at a shuffle, or race for memory (access.hpp); something is not
- * freed at exit. Calls that CUDA refuses return CUDA's code, and the line says why. New device memory is filled with
- * 0xFF (NaN).
+ * of a block diverge at a barrier, lanes of a warp at a shuffle, race for memory or read what nothing has written
+ * (access.hpp); work is queued behind a copy of memory that is not pinned, beside which a device does nothing;
+ * something is not freed at exit. Calls that CUDA refuses return CUDA's code, and the line says why. New device memory
+ * is filled with 0xFF (NaN).
  *
  * What runs on it (preset cudasim): the contract tests of the backend, with every access of its kernels checked; sums
  * over ranks, forward passes of one model for each mechanism, evaluation, on 1 to 4 ranks; the program from quantize to
