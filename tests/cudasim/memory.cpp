@@ -232,6 +232,11 @@ int current_device()
 {
     return this_device;
 }
+
+int device_on_node(int device)
+{
+    return get_settings().first_device + device;
+}
 } // namespace cudasim
 
 using namespace cudasim;

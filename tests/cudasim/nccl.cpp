@@ -202,13 +202,13 @@ ncclResult_t ncclCommInitRank(ncclComm_t *comm, int ranks, ncclUniqueId id, int 
     if (should_fail(kind::nccl)) return refuse(ncclSystemError, "ncclCommInitRank failed");
     std::unique_ptr<wire> line(wire::open(id, ranks, rank));
     if (!line) return refuse(ncclInvalidArgument, "ncclCommInitRank: no such id for %d ranks", ranks);
-    if (!line->take_slot(current_device()))
+    if (!line->take_slot(device_on_node(current_device())))
         return refuse(ncclInvalidUsage, "ncclCommInitRank: rank %d is there already", rank);
     if (!all_come(*line))
         return refuse(ncclSystemError, "ncclCommInitRank: rank %d waited in vain for the other ranks", rank);
     if (line->rank_on_my_device() >= 0)
         return refuse(ncclInvalidUsage, "Duplicate GPU detected: ranks %d and %d are both on device %d", rank,
-                      line->rank_on_my_device(), current_device());
+                      line->rank_on_my_device(), device_on_node(current_device()));
     *comm = new ncclComm{std::make_shared<communicator>(), id};
     (*comm)->shared->line = std::move(line);
     (*comm)->shared->device = current_device();

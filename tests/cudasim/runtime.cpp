@@ -131,7 +131,7 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, in
 cudaError_t cudaDeviceGetPCIBusId(char *id, int length, int device)
 {
     if (device < 0 || device >= get_settings().devices) return failed(cudaErrorInvalidDevice);
-    snprintf(id, (size_t)length, "0000:%02x:00.0", device);
+    snprintf(id, (size_t)length, "0000:%02x:00.0", device_on_node(device));
     return cudaSuccess;
 }
 

@@ -88,6 +88,7 @@ settings read_settings()
 {
     settings s = {};
     s.devices = (int)number("CUDASIM_DEVICES", 1);
+    s.first_device = (int)number("CUDASIM_FIRST_DEVICE", 0);
     s.memory = number("CUDASIM_MEMORY", (size_t)2 << 30);
     s.nccl_timeout = (double)number("CUDASIM_NCCL_TIMEOUT", 60);
     const char *check = getenv("CUDASIM_CHECK");

@@ -24,7 +24,8 @@ enum class kind { malloc, create, launch, copy, sync, blas, solver, nccl, count 
 
 struct settings {
     int devices;
-    size_t memory; // bytes of each device
+    int first_device; // number on the node of the first device that this process sees
+    size_t memory;    // bytes of each device
     bool early;
     uint64_t seed; // 0: late or early
     double nccl_timeout;
@@ -64,6 +65,8 @@ bool is_ours(const void *pointer);
 // The pages of the live allocation on this device that holds the address; false: none does.
 bool device_pages(const void *pointer, int device, char **start_p, size_t *bytes_p);
 int current_device();
+// Its number on the node, which tells it from those that other processes see.
+int device_on_node(int device);
 // The data of the live allocation on any device, or pinned, that holds the address; false: none does.
 bool memory_bounds(const void *pointer, void **data_p, size_t *bytes_p);
 

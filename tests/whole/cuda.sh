@@ -114,6 +114,18 @@ cmp "$work/errors" "$work/stdout" || fail "verify differs on a device that ranks
 
 CUDASIM_DEVICES=2 expect 2 3 "${job[@]}" --backend cuda --out "$work/out"
 expect_message "2 ranks of a node have one device together: start one rank per device, or allow it with --share-device"
+see() { # see FIRST STATUS: two ranks, each of which sees one device; that of the second has this number
+  local status=0
+  # shellcheck disable=SC2016
+  CUDASIM_DEVICES=1 mpirun -n 2 bash -c '[ "$OMPI_COMM_WORLD_RANK" -eq 0 ] || export CUDASIM_FIRST_DEVICE=$1; exec "${@:2}"' bash "$1" \
+    "$SHARDQ" "${job[@]}" "${options[@]}" --backend cuda --out "$work/seen" </dev/null >/dev/null 2>"$work/err" || status=$?
+  [ $status -eq "$2" ] || { cat "$work/err" >&2; fail "exit code $status instead of $2 where each rank sees one device"; }
+}
+see 0 2
+expect_message "2 ranks of a node have one device together"
+see 3 0
+cmp "$work/one.store.h5" "$work/seen.store.h5" || fail "another store where each rank sees a device of its own"
+rm -r "$work/seen"*
 CUDASIM_DEVICES=0 expect 2 2 "${job[@]}" --backend cuda --out "$work/out"
 expect_message "--backend cuda: no CUDA-capable device is detected"
 CUDASIM_DEVICES=0 expect 0 2 "${job[@]}" "${options[@]}" --out "$work/none"

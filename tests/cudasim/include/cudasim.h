@@ -20,6 +20,8 @@
  *
  * Settings, from the environment at the first call:
  *   CUDASIM_DEVICES        number of devices; 0: cudaErrorNoDevice (default 1)
+ *   CUDASIM_FIRST_DEVICE   the first of them is this one of the node, so that processes see others, as by
+ *                          CUDA_VISIBLE_DEVICES (default 0)
  *   CUDASIM_MEMORY         bytes of each device (default 2 GiB)
  *   CUDASIM_ORDER          late, early, or the seed of a random order
  *   CUDASIM_CHECK          off: kernels' reads and writes are not checked one by one, which is some times faster
