@@ -10,6 +10,7 @@
 #include "cuda/cuda_private.h"
 #include "mpi/comm_memory.h"
 
+#define N_DEFER 100      /* pauses of 50 ms: mpirun ends the others one to three seconds after the first */
 #define N_IMPATIENT 1000 /* questions to the stream before the thread begins to sleep between them */
 
 /* All collectives of a communicator are on one stream, so that they come in the same order on every rank. With a second
@@ -26,9 +27,20 @@ struct sq_nccl {
     bool is_broken; /* aborted: nothing works any more */
 };
 
+/* Whoever starts the ranks ends them all when one has ended, and that one has said why; otherwise this one will. Pauses
+ * are counted and not their time, which goes on for a rank that is stopped together with all others. */
+static void defer(void)
+{
+    const struct timespec pause = {.tv_nsec = 50000000};
+    sq_watch_end(); /* it waits for nobody any more */
+    for (int i = 0; i < N_DEFER; i++)
+        nanosleep(&pause, NULL);
+}
+
 static enum sq_status checked(ncclResult_t code, ncclComm_t comm, const char *what)
 {
     if (code == ncclSuccess) return SQ_OK;
+    if (code == ncclRemoteError) defer();
     const char *last = ncclGetLastError(comm);
     sq_error("NCCL: %s: %s%s%s", what, ncclGetErrorString(code), last && *last ? ": " : "", last ? last : "");
     return SQ_ERR_LIBRARY;
