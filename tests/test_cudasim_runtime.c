@@ -275,6 +275,29 @@ static void killed_by_environment(void)
     fputs("too late", stderr);
 }
 
+/* At the second memset, and for good. */
+static void freezes(void **state)
+{
+    (void)state;
+    setenv("CUDASIM_FREEZE", "cudaMemset:2", 1);
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        killed_by_environment();
+        _exit(5);
+    }
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, WUNTRACED), child);
+    assert_true(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
+    assert_int_equal(kill(child, SIGCONT), 0);
+    assert_int_equal(waitpid(child, &status, WUNTRACED), child);
+    assert_true(WIFSTOPPED(status));
+    assert_int_equal(kill(child, SIGKILL), 0);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    unsetenv("CUDASIM_FREEZE");
+}
+
 static void kills(void **state)
 {
     static char text[4096];
@@ -318,9 +341,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(devices), /* first: its children read settings of their own */
-        cmocka_unit_test(failures),       cmocka_unit_test(kills),        cmocka_unit_test(protection),
-        cmocka_unit_test(allocation),     cmocka_unit_test(poison),       cmocka_unit_test(copies),
-        cmocka_unit_test(refused_copies), cmocka_unit_test(told_to_fail),
+        cmocka_unit_test(failures),   cmocka_unit_test(kills),          cmocka_unit_test(freezes),
+        cmocka_unit_test(protection), cmocka_unit_test(allocation),     cmocka_unit_test(poison),
+        cmocka_unit_test(copies),     cmocka_unit_test(refused_copies), cmocka_unit_test(told_to_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

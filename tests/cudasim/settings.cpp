@@ -75,13 +75,14 @@ uint64_t number(const char *name, uint64_t otherwise)
 }
 
 // NAME:N
-void parse_kill(const char *text, settings *s)
+template <class operations> void parse_operation(const char *variable, operations *o)
 {
-    const char *colon = strrchr(text, ':');
+    const char *text = getenv(variable), *colon = text ? strrchr(text, ':') : nullptr;
     char *end = nullptr;
-    s->kill_at = colon ? strtol(colon + 1, &end, 10) : 0;
-    if (s->kill_at < 1 || *end) die("CUDASIM_KILL: '%s' is not NAME:N", text);
-    s->kill = std::string(text, (size_t)(colon - text));
+    if (!text) return;
+    o->at = colon ? strtol(colon + 1, &end, 10) : 0;
+    if (o->at < 1 || *end) die("%s: '%s' is not NAME:N", variable, text);
+    o->name = std::string(text, (size_t)(colon - text));
 }
 
 settings read_settings()
@@ -100,7 +101,8 @@ settings read_settings()
     s.early = order && strcmp(order, "early") == 0;
     if (order && !s.early && strcmp(order, "late") != 0) s.seed = number("CUDASIM_ORDER", 0);
     if (const char *failures = getenv("CUDASIM_FAIL")) parse_failures(failures);
-    if (const char *kill = getenv("CUDASIM_KILL")) parse_kill(kill, &s);
+    parse_operation("CUDASIM_KILL", &s.kill);
+    parse_operation("CUDASIM_FREEZE", &s.freeze);
     return s;
 }
 
@@ -152,11 +154,17 @@ bool should_fail(kind which)
     return true;
 }
 
-void end_if_told_to(const std::string &what)
+void stop_if_told_to(const std::string &what)
 {
-    static std::atomic<long> count;
+    static std::atomic<long> killed, frozen;
+    const auto is_it = [&](const auto &o, std::atomic<long> &count) {
+        return o.at > 0 && what.compare(0, o.name.size(), o.name) == 0 && ++count == o.at;
+    };
     const settings &s = get_settings();
-    if (s.kill_at > 0 && what.compare(0, s.kill.size(), s.kill) == 0 && ++count == s.kill_at) raise(SIGKILL);
+    if (is_it(s.kill, killed)) raise(SIGKILL);
+    if (is_it(s.freeze, frozen))
+        for (;;) // whoever ends the job wakes its processes first
+            kill(getpid(), SIGSTOP);
 }
 
 void count_object(const char *name, int change)

@@ -29,15 +29,17 @@ struct settings {
     bool early;
     uint64_t seed; // 0: late or early
     double nccl_timeout;
-    bool check;       // what kernels read and write
-    std::string kill; // operations whose names begin so count ...
-    long kill_at;     // ... up to the one that ends the process; 0: none does
+    bool check; // what kernels read and write
+    struct {
+        std::string name; // operations whose names begin so count ...
+        long at;          // ... up to this one; 0: none
+    } kill, freeze;
 };
 const settings &get_settings();
 // Counts one call of this kind; true if it was told to fail.
 bool should_fail(kind which);
-// Ends the process, as kill -9 would, if this is the operation that the settings name.
-void end_if_told_to(const std::string &what);
+// Kills or stops the process, if this is the operation that the settings name.
+void stop_if_told_to(const std::string &what);
 
 // --- the lock ------------------------------------------------------------------------------------------------------
 // Held during every call of the API. Device pages that the work of the call opened are closed when it ends.

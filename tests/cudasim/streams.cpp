@@ -129,7 +129,7 @@ operation waiting_for(std::shared_ptr<CUevent_st::record> record)
 
 cudaError_t enqueue(cudaStream_t stream, operation op)
 {
-    end_if_told_to(op.what);
+    stop_if_told_to(op.what);
     if (!is_stream(stream) || stream->device != current_device()) {
         complain("%s: %s", op.what.c_str(),
                  !stream             ? "the default stream is not simulated"

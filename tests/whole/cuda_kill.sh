@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# A rank that is killed with -9 in each stage of a job on devices, those of the stand-in for CUDA: every time the job goes on with
-# another number of ranks, and it ends in the bytes of an undisturbed run. Both ways of propagation.
+# A rank that is killed with -9 in each stage of a job on devices, those of the stand-in for CUDA, or freezes in the middle of a
+# sum by NCCL: every time the job goes on with another number of ranks, and it ends in the bytes of an undisturbed run. Both ways of
+# propagation.
 . "$(dirname "$0")/common.sh"
 export CUDASIM_DEVICES=4 CUDASIM_CHECK=off
 export OMPI_MCA_btl_vader_backing_directory=$work # what a killed mpirun leaves goes with the rest
@@ -11,28 +12,37 @@ ranks_of() { pgrep -f "^$SHARDQ quantize.*--out $work/resumed" || true; }
 
 note_start() { kept="$kept $(sed -n 's/.*layers to quantize (\([0-9]*\) in the store).*/\1/p' "$work/err")"; }
 
-was_killed() { # was_killed STATUS WHEN: and nothing is left running, nothing finished
-  [ "$1" -eq 137 ] || { cat "$work/err"; fail "exit code $1 instead of 137: $2"; }
+was_ended() { # was_ended STATUS WANTED WHEN: and nothing is left running, nothing finished
+  [ "$1" -eq "$2" ] || { cat "$work/err"; fail "exit code $1 instead of $2: $3"; }
   for _ in $(seq 100); do [ -z "$(ranks_of)" ] || sleep 0.1; done
-  [ -z "$(ranks_of)" ] || fail "ranks of a killed job still run: $2"
-  [ ! -e "$work/resumed" ] || fail "the job was done before it was killed: $2"
+  [ -z "$(ranks_of)" ] || fail "ranks of a killed job still run: $3"
+  [ ! -e "$work/resumed" ] || fail "the job was done before it was killed: $3"
   note_start
 }
 
-# killed RANKS VICTIM OPERATION:N: starts or goes on with the job; rank VICTIM ends when its device is given its N-th such operation
-killed() {
+# ends STATUS RANKS VICTIM SETTING OPTION...: starts or goes on with the job, in which rank VICTIM has this setting of the stand-in
+ends() {
   local status=0
   # shellcheck disable=SC2016
-  mpirun -n "$1" bash -c '[ "$OMPI_COMM_WORLD_RANK" -ne "$1" ] || export CUDASIM_KILL=$2; exec "${@:3}"' bash "$2" "$3" \
-    "$SHARDQ" "${job[@]}" --out "$work/resumed" --resume </dev/null >/dev/null 2>"$work/err" || status=$?
-  was_killed "$status" "$3"
+  mpirun -n "$2" bash -c '[ "$OMPI_COMM_WORLD_RANK" -ne "$1" ] || export "$2"; exec "${@:3}"' bash "$3" "$4" \
+    "$SHARDQ" "${job[@]}" --out "$work/resumed" --resume "${@:5}" </dev/null >/dev/null 2>"$work/err" || status=$?
+  was_ended "$status" "$1" "$4"
+}
+
+# killed RANKS VICTIM OPERATION:N: rank VICTIM ends when its device is given its N-th such operation
+killed() { ends 137 "$1" "$2" "CUDASIM_KILL=$3"; }
+
+# frozen RANKS VICTIM OPERATION:N: it stops there, and the others end the job
+frozen() {
+  ends 76 "$1" "$2" "CUDASIM_FREEZE=$3" --timeout 3
+  expect_message "waited 3 s for other ranks in vain: a sum over ranks" # and which, if that one ran long enough to give signs
 }
 
 killed_assembling() { # killed_assembling RANKS
   local status=0
   start_held .safetensors "$1" "${job[@]}" --out "$work/resumed" --resume
   { kill -9 "${pids[0]}"; wait "$job_pid" || status=$?; } 2>/dev/null
-  was_killed "$status" "assembling"
+  was_ended "$status" 137 "assembling"
 }
 
 # begin MODE: an undisturbed run, and a job that is yet to start
@@ -58,6 +68,8 @@ killed 2 1 "kernel take_rows:1"  # embedding
 killed 3 0 "kernel weigh:2"      # forward, in attention
 killed 4 2 "kernel fixed_add:2"  # Hessian
 killed 2 0 "ncclAllReduce:1"     # its sum over ranks
+frozen 3 1 "ncclAllReduce:2"     # its sum over ranks
+frozen 2 0 "ncclAllReduce:1"
 killed 3 1 "cusolverDnSpotrf:5"  # factor, in the second block: this rank has four of the first's nine columns of tiles
 killed 2 1 "kernel quantize:1"   # solve
 killed 4 0 "kernel descend:2"    # refinement
