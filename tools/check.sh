@@ -59,6 +59,18 @@ else
   count 1 "the build with the stand-in for CUDA"
 fi
 
+# The same by nvcc, where that and NCCL are found: no warning, a program that does without a device, and the tests that want one,
+# which skip where there is none.
+found=$(cmake --preset gpu -D SHARDQ_GPU=AUTO 2>&1)
+if grep -q 'CUDA backend: none; not found: ' <<<"$found"; then
+  say "preset gpu is skipped: $(sed -n 's/.*CUDA backend: none; //p' <<<"$found")"
+  skipped=$((skipped + 1))
+elif build_preset gpu; then
+  run_ctest gpu build-gpu -R '_cuda|no_device'
+else
+  count 1 "the build with nvcc"
+fi
+
 if build_preset fuzz --target tests/fuzz/all; then
   run_ctest fuzz build-fuzz -R '^fuzz_'
 else
