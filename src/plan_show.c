@@ -304,7 +304,7 @@ void sq_plan_show(const struct sq_plan_head *head, const struct sq_plan *plans, 
 static void put_memory(const char *name, const int64_t bytes[SQ_N_MEMORY])
 {
     printf(",\"%s\":{", name);
-    for (int kind = 0; kind < SQ_N_MEMORY; kind++)
+    for (int kind = 0; kind < SQ_MEMORY_STATES; kind++) /* what follows is eval's */
         printf("%s\"%s\":%lld", kind ? "," : "", sq_memory_kind_name((enum sq_memory_kind)kind),
                (long long)bytes[kind]);
     putchar('}');

@@ -109,42 +109,16 @@ static enum sq_status check_record(void *context)
     return sq_fingerprint_check_record(&job->config->record, job->fingerprint);
 }
 
-struct planning {
-    const struct sq_memory_request *request;
-    struct sq_memory_plan *plan;
-};
-
-static enum sq_status make_plan(void *context)
-{
-    const struct planning *planning = context;
-    return sq_memory_plan_make(planning->request, planning->plan);
-}
-
-/* The same plan on every rank, for the largest share of the samples and the smallest limit; rank 0 goes first, so that
- * figures that do not fit are shown once. */
 static enum sq_status plan_memory(struct sq_job *job, struct sq_memory_request *request)
 {
-    int64_t limit = 0, host_limit = 0;
-    SQ_TRY(sq_comm_agree(job->world, sq_place_memory(&job->place, &limit, &host_limit)));
-    if (job->config->memory_bytes) limit = job->config->memory_bytes;
-    int64_t largest[4] = {job->shards.samples.count, job->backend->n_workers, -limit, -host_limit};
-    SQ_TRY(sq_comm_max_i64(job->world, largest, 4));
     *request = (struct sq_memory_request){.model = job->model,
                                           .layers = &job->layers,
                                           .config = job->config,
                                           .compute = job->compute,
-                                          .n_samples = largest[0],
+                                          .n_samples = job->shards.samples.count,
                                           .length = job->tokens.length,
-                                          .n_job_samples = job->tokens.n_samples,
-                                          .n_ranks = job->world->size,
-                                          .n_workers = (int)largest[1],
-                                          .traits = job->backend->traits,
-                                          .limit = -largest[2],
-                                          .host_limit = -largest[3]};
-    SQ_TRY(sq_comm_first_rank_first(job->world, make_plan, &(struct planning){request, &job->memory}));
-    request->n_workers = job->memory.n_workers;
-    if (job->backend->n_workers > request->n_workers) job->backend->n_workers = request->n_workers;
-    return SQ_OK;
+                                          .n_job_samples = job->tokens.n_samples};
+    return sq_memory_fit_ranks(&job->place, job->config->memory_bytes, sq_memory_count_quantize, request, &job->memory);
 }
 
 static enum sq_status take_memory(struct sq_job *job, const struct sq_memory_request *request)
