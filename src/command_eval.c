@@ -9,8 +9,10 @@
 #include "command.h"
 #include "config/options.h"
 #include "gptq/compute.h"
+#include "gptq/memory_eval.h"
 #include "gptq/place.h"
 #include "model/evaluate.h"
+#include "mpi/split.h"
 
 struct opened {
     const char *folder;
@@ -70,20 +72,40 @@ static void show(const struct sq_config *config, const struct sq_evaluation *e, 
     if (config->against) printf("kl          %.6f\nagreement   %.4f\n", e->kl, e->agreement);
 }
 
-static enum sq_status evaluate(const struct sq_config *config, const struct sq_comm *world, const struct opened *model,
-                               const struct opened *against, struct sq_backend *backend)
+static enum sq_status plan_memory(const struct sq_config *config, const struct sq_place *place,
+                                  const struct opened *model, const struct opened *against,
+                                  const struct sq_tokens *tokens, struct sq_evaluate_options *options)
+{
+    struct sq_memory_plan plan;
+    struct sq_memory_request request = {.model = model->model,
+                                        .reference = against->model,
+                                        .config = config,
+                                        .compute = options->compute,
+                                        .n_samples =
+                                            sq_split(tokens->n_samples, place->comm.rank, place->comm.size).count,
+                                        .length = tokens->length,
+                                        .n_job_samples = tokens->n_samples};
+    SQ_TRY(sq_memory_fit_ranks(place, config->memory_bytes, sq_memory_count_eval, &request, &plan));
+    options->place = plan.place;
+    sq_memory_say(&place->comm, &plan);
+    return SQ_OK;
+}
+
+static enum sq_status evaluate(const struct sq_config *config, const struct sq_place *place, const struct opened *model,
+                               const struct opened *against)
 {
     double started = sq_seconds();
-    const char *folder = getenv("TMPDIR");
+    const struct sq_comm *world = &place->comm;
     struct sq_tokens tokens;
     struct sq_evaluation evaluation;
-    enum sq_dtype compute;
-    SQ_TRY(sq_compute_choose(world, backend, config->compute, &compute));
+    struct sq_evaluate_options options = {.folder = sq_place_folder()};
+    SQ_TRY(sq_compute_choose(world, place->backend, config->compute, &options.compute));
     SQ_TRY(sq_tokens_read(world, config->tokens, sq_model_vocab_size(model->model), common_length(model, against),
                           &tokens));
-    enum sq_status status = sq_evaluate(backend, world, model->model, against->model, &tokens, compute,
-                                        config->memory_bytes, folder && *folder ? folder : "/tmp", &evaluation);
-    if (status == SQ_OK && world->rank == 0) show(config, &evaluation, compute, sq_seconds() - started);
+    enum sq_status status = plan_memory(config, place, model, against, &tokens, &options);
+    if (status == SQ_OK)
+        status = sq_evaluate(place->backend, world, model->model, against->model, &tokens, &options, &evaluation);
+    if (status == SQ_OK && world->rank == 0) show(config, &evaluation, options.compute, sq_seconds() - started);
     sq_tokens_release(&tokens);
     return status;
 }
@@ -95,7 +117,7 @@ static enum sq_status run(const struct sq_config *config, const struct sq_comm *
     enum sq_status status = sq_comm_first_rank_first(world, open_folder, &model);
     if (status == SQ_OK && config->against) status = sq_comm_first_rank_first(world, open_folder, &against);
     if (status == SQ_OK) status = sq_place_open(config, world, &place);
-    if (status == SQ_OK) status = evaluate(config, &place.comm, &model, &against, place.backend);
+    if (status == SQ_OK) status = evaluate(config, &place, &model, &against);
     sq_place_close(&place);
     close_folder(&against);
     close_folder(&model);

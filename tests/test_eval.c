@@ -35,13 +35,14 @@ static struct sq_tokens tokens_of(const struct golden *golden)
 }
 
 static enum sq_status evaluate(const struct sq_comm *comm, const struct opened *o, const struct opened *reference,
-                               const struct sq_tokens *tokens, enum sq_dtype compute, int n_threads, int64_t limit,
+                               const struct sq_tokens *tokens, int n_threads, enum sq_activations_place place,
                                struct sq_evaluation *evaluation)
 {
+    const struct sq_evaluate_options options = {.compute = SQ_F32, .place = place, .folder = ranks.folder.path};
     struct sq_backend *backend;
     if (backend_create(n_threads, &backend) != SQ_OK) abort();
-    enum sq_status status = sq_evaluate(backend, comm, o->model, reference ? reference->model : NULL, tokens, compute,
-                                        limit, ranks.folder.path, evaluation);
+    enum sq_status status =
+        sq_evaluate(backend, comm, o->model, reference ? reference->model : NULL, tokens, &options, evaluation);
     backend->ops->destroy(backend);
     return status;
 }
@@ -107,7 +108,7 @@ static void test_nll_and_perplexity(void **state)
         open_model(names[i], &o);
         struct sq_tokens tokens = tokens_of(&o.golden);
         double expected = plain_nll(&o.golden);
-        CHECK(evaluate(&ranks.comm, &o, NULL, &tokens, SQ_F32, 2, 0, &e) == SQ_OK);
+        CHECK(evaluate(&ranks.comm, &o, NULL, &tokens, 2, SQ_ACTIVATIONS_NEAR, &e) == SQ_OK);
         /* a mean of values around 10 from logits that are right to 1e-6 */
         CHECK(fabs(e.nll - expected) <= 1e-5 * expected);
         CHECK(fabs(e.perplexity - exp(e.nll)) <= 1e-12 * e.perplexity);
@@ -125,7 +126,7 @@ static void test_distance_to_itself_is_zero(void **state)
     struct sq_evaluation e = {0};
     open_model("qwen3", &o);
     struct sq_tokens tokens = tokens_of(&o.golden);
-    CHECK(evaluate(&ranks.comm, &o, &o, &tokens, SQ_F32, 2, 0, &e) == SQ_OK);
+    CHECK(evaluate(&ranks.comm, &o, &o, &tokens, 2, SQ_ACTIVATIONS_NEAR, &e) == SQ_OK);
     CHECK(fabs(e.kl) < 1e-6); /* a difference of logarithms of equal sums */
     CHECK(e.agreement == 1);
     close_model(&o);
@@ -162,12 +163,12 @@ static void test_distance_between_two_models(void **state)
     reference.logits = logits_of(&self, &p, &tokens);
     double kl, agreement;
     plain_distance(&reference, &q.golden, &kl, &agreement);
-    CHECK(evaluate(&ranks.comm, &q, &p, &tokens, SQ_F32, 2, 0, &e) == SQ_OK);
+    CHECK(evaluate(&ranks.comm, &q, &p, &tokens, 2, SQ_ACTIVATIONS_NEAR, &e) == SQ_OK);
     CHECK(kl > 0.1); /* otherwise the next line says little */
     CHECK(fabs(e.kl - kl) <= 1e-5 * kl);
     CHECK(fabs(e.agreement - agreement) < 1e-12);
     CHECK(fabs(e.nll - plain_nll(&q.golden)) <= 1e-5 * e.nll);
-    CHECK(evaluate(&ranks.comm, &q, &p, &tokens, SQ_F32, 2, 1, &spilled) == SQ_OK);
+    CHECK(evaluate(&ranks.comm, &q, &p, &tokens, 2, sq_activations_away(backend_in_host_memory()), &spilled) == SQ_OK);
     CHECK(!memcmp(&e, &spilled, sizeof e));
     free(reference.logits);
     close_model(&p);
@@ -186,9 +187,9 @@ static void test_bits_do_not_depend_on_ranks_and_threads(void **state)
     open_model("smollm2", &q);
     open_model("llama3", &p);
     struct sq_tokens tokens = tokens_of(&q.golden);
-    CHECK(evaluate(&ranks.comm, &q, &p, &tokens, SQ_F32, 2, 0, &e) == SQ_OK);
-    CHECK(evaluate(&self, &q, &p, &tokens, SQ_F32, 2, 0, &alone) == SQ_OK);
-    CHECK(evaluate(&ranks.comm, &q, &p, &tokens, SQ_F32, 1, 0, &one_thread) == SQ_OK);
+    CHECK(evaluate(&ranks.comm, &q, &p, &tokens, 2, SQ_ACTIVATIONS_NEAR, &e) == SQ_OK);
+    CHECK(evaluate(&self, &q, &p, &tokens, 2, SQ_ACTIVATIONS_NEAR, &alone) == SQ_OK);
+    CHECK(evaluate(&ranks.comm, &q, &p, &tokens, 1, SQ_ACTIVATIONS_NEAR, &one_thread) == SQ_OK);
     CHECK(!memcmp(&e, &alone, sizeof e));
     CHECK(!memcmp(&e, &one_thread, sizeof e));
     close_model(&p);
@@ -212,11 +213,11 @@ static void test_what_cannot_be_evaluated_is_refused(void **state)
     open_model("qwen2", &p); /* another vocabulary */
     struct sq_tokens tokens = tokens_of(&q.golden);
     capture_start(&ranks.capture);
-    CHECK(evaluate(&ranks.comm, &q, &p, &tokens, SQ_F32, 1, 0, &e) == SQ_ERR_INPUT);
+    CHECK(evaluate(&ranks.comm, &q, &p, &tokens, 1, SQ_ACTIVATIONS_NEAR, &e) == SQ_ERR_INPUT);
     CHECK(is_error_of_rank_0(capture_stop(&ranks.capture), (const char *const[4]){"128", "160"}));
     tokens.length = 1;
     capture_start(&ranks.capture);
-    CHECK(evaluate(&ranks.comm, &q, NULL, &tokens, SQ_F32, 1, 0, &e) == SQ_ERR_INPUT);
+    CHECK(evaluate(&ranks.comm, &q, NULL, &tokens, 1, SQ_ACTIVATIONS_NEAR, &e) == SQ_ERR_INPUT);
     CHECK(is_error_of_rank_0(capture_stop(&ranks.capture), (const char *const[4]){"1 token"}));
     CHECK(e.nll == -1);
     close_model(&p);

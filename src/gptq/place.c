@@ -1,6 +1,7 @@
 #include "gptq/place.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -130,6 +131,12 @@ enum sq_status sq_place_memory(const struct sq_place *place, int64_t *bytes_p, i
     *bytes_p = place->kind ? free_bytes / 10 * 9 / place->n_sharing : host_bytes;
     *host_bytes_p = place->kind ? host_bytes : 0;
     return SQ_OK;
+}
+
+const char *sq_place_folder(void)
+{
+    const char *folder = getenv("TMPDIR");
+    return folder && *folder ? folder : "/tmp";
 }
 
 enum sq_status sq_place_write_backends(FILE *file)

@@ -36,6 +36,10 @@ void sq_place_leave(struct sq_comm *part);
  * the same). Collective. */
 enum sq_status sq_place_memory(const struct sq_place *place, int64_t *bytes_p, int64_t *host_bytes_p) SQ_MUST_CHECK;
 
+/* Where activations go for which no memory has room, unless there is a store beside which they can be: the
+ * environment's TMPDIR, else /tmp. Local. */
+const char *sq_place_folder(void);
+
 /* Writes a line for each backend that the program was built with: its name, and the libraries it computes with.
  * SQ_ERR_... when there is no memory. Local. */
 enum sq_status sq_place_write_backends(FILE *file) SQ_MUST_CHECK;

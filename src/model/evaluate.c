@@ -8,8 +8,6 @@
 #include "model/final.h"
 #include "mpi/split.h"
 
-#define TOKENS 1024 /* positions whose logits are in memory at a time, per worker */
-
 /* Both models' final states and the softmax of every position so far; second: the reference, where there is one. */
 struct scoring {
     struct sq_backend *backend;
@@ -21,7 +19,8 @@ struct scoring {
     float *targets;                /* likewise: the model's logit of the token that came next */
     const int32_t *ids;            /* likewise: this rank's tokens */
     void *ids_room;                /* memory for them */
-    float *logits;                 /* backend memory [n_workers, 2, TOKENS, SQ_HEAD_ROWS] */
+    int64_t positions, rows;       /* of a piece of logits, at most */
+    float *logits;                 /* backend memory [n_workers, n_models, positions, rows] */
     int64_t first;                 /* vocabulary entry of the piece of lm_head in memory */
 };
 
@@ -32,15 +31,15 @@ struct sample_sums {
 
 /* --- a piece of the vocabulary ------------------------------------------------------------------------------------ */
 
-static enum sq_status fold_positions(const struct scoring *scoring, int64_t sample, int64_t position, int64_t count,
-                                     float *memory)
+/* Positions [row, row + count) of all this rank's samples. */
+static enum sq_status fold_positions(const struct scoring *scoring, int worker, int64_t row, int64_t count)
 {
     struct sq_backend *backend = scoring->backend;
-    int64_t row = sample * scoring->tokens->length + position;
     struct sq_matrix logits[2] = {0};
     for (int m = 0; m < scoring->n_models; m++) {
-        logits[m] = sq_matrix_view(memory + m * TOKENS * SQ_HEAD_ROWS, SQ_F32, count, scoring->finals[m].weight.rows);
-        SQ_TRY(sq_final_piece_logits(&scoring->finals[m], row, logits[m]));
+        int64_t at = ((int64_t)worker * scoring->n_models + m) * scoring->positions * scoring->rows;
+        logits[m] = sq_matrix_view(scoring->logits + at, SQ_F32, count, scoring->finals[m].weight.rows);
+        SQ_TRY(sq_final_piece_logits(&scoring->finals[m], worker, row, logits[m]));
     }
     SQ_TRY(backend->ops->pick(backend, logits[0], scoring->first, scoring->ids + row + 1, scoring->targets + row));
     const struct sq_matrix none = {0};
@@ -53,10 +52,10 @@ static enum sq_status fold_positions(const struct scoring *scoring, int64_t samp
 static enum sq_status fold_sample(void *context, int64_t index, int worker)
 {
     const struct scoring *scoring = context;
-    int64_t end = scoring->tokens->length - 1;
-    float *memory = scoring->logits + (int64_t)worker * 2 * TOKENS * SQ_HEAD_ROWS;
-    for (int64_t position = 0; position < end; position += TOKENS)
-        SQ_TRY(fold_positions(scoring, index, position, end - position < TOKENS ? end - position : TOKENS, memory));
+    int64_t end = scoring->tokens->length - 1, most = scoring->positions;
+    for (int64_t position = 0; position < end; position += most)
+        SQ_TRY(fold_positions(scoring, worker, index * scoring->tokens->length + position,
+                              end - position < most ? end - position : most));
     return SQ_OK;
 }
 
@@ -174,18 +173,33 @@ static enum sq_status finish(const struct scoring *scoring, const struct sq_comm
 
 /* --- all together ------------------------------------------------------------------------------------------------- */
 
-static enum sq_status start_softmax(struct scoring *scoring, int m, int64_t rows)
+struct sq_evaluate_bytes sq_evaluate_predict_bytes(int n_workers, int n_models, const struct sq_model *model,
+                                                   const struct sq_tokens *tokens, int64_t n_samples)
+{
+    int64_t positions = sq_final_positions(tokens->length - 1), cells = positions * sq_final_rows(model);
+    int64_t of_position = n_models * (int64_t)sizeof(struct sq_softmax) + (int64_t)(sizeof(float) + sizeof(int32_t));
+    return (struct sq_evaluate_bytes){
+        .logits = n_workers * n_models * cells * (int64_t)sizeof(float) + n_samples * tokens->length * of_position,
+        .host_logits = tokens->length * (int64_t)(2 * sizeof(struct sq_softmax) + sizeof(float)) +
+                       tokens->n_samples * (int64_t)sizeof(struct sample_sums)};
+}
+
+/* Sample by sample. */
+static enum sq_status start_softmax(struct scoring *scoring, int m)
 {
     const struct sq_softmax empty = {.max = -INFINITY, .argmax = -1};
     struct sq_backend *backend = scoring->backend;
-    size_t bytes = (size_t)rows * sizeof empty;
+    int64_t length = scoring->tokens->length, n_samples = scoring->samples.count;
+    size_t bytes = (size_t)length * sizeof empty;
     void *memory;
-    SQ_TRY(backend->ops->alloc(backend, "softmaxes", bytes, (void **)&scoring->softmax[m]));
-    SQ_TRY(sq_alloc("softmaxes", rows, sizeof empty, &memory));
+    SQ_TRY(backend->ops->alloc(backend, "softmaxes", (size_t)n_samples * bytes, (void **)&scoring->softmax[m]));
+    SQ_TRY(sq_alloc("softmaxes of a sample", length, sizeof empty, &memory));
     struct sq_softmax *start = memory;
-    for (int64_t i = 0; i < rows; i++)
+    for (int64_t i = 0; i < length; i++)
         start[i] = empty;
-    enum sq_status status = backend->ops->upload(backend, start, bytes, scoring->softmax[m]);
+    enum sq_status status = SQ_OK;
+    for (int64_t s = 0; s < n_samples && status == SQ_OK; s++)
+        status = backend->ops->upload(backend, start, bytes, scoring->softmax[m] + s * length);
     sq_free(start);
     return status;
 }
@@ -193,16 +207,16 @@ static enum sq_status start_softmax(struct scoring *scoring, int m, int64_t rows
 static enum sq_status take_memory(struct scoring *scoring)
 {
     struct sq_backend *backend = scoring->backend;
-    int64_t rows = scoring->samples.count * scoring->tokens->length;
-    size_t logits = (size_t)backend->n_workers * 2 * TOKENS * SQ_HEAD_ROWS * sizeof(float);
-    size_t bytes = (size_t)rows * sizeof(int32_t);
+    int64_t cells = scoring->positions * scoring->rows, n_models = scoring->n_models;
+    size_t bytes = (size_t)(scoring->samples.count * scoring->tokens->length) * sizeof(int32_t);
     SQ_TRY(backend->ops->alloc(backend, "logits of the next tokens", bytes, (void **)&scoring->targets));
     SQ_TRY(backend->ops->alloc(backend, "tokens", bytes, &scoring->ids_room));
     SQ_TRY(sq_backend_view(backend, scoring->tokens->ids + scoring->samples.first * scoring->tokens->length, bytes,
                            scoring->ids_room, (const void **)&scoring->ids));
-    SQ_TRY(backend->ops->alloc(backend, "logits", logits, (void **)&scoring->logits));
+    SQ_TRY(backend->ops->alloc(backend, "logits", (size_t)(backend->n_workers * n_models * cells) * sizeof(float),
+                               (void **)&scoring->logits));
     for (int m = 0; m < scoring->n_models; m++)
-        SQ_TRY(start_softmax(scoring, m, rows));
+        SQ_TRY(start_softmax(scoring, m));
     return SQ_OK;
 }
 
@@ -219,18 +233,11 @@ static void release(struct scoring *scoring)
 }
 
 static enum sq_status make_finals(struct scoring *scoring, const struct sq_comm *comm,
-                                  const struct sq_model *const models[2], struct sq_forward_options options,
-                                  int64_t limit)
+                                  const struct sq_model *const models[2], const struct sq_forward_options *options)
 {
-    const int32_t *ids = scoring->tokens->ids + scoring->samples.first * options.length;
-    for (int m = 0; m < scoring->n_models; m++) {
-        const struct sq_backend *backend = scoring->backend;
-        struct sq_forward_bytes bytes =
-            sq_forward_predict_bytes(backend->traits, backend->n_workers, models[m], &options);
-        bool is_near = limit == 0 || bytes.activations <= limit;
-        options.place = is_near ? SQ_ACTIVATIONS_NEAR : sq_activations_away(backend->is_host);
-        SQ_TRY(sq_final_make(scoring->backend, comm, models[m], &options, ids, &scoring->finals[m]));
-    }
+    const int32_t *ids = scoring->tokens->ids + scoring->samples.first * options->length;
+    for (int m = 0; m < scoring->n_models; m++)
+        SQ_TRY(sq_final_make(scoring->backend, comm, models[m], options, ids, &scoring->finals[m]));
     return SQ_OK;
 }
 
@@ -247,21 +254,24 @@ static enum sq_status check_arguments(const struct sq_model *const models[2], co
 }
 
 enum sq_status sq_evaluate(struct sq_backend *backend, const struct sq_comm *comm, const struct sq_model *model,
-                           const struct sq_model *reference, const struct sq_tokens *tokens, enum sq_dtype compute,
-                           int64_t limit, const char *folder, struct sq_evaluation *evaluation_p)
+                           const struct sq_model *reference, const struct sq_tokens *tokens,
+                           const struct sq_evaluate_options *options, struct sq_evaluation *evaluation_p)
 {
     const struct sq_model *const models[2] = {model, reference};
     SQ_TRY(sq_comm_agree(comm, comm->rank == 0 ? check_arguments(models, tokens) : SQ_OK));
     struct scoring scoring = {.backend = backend,
                               .tokens = tokens,
                               .samples = sq_split(tokens->n_samples, comm->rank, comm->size),
-                              .n_models = reference ? 2 : 1};
-    struct sq_forward_options options = {.compute = compute,
-                                         .n_samples = scoring.samples.count,
-                                         .length = tokens->length,
-                                         .first_sample = scoring.samples.first,
-                                         .folder = folder};
-    enum sq_status status = make_finals(&scoring, comm, models, options, limit);
+                              .n_models = reference ? 2 : 1,
+                              .positions = sq_final_positions(tokens->length - 1),
+                              .rows = sq_final_rows(model)};
+    const struct sq_forward_options forward = {.compute = options->compute,
+                                               .n_samples = scoring.samples.count,
+                                               .length = tokens->length,
+                                               .first_sample = scoring.samples.first,
+                                               .place = options->place,
+                                               .folder = options->folder};
+    enum sq_status status = make_finals(&scoring, comm, models, &forward);
     if (status == SQ_OK) status = sq_comm_agree(comm, take_memory(&scoring));
     if (status == SQ_OK) status = fold_vocabulary(&scoring, comm);
     if (status == SQ_OK) status = finish(&scoring, comm, evaluation_p);

@@ -6,6 +6,7 @@
 
 #include "base/status.h"
 #include "io/tokens.h"
+#include "model/activations.h"
 #include "model/model.h"
 #include "mpi/comm.h"
 #include "tensor/backend.h"
@@ -18,11 +19,25 @@ struct sq_evaluation {
     double agreement;      /* share of positions where both have the same most likely token */
 };
 
+struct sq_evaluate_options {
+    enum sq_dtype compute;
+    enum sq_activations_place place; /* of both models' activations */
+    const char *folder;              /* of the file, where they are in one */
+};
+
 /* Evaluates model on tokens; reference NULL: kl and agreement are 0. Sums go in the order of samples, so any number of
- * ranks gives the same figures. limit: activations above so many bytes per rank go to an unlinked file in folder; 0:
- * none do. SQ_ERR_NUMERIC when a logit is no number. Collective. */
+ * ranks gives the same figures. SQ_ERR_NUMERIC when a logit is no number. Collective. */
 enum sq_status sq_evaluate(struct sq_backend *backend, const struct sq_comm *comm, const struct sq_model *model,
-                           const struct sq_model *reference, const struct sq_tokens *tokens, enum sq_dtype compute,
-                           int64_t limit, const char *folder, struct sq_evaluation *evaluation_p) SQ_MUST_CHECK;
+                           const struct sq_model *reference, const struct sq_tokens *tokens,
+                           const struct sq_evaluate_options *options, struct sq_evaluation *evaluation_p) SQ_MUST_CHECK;
+
+/* Bytes that scoring takes beside both models' final states, for so many samples of this rank and of all, and workers:
+ * in the backend's memory, and of the host's beside. Exactly that; what counts the rows of a sample's gather is left
+ * out. Local. */
+struct sq_evaluate_bytes {
+    int64_t logits, host_logits;
+};
+struct sq_evaluate_bytes sq_evaluate_predict_bytes(int n_workers, int n_models, const struct sq_model *model,
+                                                   const struct sq_tokens *tokens, int64_t n_samples);
 
 #endif

@@ -1,23 +1,84 @@
 #include "model/final.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "base/memory.h"
 #include "model/model_private.h"
 #include "model/weights.h"
 
+/* --- sizes -------------------------------------------------------------------------------------------------------- */
+
+static int64_t smaller(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+int64_t sq_final_rows(const struct sq_model *model)
+{
+    return smaller(sq_model_vocab_size(model), SQ_HEAD_ROWS);
+}
+
+int64_t sq_final_positions(int64_t length)
+{
+    return smaller(length, SQ_HEAD_POSITIONS);
+}
+
+static bool has_bias(const struct sq_model *model)
+{
+    return sq_section_parameter(&model->head, model->head.stages[0].step, 0, true) != NULL;
+}
+
+static int64_t row_bytes(const struct sq_model *model, const struct sq_forward_options *options)
+{
+    return sq_model_hidden_size(model) * (int64_t)sq_dtype_size(options->compute);
+}
+
+static int64_t bias_bytes(const struct sq_model *model)
+{
+    return has_bias(model) ? sq_model_vocab_size(model) * (int64_t)sizeof(float) : 0;
+}
+
+/* Of one worker. */
+static int64_t desk_bytes(const struct sq_model *model, const struct sq_forward_options *options)
+{
+    if (options->place != SQ_ACTIVATIONS_ON_HOST) return 0;
+    return sq_final_positions(options->length) * row_bytes(model, options);
+}
+
+struct sq_final_bytes sq_final_predict_bytes(int n_workers, const struct sq_model *model,
+                                             const struct sq_forward_options *options)
+{
+    return (struct sq_final_bytes){
+        .states = options->n_samples * options->length * row_bytes(model, options),
+        .weights = sq_final_rows(model) * row_bytes(model, options) + bias_bytes(model),
+        .desks = n_workers * desk_bytes(model, options),
+        .host_pieces = n_workers * (int64_t)sq_weights_piece_bytes(model),
+    };
+}
+
+/* --- making ------------------------------------------------------------------------------------------------------- */
+
 static enum sq_status take_memory(struct sq_final *final, const struct sq_forward_options *options)
 {
     struct sq_backend *backend = final->backend;
-    int64_t hidden = sq_model_hidden_size(final->model), rows = options->n_samples * options->length;
-    size_t row_bytes = (size_t)hidden * sq_dtype_size(options->compute);
-    SQ_TRY(backend->ops->alloc(backend, "final states", (size_t)rows * row_bytes, &final->states.data));
-    final->states = sq_matrix_view(final->states.data, options->compute, rows, hidden);
+    const struct sq_backend_ops *ops = backend->ops;
+    const struct sq_model *model = final->model;
+    struct sq_final_bytes bytes = sq_final_predict_bytes(backend->n_workers, model, options);
+    int64_t hidden = sq_model_hidden_size(model), rows = options->n_samples * options->length;
+    void *states, *weight;
     final->length = options->length;
-    SQ_TRY(backend->ops->alloc(backend, "a piece of lm_head", SQ_HEAD_ROWS * row_bytes, &final->weight.data));
-    final->weight = sq_matrix_view(final->weight.data, options->compute, 0, hidden);
-    return backend->ops->alloc_host(backend, "rows read from a file",
-                                    (size_t)backend->n_workers * sq_weights_piece_bytes(final->model), &final->pieces);
+    final->desk_bytes = (size_t)desk_bytes(model, options);
+    SQ_TRY(
+        (final->desk_bytes > 0 ? ops->alloc_host : ops->alloc)(backend, "final states", (size_t)bytes.states, &states));
+    final->states = sq_matrix_view(states, options->compute, rows, hidden);
+    if (bytes.desks > 0)
+        SQ_TRY(ops->alloc(backend, "pieces of final states", (size_t)bytes.desks, (void **)&final->desk));
+    SQ_TRY(ops->alloc(backend, "a piece of lm_head", (size_t)(bytes.weights - bias_bytes(model)), &weight));
+    final->weight = sq_matrix_view(weight, options->compute, 0, hidden);
+    if (has_bias(model))
+        SQ_TRY(ops->alloc(backend, "the bias of lm_head", (size_t)bias_bytes(model), (void **)&final->bias));
+    return ops->alloc_host(backend, "rows read from a file", (size_t)bytes.host_pieces, &final->pieces);
 }
 
 /* One sample's final states out of the forward pass's memory. */
@@ -39,13 +100,11 @@ static enum sq_status copy_sample(void *context, int64_t index, int worker)
 
 static enum sq_status copy_bias(struct sq_final *final, const struct sq_forward *forward)
 {
-    struct sq_backend *backend = final->backend;
     float *bias = (float *)(uintptr_t)sq_forward_head_bias(forward); /* a matrix may be written to; this one is not */
     int64_t vocab = sq_model_vocab_size(final->model);
     if (!bias) return SQ_OK;
-    SQ_TRY(backend->ops->alloc(backend, "the bias of lm_head", (size_t)vocab * sizeof(float), (void **)&final->bias));
-    return backend->ops->convert(backend, sq_matrix_view(bias, SQ_F32, 1, vocab),
-                                 sq_matrix_view(final->bias, SQ_F32, 1, vocab));
+    return final->backend->ops->convert(final->backend, sq_matrix_view(bias, SQ_F32, 1, vocab),
+                                        sq_matrix_view(final->bias, SQ_F32, 1, vocab));
 }
 
 static enum sq_status run_model(struct sq_final *final, const struct sq_comm *comm, struct sq_forward *forward,
@@ -82,12 +141,16 @@ enum sq_status sq_final_make(struct sq_backend *backend, const struct sq_comm *c
 void sq_final_release(struct sq_final *final)
 {
     if (!final->backend) return;
-    final->backend->ops->free(final->backend, final->states.data);
-    final->backend->ops->free(final->backend, final->weight.data);
-    final->backend->ops->free(final->backend, final->bias);
-    final->backend->ops->free_host(final->backend, final->pieces);
+    const struct sq_backend_ops *ops = final->backend->ops;
+    (final->desk_bytes > 0 ? ops->free_host : ops->free)(final->backend, final->states.data);
+    ops->free(final->backend, final->desk);
+    ops->free(final->backend, final->weight.data);
+    ops->free(final->backend, final->bias);
+    ops->free_host(final->backend, final->pieces);
     memset(final, 0, sizeof *final);
 }
+
+/* --- logits ------------------------------------------------------------------------------------------------------- */
 
 enum sq_status sq_final_load_head(struct sq_final *final, const struct sq_comm *comm, int64_t first, int64_t rows)
 {
@@ -97,12 +160,29 @@ enum sq_status sq_final_load_head(struct sq_final *final, const struct sq_comm *
     return sq_weights_load(final->backend, comm, final->model, head, first, final->pieces, final->weight);
 }
 
-enum sq_status sq_final_piece_logits(const struct sq_final *final, int64_t row, struct sq_matrix logits)
+/* Rows [row, row + rows) of the states in backend memory; those on the host come to the worker's desk. */
+static enum sq_status bring_in(const struct sq_final *final, int worker, int64_t row, int64_t rows,
+                               struct sq_matrix *x_p)
+{
+    struct sq_matrix x = sq_matrix_part(final->states, row, rows, 0, final->states.cols);
+    if (final->desk_bytes > 0) {
+        void *desk = final->desk + (size_t)worker * final->desk_bytes;
+        size_t bytes = (size_t)(x.rows * x.cols) * sq_dtype_size(x.dtype);
+        assert(bytes <= final->desk_bytes);
+        SQ_TRY(final->backend->ops->upload(final->backend, x.data, bytes, desk));
+        x.data = desk;
+    }
+    *x_p = x;
+    return SQ_OK;
+}
+
+enum sq_status sq_final_piece_logits(const struct sq_final *final, int worker, int64_t row, struct sq_matrix logits)
 {
     struct sq_backend *backend = final->backend;
     const struct sq_dimensions *dims = &final->model->dims;
-    SQ_TRY(backend->ops->linear(backend, sq_matrix_part(final->states, row, logits.rows, 0, final->states.cols),
-                                final->weight, final->bias ? final->bias + final->first : NULL, logits));
+    struct sq_matrix x;
+    SQ_TRY(bring_in(final, worker, row, logits.rows, &x));
+    SQ_TRY(backend->ops->linear(backend, x, final->weight, final->bias ? final->bias + final->first : NULL, logits));
     if (dims->logit_scale == 1 && dims->logit_cap == 0) return SQ_OK;
     return backend->ops->rescale(backend, (float)dims->logit_scale, (float)dims->logit_cap, logits);
 }
@@ -113,7 +193,7 @@ static enum sq_status sample_logits(const struct sq_final *final, void *memory, 
 {
     const struct sq_backend_ops *ops = final->backend->ops;
     struct sq_matrix piece = sq_matrix_view(memory, SQ_F32, final->length, final->weight.rows);
-    SQ_TRY(sq_final_piece_logits(final, start, piece));
+    SQ_TRY(sq_final_piece_logits(final, 0, start, piece));
     for (int64_t row = 0; row < piece.rows; row++)
         SQ_TRY(ops->download(final->backend, sq_matrix_part(piece, row, 1, 0, piece.cols).data,
                              (size_t)piece.cols * sizeof(float),
