@@ -4,8 +4,11 @@
 
 #include "base/memory.h"
 #include "golden.h"
+#include "gptq/memory_verify.h"
 #include "gptq/run.h"
 #include "gptq/simulate.h"
+#include "gptq/verify.h"
+#include "io/assemble.h"
 #include "ranks.h"
 
 #define SAMPLES 9
@@ -33,6 +36,8 @@ static const struct {
     {SQ_MEMORY_WORKSPACE, "slopes of heads"},
     {SQ_MEMORY_WORKSPACE, "rows of a group of linears"},
     {SQ_MEMORY_WORKSPACE, "the solver's scratch"},
+    {SQ_MEMORY_WORKSPACE, "rows to verify"},
+    {SQ_MEMORY_WORKSPACE, "figures of rows"},
     {SQ_MEMORY_TOKENS, "tokens"},
 };
 
@@ -251,6 +256,56 @@ static void test_original_with_rules(void **state)
     check_job("opt_untied", SQ_PROPAGATION_ORIGINAL, "lm_head: true\nrules: [{pattern: layers, skip: true}]\n");
 }
 
+/* --- verify ------------------------------------------------------------------------------------------------------- */
+
+/* Of a layer: all that verifying takes is there. */
+static void check_layer(void *context, const char *layer, int64_t out_features, int64_t in_features, double error)
+{
+    (void)layer, (void)out_features, (void)in_features;
+    CHECK(error > 0);
+    check_kinds(context);
+}
+
+/* The job's checkpoint in `out`, and the plan of what verifying it takes; the job ends. */
+static bool make_checkpoint(struct planned *p, const char *out, struct sq_memory_plan *plan_p)
+{
+    struct sq_assemble_options options;
+    int64_t bytes;
+    if (!CHECK(sq_string_copy(out, &p->config.out) == SQ_OK && sq_run(p->job) == SQ_OK)) return false;
+    sq_assemble_options_set(&p->config, &p->config, p->job->store, &options);
+    if (!CHECK(sq_assemble(p->job->world, p->job->checkpoint, p->job->store, &options, &bytes) == SQ_OK)) return false;
+    make_request(p, p->job->shards.samples.count);
+    CHECK(sq_memory_fit(&p->request, sq_memory_count_verify, plan_p));
+    sq_job_close(p->job, SQ_OK);
+    ranks_barrier();
+    return CHECK(sq_string_copy(out, &p->config.checkpoint) == SQ_OK);
+}
+
+static void test_verify(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"llama", "mixtral"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct planned p = {.traffic = {.is_dry = false}};
+        struct sq_memory_plan plan;
+        struct folder out;
+        char path[1024];
+        snprintf(out.path, sizeof out.path, "%.500s", ranks_file("out", path));
+        CHECK(sq_config_set_defaults(&p.config) == SQ_OK);
+        if (!open_job(names[i], &p) || !make_checkpoint(&p, out.path, &plan)) return;
+        sq_memory_forget_peaks();
+        capture_start(&ranks.capture); /* of the record */
+        CHECK(sq_verify(&p.config, &ranks.comm, check_layer, &plan) == SQ_OK);
+        capture_stop(&ranks.capture);
+        check_experts(&plan);
+        sq_config_release(&p.config);
+        ranks_barrier();
+        if (ranks.comm.rank == 0) folder_remove(&out);
+        if (ranks.comm.rank == 0) remove(ranks_file("store.h5", path));
+        ranks_end_test();
+    }
+}
+
 /* --- on a device ------------------------------------------------------------------------------------------------- */
 
 /* Of CUDASIM_MEMORY bytes that each of the stand-in's devices has. */
@@ -316,6 +371,7 @@ static int run(void)
         cmocka_unit_test(test_original_with_rules),
         cmocka_unit_test(test_bloom_with_rules),
         cmocka_unit_test(test_spread_factors),
+        cmocka_unit_test(test_verify),
     };
     return is_on_device() ? cmocka_run_group_tests(device_tests, NULL, NULL)
                           : cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,7 +18,7 @@ void sq_memory_fail_at(int64_t n)
 
 /* --- who has how much --------------------------------------------------------------------------------------------- */
 
-#define MOST_USERS 128 /* different texts; what comes after them counts together, as the last */
+#define MOST_USERS 256 /* different texts; what comes after them counts together, as the last */
 #define NAME_BYTES 48  /* of a text that are kept */
 
 /* What stands before each piece of memory. */

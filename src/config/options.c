@@ -183,7 +183,7 @@ static const struct sq_option options[] = {
              "auto: 4."},
     {.key = "memory", .flag = "--memory", .value_name = "SIZE", .type = SQ_OPTION_SIZE, .offset = FIELD(memory_bytes),
      .default_text = "auto", .words = auto_words, .min = KIB * KIB, .max = 1024 * TIB,
-     .commands = QUANTIZE | EVAL | PLAN,
+     .commands = QUANTIZE | EVAL | PLAN | VERIFY,
      .help = "Memory of each rank, such as 800M or 64G; auto: three quarters of what the node has or its container allows, "
              "shared among its ranks; with a device nine tenths of what is free there."},
     {.key = "shards", .flag = "--shards", .value_name = "N", .type = SQ_OPTION_INT, .offset = FIELD(shards),

@@ -5,9 +5,8 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "gptq/compute.h"
+#include "gptq/memory_verify.h"
 #include "gptq/verify_private.h"
-
-#define COLUMNS 256 /* of a block of a quadratic form */
 
 /* --- one layer ---------------------------------------------------------------------------------------------------- */
 
@@ -19,21 +18,16 @@ static double dot(const float *a, const float *b, int64_t n)
     return sum;
 }
 
-/* A worker's host memory for weights and errors [2 tile_rows, n_max] and a product [2 tile_rows, COLUMNS], and the same
- * in the backend's. */
+/* A worker's host memory for weights and errors [2 tile_rows, n_max] and a product [2 tile_rows, SQ_VERIFY_COLUMNS],
+ * and the same in the backend's. */
 struct tile_room {
     float *x, *product;
     void *backend_x, *backend_product;
 };
 
-static int64_t room_elements(const struct sq_verification *v)
-{
-    return 2 * v->tile_rows * (v->n_max + COLUMNS);
-}
-
 static struct tile_room room_of(const struct sq_verification *v, int worker)
 {
-    int64_t at = worker * room_elements(v), product = 2 * v->tile_rows * v->n_max;
+    int64_t at = worker * v->room_elements, product = 2 * v->tile_rows * v->n_max;
     float *host = v->scratch + at, *backend = (float *)v->rows + at;
     return (struct tile_room){host, host + product, backend, backend + product};
 }
@@ -68,8 +62,8 @@ static enum sq_status quadratic(const struct sq_verification *v, const struct ti
     SQ_TRY(v->backend->ops->upload(v->backend, x.data, (size_t)(x.rows * x.cols) * sizeof(float), room->backend_x));
     for (int64_t r = 0; r < x.rows; r++)
         values[r] = 0;
-    for (int64_t j = 0; j < x.cols; j += COLUMNS) {
-        struct sq_range own = {j, x.cols - j < COLUMNS ? x.cols - j : COLUMNS};
+    for (int64_t j = 0; j < x.cols; j += SQ_VERIFY_COLUMNS) {
+        struct sq_range own = {j, x.cols - j < SQ_VERIFY_COLUMNS ? x.cols - j : SQ_VERIFY_COLUMNS};
         SQ_TRY(add_block(v, room, x, own, own, 1, values));
         if (j > 0) SQ_TRY(add_block(v, room, x, (struct sq_range){0, j}, own, 2, values));
     }
@@ -144,7 +138,8 @@ static enum sq_status verify_group(struct sq_verification *v, int block, int gro
     if (any_packed) {
         int64_t n = sq_model_linear(v->model, first)->in_features;
         v->hessian = sq_matrix_view(v->hessian.data, SQ_F32, n, n);
-        struct sq_hessian_inputs inputs = {&v->shards, v->tokens.length, sq_forward_group_input(v->forward), false};
+        struct sq_hessian_inputs inputs = {&v->shards, v->tokens.length, sq_forward_group_input(v->forward),
+                                           sq_forward_is_on_host(v->forward)};
         SQ_TRY(sq_hessian_make(v->backend, v->world, -1, sq_model_linear(v->model, first)->name, &inputs, &v->workspace,
                                v->hessian));
     }
@@ -214,28 +209,42 @@ static enum sq_status open_models(void *context)
     return SQ_ERR_INPUT;
 }
 
-static enum sq_status take_memory(struct sq_verification *v, enum sq_dtype compute)
+static enum sq_status plan_memory(struct sq_verification *v, enum sq_dtype compute, struct sq_memory_plan *memory_p)
+{
+    struct sq_memory_request request = {.model = v->model,
+                                        .config = v->config,
+                                        .policy = v->policy,
+                                        .compute = compute,
+                                        .n_samples = v->shards.samples.count,
+                                        .length = v->tokens.length,
+                                        .n_job_samples = v->tokens.n_samples};
+    SQ_TRY(sq_memory_fit_ranks(&v->place, v->config->memory_bytes, sq_memory_count_verify, &request, memory_p));
+    sq_memory_say(v->world, memory_p);
+    return SQ_OK;
+}
+
+static enum sq_status take_memory(struct sq_verification *v, enum sq_dtype compute, const struct sq_memory_plan *memory)
 {
     struct sq_forward_options options = {.compute = compute,
                                          .first_sample = v->shards.samples.first,
                                          .n_samples = v->shards.samples.count,
-                                         .length = v->tokens.length};
+                                         .length = v->tokens.length,
+                                         .place = memory->place,
+                                         .folder = sq_place_folder()};
+    const struct sq_sizes *sizes = &v->backend->sizes;
     void *scratch = NULL, *figures = NULL;
-    v->tile_rows = v->backend->sizes.solve_rows;
-    for (int i = 0; i < sq_model_n_linears(v->model); i++) {
-        const struct sq_linear *linear = sq_model_linear(v->model, i);
-        if (linear->in_features > v->n_max) v->n_max = linear->in_features;
-        if (linear->out_features > v->rows_max) v->rows_max = linear->out_features;
-    }
+    int64_t n_max = sq_verify_widest_input(v->model), n_workers = v->backend->n_workers;
+    v->tile_rows = sizes->solve_rows;
+    v->n_max = n_max;
+    v->room_elements = sq_verify_room_elements(sizes, n_max);
     SQ_TRY(sq_forward_create(v->backend, v->model, &options, &v->forward));
-    SQ_TRY(sq_hessian_create(v->backend, v->n_max, 0, &v->workspace));
-    SQ_TRY(v->backend->ops->alloc(v->backend, "a Hessian", (size_t)(v->n_max * v->n_max) * sizeof(float),
-                                  &v->hessian.data));
-    SQ_TRY(sq_alloc("rows to verify", room_elements(v) * v->backend->n_workers, sizeof(float), &scratch));
+    SQ_TRY(sq_hessian_create(v->backend, n_max, (size_t)memory->room, &v->workspace));
+    SQ_TRY(v->backend->ops->alloc(v->backend, "a Hessian", (size_t)(n_max * n_max) * sizeof(float), &v->hessian.data));
+    SQ_TRY(sq_alloc("rows to verify", v->room_elements * n_workers, sizeof(float), &scratch));
     v->scratch = scratch;
-    SQ_TRY(v->backend->ops->alloc(v->backend, "rows to verify",
-                                  (size_t)(room_elements(v) * v->backend->n_workers) * sizeof(float), &v->rows));
-    SQ_TRY(sq_alloc("figures of rows", 2 * (v->rows_max + v->tile_rows), sizeof(double), &figures));
+    SQ_TRY(v->backend->ops->alloc(v->backend, "rows to verify", (size_t)(v->room_elements * n_workers) * sizeof(float),
+                                  &v->rows));
+    SQ_TRY(sq_alloc("figures of rows", sq_verify_n_figures(sizes, v->model), sizeof(double), &figures));
     v->figures = figures;
     return SQ_OK;
 }
@@ -262,6 +271,7 @@ static void close_all(struct sq_verification *v)
 static enum sq_status run(struct sq_verification *v)
 {
     const struct sq_config *config = v->config;
+    struct sq_memory_plan memory;
     enum sq_dtype compute;
     SQ_TRY(sq_place_open(config, v->world, &v->place));
     v->backend = v->place.backend;
@@ -271,7 +281,8 @@ static enum sq_status run(struct sq_verification *v)
     SQ_TRY(sq_tokens_read(v->world, config->tokens, sq_model_vocab_size(v->model), sq_model_max_length(v->model),
                           &v->tokens));
     v->shards = sq_shards_make(v->tokens.n_samples, config->shards, v->world->rank, v->world->size);
-    SQ_TRY(sq_comm_agree(v->world, take_memory(v, compute)));
+    SQ_TRY(plan_memory(v, compute, &memory));
+    SQ_TRY(sq_comm_agree(v->world, take_memory(v, compute, &memory)));
     SQ_TRY(verify_blocks(v));
     return sq_comm_agree(v->world, v->world->rank == 0 ? sq_verify_say_whether_same(v) : SQ_OK);
 }

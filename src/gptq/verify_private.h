@@ -28,10 +28,10 @@ struct sq_verification {
     struct sq_forward *forward;
     struct sq_hessian_workspace workspace;
     struct sq_matrix hessian; /* [n, n] of the present group */
-    float *scratch;           /* [workers, room_elements()] */
+    float *scratch;           /* [workers, room_elements] */
     void *rows;               /* likewise, in backend memory */
     double *figures;          /* [rows of the widest layer, 2]: error and norm of each row */
-    int64_t n_max, rows_max, tile_rows;
+    int64_t n_max, tile_rows, room_elements;
     const struct sq_linear *linear;
     struct sq_range tiles; /* of tile_rows rows: this rank's, of the present layer */
     sq_verify_fn *show;

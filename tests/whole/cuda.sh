@@ -84,8 +84,38 @@ tight() { # tight MEMORY MODEL SAMPLES LENGTH OPTION...: on 1, 2 and 3 ranks
 
 tight 1M smollm2 64 24
 tight 1300K qwen2_moe 96 14 --experts top-up --expert-tokens 20
-must 2 eval --model "$work/one" --tokens "$work/eval" --threads 1 --compute fp32 --json --memory 1M
-[ "$(sed 's/,"compute".*//' "$work/stdout")" = "$(figures 1 --compute fp32)" ] || fail "eval differs with activations on the host"
+
+# --- eval and verify likewise, on devices that are too small for them, without a word of the user's ---
+
+on_host() { # on_host: what the last command said
+  grep -q "per rank, activations on the host$" "$work/err" || { cat "$work/err"; fail "the activations were not on the host: $*"; }
+}
+
+small() { # small MEMORY OPTION...: eval on devices of so many bytes
+  local ranks wanted
+  cp "$work/tokens" "$work/eval"
+  wanted=$(figures 1 --compute fp32 "${@:2}")
+  for ranks in 1 3; do
+    [ "$(CUDASIM_MEMORY=$1 figures "$ranks" --compute fp32 "${@:2}")" = "$wanted" ] || fail "eval differs on $ranks small devices"
+    on_host "${@:2}"
+  done
+}
+
+small 2800000
+small 2800000 --against "$GOLDEN/qwen2_moe"
+CUDASIM_MEMORY=2150000 expect 2 2 eval --model "$work/one" --tokens "$work/eval" --threads 1 --compute fp32
+expect_message "a rank needs "
+grep -q 'activations 0 B (already on the host), .*more ranks, fewer samples or a larger --memory would fit' "$work/err" || fail "no figures"
+verify=(verify --model "$GOLDEN/qwen2_moe" --checkpoint "$work/one" --tokens "$work/tokens" --backend cuda --threads 1 --compute fp32 --json)
+must 1 "${verify[@]}"
+cp "$work/stdout" "$work/errors"
+for ranks in 1 3; do
+  CUDASIM_MEMORY=3200000 must "$ranks" "${verify[@]}"
+  on_host verify
+  cmp "$work/errors" "$work/stdout" || fail "verify differs on $ranks small devices"
+done
+CUDASIM_MEMORY=2300000 expect 2 2 "${verify[@]}"
+expect_message "a rank needs "
 
 # --- two devices measured, and a plan for more of them ---
 
