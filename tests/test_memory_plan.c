@@ -125,6 +125,32 @@ static void test_device(void **state)
     assert_int_equal(plan.place, SQ_ACTIVATIONS_IN_FILE);
 }
 
+/* Where the forward pass takes the checkpoint's own weights, those of whole groups are on their way: as many as fit. */
+static void test_groups_ahead(void **state)
+{
+    struct planned *p = *state;
+    struct sq_memory_request request = p->request;
+    struct sq_memory_plan two, plan;
+    request.traits = &sq_cuda_traits;
+    request.n_ranks = 2;
+    p->config.propagation = SQ_PROPAGATION_ORIGINAL;
+    assert_true(sq_memory_plan_count(&request, &two) && two.groups_ahead == 2);
+    int64_t needed = two.resident + two.start - two.ahead, group = two.ahead / 2;
+    request.limit = needed + two.ahead - 1;
+    assert_true(sq_memory_plan_count(&request, &plan) && plan.groups_ahead == 1 && plan.ahead == group);
+    assert_int_equal(plan.backend[SQ_MEMORY_WEIGHTS], two.backend[SQ_MEMORY_WEIGHTS] - group);
+    assert_int_equal(plan.resident_host, two.resident_host);
+    request.limit = needed + group - 1;
+    assert_true(sq_memory_plan_count(&request, &plan) && plan.groups_ahead == 0 && plan.ahead == 0);
+    assert_int_equal(plan.n_workers, two.n_workers);
+    assert_true(plan.resident_host < two.resident_host);
+    request.limit = 0;
+    request.n_ranks = 1; /* there is nothing to gather */
+    assert_true(sq_memory_plan_count(&request, &plan) && plan.groups_ahead == 1 && plan.ahead == group);
+    p->config.propagation = SQ_PROPAGATION_QUANTIZED;
+    assert_true(sq_memory_plan_count(&request, &plan) && plan.groups_ahead == 0);
+}
+
 /* The least that a device with activations on the host must have, one byte less, and one byte too little on the host;
  * `plan` is one with three workers. */
 static void check_refused(const struct sq_memory_request *given, const struct sq_memory_plan *plan)
@@ -191,6 +217,7 @@ int main(void)
         cmocka_unit_test(test_tokens_of_all_ranks),
         cmocka_unit_test(test_obq_workspace),
         cmocka_unit_test(test_device),
+        cmocka_unit_test(test_groups_ahead),
         cmocka_unit_test(test_activations_on_the_host),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

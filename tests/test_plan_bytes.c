@@ -314,28 +314,40 @@ static void check_device(const struct planned *p, const struct sq_memory_plan *p
     int64_t free_bytes = 0, planned = 0, all = atoll(getenv("CUDASIM_MEMORY"));
     for (int kind = 0; kind < SQ_N_MEMORY; kind++)
         planned += kind == SQ_MEMORY_EXPERTS ? 0 : plan->backend[kind]; /* those come later */
+    if (p->config.propagation == SQ_PROPAGATION_ORIGINAL) planned -= sq_memory_block_hessians(p->job->model);
     CHECK(p->job->place.kind->free_bytes(p->job->backend, &free_bytes) == SQ_OK);
     int64_t taken = all - free_bytes - 2 * (int64_t)sq_cuda_traits.worker_bytes;
     if (!CHECK(taken == planned)) printf("    taken %lld, planned %lld\n", (long long)taken, (long long)planned);
 }
 
+/* What a plan must have come to. */
+struct wanted {
+    enum sq_propagation propagation;
+    int64_t limit;
+    bool on_host; /* activations */
+    int groups_ahead;
+};
+
 /* A job with this limit; *least_p: what it would have to have with activations on the device and one worker. */
-static void check_device_job(const char *name, int64_t limit, bool on_host, int64_t *least_p)
+static void check_device_job(const char *name, const struct wanted *wanted, int64_t *least_p)
 {
     struct planned p = {.traffic = {.is_dry = false}};
     struct sq_memory_plan plan;
+    bool is_original = wanted->propagation == SQ_PROPAGATION_ORIGINAL;
     CHECK(sq_config_set_defaults(&p.config) == SQ_OK);
-    p.config.memory_bytes = limit;
+    p.config.propagation = wanted->propagation;
+    p.config.memory_bytes = wanted->limit;
     if (!open_job_on(SQ_BACKEND_CUDA, name, &p)) return;
     int64_t n_samples = sq_shards_largest(SAMPLES, p.config.shards, ranks.comm.size).samples.count;
     make_request(&p, n_samples);
-    CHECK(sq_memory_plan_count(&p.request, &plan) && (plan.place == SQ_ACTIVATIONS_ON_HOST) == on_host);
+    CHECK(sq_memory_plan_count(&p.request, &plan) && (plan.place == SQ_ACTIVATIONS_ON_HOST) == wanted->on_host);
     CHECK(plan.place == p.job->memory.place && plan.resident == p.job->memory.resident);
+    CHECK(plan.groups_ahead == wanted->groups_ahead && plan.groups_ahead == p.job->memory.groups_ahead);
     if (p.job->shards.samples.count == n_samples) check_device(&p, &plan);
     p.traffic = (struct sq_traffic){.is_dry = false};
     enum sq_status status = sq_run(p.job);
     CHECK(status == SQ_OK);
-    if (ranks.comm.rank == 0) check_traffic(&p); /* columns of a shared factor are not as many on all */
+    if (ranks.comm.rank == 0 || is_original) check_traffic(&p); /* columns of a shared factor are not as many on all */
     p.request.n_workers = 1;
     CHECK(sq_memory_plan_count(&p.request, &plan));
     *least_p = plan.resident - plan.ahead + plan.start;
@@ -349,8 +361,23 @@ static void test_device(void **state)
     static const char *const names[] = {"llama", "opt", "mixtral"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         int64_t least, less;
-        check_device_job(names[i], 0, false, &least);
-        check_device_job(names[i], least - 1, true, &less);
+        check_device_job(names[i], &(struct wanted){SQ_PROPAGATION_QUANTIZED, 0, false, 0}, &least);
+        check_device_job(names[i], &(struct wanted){SQ_PROPAGATION_QUANTIZED, least - 1, true, 0}, &less);
+    }
+}
+
+/* With room for weights of the groups to come, and without; teams as in test_original(). */
+static void test_original_on_a_device(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"llama", "mixtral"};
+    int groups_ahead = ranks.comm.size > 1 ? 2 : 1;
+    if (ranks.comm.size == 3) skip();
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        int64_t least, same;
+        check_device_job(names[i], &(struct wanted){SQ_PROPAGATION_ORIGINAL, 0, false, groups_ahead}, &least);
+        check_device_job(names[i], &(struct wanted){SQ_PROPAGATION_ORIGINAL, least, false, 0}, &same);
+        CHECK(same == least);
     }
 }
 
@@ -362,7 +389,8 @@ static bool is_on_device(void)
 
 static int run(void)
 {
-    static const struct CMUnitTest device_tests[] = {cmocka_unit_test(test_device)};
+    static const struct CMUnitTest device_tests[] = {cmocka_unit_test(test_device),
+                                                     cmocka_unit_test(test_original_on_a_device)};
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_llama),
         cmocka_unit_test(test_opt),

@@ -17,7 +17,8 @@ static bool take(struct sq_job *job, bool (*fn)(struct sq_job *job), const char 
 static bool step(void *context)
 {
     struct sq_job *job = context;
-    return take(job, sq_ahead_step, "read weights") || take(job, sq_behind_step, "write rows");
+    return take(job, sq_ahead_step, "read weights") || sq_forward_ahead_step(job->forward) ||
+           take(job, sq_behind_step, "write rows");
 }
 
 enum sq_status sq_beside_create(struct sq_job *job)
@@ -26,7 +27,7 @@ enum sq_status sq_beside_create(struct sq_job *job)
     struct sq_ahead *ahead = &job->ahead;
     size_t lane_bytes = (size_t)job->staging_elements * sizeof(float);
     backend->beside = (struct sq_beside){step, job};
-    ahead->bytes = (size_t)job->memory.ahead;
+    if (job->memory.groups_ahead == 0) ahead->bytes = (size_t)job->memory.ahead; /* else the forward pass has it */
     if (ahead->bytes == 0) return SQ_OK;
     SQ_TRY(backend->ops->alloc(backend, "weights read ahead", ahead->bytes, (void **)&ahead->memory));
     for (int lane = 0; lane < SQ_LANES; lane++)

@@ -242,6 +242,7 @@ enum sq_status sq_group_set_weights(struct sq_job *job, const struct sq_group *g
         enum sq_status status = job->backend->ops->parallel(job->backend, spread->n_tiles, dequantize_tile, &solving);
         SQ_TRY(sq_comm_agree(group->team, status)); /* without an expert: all ranks */
     }
+    if (!spread && !group->is_expert) return sq_forward_load_group(job->forward, job->world);
     for (int i = 0; i < group->n_linears; i++) {
         const struct sq_linear *linear = sq_model_linear(job->model, group->first + i);
         if (spread && job->layers.of_linear[group->first + i] >= 0) continue;

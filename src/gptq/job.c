@@ -128,6 +128,8 @@ static enum sq_status take_memory(struct sq_job *job, const struct sq_memory_req
                                          .n_samples = job->shards.samples.count,
                                          .length = job->tokens.length,
                                          .place = job->memory.place,
+                                         .groups_ahead = job->memory.groups_ahead,
+                                         .leaves_last = !job->config->lm_head,
                                          .folder = "."};
     char *folder = NULL;
     if (options.place == SQ_ACTIVATIONS_IN_FILE) {

@@ -18,20 +18,24 @@ const char *sq_memory_kind_name(enum sq_memory_kind kind)
 /* --- what commands share ------------------------------------------------------------------------------------------ */
 
 static struct sq_forward_bytes forward_bytes(const struct sq_memory_request *request, const struct sq_model *model,
-                                             enum sq_activations_place place)
+                                             const struct sq_memory_plan *plan)
 {
-    const struct sq_forward_options options = {
-        .compute = request->compute, .n_samples = request->n_samples, .length = request->length, .place = place};
+    const struct sq_forward_options options = {.compute = request->compute,
+                                               .n_samples = request->n_samples,
+                                               .length = request->length,
+                                               .place = plan->place,
+                                               .groups_ahead = plan->groups_ahead};
     return sq_forward_predict_bytes(request->traits, request->n_workers, model, &options);
 }
 
 void sq_memory_count_forward(const struct sq_memory_request *request, const struct sq_model *model,
                              struct sq_memory_plan *plan)
 {
-    struct sq_forward_bytes forward = forward_bytes(request, model, plan->place);
+    struct sq_forward_bytes forward = forward_bytes(request, model, plan);
     bool on_host = plan->place == SQ_ACTIVATIONS_ON_HOST;
     (on_host ? plan->host : plan->backend)[SQ_MEMORY_ACTIVATIONS] = forward.activations;
     plan->backend[SQ_MEMORY_WEIGHTS] = forward.weights;
+    plan->ahead = forward.weights_ahead;
     plan->host[SQ_MEMORY_WEIGHTS] = forward.host_weights;
     plan->backend[SQ_MEMORY_WORKSPACE] = forward.workspace;
     plan->host[SQ_MEMORY_WORKSPACE] = forward.host_workspace;
@@ -40,7 +44,8 @@ void sq_memory_count_forward(const struct sq_memory_request *request, const stru
 
 int64_t sq_memory_room(const struct sq_memory_request *request)
 {
-    int64_t row = forward_bytes(request, request->model, SQ_ACTIVATIONS_ON_HOST).input_row;
+    const struct sq_memory_plan any = {.place = SQ_ACTIVATIONS_ON_HOST};
+    int64_t row = forward_bytes(request, request->model, &any).input_row;
     return (int64_t)sq_hessian_room_bytes(&request->traits->sizes, request->n_job_samples, request->config->shards,
                                           request->length, row);
 }
@@ -137,6 +142,32 @@ static void describe(const struct sq_memory_request *request, const struct sq_me
 
 /* --- what does ---------------------------------------------------------------------------------------------------- */
 
+static bool fits_backend(const struct sq_memory_request *request, const struct sq_memory_plan *plan)
+{
+    return request->limit == 0 || plan->resident + sq_memory_embedding(request, plan) <= request->limit;
+}
+
+static bool fits_host(const struct sq_memory_request *request, const struct sq_memory_plan *plan)
+{
+    return request->host_limit == 0 || plan->resident_host <= request->host_limit;
+}
+
+void sq_memory_count_groups_ahead(const struct sq_memory_request *request, sq_memory_count_fn *count,
+                                  struct sq_memory_plan *plan)
+{
+    const struct sq_memory_plan given = *plan;
+    int most = request->traits->is_host ? 0 : request->n_ranks > 1 ? SQ_FORWARD_AHEAD : 1;
+    count(request, plan);
+    for (int groups = 1; groups <= most; groups++) {
+        struct sq_memory_plan more = given;
+        more.groups_ahead = groups;
+        count(request, &more);
+        sq_memory_add_up(request, &more);
+        if (!fits_backend(request, &more) || !fits_host(request, &more)) return;
+        *plan = more;
+    }
+}
+
 static struct sq_memory_plan count_workers(const struct sq_memory_request *request, sq_memory_count_fn *count,
                                            int n_workers, enum sq_activations_place place)
 {
@@ -146,16 +177,6 @@ static struct sq_memory_plan count_workers(const struct sq_memory_request *reque
     count(&fewer, &plan);
     sq_memory_add_up(request, &plan);
     return plan;
-}
-
-static bool fits_backend(const struct sq_memory_request *request, const struct sq_memory_plan *plan)
-{
-    return request->limit == 0 || plan->resident + sq_memory_embedding(request, plan) <= request->limit;
-}
-
-static bool fits_host(const struct sq_memory_request *request, const struct sq_memory_plan *plan)
-{
-    return request->host_limit == 0 || plan->resident_host <= request->host_limit;
 }
 
 /* A device's workers: fewer of them cost less time than activations that come from the host and go back. What fits the

@@ -53,6 +53,7 @@ struct sq_memory_plan {
     int64_t resident;             /* what counts against the limit: the former, without activations in a file */
     int64_t resident_host;        /* sum of the latter */
     int64_t ahead;                /* of the backend's weights: those that are read ahead, as far as there is room */
+    int groups_ahead;             /* groups whose weights the forward pass has on their way: of these, theirs */
     int64_t room;                 /* of the backend's for the Hessian: where inputs lie on the host, a piece of them */
     int n_workers;                /* of a device: as many of those asked for as fit, each with a sample or tile */
     enum sq_activations_place place; /* of the activations */
@@ -71,6 +72,11 @@ void sq_memory_count_forward(const struct sq_memory_request *request, const stru
 int64_t sq_memory_room(const struct sq_memory_request *request);
 void sq_memory_count_inputs(const struct sq_memory_request *request, const struct sq_model *model,
                             const struct sq_expert_policy *policy, struct sq_memory_plan *plan);
+
+/* Counts with the weights of as many groups on their way as fit a device: one is read and, of several ranks, another is
+ * gathered. For forward passes that take the checkpoint's own weights. Local. */
+void sq_memory_count_groups_ahead(const struct sq_memory_request *request, sq_memory_count_fn *count,
+                                  struct sq_memory_plan *plan);
 
 /* Sums of a plan whose bytes by kind are counted: resident and resident_host; where the backend's memory is the host's,
  * all of it becomes the backend's. Local. */

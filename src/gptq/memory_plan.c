@@ -80,14 +80,12 @@ int64_t sq_memory_block_hessians(const struct sq_model *model)
     return most;
 }
 
-/* Weights of the tiles of one rank, of the group where they take most. Experts are not read ahead, and neither is
- * anything where no forward pass goes before a solve. */
-static int64_t ahead_bytes(const struct sq_memory_request *request)
+/* Weights of the tiles of one rank, of the group where they take most; experts are not read ahead. */
+static int64_t tiles_bytes(const struct sq_memory_request *request)
 {
     const struct sq_model *model = request->model;
     int64_t most = 0, tile_rows = request->traits->sizes.solve_rows,
             n_ranks = request->n_ranks > 0 ? request->n_ranks : 1;
-    if (request->traits->is_host || request->config->propagation == SQ_PROPAGATION_ORIGINAL) return 0;
     for (int block = 0; block <= (int)sq_model_n_blocks(model); block++)
         for (int group = 0; group < sq_model_n_groups(model, block); group++) {
             int first, count = sq_model_group_linears(model, block, group, &first);
@@ -129,23 +127,34 @@ static void count_solver(const struct sq_memory_request *request, struct sq_memo
     sq_memory_count_inputs(request, request->model, &policy, plan);
 }
 
-/* What the limit leaves may go to weights that are read ahead. */
-static void count_ahead(const struct sq_memory_request *request, struct sq_memory_plan *plan)
+/* What the limit leaves may go to weights of tiles that are read ahead. */
+static void count_tiles_ahead(const struct sq_memory_request *request, struct sq_memory_plan *plan)
 {
-    int64_t needed = sq_memory_sum(plan->backend) + sq_memory_embedding(request, plan), wanted = ahead_bytes(request);
+    int64_t needed = sq_memory_sum(plan->backend) + sq_memory_embedding(request, plan), wanted = tiles_bytes(request);
     int64_t left = request->limit > 0 ? request->limit - needed : wanted;
+    if (request->traits->is_host) return;
     plan->ahead = left < 0 ? 0 : wanted < left ? wanted : left / 64 * 64;
     plan->backend[SQ_MEMORY_WEIGHTS] += plan->ahead;
     if (plan->ahead > 0)
         plan->host[SQ_MEMORY_WORKSPACE] += SQ_LANES * sq_memory_staging_elements(request) * (int64_t)sizeof(float);
 }
 
-void sq_memory_count_quantize(const struct sq_memory_request *request, struct sq_memory_plan *plan)
+static void count_needed(const struct sq_memory_request *request, struct sq_memory_plan *plan)
 {
     sq_memory_count_forward(request, request->model, plan);
     if (plan->place == SQ_ACTIVATIONS_ON_HOST) plan->room = sq_memory_room(request);
     count_solver(request, plan);
-    count_ahead(request, plan);
+}
+
+/* Where no forward pass goes before a solve, it is the forward pass itself that has weights on their way. */
+void sq_memory_count_quantize(const struct sq_memory_request *request, struct sq_memory_plan *plan)
+{
+    if (request->config->propagation == SQ_PROPAGATION_ORIGINAL) {
+        sq_memory_count_groups_ahead(request, count_needed, plan);
+        return;
+    }
+    count_needed(request, plan);
+    count_tiles_ahead(request, plan);
 }
 
 bool sq_memory_plan_count(const struct sq_memory_request *request, struct sq_memory_plan *plan_p)

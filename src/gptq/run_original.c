@@ -129,6 +129,7 @@ static enum sq_status run_wave(struct wave *wave, bool is_last)
     double started = sq_seconds();
     for (int64_t i = 0; i < wave->count; i++)
         SQ_TRY(push_block(wave, i, is_last && i == wave->count - 1));
+    SQ_TRY(sq_forward_ahead_settle(wave->run->job->forward, wave->run->job->world)); /* teams have collectives */
     SQ_TRY(finish_wave(wave, solve_own_block(wave), sq_seconds() - started));
     return sq_stop_check(wave->run->job->world);
 }

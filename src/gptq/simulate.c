@@ -188,6 +188,7 @@ static enum sq_status run_wave(struct sq_dry_run *run, int64_t first, int64_t co
     bool is_marked = false;
     for (int64_t i = 0; i < count; i++)
         SQ_TRY(push_block(run, first + i, is_last && i == count - 1));
+    SQ_TRY(sq_forward_ahead_settle(run->forward, &run->world));
     SQ_TRY(solve_wave(run, first, count));
     SQ_TRY(sq_comm_agree(&run->world, SQ_OK));
     for (int64_t i = 0; i < count; i++) {
@@ -311,7 +312,9 @@ static enum sq_status take_memory(struct sq_dry_run *run, const struct sq_memory
     struct sq_forward_options options = {.compute = request->compute,
                                          .n_samples = request->n_samples,
                                          .length = request->length,
-                                         .place = on_host ? memory->place : SQ_ACTIVATIONS_NEAR};
+                                         .place = on_host ? memory->place : SQ_ACTIVATIONS_NEAR,
+                                         .groups_ahead = memory->groups_ahead,
+                                         .leaves_last = !request->config->lm_head};
     int64_t widest = sq_memory_widest_input(request->model, request->layers);
     int64_t spread_from = sq_factor_spread_from(request->config, request->traits, run->world.size);
     SQ_TRY(sq_forward_create(run->backend, request->model, &options, &run->forward));

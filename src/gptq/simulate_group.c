@@ -293,13 +293,15 @@ enum sq_status sq_dry_run_set_weights(struct sq_dry_run *run, int block, int gro
     const struct sq_comm *comm = sq_model_is_expert_group(run->request->model, block, group) ? &run->team : &run->world;
     int first, count = sq_model_group_linears(run->request->model, block, group, &first);
     int n = is_solved ? list_members(run, block, group, members) : 0;
+    bool is_whole = !is_solved && !sq_model_is_expert_group(run->request->model, block, group);
     if (n > 0) SQ_TRY(dequantize(run, members, n));
+    if (is_whole) SQ_TRY(sq_forward_load_group(run->forward, comm));
     for (int i = 0; i < count; i++) {
         const struct sq_linear *linear = sq_model_linear(run->request->model, first + i);
         double weights = (double)linear->out_features * (double)linear->in_features;
         if (is_solved && layers->of_linear[first + i] >= 0) continue;
         if (linear->block == sq_model_n_blocks(run->request->model)) continue;
-        SQ_TRY(sq_forward_load_linear(run->forward, comm, linear->member));
+        if (!is_whole) SQ_TRY(sq_forward_load_linear(run->forward, comm, linear->member));
         double share = weights / comm->size / run->backend->n_workers;
         SQ_TRY(sq_dry_do(run->backend, SQ_WORK_READ, share, 0));
         sq_dry_run_files(run, SQ_STAGE_FORWARD, weights * sq_simulate_weight_bytes(run->request->model), 0);

@@ -129,6 +129,7 @@ struct sq_forward_bytes sq_forward_predict_bytes(const struct sq_backend_traits 
         .activations = (int64_t)sq_activations_bytes(&map, rows),
         .input_row = widest_row(&map),
         .weights = (1 + options->groups_ahead) * weight_bytes(model, options->compute) + parameters,
+        .weights_ahead = options->groups_ahead * weight_bytes(model, options->compute),
         .host_weights = parameters,
         .workspace =
             n_workers * (int64_t)(scratch_bytes(traits, model, &map, options->length) + desk_bytes(&map, options)) +

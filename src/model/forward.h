@@ -46,7 +46,8 @@ struct sq_forward;
 struct sq_forward_bytes {
     int64_t activations;               /* of all samples, wherever they are */
     int64_t input_row;                 /* of a token's row of them, at most */
-    int64_t weights, host_weights;     /* of a group of linears, norms and biases */
+    int64_t weights, host_weights;     /* of a group of linears and those on their way, norms and biases */
+    int64_t weights_ahead;             /* of these: on their way */
     int64_t workspace, host_workspace; /* of all workers; tables of positions */
     int64_t embedding, host_embedding;
 };
