@@ -115,6 +115,28 @@ enum sq_status sq_dry_parallel(struct sq_backend *backend, int64_t count, sq_ite
     return SQ_OK;
 }
 
+/* --- uploads beside the work ------------------------------------------------------------------------------------- */
+
+enum sq_status sq_dry_send(struct sq_backend *backend, int lane, const void *host, size_t bytes, void *memory)
+{
+    (void)host, (void)memory;
+    struct sq_dry *dry = dry_of(backend);
+    double start = sq_dry_seconds(backend);
+    for (int other = 0; other < SQ_LANES; other++)
+        if (dry->sent_at[other] > start) start = dry->sent_at[other];
+    dry->work[SQ_WORK_COPY] += (double)bytes;
+    dry->sent_at[lane] = start + (double)bytes / dry->rates->of[SQ_WORK_COPY].per_second;
+    return SQ_OK;
+}
+
+enum sq_status sq_dry_sent(struct sq_backend *backend, int lane)
+{
+    struct sq_dry *dry = dry_of(backend);
+    settle(dry);
+    if (dry->sent_at[lane] > dry->seconds) dry->seconds = dry->sent_at[lane];
+    return SQ_OK;
+}
+
 /* --- memory ------------------------------------------------------------------------------------------------------- */
 
 /* A page with the size stands before the memory itself. */

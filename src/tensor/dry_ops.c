@@ -26,19 +26,6 @@ static enum sq_status dry_fetch(struct sq_backend *backend, const void *memory, 
     return sq_dry_do(backend, SQ_WORK_COPY, (double)bytes, 0);
 }
 
-/* Likewise. */
-static enum sq_status dry_send(struct sq_backend *backend, int lane, const void *host, size_t bytes, void *memory)
-{
-    (void)lane;
-    return dry_upload(backend, host, bytes, memory);
-}
-
-static enum sq_status dry_sent(struct sq_backend *backend, int lane)
-{
-    (void)backend, (void)lane;
-    return SQ_OK;
-}
-
 static enum sq_status dry_settle(struct sq_backend *backend)
 {
     (void)backend;
@@ -304,8 +291,8 @@ const struct sq_backend_ops sq_dry_ops = {
     .clear = dry_clear,
     .fetch = dry_fetch,
     .settle = dry_settle,
-    .send = dry_send,
-    .sent = dry_sent,
+    .send = sq_dry_send,
+    .sent = sq_dry_sent,
     .receive = dry_settle,
     .parallel = sq_dry_parallel,
     .linear = dry_linear,

@@ -15,7 +15,8 @@ struct sq_dry {
     struct sq_dry_clock clock; /* of the item in hand */
     double seconds;
     double work[SQ_N_WORK];
-    double *free_at; /* [n_workers] while items are dealt out: when each has done its last one */
+    double sent_at[SQ_LANES]; /* when what was sent in each lane is there */
+    double *free_at;          /* [n_workers] while items are dealt out: when each has done its last one */
 };
 
 /* dry.c: memory and items */
@@ -24,6 +25,10 @@ enum sq_status sq_dry_alloc(struct sq_backend *backend, const char *what, size_t
 enum sq_status sq_dry_alloc_host(struct sq_backend *backend, const char *what, size_t bytes, void **memory_p);
 void sq_dry_free(struct sq_backend *backend, void *memory);
 enum sq_status sq_dry_parallel(struct sq_backend *backend, int64_t count, sq_item_fn *fn, void *context);
+
+/* dry.c: uploads beside the work, one after another */
+enum sq_status sq_dry_send(struct sq_backend *backend, int lane, const void *host, size_t bytes, void *memory);
+enum sq_status sq_dry_sent(struct sq_backend *backend, int lane);
 
 extern const struct sq_backend_ops sq_dry_ops;
 extern const struct sq_solve_ops sq_dry_solve_ops;
