@@ -93,7 +93,7 @@ enum sq_status sq_cuda_timeline_show(struct sq_cuda *cuda)
         SQ_TRY(sq_cuda_timer_show(cuda, &cuda->workers[w].out_timer, SQ_TRACE_COPY_OUT, w, "results"));
     }
     SQ_TRY(sq_cuda_timer_show(cuda, &cuda->gather_timer, SQ_TRACE_NCCL, 0, "gathering"));
-    return sq_cuda_timer_show(cuda, &cuda->in_timer, SQ_TRACE_COPY_IN, 0, "weights");
+    return sq_cuda_timer_show(cuda, &cuda->in_timer, SQ_TRACE_COPY_IN, 0, "uploads");
 }
 
 void sq_cuda_timer_destroy(struct sq_cuda_timer *timer)

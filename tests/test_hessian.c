@@ -16,11 +16,13 @@ enum { N = 200, SAMPLES = 21, SHARDS = 16 };
 struct shape {
     int64_t length;
     int64_t tokens, packed; /* of sq_sizes; 0: the backend's own */
+    int64_t panel, slice;   /* likewise */
 };
 static const struct shape short_shards = {.length = 5};
 /* Pieces of 70 rows, and of 129 and 11: each packed in parts of which the last is short or odd; many at once, and
  * one after another. */
-static const struct shape long_shards = {.length = 70, .tokens = 129}, piece_by_piece = {70, 129, 1};
+static const struct shape long_shards = {.length = 70, .tokens = 129},
+                          piece_by_piece = {.length = 70, .tokens = 129, .packed = 1};
 
 /* A value of sample, position, column; columns differ in size by up to 2^40, and column 7 is dead. */
 static float input_value(int64_t sample, int64_t position, int64_t column)
@@ -47,11 +49,14 @@ static void set_sizes(const struct shape *shape, struct sq_sizes *sizes)
 {
     if (shape->tokens) sizes->hessian_tokens = shape->tokens;
     if (shape->packed && sizes->hessian_packed) sizes->hessian_packed = shape->packed;
+    if (shape->panel) sizes->hessian_panel = shape->panel;
+    if (shape->slice) sizes->hessian_slice = shape->slice;
 }
 
-/* on_host: a device's inputs stay in host memory, from where it takes them piece by piece. */
-static float *make_hessian_from(const struct shape *shape, bool on_host, const struct sq_comm *comm, int root,
-                                int n_threads, enum sq_dtype dtype)
+/* rooms (bytes are found here): a device's inputs stay in host memory, from where it takes them piece by piece; NULL:
+ * they are in its own. */
+static float *make_hessian_from(const struct shape *shape, const struct sq_hessian_rooms *rooms,
+                                const struct sq_comm *comm, int root, int n_threads, enum sq_dtype dtype)
 {
     struct sq_backend *backend;
     struct sq_hessian_workspace workspace;
@@ -61,20 +66,20 @@ static float *make_hessian_from(const struct shape *shape, bool on_host, const s
     assert_int_equal(backend_create(n_threads, &backend), SQ_OK);
     set_sizes(shape, &backend->sizes);
     size_t bytes = (size_t)(x.rows * N) * sq_dtype_size(dtype), row_bytes = N * sq_dtype_size(dtype);
-    size_t room =
-        on_host ? sq_hessian_room_bytes(&backend->sizes, SAMPLES, SHARDS, shape->length, (int64_t)row_bytes) : 0;
-    assert_int_equal(sq_hessian_create(backend, N + 30, room, &workspace), SQ_OK);
+    struct sq_hessian_rooms given_rooms = rooms ? *rooms : (struct sq_hessian_rooms){0};
+    given_rooms.bytes = sq_hessian_room_bytes(&backend->sizes, SAMPLES, SHARDS, shape->length, (int64_t)row_bytes);
+    assert_int_equal(sq_hessian_create(backend, N + 30, &given_rooms, &workspace), SQ_OK);
     struct sq_matrix given = x, out = sq_matrix_view(backend_give(backend, h, N * N * sizeof *h), SQ_F32, N, N);
-    if (on_host) {
+    if (rooms) {
         assert_int_equal(backend->ops->alloc_host(backend, "inputs", bytes, &given.data), SQ_OK);
         memcpy(given.data, x.data, bytes);
     } else {
         given.data = backend_give(backend, x.data, bytes);
     }
-    const struct sq_hessian_inputs inputs = {&shards, shape->length, given, on_host};
+    const struct sq_hessian_inputs inputs = {&shards, shape->length, given, rooms != NULL};
     assert_int_equal(sq_hessian_make(backend, comm, root, "a layer", &inputs, &workspace, out), SQ_OK);
     backend_take(backend, out.data, N * N * sizeof *h, h);
-    if (on_host)
+    if (rooms)
         backend->ops->free_host(backend, given.data);
     else
         backend_free(backend, given.data);
@@ -88,7 +93,7 @@ static float *make_hessian_from(const struct shape *shape, bool on_host, const s
 static float *make_hessian(const struct shape *shape, const struct sq_comm *comm, int root, int n_threads,
                            enum sq_dtype dtype)
 {
-    return make_hessian_from(shape, false, comm, root, n_threads, dtype);
+    return make_hessian_from(shape, NULL, comm, root, n_threads, dtype);
 }
 
 /* exact += x x' of one row. */
@@ -161,23 +166,52 @@ static void test_pieces(void **state)
     check_bits(&long_shards, &piece_by_piece);
 }
 
-/* Inputs that a device takes from the host: the same bits as of those that it has. */
+/* Inputs that a device takes from the host: the same bits as of those that it has, whatever the rooms and slices. */
 static void check_on_host(const struct shape *shape, int n_threads, enum sq_dtype dtype)
 {
     float *there = make_hessian(shape, &ranks.comm, -1, 2, dtype);
-    float *here = make_hessian_from(shape, true, &ranks.comm, -1, n_threads, dtype);
-    assert_memory_equal(there, here, N * N * sizeof *there);
+    const int64_t slices[] = {0, N * N / 4, N * N};
+    for (int count = 1; count <= SQ_LANES; count++)
+        for (size_t i = 0; i < sizeof slices / sizeof *slices; i++) {
+            const struct sq_hessian_rooms rooms = {.count = count, .slice = slices[i]};
+            float *here = make_hessian_from(shape, &rooms, &ranks.comm, -1, n_threads, dtype);
+            assert_memory_equal(there, here, N * N * sizeof *there);
+            free(here);
+        }
     free(there);
-    free(here);
 }
 
 static void test_inputs_on_the_host(void **state)
 {
     (void)state;
+    static const struct shape narrow = {.length = 70, .tokens = 129, .panel = 32, .slice = 1};
     if (backend_in_host_memory()) skip();
     check_on_host(&short_shards, 2, SQ_F32);
     check_on_host(&short_shards, 1, SQ_BF16);
     check_on_host(&long_shards, 2, SQ_F32);
+    check_on_host(&narrow, 2, SQ_F32);
+}
+
+/* What a device has left over goes to fewer slices of the ten panels, and to a second room where that makes them one
+ * more at most. */
+static void test_rooms(void **state)
+{
+    (void)state;
+    enum { EDGE = 64, WIDTH = 10 * EDGE, ROOM = 100000 };
+    const struct sq_sizes sizes = {.hessian_panel = EDGE, .hessian_slice = 1, .hessian_tokens = 1000};
+    const struct sq_hessian_rooms least = {ROOM, 1, 0};
+    static const struct {
+        int64_t bytes, count, slice; /* slice: in squares of a panel's rows */
+    } cases[] = {{0, 1, 9},       {ROOM - 1, 1, 11}, {ROOM + 20000, 2, 9}, {ROOM + 140000, 1, 17},
+                 {280000, 2, 15}, {720000, 2, 28},   {INT64_MAX, 2, 55}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct sq_hessian_rooms rooms = sq_hessian_widen(&sizes, WIDTH, &least, cases[i].bytes);
+        size_t before = sq_hessian_bytes(&sizes, WIDTH, &least), after = sq_hessian_bytes(&sizes, WIDTH, &rooms);
+        assert_true((int64_t)(after - before) <= cases[i].bytes);
+        assert_int_equal(rooms.count, cases[i].count);
+        assert_int_equal(rooms.slice, cases[i].slice * EDGE * EDGE);
+        assert_int_equal(rooms.bytes, ROOM);
+    }
 }
 
 static void test_bf16_inputs(void **state)
@@ -204,6 +238,7 @@ static int run(void)
         cmocka_unit_test(test_pieces),
         cmocka_unit_test(test_bf16_inputs),
         cmocka_unit_test(test_inputs_on_the_host),
+        cmocka_unit_test(test_rooms),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

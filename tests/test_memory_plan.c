@@ -151,6 +151,17 @@ static void test_groups_ahead(void **state)
     assert_true(sq_memory_plan_count(&request, &plan) && plan.groups_ahead == 0);
 }
 
+/* What the job must have of a device; the plan may have more for the Hessian, and for weights that are read ahead. */
+static int64_t least_bytes(const struct sq_memory_request *request, const struct sq_memory_plan *plan)
+{
+    const struct sq_hessian_rooms least = {plan->rooms.bytes, plan->rooms.count > 0, 0};
+    const struct sq_sizes *sizes = &request->traits->sizes;
+    int64_t n = sq_memory_widest_input(request->model, request->layers);
+    int64_t more =
+        (int64_t)sq_hessian_bytes(sizes, n, &plan->rooms) - (int64_t)sq_hessian_bytes(sizes, n, &least) + plan->ahead;
+    return plan->resident - more + plan->start;
+}
+
 /* The least that a device with activations on the host must have, one byte less, and one byte too little on the host;
  * `plan` is one with three workers. */
 static void check_refused(const struct sq_memory_request *given, const struct sq_memory_plan *plan)
@@ -158,12 +169,13 @@ static void check_refused(const struct sq_memory_request *given, const struct sq
     struct sq_memory_request request = *given;
     struct sq_memory_plan least;
     struct capture capture;
-    request.limit = plan->resident - plan->ahead + plan->start;
+    request.limit = least_bytes(given, plan);
     while (sq_memory_plan_count(&request, &least) && least.n_workers > 1)
         request.limit -= 64;
-    request.limit = least.resident - least.ahead + least.start;
+    request.limit = least_bytes(given, &least);
     assert_true(sq_memory_plan_count(&request, &least));
     assert_true(least.n_workers == 1 && least.place == SQ_ACTIVATIONS_ON_HOST && least.ahead == 0);
+    assert_true(least.rooms.count == 1 && least.resident + least.start == request.limit);
     request.host_limit = least.resident_host;
     assert_int_equal(sq_memory_plan_make(&request, &least), SQ_OK);
     request.host_limit--;
@@ -205,9 +217,16 @@ static void test_activations_on_the_host(void **state)
     assert_int_equal(plan.host[SQ_MEMORY_ACTIVATIONS], there.backend[SQ_MEMORY_ACTIVATIONS]);
     /* a piece of inputs is a shard of the samples: 3 of 40 in 16 shards */
     int64_t piece = sq_cuda_traits.sizes.hessian_tokens < 3000 ? sq_cuda_traits.sizes.hessian_tokens : 3000;
-    assert_true(plan.room >= piece * sq_memory_widest_input(p->model, &p->layers) * (int64_t)sizeof(float));
-    assert_int_equal(plan.room % piece, 0);
-    assert_int_equal(plan.backend[SQ_MEMORY_HESSIAN], there.backend[SQ_MEMORY_HESSIAN] + plan.room);
+    int64_t widest = sq_memory_widest_input(p->model, &p->layers), bytes = (int64_t)plan.rooms.bytes;
+    assert_true(bytes >= piece * widest * (int64_t)sizeof(float) && bytes % piece == 0);
+    const struct sq_hessian_rooms none = {0};
+    int64_t more = (int64_t)sq_hessian_bytes(&sq_cuda_traits.sizes, widest, &plan.rooms) -
+                   (int64_t)sq_hessian_bytes(&sq_cuda_traits.sizes, widest, &none);
+    assert_int_equal(plan.backend[SQ_MEMORY_HESSIAN], there.backend[SQ_MEMORY_HESSIAN] + more);
+    request.n_workers = 1;
+    assert_true(sq_memory_plan_count(&request, &there) && there.place == SQ_ACTIVATIONS_ON_HOST);
+    assert_int_equal(there.rooms.count, SQ_LANES); /* what two workers leave is enough for another room */
+    request.n_workers = 3;
     check_refused(&request, &plan);
 }
 

@@ -104,7 +104,7 @@ static enum sq_status take_memory(struct stages *s)
     s->tile_bytes = (size_t)(rows * N) * sizeof(float) + sq_solve_scratch_bytes(&backend->sizes, &s->options, N);
     SQ_TRY(backend->ops->alloc(backend, "inputs to measure with", SAMPLES * LENGTH * N * sizeof(float), &memory));
     s->x = sq_matrix_view(memory, SQ_F32, SAMPLES * LENGTH, N);
-    SQ_TRY(sq_hessian_create(backend, N, 0, &s->hessian));
+    SQ_TRY(sq_hessian_create(backend, N, &(struct sq_hessian_rooms){0}, &s->hessian));
     SQ_TRY(sq_factor_create(backend, N, SQ_FACTOR_ALONE, &s->factor));
     SQ_TRY(backend->ops->alloc(backend, "tiles to measure with", (size_t)n_workers * s->tile_bytes, &memory));
     s->tiles = memory;

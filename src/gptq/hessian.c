@@ -1,138 +1,26 @@
-#include "gptq/hessian.h"
-
 #include <math.h>
-#include <string.h>
 
 #include "base/log.h"
-#include "base/memory.h"
+#include "gptq/hessian_private.h"
 #include "mpi/comm_memory.h"
 
 #define EXPONENT_MIN (-90) /* smaller norms count as this: the scales stay inside f32 */
-
-/* The lower triangle of a matrix [n, n] in panels of rows, one after another. */
-struct panels {
-    struct sq_sizes sizes;
-    int64_t n;
-};
-
-/* Rows [row, row + rows) of the lower triangle: columns [0, columns). */
-struct panel {
-    int64_t row, rows, columns;
-    int64_t offset; /* of its first element */
-};
 
 static int64_t smaller(int64_t a, int64_t b)
 {
     return a < b ? a : b;
 }
 
-static int64_t n_panels(const struct panels *panels)
-{
-    return (panels->n + panels->sizes.hessian_panel - 1) / panels->sizes.hessian_panel;
-}
-
-static struct panel panel_at(const struct panels *panels, int64_t p)
-{
-    int64_t rows = panels->sizes.hessian_panel;
-    struct panel panel = {.row = p * rows, .offset = rows * rows * (p * (p + 1) / 2)};
-    panel.rows = smaller(panels->n - panel.row, rows);
-    panel.columns = panel.row + panel.rows;
-    return panel;
-}
-
-/* Panels of the slice that starts with panel `first`. */
-static int64_t slice_panels(const struct panels *panels, int64_t first)
-{
-    int64_t end = first + 1, start = panel_at(panels, first).offset;
-    while (end < n_panels(panels) && panel_at(panels, end + 1).offset - start <= panels->sizes.hessian_slice)
-        end++;
-    return end - first;
-}
-
-/* Elements of the inputs that are packed at once. */
-static int64_t packed_elements(const struct sq_sizes *sizes, int64_t n_max)
-{
-    int64_t one = sq_gram_elements(sizes->hessian_tokens, n_max);
-    if (sizes->hessian_packed == 0) return 0;
-    return one > sizes->hessian_packed ? one : sizes->hessian_packed;
-}
-
-/* Elements of the largest slice. */
-static int64_t slice_elements(const struct panels *panels)
-{
-    int64_t count = n_panels(panels), all = panel_at(panels, count).offset;
-    int64_t widest = all - panel_at(panels, count - 1).offset;
-    return smaller(all, widest > panels->sizes.hessian_slice ? widest : panels->sizes.hessian_slice);
-}
-
-size_t sq_hessian_bytes(const struct sq_sizes *sizes, int64_t n_max)
-{
-    const struct panels panels = {*sizes, n_max};
-    return 20 * (size_t)n_max + 4 * (size_t)packed_elements(sizes, n_max) + 8 * (size_t)slice_elements(&panels);
-}
-
-size_t sq_hessian_host_bytes(int64_t n_max, int n_workers)
-{
-    return (size_t)n_max * (16 * (size_t)n_workers + 20);
-}
-
-size_t sq_hessian_room_bytes(const struct sq_sizes *sizes, int64_t n_samples, int64_t n_shards, int64_t length,
-                             int64_t row_bytes)
-{
-    int64_t rows = (n_samples + n_shards - 1) / n_shards * length;
-    return (size_t)(smaller(rows, sizes->hessian_tokens) * row_bytes);
-}
-
-static enum sq_status alloc_host(const char *what, int64_t count, size_t size, void *pointer_p)
-{
-    return sq_alloc(what, count, size, (void **)pointer_p);
-}
-
-enum sq_status sq_hessian_create(struct sq_backend *backend, int64_t n_max, size_t room_bytes,
-                                 struct sq_hessian_workspace *workspace_p)
-{
-    struct sq_hessian_workspace w = {
-        .n_max = n_max, .n_workers = backend->n_workers, .packed_elements = packed_elements(&backend->sizes, n_max)};
-    const struct panels panels = {backend->sizes, n_max};
-    const char *what = "the Hessian's workspace";
-    enum sq_status status = alloc_host(what, n_max * w.n_workers, sizeof *w.squares, &w.squares);
-    if (status == SQ_OK) status = alloc_host(what, n_max * w.n_workers, sizeof *w.exponents, &w.exponents);
-    if (status == SQ_OK) status = alloc_host(what, 5 * n_max, sizeof *w.scales, &w.scales);
-    if (status == SQ_OK) status = backend->ops->alloc(backend, what, 20 * (size_t)n_max, (void **)&w.scale_up);
-    if (status == SQ_OK && w.packed_elements > 0)
-        status = backend->ops->alloc(backend, what, (size_t)w.packed_elements * sizeof *w.packed, (void **)&w.packed);
-    if (status == SQ_OK)
-        status = backend->ops->alloc(backend, what, (size_t)slice_elements(&panels) * sizeof *w.sums, (void **)&w.sums);
-    if (status == SQ_OK && room_bytes > 0) status = backend->ops->alloc(backend, what, room_bytes, (void **)&w.room);
-    if (status != SQ_OK) {
-        sq_hessian_destroy(backend, &w);
-        return status;
-    }
-    w.scale_mean = w.scale_up + n_max;
-    w.scale_down = (float *)(w.scale_mean + n_max);
-    *workspace_p = w;
-    return SQ_OK;
-}
-
-void sq_hessian_destroy(struct sq_backend *backend, struct sq_hessian_workspace *workspace)
-{
-    sq_free(workspace->squares);
-    sq_free(workspace->exponents);
-    sq_free(workspace->scales);
-    backend->ops->free(backend, workspace->scale_up);
-    backend->ops->free(backend, workspace->packed);
-    backend->ops->free(backend, workspace->sums);
-    backend->ops->free(backend, workspace->room);
-    memset(workspace, 0, sizeof *workspace);
-}
-
 /* One making of a Hessian, as the parallel items see it. */
 struct making {
     struct sq_backend *backend;
     const struct sq_hessian_inputs *inputs;
-    struct panels panels;
+    struct sq_panels panels;
     int64_t first_panel, n_panels; /* of the slice */
     int64_t first_piece, n_pieces; /* of the inputs, in hand */
+    bool is_begun;                 /* the slice has sums */
+    bool is_backward;              /* the pieces of the slice come last first */
+    int64_t held[SQ_LANES];        /* piece in each room; -1: none */
     struct sq_hessian_workspace *workspace;
     struct sq_matrix hessian;
     double to_mean; /* 2 / T */
@@ -243,30 +131,41 @@ static struct sq_matrix piece_rows(const struct making *making, int64_t piece)
     return sq_matrix_part(x, piece * most, smaller(x.rows - piece * most, most), 0, x.cols);
 }
 
-/* Pieces that are in hand at once: those that fit when packed, or the one that has been brought in. */
+/* Pieces that are in hand at once: those that fit when packed. */
 static int64_t batch_pieces(const struct making *making)
 {
     int64_t one = sq_gram_elements(making->panels.sizes.hessian_tokens, making->inputs->x.cols);
     int64_t most = making->workspace->packed ? making->workspace->packed_elements / one : INT64_MAX;
-    if (making->inputs->on_host) most = 1;
     return smaller(count_pieces(making) - making->first_piece, most);
 }
 
-/* The piece in hand goes from the host into the room, as it lies there. */
-static enum sq_status bring_in(const struct making *making)
+/* The room that has this piece, or to which it is on its way; as many as there are: none. */
+static int room_of(const struct making *making, int64_t piece)
 {
-    struct sq_backend *backend = making->backend;
-    if (!making->inputs->on_host || making->n_pieces == 0) return SQ_OK;
-    struct sq_matrix x = piece_rows(making, making->first_piece);
-    return backend->ops->upload(backend, x.data, (size_t)(x.rows * x.stride) * sq_dtype_size(x.dtype),
-                                making->workspace->room);
+    int room = 0;
+    while (room < making->workspace->rooms.count && making->held[room] != piece)
+        room++;
+    return room;
+}
+
+/* Starts to bring a piece in, as it lies on the host, unless it is in a room; not into that of the present one. */
+static enum sq_status bring_in(struct making *making, int64_t piece, int64_t present)
+{
+    const struct sq_hessian_workspace *w = making->workspace;
+    struct sq_matrix x = piece_rows(making, piece);
+    if (room_of(making, piece) < w->rooms.count) return SQ_OK;
+    int room = making->held[0] == present ? w->rooms.count - 1 : 0;
+    making->held[room] = piece;
+    return making->backend->ops->send(making->backend, room, x.data,
+                                      (size_t)(x.rows * x.stride) * sq_dtype_size(x.dtype), w->room[room]);
 }
 
 /* Piece `index` of those in hand, in the backend's memory. */
 static struct sq_matrix piece_in_hand(const struct making *making, int64_t index)
 {
-    struct sq_matrix x = piece_rows(making, making->first_piece + index);
-    if (making->inputs->on_host) x.data = making->workspace->room;
+    int64_t piece = making->first_piece + index;
+    struct sq_matrix x = piece_rows(making, piece);
+    if (making->inputs->on_host) x.data = making->workspace->room[room_of(making, piece)];
     return x;
 }
 
@@ -300,14 +199,14 @@ static enum sq_status pack_rows(void *context, int64_t index, int worker)
 /* --- panels ------------------------------------------------------------------------------------------------------- */
 
 /* Item `index` of a slice; the largest panel comes first, so that the workers end together. */
-static struct panel item_panel(const struct making *making, int64_t index)
+static struct sq_panel item_panel(const struct making *making, int64_t index)
 {
-    return panel_at(&making->panels, making->first_panel + making->n_panels - 1 - index);
+    return sq_panels_at(&making->panels, making->first_panel + making->n_panels - 1 - index);
 }
 
-static struct sq_matrix panel_sums(const struct making *making, const struct panel *panel)
+static struct sq_matrix panel_sums(const struct making *making, const struct sq_panel *panel)
 {
-    int64_t first = panel_at(&making->panels, making->first_panel).offset;
+    int64_t first = sq_panels_at(&making->panels, making->first_panel).offset;
     return sq_matrix_view(making->workspace->sums + panel->offset - first, SQ_I64, panel->rows, panel->columns);
 }
 
@@ -316,10 +215,10 @@ static enum sq_status sum_panel(void *context, int64_t index, int worker)
 {
     const struct making *making = context;
     const struct sq_backend_ops *ops = making->backend->ops;
-    struct panel panel = item_panel(making, index);
+    struct sq_panel panel = item_panel(making, index);
     struct sq_matrix sums = panel_sums(making, &panel);
     (void)worker;
-    if (making->first_piece == 0)
+    if (!making->is_begun)
         SQ_TRY(ops->clear(making->backend, sums.data, (size_t)(sums.rows * sums.cols) * sizeof(int64_t)));
     for (int64_t k = 0; k < making->n_pieces; k++)
         SQ_TRY(ops->gram_add(making->backend, piece_in_hand(making, k), piece_packed(making, k), panel.row,
@@ -327,17 +226,59 @@ static enum sq_status sum_panel(void *context, int64_t index, int worker)
     return SQ_OK;
 }
 
+static enum sq_status sum_pieces(struct making *making)
+{
+    struct sq_backend *backend = making->backend;
+    if (making->workspace->packed)
+        SQ_TRY(backend->ops->parallel(backend, making->n_pieces * row_parts(making), pack_rows, making));
+    SQ_TRY(backend->ops->parallel(backend, making->n_panels, sum_panel, making));
+    making->is_begun = true;
+    return SQ_OK;
+}
+
+/* Piece `index` of those that the slice takes from the host. Every other slice begins with what the one before it had
+ * last: that is still in the rooms. */
+static int64_t piece_in_order(const struct making *making, int64_t index)
+{
+    return making->is_backward ? count_pieces(making) - 1 - index : index;
+}
+
+static enum sq_status sum_from_host(struct making *making)
+{
+    const struct sq_backend_ops *ops = making->backend->ops;
+    int64_t count = count_pieces(making);
+    making->n_pieces = 1;
+    for (int64_t i = 0; i < count; i++) {
+        making->first_piece = piece_in_order(making, i);
+        SQ_TRY(bring_in(making, making->first_piece, making->first_piece));
+        if (making->workspace->rooms.count > 1 && i + 1 < count)
+            SQ_TRY(bring_in(making, piece_in_order(making, i + 1), making->first_piece));
+        SQ_TRY(ops->sent(making->backend, room_of(making, making->first_piece)));
+        SQ_TRY(sum_pieces(making));
+    }
+    making->is_backward = !making->is_backward;
+    return SQ_OK;
+}
+
+/* Nothing is on its way any more. */
+static enum sq_status settle_rooms(const struct making *making, enum sq_status status)
+{
+    for (int room = 0; room < making->workspace->rooms.count; room++) {
+        enum sq_status sent = making->backend->ops->sent(making->backend, room);
+        if (status == SQ_OK) status = sent;
+    }
+    return status;
+}
+
 /* The slice over all of this rank's inputs; without any it is zero. */
 static enum sq_status sum_slice(struct making *making)
 {
-    struct sq_backend *backend = making->backend;
+    making->is_begun = false;
     making->first_piece = 0;
+    if (making->inputs->on_host && count_pieces(making) > 0) return settle_rooms(making, sum_from_host(making));
     do {
         making->n_pieces = batch_pieces(making);
-        SQ_TRY(bring_in(making));
-        if (making->workspace->packed)
-            SQ_TRY(backend->ops->parallel(backend, making->n_pieces * row_parts(making), pack_rows, making));
-        SQ_TRY(backend->ops->parallel(backend, making->n_panels, sum_panel, making));
+        SQ_TRY(sum_pieces(making));
         making->first_piece += making->n_pieces;
     } while (making->first_piece < count_pieces(making));
     return SQ_OK;
@@ -348,7 +289,7 @@ static enum sq_status get_panel(void *context, int64_t index, int worker)
     const struct making *making = context;
     const struct sq_backend_ops *ops = making->backend->ops;
     struct sq_hessian_workspace *w = making->workspace;
-    struct panel panel = item_panel(making, index);
+    struct sq_panel panel = item_panel(making, index);
     (void)worker;
     SQ_TRY(ops->fixed_get(making->backend, panel_sums(making, &panel), w->scale_mean + panel.row, w->scale_up,
                           sq_matrix_part(making->hessian, panel.row, panel.rows, 0, panel.columns)));
@@ -359,8 +300,8 @@ static enum sq_status make_slice(struct making *making, const struct sq_comm *co
 {
     struct sq_backend *backend = making->backend;
     int64_t *sums = making->workspace->sums;
-    struct panel last = panel_at(&making->panels, making->first_panel + making->n_panels - 1);
-    int64_t count = last.offset + last.rows * last.columns - panel_at(&making->panels, making->first_panel).offset;
+    struct sq_panel last = sq_panels_at(&making->panels, making->first_panel + making->n_panels - 1);
+    int64_t count = last.offset + last.rows * last.columns - sq_panels_at(&making->panels, making->first_panel).offset;
     enum sq_status status;
     SQ_TRY(sq_comm_agree(comm, sum_slice(making)));
     status = root < 0 ? sq_comm_memory_sum_i64(comm, backend, sums, count)
@@ -376,7 +317,8 @@ enum sq_status sq_hessian_make(struct sq_backend *backend, const struct sq_comm 
 {
     struct making making = {.backend = backend,
                             .inputs = inputs,
-                            .panels = {backend->sizes, inputs->x.cols},
+                            .panels = sq_panels_make(&backend->sizes, inputs->x.cols, &workspace->rooms),
+                            .held = {-1, -1},
                             .workspace = workspace,
                             .hessian = hessian,
                             .to_mean = 2.0 / ((double)inputs->shards->n_samples * (double)inputs->length)};
@@ -386,9 +328,9 @@ enum sq_status sq_hessian_make(struct sq_backend *backend, const struct sq_comm 
     SQ_TRY(status);
     SQ_TRY(sq_comm_max_i64(comm, workspace->exponents, inputs->x.cols));
     SQ_TRY(sq_comm_agree(comm, make_scales(&making)));
-    for (int64_t first = 0; first < n_panels(&making.panels); first += making.n_panels) {
+    for (int64_t first = 0; first < sq_panels_count(&making.panels); first += making.n_panels) {
         making.first_panel = first;
-        making.n_panels = slice_panels(&making.panels, first);
+        making.n_panels = sq_panels_slice(&making.panels, first);
         SQ_TRY(make_slice(&making, comm, root));
     }
     return SQ_OK;

@@ -16,6 +16,14 @@
 #include "mpi/comm.h"
 #include "tensor/backend.h"
 
+/* What of a device's memory there is for inputs that lie on the host. They come in piece by piece, and once for each
+ * slice of the Hessian. */
+struct sq_hessian_rooms {
+    size_t bytes;  /* of a room, for one piece: sq_hessian_room_bytes(); 0: inputs lie near */
+    int count;     /* 1 or SQ_LANES: the next piece comes in beside the products of this one */
+    int64_t slice; /* elements that are reduced at once, where they are more than the backend's hessian_slice */
+};
+
 /* Scratch for layers up to n_max inputs. */
 struct sq_hessian_workspace {
     int64_t n_max;
@@ -29,7 +37,8 @@ struct sq_hessian_workspace {
     float *packed;      /* [packed_elements] inputs in hand; NULL where the backend takes them as they are */
     int64_t packed_elements;
     int64_t *sums; /* of one slice */
-    char *room;    /* one piece of inputs that lie on the host; NULL: none do */
+    struct sq_hessian_rooms rooms;
+    char *room[SQ_LANES]; /* a piece each of inputs that lie on the host */
 };
 
 /* The inputs of this rank's samples. */
@@ -37,11 +46,10 @@ struct sq_hessian_inputs {
     const struct sq_shards *shards;
     int64_t length;     /* tokens of a sample */
     struct sq_matrix x; /* [local tokens, n], F32 or BF16, in the order of samples */
-    bool on_host;       /* x is memory of alloc_host and not the backend's: pieces go into the workspace's room */
+    bool on_host;       /* x is memory of alloc_host and not the backend's: pieces go into the workspace's rooms */
 };
 
-/* room_bytes: sq_hessian_room_bytes() where inputs lie on the host, else 0. */
-enum sq_status sq_hessian_create(struct sq_backend *backend, int64_t n_max, size_t room_bytes,
+enum sq_status sq_hessian_create(struct sq_backend *backend, int64_t n_max, const struct sq_hessian_rooms *rooms,
                                  struct sq_hessian_workspace *workspace_p) SQ_MUST_CHECK;
 void sq_hessian_destroy(struct sq_backend *backend, struct sq_hessian_workspace *workspace);
 
@@ -49,9 +57,14 @@ void sq_hessian_destroy(struct sq_backend *backend, struct sq_hessian_workspace 
 size_t sq_hessian_room_bytes(const struct sq_sizes *sizes, int64_t n_samples, int64_t n_shards, int64_t length,
                              int64_t row_bytes);
 
-/* Bytes that sq_hessian_create() takes in the backend's memory beside the room, and of the host's. Local. */
-size_t sq_hessian_bytes(const struct sq_sizes *sizes, int64_t n_max);
+/* Bytes that sq_hessian_create() takes in the backend's memory, and of the host's. Local. */
+size_t sq_hessian_bytes(const struct sq_sizes *sizes, int64_t n_max, const struct sq_hessian_rooms *rooms);
 size_t sq_hessian_host_bytes(int64_t n_max, int n_workers);
+
+/* Rooms and slice with which inputs of n_max columns come in soonest, when so many more bytes may be taken than with
+ * these rooms, of which there is one; they take no more of them than they have use for. Local. */
+struct sq_hessian_rooms sq_hessian_widen(const struct sq_sizes *sizes, int64_t n_max,
+                                         const struct sq_hessian_rooms *least, int64_t bytes);
 
 /* hessian F32 [n, n], full and symmetric, out: on every rank (root -1) or on root alone (elsewhere left undefined).
  * Collective on comm; the same bits for any number of ranks and workers. SQ_ERR_NUMERIC when X'X is

@@ -141,7 +141,7 @@ static enum sq_status take_memory(struct sq_job *job, const struct sq_memory_req
     enum sq_status status = sq_forward_create(job->backend, job->model, &options, &job->forward);
     sq_free(folder);
     int64_t widest = sq_memory_widest_input(job->model, &job->layers);
-    if (status == SQ_OK) status = sq_hessian_create(job->backend, widest, (size_t)job->memory.room, &job->hessian);
+    if (status == SQ_OK) status = sq_hessian_create(job->backend, widest, &job->memory.rooms, &job->hessian);
     int64_t spread_from = sq_factor_spread_from(job->config, job->backend->traits, job->world->size);
     if (status == SQ_OK) status = sq_factor_create(job->backend, widest, spread_from, &job->factor);
     if (status == SQ_OK)

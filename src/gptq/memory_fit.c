@@ -4,7 +4,6 @@
 
 #include "base/log.h"
 #include "base/text.h"
-#include "gptq/hessian.h"
 
 const char *sq_memory_kind_name(enum sq_memory_kind kind)
 {
@@ -42,12 +41,14 @@ void sq_memory_count_forward(const struct sq_memory_request *request, const stru
     plan->start = request->traits->is_host ? forward.embedding + forward.host_embedding : forward.embedding;
 }
 
-int64_t sq_memory_room(const struct sq_memory_request *request)
+struct sq_hessian_rooms sq_memory_rooms(const struct sq_memory_request *request, enum sq_activations_place place)
 {
-    const struct sq_memory_plan any = {.place = SQ_ACTIVATIONS_ON_HOST};
-    int64_t row = forward_bytes(request, request->model, &any).input_row;
-    return (int64_t)sq_hessian_room_bytes(&request->traits->sizes, request->n_job_samples, request->config->shards,
-                                          request->length, row);
+    const struct sq_memory_plan plan = {.place = place};
+    if (place != SQ_ACTIVATIONS_ON_HOST) return (struct sq_hessian_rooms){0};
+    int64_t row = forward_bytes(request, request->model, &plan).input_row;
+    return (struct sq_hessian_rooms){.bytes = sq_hessian_room_bytes(&request->traits->sizes, request->n_job_samples,
+                                                                    request->config->shards, request->length, row),
+                                     .count = 1};
 }
 
 void sq_memory_count_inputs(const struct sq_memory_request *request, const struct sq_model *model,
@@ -150,6 +151,21 @@ static bool fits_backend(const struct sq_memory_request *request, const struct s
 static bool fits_host(const struct sq_memory_request *request, const struct sq_memory_plan *plan)
 {
     return request->host_limit == 0 || plan->resident_host <= request->host_limit;
+}
+
+int64_t sq_memory_left(const struct sq_memory_request *request, const struct sq_memory_plan *plan)
+{
+    if (request->limit == 0) return INT64_MAX;
+    return request->limit - sq_memory_sum(plan->backend) - sq_memory_embedding(request, plan);
+}
+
+void sq_memory_widen_hessian(const struct sq_memory_request *request, int64_t n_max, struct sq_memory_plan *plan)
+{
+    const struct sq_sizes *sizes = &request->traits->sizes;
+    int64_t left = sq_memory_left(request, plan), least = (int64_t)sq_hessian_bytes(sizes, n_max, &plan->rooms);
+    if (plan->place != SQ_ACTIVATIONS_ON_HOST || left < 0) return;
+    plan->rooms = sq_hessian_widen(sizes, n_max, &plan->rooms, left);
+    plan->backend[SQ_MEMORY_HESSIAN] += (int64_t)sq_hessian_bytes(sizes, n_max, &plan->rooms) - least;
 }
 
 void sq_memory_count_groups_ahead(const struct sq_memory_request *request, sq_memory_count_fn *count,

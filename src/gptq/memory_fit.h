@@ -8,6 +8,7 @@
 
 #include "base/status.h"
 #include "config/config.h"
+#include "gptq/hessian.h"
 #include "gptq/layers.h"
 #include "gptq/place.h"
 #include "model/experts.h"
@@ -46,17 +47,17 @@ enum sq_memory_kind {
 
 /* Bytes by purpose. */
 struct sq_memory_plan {
-    int64_t backend[SQ_N_MEMORY]; /* in the backend's memory */
-    int64_t host[SQ_N_MEMORY];    /* of the host's beside that; of a backend on the host: nothing */
-    int64_t start;                /* while tokens are embedded, before any Hessian: what is taken beside all of that;
-                                   * on a device it counts against the limit, too */
-    int64_t resident;             /* what counts against the limit: the former, without activations in a file */
-    int64_t resident_host;        /* sum of the latter */
-    int64_t ahead;                /* of the backend's weights: those that are read ahead, as far as there is room */
-    int groups_ahead;             /* groups whose weights the forward pass has on their way: of these, theirs */
-    int64_t room;                 /* of the backend's for the Hessian: where inputs lie on the host, a piece of them */
-    int n_workers;                /* of a device: as many of those asked for as fit, each with a sample or tile */
+    int64_t backend[SQ_N_MEMORY];    /* in the backend's memory */
+    int64_t host[SQ_N_MEMORY];       /* of the host's beside that; of a backend on the host: nothing */
+    int64_t start;                   /* while tokens are embedded, before any Hessian: what is taken beside all of that;
+                                      * on a device it counts against the limit, too */
+    int64_t resident;                /* what counts against the limit: the former, without activations in a file */
+    int64_t resident_host;           /* sum of the latter */
+    int64_t ahead;                   /* of the backend's weights: those that are read ahead, as far as there is room */
+    int groups_ahead;                /* groups whose weights the forward pass has on their way: of these, theirs */
+    int n_workers;                   /* of a device: as many of those asked for as fit, each with a sample or tile */
     enum sq_activations_place place; /* of the activations */
+    struct sq_hessian_rooms rooms;   /* of the backend's for the Hessian, where its inputs lie on the host */
 };
 
 const char *sq_memory_kind_name(enum sq_memory_kind kind);
@@ -65,13 +66,19 @@ const char *sq_memory_kind_name(enum sq_memory_kind kind);
  * of the backend and of the host, and start. Local. */
 typedef void sq_memory_count_fn(const struct sq_memory_request *request, struct sq_memory_plan *plan);
 
-/* Parts of it. What a forward pass of a model takes (its embedding: plan->start); a piece of the inputs of a Hessian,
- * where they come from the host; tokens, and those of experts taken by this policy. Local. */
+/* Parts of it. What a forward pass of a model takes (its embedding: plan->start); the least room for the inputs of
+ * a Hessian, where they come from the host; tokens, and those of experts taken by this policy. Local. */
 void sq_memory_count_forward(const struct sq_memory_request *request, const struct sq_model *model,
                              struct sq_memory_plan *plan);
-int64_t sq_memory_room(const struct sq_memory_request *request);
+struct sq_hessian_rooms sq_memory_rooms(const struct sq_memory_request *request, enum sq_activations_place place);
 void sq_memory_count_inputs(const struct sq_memory_request *request, const struct sq_model *model,
                             const struct sq_expert_policy *policy, struct sq_memory_plan *plan);
+
+/* Bytes that the limit leaves of the backend's memory beside what is counted. Local. */
+int64_t sq_memory_left(const struct sq_memory_request *request, const struct sq_memory_plan *plan);
+
+/* As much of it as is of use goes to the Hessian of n_max inputs, where they come from the host. Local. */
+void sq_memory_widen_hessian(const struct sq_memory_request *request, int64_t n_max, struct sq_memory_plan *plan);
 
 /* Counts with the weights of as many groups on their way as fit a device: one is read and, of several ranks, another is
  * gathered. For forward passes that take the checkpoint's own weights. Local. */

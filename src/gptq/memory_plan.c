@@ -2,7 +2,6 @@
 
 #include "gptq/factor.h"
 #include "gptq/group.h"
-#include "gptq/hessian.h"
 #include "gptq/spread.h"
 #include "model/experts.h"
 
@@ -112,7 +111,7 @@ static void count_solver(const struct sq_memory_request *request, struct sq_memo
 {
     int64_t n = sq_memory_widest_input(request->model, request->layers), n_workers = request->n_workers;
     plan->backend[SQ_MEMORY_HESSIAN] =
-        (int64_t)sq_hessian_bytes(&request->traits->sizes, n) + n * n * (int64_t)sizeof(float) + plan->room;
+        (int64_t)sq_hessian_bytes(&request->traits->sizes, n, &plan->rooms) + n * n * (int64_t)sizeof(float);
     int64_t spread_from = sq_factor_spread_from(request->config, request->traits, request->n_ranks);
     plan->host[SQ_MEMORY_HESSIAN] = (int64_t)sq_hessian_host_bytes(n, request->n_workers);
     if (request->config->propagation == SQ_PROPAGATION_ORIGINAL)
@@ -130,8 +129,7 @@ static void count_solver(const struct sq_memory_request *request, struct sq_memo
 /* What the limit leaves may go to weights of tiles that are read ahead. */
 static void count_tiles_ahead(const struct sq_memory_request *request, struct sq_memory_plan *plan)
 {
-    int64_t needed = sq_memory_sum(plan->backend) + sq_memory_embedding(request, plan), wanted = tiles_bytes(request);
-    int64_t left = request->limit > 0 ? request->limit - needed : wanted;
+    int64_t wanted = tiles_bytes(request), left = sq_memory_left(request, plan);
     if (request->traits->is_host) return;
     plan->ahead = left < 0 ? 0 : wanted < left ? wanted : left / 64 * 64;
     plan->backend[SQ_MEMORY_WEIGHTS] += plan->ahead;
@@ -142,19 +140,21 @@ static void count_tiles_ahead(const struct sq_memory_request *request, struct sq
 static void count_needed(const struct sq_memory_request *request, struct sq_memory_plan *plan)
 {
     sq_memory_count_forward(request, request->model, plan);
-    if (plan->place == SQ_ACTIVATIONS_ON_HOST) plan->room = sq_memory_room(request);
     count_solver(request, plan);
 }
 
-/* Where no forward pass goes before a solve, it is the forward pass itself that has weights on their way. */
+/* What is left over goes to the Hessian first, then to weights: of tiles or, where no forward pass goes before a solve,
+ * of the forward pass itself. */
 void sq_memory_count_quantize(const struct sq_memory_request *request, struct sq_memory_plan *plan)
 {
-    if (request->config->propagation == SQ_PROPAGATION_ORIGINAL) {
-        sq_memory_count_groups_ahead(request, count_needed, plan);
-        return;
-    }
+    bool is_original = request->config->propagation == SQ_PROPAGATION_ORIGINAL;
+    plan->rooms = sq_memory_rooms(request, plan->place);
     count_needed(request, plan);
-    count_tiles_ahead(request, plan);
+    sq_memory_widen_hessian(request, sq_memory_widest_input(request->model, request->layers), plan);
+    if (is_original)
+        sq_memory_count_groups_ahead(request, count_needed, plan);
+    else
+        count_tiles_ahead(request, plan);
 }
 
 bool sq_memory_plan_count(const struct sq_memory_request *request, struct sq_memory_plan *plan_p)

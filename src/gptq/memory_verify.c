@@ -1,7 +1,5 @@
 #include "gptq/memory_verify.h"
 
-#include "gptq/hessian.h"
-
 int64_t sq_verify_room_elements(const struct sq_sizes *sizes, int64_t in_features)
 {
     return 2 * sizes->solve_rows * (in_features + SQ_VERIFY_COLUMNS);
@@ -30,10 +28,11 @@ void sq_memory_count_verify(const struct sq_memory_request *request, struct sq_m
     int64_t rooms = request->n_workers * sq_verify_room_elements(sizes, n) * (int64_t)sizeof(float);
     sq_memory_count_forward(request, request->model, plan);
     sq_memory_count_inputs(request, request->model, &request->policy, plan);
-    if (plan->place == SQ_ACTIVATIONS_ON_HOST) plan->room = sq_memory_room(request);
+    plan->rooms = sq_memory_rooms(request, plan->place);
     plan->backend[SQ_MEMORY_HESSIAN] =
-        (int64_t)sq_hessian_bytes(sizes, n) + n * n * (int64_t)sizeof(float) + plan->room;
+        (int64_t)sq_hessian_bytes(sizes, n, &plan->rooms) + n * n * (int64_t)sizeof(float);
     plan->host[SQ_MEMORY_HESSIAN] = (int64_t)sq_hessian_host_bytes(n, request->n_workers);
     plan->backend[SQ_MEMORY_WORKSPACE] += rooms;
     plan->host[SQ_MEMORY_WORKSPACE] += rooms + sq_verify_n_figures(sizes, request->model) * (int64_t)sizeof(double);
+    sq_memory_widen_hessian(request, n, plan);
 }

@@ -238,7 +238,7 @@ static enum sq_status take_memory(struct sq_verification *v, enum sq_dtype compu
     v->n_max = n_max;
     v->room_elements = sq_verify_room_elements(sizes, n_max);
     SQ_TRY(sq_forward_create(v->backend, v->model, &options, &v->forward));
-    SQ_TRY(sq_hessian_create(v->backend, n_max, (size_t)memory->room, &v->workspace));
+    SQ_TRY(sq_hessian_create(v->backend, n_max, &memory->rooms, &v->workspace));
     SQ_TRY(v->backend->ops->alloc(v->backend, "a Hessian", (size_t)(n_max * n_max) * sizeof(float), &v->hessian.data));
     SQ_TRY(sq_alloc("rows to verify", v->room_elements * n_workers, sizeof(float), &scratch));
     v->scratch = scratch;
