@@ -55,6 +55,23 @@ python3 "$(dirname "$0")/trace.py" "$work/run.json" 2
 expect 0 1 "${job[@]}" --out "$work/one"
 cmp "$work/two.store.h5" "$work/one.store.h5" || fail "one rank without a trace writes another store"
 
+# --- weights of groups to come are gathered beside the streams where the forward pass takes the checkpoint's own ---
+
+CUDASIM_ORDER=early expect 0 2 "${job[@]}" --propagation original --out "$work/original" --trace "$work/original.json"
+python3 - "$work/original.json" <<'EOF2'
+import json, sys
+trace = json.load(open(sys.argv[1]))
+names = {(e["pid"], e["tid"]): e["args"]["name"] for e in trace["traceEvents"] if e["ph"] == "M" and e["name"] == "thread_name"}
+spans = [e for e in trace["traceEvents"] if e["ph"] == "X"]
+for rank in 1, 2:
+    streams = [s for s in spans if s["pid"] == rank and names[rank, s["tid"]].startswith("stream")]
+    gathers = [s for s in spans if s["pid"] == rank and names[rank, s["tid"]] == "NCCL" and s["name"] == "gathering"]
+    if not any(s["ts"] < g["ts"] + g["dur"] and g["ts"] < s["ts"] + s["dur"] for g in gathers for s in streams):
+        sys.exit(f"FAIL: rank {rank}: no weights are gathered beside the streams")
+EOF2
+expect 0 1 "${job[@]}" --propagation original --out "$work/alone"
+cmp "$work/original.store.h5" "$work/alone.store.h5" || fail "one rank without weights on their way writes another store"
+
 # --- a small device: first nothing is read ahead, then there are fewer streams, then the job is refused with figures ---
 
 plan_bytes() { # plan_bytes THREADS FIELD: of the job's memory by the plan

@@ -35,3 +35,8 @@ cmp "$work/figures.1" "$work/figures.2" || fail "eval differs on 2 ranks"
 begin qwen2_moe --experts top-up --expert-tokens 20
 CUDASIM_ORDER=3 expect 0 2 "${job[@]}" --out "$work/two"
 same two
+begin llama --propagation original
+CUDASIM_ORDER=1 expect 0 2 "${job[@]}" --out "$work/two"
+same two
+CUDASIM_ORDER=2 CUDASIM_DEVICES=1 expect 0 2 "${job[@]}" --out "$work/shared" --share-device
+same shared
