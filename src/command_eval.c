@@ -87,6 +87,7 @@ static enum sq_status plan_memory(const struct sq_config *config, const struct s
                                         .n_job_samples = tokens->n_samples};
     SQ_TRY(sq_memory_fit_ranks(place, config->memory_bytes, sq_memory_count_eval, &request, &plan));
     options->place = plan.place;
+    options->groups_ahead = plan.groups_ahead;
     sq_memory_say(&place->comm, &plan);
     return SQ_OK;
 }

@@ -127,9 +127,11 @@ static struct sq_evaluation check_place(const struct opened *q, const struct ope
     if (backend_create(2, &backend) != SQ_OK) abort();
     struct sq_memory_request request = request_for(backend, q, p);
     struct sq_memory_plan plan = {.n_workers = request.n_workers, .place = place};
-    const struct sq_evaluate_options options = {.compute = SQ_F32, .place = place, .folder = ranks.folder.path};
     sq_memory_count_eval(&request, &plan);
     sq_memory_add_up(&request, &plan);
+    const struct sq_evaluate_options options = {
+        .compute = SQ_F32, .place = place, .folder = ranks.folder.path, .groups_ahead = plan.groups_ahead};
+    CHECK(plan.groups_ahead == (backend->is_host ? 0 : ranks.comm.size > 1 ? 2 : 1));
     count_memory(backend);
     int64_t before = sq_memory_use_of(NULL).bytes;
     sq_memory_forget_peaks();
@@ -178,7 +180,7 @@ static void test_two_models(void **state)
 
 /* --- what is chosen ----------------------------------------------------------------------------------------------- */
 
-/* Activations go away before anything is refused; on a device workers go first. */
+/* Activations go away before anything is refused; on a device weights on their way go first, then workers. */
 static void test_choice(void **state)
 {
     (void)state;
@@ -193,8 +195,11 @@ static void test_choice(void **state)
     request.limit = near.resident + sq_memory_embedding(&request, &near);
     CHECK(sq_memory_fit(&request, sq_memory_count_eval, &plan) && plan.place == SQ_ACTIVATIONS_NEAR);
     CHECK(plan.n_workers == 3);
-    request.limit--;
-    CHECK(sq_memory_fit(&request, sq_memory_count_eval, &plan));
+    int steps = 0;
+    for (; plan.n_workers == 3 && plan.place == SQ_ACTIVATIONS_NEAR && steps <= near.groups_ahead; steps++) {
+        request.limit = plan.resident + sq_memory_embedding(&request, &plan) - 1;
+        CHECK(sq_memory_fit(&request, sq_memory_count_eval, &plan));
+    }
     CHECK(backend->is_host ? plan.place == SQ_ACTIVATIONS_IN_FILE : plan.n_workers == 2);
     for (away = plan; sq_memory_fit(&request, sq_memory_count_eval, &plan); request.limit--) {
         CHECK(plan.resident + sq_memory_embedding(&request, &plan) <= request.limit);

@@ -70,7 +70,7 @@ static void take_larger(const struct sq_memory_request *request, const struct sq
     }
 }
 
-void sq_memory_count_eval(const struct sq_memory_request *request, struct sq_memory_plan *plan)
+static void count_all(const struct sq_memory_request *request, struct sq_memory_plan *plan)
 {
     const struct sq_model *const models[2] = {request->model, request->reference};
     int n_models = request->reference ? 2 : 1;
@@ -81,4 +81,9 @@ void sq_memory_count_eval(const struct sq_memory_request *request, struct sq_mem
     }
     struct sq_memory_plan scoring = while_scoring(request, models, n_models, &given);
     take_larger(request, &scoring, plan);
+}
+
+void sq_memory_count_eval(const struct sq_memory_request *request, struct sq_memory_plan *plan)
+{
+    sq_memory_count_groups_ahead(request, count_all, plan);
 }

@@ -270,7 +270,8 @@ enum sq_status sq_evaluate(struct sq_backend *backend, const struct sq_comm *com
                                                .length = tokens->length,
                                                .first_sample = scoring.samples.first,
                                                .place = options->place,
-                                               .folder = options->folder};
+                                               .folder = options->folder,
+                                               .groups_ahead = options->groups_ahead};
     enum sq_status status = make_finals(&scoring, comm, models, &forward);
     if (status == SQ_OK) status = sq_comm_agree(comm, take_memory(&scoring));
     if (status == SQ_OK) status = fold_vocabulary(&scoring, comm);

@@ -23,6 +23,7 @@ struct sq_evaluate_options {
     enum sq_dtype compute;
     enum sq_activations_place place; /* of both models' activations */
     const char *folder;              /* of the file, where they are in one */
+    int groups_ahead;                /* as in struct sq_forward_options */
 };
 
 /* Evaluates model on tokens; reference NULL: kl and agreement are 0. Sums go in the order of samples, so any number of
