@@ -4,12 +4,13 @@ file(GLOB kernel_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/src/tenso
 set(variants generic)
 set(flags_generic "")
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-  list(APPEND variants avx2 avx512 avx512bf16)
+  list(APPEND variants avx2 avx512 avx512bf16 amx)
   set(flags_generic -march=x86-64) # whatever the flags from outside say, as those of Spack and EasyBuild do
 endif()
 set(flags_avx2 -march=x86-64 -mavx2 -mfma -mf16c)
 set(flags_avx512 -march=x86-64-v4 -mprefer-vector-width=512)
 set(flags_avx512bf16 ${flags_avx512} -mavx512bf16)
+set(flags_amx ${flags_avx512bf16} -mamx-tile -mamx-bf16)
 # clang warns of a loop it was asked to vectorise and could not; under the sanitizers that is every one of them
 set(kernel_flags -O3 -fno-trapping-math -fopenmp-simd $<$<C_COMPILER_ID:Clang>:-Wno-pass-failed>)
 foreach(variant ${variants})

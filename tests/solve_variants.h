@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "oracle.h"
+#include "tensor/cpu_isa.h"
 #include "tensor/kernels/solve.h"
 
 enum { ROWS = SQ_SOLVE_ROWS, MOST = 70 };
@@ -42,15 +43,13 @@ static inline void fill(float *values, int64_t count)
 /* Runs the check on each variant that this processor has. */
 static inline void for_each_variant(void (*check)(const struct sq_solve_kernels *kernels, int64_t columns))
 {
-    const struct sq_solve_kernels *variants[4] = {&sq_solve_kernels_generic};
+    const struct sq_solve_kernels *variants[5] = {&sq_solve_kernels_generic};
     int n_variants = 1;
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        variants[n_variants++] = &sq_solve_kernels_avx2;
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl"))
-        variants[n_variants++] = &sq_solve_kernels_avx512;
-    if (__builtin_cpu_supports("avx512bf16")) variants[n_variants++] = &sq_solve_kernels_avx512bf16;
+    if (sq_cpu_has(SQ_ISA_AVX2)) variants[n_variants++] = &sq_solve_kernels_avx2;
+    if (sq_cpu_has(SQ_ISA_AVX512)) variants[n_variants++] = &sq_solve_kernels_avx512;
+    if (sq_cpu_has(SQ_ISA_AVX512BF16)) variants[n_variants++] = &sq_solve_kernels_avx512bf16;
+    if (sq_cpu_has(SQ_ISA_AMX)) variants[n_variants++] = &sq_solve_kernels_amx;
 #endif
     for (int v = 0; v < n_variants; v++) {
         for (int c = 0; c < N_COUNTS; c++) {

@@ -11,14 +11,16 @@
 #include <cmocka.h>
 
 #include "base/half.h"
+#include "tensor/cpu_isa.h"
 #include "tensor/kernels/gram.h"
 #include "tensor/kernels/kernels.h"
 
-enum { MOST_ROWS = 100, MOST_COLS = 120, STRIDE = MOST_COLS + 5, FROM = 32, PART = 26 };
+enum { MOST_ROWS = 100, MOST_COLS = 152, STRIDE = MOST_COLS + 5, FROM = 32, PART = 26 };
 
 static float inputs[MOST_ROWS * STRIDE], scale[MOST_COLS];
 static uint16_t halves[MOST_ROWS * STRIDE];
 static _Alignas(64) float packed[MOST_ROWS * (MOST_COLS + 16)];
+static _Alignas(64) float room[SQ_GRAM_ROOM_ROWS * SQ_GRAM_ROWS / 2];
 static int64_t sums[MOST_COLS * STRIDE];
 
 /* Values that both types hold exactly. */
@@ -73,7 +75,7 @@ static void pack(const struct sq_gram_kernels *kernels, bool is_bf16, int64_t ro
 static void check(const struct sq_gram_kernels *kernels, bool is_bf16, int64_t rows, int64_t cols)
 {
     int64_t pair = is_bf16 ? kernels->pair : 1;
-    const struct sq_gram_packed words = {packed, (rows + pair - 1) / pair};
+    const struct sq_gram_packed words = {packed, (rows + pair - 1) / pair, room};
     memset(packed, 0xff, sizeof packed);
     for (int i = 0; i < MOST_COLS * STRIDE; i++)
         sums[i] = i % STRIDE;
@@ -85,7 +87,7 @@ static void check(const struct sq_gram_kernels *kernels, bool is_bf16, int64_t r
 
 static void check_variant(const struct sq_gram_kernels *kernels)
 {
-    static const int64_t rows[] = {0, 1, 2, 7, 27, 100}, cols[] = {1, 5, 16, 33, 49, 95, 112};
+    static const int64_t rows[] = {0, 1, 2, 7, 27, 100}, cols[] = {1, 5, 16, 33, 49, 95, 112, 150};
     for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
         for (size_t c = 0; c < sizeof cols / sizeof *cols; c++)
             for (int is_bf16 = 0; is_bf16 < 2; is_bf16++)
@@ -98,12 +100,10 @@ static void test_every_variant(void **state)
     make_inputs();
     check_variant(&sq_gram_kernels_generic);
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) check_variant(&sq_gram_kernels_avx2);
-    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
-        !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
-        return;
-    check_variant(&sq_gram_kernels_avx512);
-    if (__builtin_cpu_supports("avx512bf16")) check_variant(&sq_gram_kernels_avx512bf16);
+    if (sq_cpu_has(SQ_ISA_AVX2)) check_variant(&sq_gram_kernels_avx2);
+    if (sq_cpu_has(SQ_ISA_AVX512)) check_variant(&sq_gram_kernels_avx512);
+    if (sq_cpu_has(SQ_ISA_AVX512BF16)) check_variant(&sq_gram_kernels_avx512bf16);
+    if (sq_cpu_has(SQ_ISA_AMX)) check_variant(&sq_gram_kernels_amx);
 #endif
 }
 

@@ -10,22 +10,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tensor/cpu_isa.h"
 #include "tensor/cpu_private.h"
 #include "tensor/kernels/forward.h"
 
 /* --- kernels, each variant ---------------------------------------------------------------------------------------- */
 
-static const struct sq_forward_kernels *variants[3] = {&sq_forward_kernels_generic};
+static const struct sq_forward_kernels *variants[5] = {&sq_forward_kernels_generic};
 static int n_variants = 1;
 
 static void find_variants(void)
 {
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        variants[n_variants++] = &sq_forward_kernels_avx2;
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl"))
-        variants[n_variants++] = &sq_forward_kernels_avx512;
+    if (sq_cpu_has(SQ_ISA_AVX2)) variants[n_variants++] = &sq_forward_kernels_avx2;
+    if (sq_cpu_has(SQ_ISA_AVX512)) variants[n_variants++] = &sq_forward_kernels_avx512;
+    if (sq_cpu_has(SQ_ISA_AVX512BF16)) variants[n_variants++] = &sq_forward_kernels_avx512bf16;
+    if (sq_cpu_has(SQ_ISA_AMX)) variants[n_variants++] = &sq_forward_kernels_amx;
 #endif
 }
 

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "base/half.h"
+#include "tensor/cpu_isa.h"
 #include "tensor/kernels/attention.h"
 #include "tensor/kernels/gram.h"
 #include "tensor/kernels/kernels.h"
@@ -115,12 +116,10 @@ static void test_products(void **state)
     fill(MOST * STRIDE, right, right_halves);
     check_variant(&VARIANT(generic));
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) check_variant(&VARIANT(avx2));
-    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
-        !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
-        return;
-    check_variant(&VARIANT(avx512));
-    if (__builtin_cpu_supports("avx512bf16")) check_variant(&VARIANT(avx512bf16));
+    if (sq_cpu_has(SQ_ISA_AVX2)) check_variant(&VARIANT(avx2));
+    if (sq_cpu_has(SQ_ISA_AVX512)) check_variant(&VARIANT(avx512));
+    if (sq_cpu_has(SQ_ISA_AVX512BF16)) check_variant(&VARIANT(avx512bf16));
+    if (sq_cpu_has(SQ_ISA_AMX)) check_variant(&VARIANT(amx));
 #endif
 }
 

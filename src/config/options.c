@@ -33,9 +33,13 @@ static const struct sq_word expert_words[] = {
     {"route", SQ_EXPERTS_ROUTE}, {"all", SQ_EXPERTS_ALL}, {"top-up", SQ_EXPERTS_TOP_UP}, {NULL, 0}};
 static const struct sq_word backend_words[] = {
     {"auto", SQ_BACKEND_AUTO}, {"cpu", SQ_BACKEND_CPU}, {"cuda", SQ_BACKEND_CUDA}, {NULL, 0}};
-static const struct sq_word isa_words[] = {{"auto", SQ_ISA_BEST},       {"avx512bf16", SQ_ISA_AVX512BF16},
-                                           {"avx512", SQ_ISA_AVX512},   {"avx2", SQ_ISA_AVX2},
-                                           {"generic", SQ_ISA_GENERIC}, {NULL, 0}};
+static const struct sq_word isa_words[] = {{"auto", SQ_ISA_BEST},
+                                           {"amx", SQ_ISA_AMX},
+                                           {"avx512bf16", SQ_ISA_AVX512BF16},
+                                           {"avx512", SQ_ISA_AVX512},
+                                           {"avx2", SQ_ISA_AVX2},
+                                           {"generic", SQ_ISA_GENERIC},
+                                           {NULL, 0}};
 static const struct sq_word compute_words[] = {
     {"auto", SQ_COMPUTE_AUTO}, {"fp32", SQ_COMPUTE_FP32}, {"bf16", SQ_COMPUTE_BF16}, {NULL, 0}};
 static const struct sq_word format_words[] = {{"auto", SQ_FORMAT_AUTO},

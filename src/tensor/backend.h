@@ -165,7 +165,7 @@ struct sq_backend_ops {
                                 float *packed);
     /* sums[i - row, j] += trunc((x'x)[i, j] * scale[i] * scale[j]), sums I64 [rows, row + rows], for j <= i; what is
      * beyond the diagonal may or may not be added. x [t, n], packed: all of its columns; row a multiple of
-     * SQ_GRAM_COLUMNS; scale F32 [n], powers of two. The sum over t is made in f32. */
+     * SQ_GRAM_COLUMNS; scale F32 [n], powers of two. The sum over t, at most sizes.hessian_tokens, is made in f32. */
     enum sq_status (*gram_add)(struct sq_backend *backend, struct sq_matrix x, const float *packed, int64_t row,
                                const float *scale, struct sq_matrix sums);
     /* c[i, j] = sums[i, j] * row_scale[i] * col_scale[j], rounded once to F32; the scales here f64. */
@@ -251,7 +251,7 @@ struct sq_sizes {
     int64_t solve_rows;     /* output rows of a tile of the solver, a multiple of 32 and at most SQ_SOLVE_ROWS_MAX */
     int64_t solve_columns;  /* columns of the solver that one product brings what lies outside of them, or one block */
     int64_t factor_tile;    /* edge of the tiles of the factorization */
-    int64_t hessian_panel;  /* rows of a panel of the Hessian, a multiple of SQ_GRAM_COLUMNS */
+    int64_t hessian_panel;  /* rows of a panel of the Hessian, a multiple of SQ_GRAM_COLUMNS; no bits depend on it */
     int64_t hessian_tokens; /* tokens whose product is made in f32 and then added: at most these */
     int64_t hessian_packed; /* elements of inputs that are packed at once, or those of one product; 0: x as it is */
     int64_t hessian_slice;  /* elements that are reduced at once, or one panel */
@@ -259,7 +259,7 @@ struct sq_sizes {
 };
 
 /* Instruction sets of the CPU backend, best first. */
-enum sq_isa { SQ_ISA_BEST, SQ_ISA_AVX512BF16, SQ_ISA_AVX512, SQ_ISA_AVX2, SQ_ISA_GENERIC };
+enum sq_isa { SQ_ISA_BEST, SQ_ISA_AMX, SQ_ISA_AVX512BF16, SQ_ISA_AVX512, SQ_ISA_AVX2, SQ_ISA_GENERIC };
 
 #define SQ_SOLVE_ROWS_MAX 2048
 #define SQ_GRAM_COLUMNS 16 /* packed columns come in multiples of these */

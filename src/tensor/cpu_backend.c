@@ -8,6 +8,7 @@
 #include "base/memory.h"
 #include "base/node.h"
 #include "tensor/beside.h"
+#include "tensor/cpu_isa.h"
 #include "tensor/cpu_private.h"
 #include "tensor/solve_ops.h"
 #include "tensor/traits.h"
@@ -93,10 +94,16 @@ static enum sq_status cpu_parallel(struct sq_backend *backend, int64_t count, sq
     return (enum sq_status)worst;
 }
 
+float *sq_cpu_room(struct sq_backend *backend)
+{
+    return ((struct sq_cpu *)backend)->rooms + (int64_t)omp_get_thread_num() * SQ_CPU_ROOM;
+}
+
 static void cpu_destroy(struct sq_backend *backend)
 {
     struct sq_cpu *cpu = (struct sq_cpu *)backend;
     sq_cpu_gemm_destroy(cpu->gemm);
+    sq_free(cpu->rooms);
     sq_free(cpu);
 }
 
@@ -147,13 +154,15 @@ static const struct sq_backend_ops cpu_ops = {
     .solve = &sq_cpu_solve_ops,
 };
 
+#define PANEL 48
+
 /* What stays in the caches of one core while a worker has it in hand. */
 const struct sq_backend_traits sq_cpu_traits = {.name = "cpu",
                                                 .sizes = {.solve_rows = SQ_SOLVE_ROWS,
                                                           .solve_columns = 1,
                                                           .factor_tile = 128,
-                                                          .hessian_panel = 48,
-                                                          .hessian_tokens = 1024,
+                                                          .hessian_panel = PANEL,
+                                                          .hessian_tokens = SQ_GRAM_ROWS,
                                                           .hessian_packed = (int64_t)2 << 20,
                                                           .hessian_slice = (int64_t)10 << 20,
                                                           .expert_rows = 128},
@@ -166,7 +175,7 @@ struct variant {
     enum sq_isa id;
     const char *isa;
     dnnl_cpu_isa_t onednn; /* the best that oneDNN may then use */
-    bool (*is_supported)(void);
+    int64_t hessian_panel; /* tile registers want more rows for what they fetch */
     const struct sq_forward_kernels *forward;
     const struct sq_solve_kernels *solve;
     const struct sq_hessian_kernels *hessian;
@@ -178,40 +187,18 @@ struct variant {
     &sq_forward_kernels_##isa, &sq_solve_kernels_##isa, &sq_hessian_kernels_##isa, &sq_gram_kernels_##isa,             \
         &sq_attention_kernels_##isa
 
-static bool always(void)
-{
-    return true;
-}
-
-#ifdef SQ_X86_KERNELS
-static bool has_avx2(void)
-{
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-}
-
-static bool has_avx512(void)
-{
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512cd");
-}
-
-static bool has_avx512bf16(void)
-{
-    return has_avx512() && __builtin_cpu_supports("avx512bf16");
-}
-#endif
-
 static const struct variant variants[] = {
 #ifdef SQ_X86_KERNELS
-    {SQ_ISA_AVX512BF16, "avx512bf16", dnnl_cpu_isa_avx512_core_bf16, has_avx512bf16, KERNELS(avx512bf16)},
-    {SQ_ISA_AVX512, "avx512", dnnl_cpu_isa_avx512_core, has_avx512, KERNELS(avx512)},
-    {SQ_ISA_AVX2, "avx2", dnnl_cpu_isa_avx2, has_avx2, KERNELS(avx2)},
+    {SQ_ISA_AMX, "amx", dnnl_cpu_isa_avx512_core_amx, SQ_GRAM_ROOM_ROWS, KERNELS(amx)},
+    {SQ_ISA_AVX512BF16, "avx512bf16", dnnl_cpu_isa_avx512_core_bf16, PANEL, KERNELS(avx512bf16)},
+    {SQ_ISA_AVX512, "avx512", dnnl_cpu_isa_avx512_core, PANEL, KERNELS(avx512)},
+    {SQ_ISA_AVX2, "avx2", dnnl_cpu_isa_avx2, PANEL, KERNELS(avx2)},
 #endif
-    {SQ_ISA_GENERIC, "generic", dnnl_cpu_isa_sse41, always, KERNELS(generic)},
+    {SQ_ISA_GENERIC, "generic", dnnl_cpu_isa_sse41, PANEL, KERNELS(generic)},
 };
 
-static const char *const names[] = {[SQ_ISA_AVX512BF16] = "avx512bf16",
+static const char *const names[] = {[SQ_ISA_AMX] = "amx",
+                                    [SQ_ISA_AVX512BF16] = "avx512bf16",
                                     [SQ_ISA_AVX512] = "avx512",
                                     [SQ_ISA_AVX2] = "avx2",
                                     [SQ_ISA_GENERIC] = "generic"};
@@ -220,11 +207,11 @@ static const char *const names[] = {[SQ_ISA_AVX512BF16] = "avx512bf16",
 static enum sq_status choose_variant(enum sq_isa isa, const struct variant **variant_p)
 {
     const struct variant *v = variants;
-    while (isa == SQ_ISA_BEST ? !v->is_supported() : v->id != isa && v->id != SQ_ISA_GENERIC)
+    while (isa == SQ_ISA_BEST ? !sq_cpu_has(v->id) : v->id != isa && v->id != SQ_ISA_GENERIC)
         v++;
     *variant_p = v;
     if (isa == SQ_ISA_BEST) return SQ_OK;
-    if (v->id != isa || !v->is_supported()) {
+    if (v->id != isa || !sq_cpu_has(v->id)) {
         sq_error("--isa %s: this processor, or this program, does not have the instruction set", names[isa]);
         return SQ_ERR_USAGE;
     }
@@ -246,13 +233,15 @@ enum sq_status sq_backend_create_cpu(int n_threads, enum sq_isa isa, struct sq_b
 {
     const struct variant *variant;
     SQ_TRY(choose_variant(isa, &variant));
-    void *memory = NULL;
+    void *memory = NULL, *rooms = NULL;
     SQ_TRY(sq_alloc("the CPU backend", 1, sizeof(struct sq_cpu), &memory));
     struct sq_cpu *cpu = memory;
+    cpu->traits = sq_cpu_traits;
+    cpu->traits.sizes.hessian_panel = variant->hessian_panel;
     cpu->base =
         (struct sq_backend){.ops = &cpu_ops,
-                            .traits = &sq_cpu_traits,
-                            .sizes = sq_cpu_traits.sizes,
+                            .traits = &cpu->traits,
+                            .sizes = cpu->traits.sizes,
                             .n_workers = n_threads > 0 ? n_threads : sq_node_processors(),
                             .is_host = true,
                             .has_bf16 = sq_cpu_has_bf16(),
@@ -264,8 +253,11 @@ enum sq_status sq_backend_create_cpu(int n_threads, enum sq_isa isa, struct sq_b
     cpu->gram = variant->gram;
     cpu->attention = variant->attention;
     name_libraries(cpu->base.libraries, sizeof cpu->base.libraries);
-    enum sq_status status = sq_cpu_gemm_create(cpu->base.n_workers, &cpu->gemm);
+    enum sq_status status = sq_alloc("workers' rooms", cpu->base.n_workers, SQ_CPU_ROOM * sizeof(float), &rooms);
+    cpu->rooms = rooms;
+    if (status == SQ_OK) status = sq_cpu_gemm_create(cpu->base.n_workers, &cpu->gemm);
     if (status != SQ_OK) {
+        sq_free(cpu->rooms);
         sq_free(cpu);
         return status;
     }

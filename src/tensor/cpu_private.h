@@ -3,17 +3,27 @@
 #define SQ_TENSOR_CPU_PRIVATE_H
 
 #include "tensor/backend.h"
+#include "tensor/kernels/gram.h"
 #include "tensor/kernels/kernels.h"
+#include "tensor/traits.h"
 
 struct sq_cpu {
-    struct sq_backend base; /* first: a sq_backend * of this backend is a sq_cpu * */
+    struct sq_backend base;          /* first: a sq_backend * of this backend is a sq_cpu * */
+    struct sq_backend_traits traits; /* sq_cpu_traits, with the sizes of the variant */
     const struct sq_forward_kernels *forward;
     const struct sq_solve_kernels *solve;
     const struct sq_hessian_kernels *hessian;
     const struct sq_gram_kernels *gram;
     const struct sq_attention_kernels *attention;
     struct sq_cpu_gemm *gemm; /* oneDNN engine and primitives (cpu_gemm.c) */
+    float *rooms;             /* one of SQ_CPU_ROOM words for each worker */
 };
+
+/* What a kernel packs in another form: stays in the caches of a core. */
+#define SQ_CPU_ROOM (SQ_GRAM_ROOM_ROWS * SQ_GRAM_ROWS / 2)
+
+/* Of the calling worker. */
+float *sq_cpu_room(struct sq_backend *);
 
 /* cpu_gemm.c: products by oneDNN, one thread each */
 enum sq_status sq_cpu_gemm_create(int n_workers, struct sq_cpu_gemm **gemm_p) SQ_MUST_CHECK;

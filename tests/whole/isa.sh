@@ -6,7 +6,7 @@ model=$GOLDEN/smollm2
 tokens "$work/tokens" 6 24 "$(vocabulary smollm2)" 1
 
 have=()
-for isa in generic avx2 avx512 avx512bf16; do
+for isa in generic avx2 avx512 avx512bf16 amx; do
   job=(quantize --model "$model" --tokens "$work/tokens" --threads 1 --isa "$isa")
   status=0
   run 1 "${job[@]}" --out "$work/$isa" || status=$?

@@ -166,11 +166,16 @@ static void add_f32(const struct sq_gram_packed *x, int64_t row, int64_t rows, c
     add_panel(x, row, rows, scale, sums, stride, vec_madd);
 }
 
+#ifdef SQ_KERNEL_TILES
+#define ADD_BF16 sq_gram_add_tiles_amx
+#else
+#define ADD_BF16 add_bf16
 static void add_bf16(const struct sq_gram_packed *x, int64_t row, int64_t rows, const float *scale, int64_t *sums,
                      int64_t stride)
 {
     add_panel(x, row, rows, scale, sums, stride, madd_bf16);
 }
+#endif
 
 const struct sq_gram_kernels SQ_KERNEL(sq_gram_kernels) = {
     .lanes = VEC_LANES,
@@ -178,5 +183,5 @@ const struct sq_gram_kernels SQ_KERNEL(sq_gram_kernels) = {
     .pack_f32 = pack_f32,
     .pack_bf16 = pack_bf16,
     .add_f32 = add_f32,
-    .add_bf16 = add_bf16,
+    .add_bf16 = ADD_BF16,
 };

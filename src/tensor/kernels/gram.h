@@ -9,10 +9,14 @@
 
 #include <stdint.h>
 
+#define SQ_GRAM_ROWS 1024    /* of x, at most */
+#define SQ_GRAM_ROOM_ROWS 96 /* of x'x that are in hand at once, where they are packed in another form, too */
+
 /* Packed x: all of its columns, those of the last strip filled up with zeros. */
 struct sq_gram_packed {
     const float *words;
     int64_t steps; /* words of a column */
+    float *room;   /* the worker's own, of SQ_GRAM_ROOM_ROWS * SQ_GRAM_ROWS bf16 values, at a multiple of 64 bytes */
 };
 
 struct sq_gram_kernels {
@@ -29,5 +33,9 @@ struct sq_gram_kernels {
     void (*add_bf16)(const struct sq_gram_packed *x, int64_t row, int64_t rows, const float *scale, int64_t *sums,
                      int64_t stride);
 };
+
+/* add_bf16() of the variant amx (gram_amx.c) */
+void sq_gram_add_tiles_amx(const struct sq_gram_packed *x, int64_t row, int64_t rows, const float *scale, int64_t *sums,
+                           int64_t stride);
 
 #endif
