@@ -16,7 +16,7 @@
 #include "tensor/kernels/gram.h"
 #include "tensor/kernels/kernels.h"
 
-enum { MOST = 80, LANES = 16, ROWS = 2 * SQ_WORD_ROWS, STRIDE = MOST + 7 };
+enum { MOST = 80, LANES = 16, ROWS = 3 * SQ_WORD_ROWS, STRIDE = MOST + 7 };
 
 /* left [ROWS, MOST], keys [MOST, MOST] (transposed right factor), values [MOST, MOST] (right factor as it is) */
 static float left[ROWS * STRIDE], right[MOST * STRIDE];

@@ -104,10 +104,15 @@ static void multiply_f32(const struct sq_word_product *product)
     multiply(product, vec_madd);
 }
 
+#ifdef SQ_KERNEL_TILES
+#define MULTIPLY_BF16 sq_attention_multiply_tiles_amx
+#else
+#define MULTIPLY_BF16 multiply_bf16
 static void multiply_bf16(const struct sq_word_product *product)
 {
     multiply(product, madd_bf16);
 }
+#endif
 
 const struct sq_attention_kernels SQ_KERNEL(sq_attention_kernels) = {
     .words_f32 = words_f32,
@@ -115,5 +120,5 @@ const struct sq_attention_kernels SQ_KERNEL(sq_attention_kernels) = {
     .pack_keys_f32 = pack_keys_f32,
     .pack_keys_bf16 = pack_keys_bf16,
     .multiply_f32 = multiply_f32,
-    .multiply_bf16 = multiply_bf16,
+    .multiply_bf16 = MULTIPLY_BF16,
 };

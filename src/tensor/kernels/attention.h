@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define SQ_WORD_ROWS 8 /* rows of the left factor and of c come in multiples of these */
+#define SQ_WORD_ROWS 16 /* rows of the left factor and of c come in multiples of these */
 
 /* c = left right, or c += left right */
 struct sq_word_product {
@@ -31,5 +31,8 @@ struct sq_attention_kernels {
     void (*multiply_f32)(const struct sq_word_product *product);
     void (*multiply_bf16)(const struct sq_word_product *product);
 };
+
+/* multiply_bf16() of the variant amx (attention_amx.c) */
+void sq_attention_multiply_tiles_amx(const struct sq_word_product *product);
 
 #endif
