@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Instruction sets that are asked for: the same bytes from 1 and 3 ranks with each, a store that stays with its own, and ranks
-# that would compute different bits refused.
+# Instruction sets that are asked for: the same bytes from 1 and 3 ranks with each, the libraries held to them, a store that stays
+# with its own, and ranks that would compute different bits refused.
 . "$(dirname "$0")/common.sh"
 model=$GOLDEN/smollm2
 tokens "$work/tokens" 6 24 "$(vocabulary smollm2)" 1
 
+declare -A onednn=([generic]=0x1 [avx2]=0x7 [avx512]=0x27 [avx512bf16]=0xe7 [amx]=0x3e7) # what it may then use
 have=()
 for isa in generic avx2 avx512 avx512bf16 amx; do
   job=(quantize --model "$model" --tokens "$work/tokens" --threads 1 --isa "$isa")
@@ -16,6 +17,7 @@ for isa in generic avx2 avx512 avx512bf16 amx; do
   fi
   have+=("$isa")
   grep -q "on $isa;" "$work/err" || fail "$isa is not what was used"
+  grep -q "(instructions ${onednn[$isa]})" "$work/$isa/shardq.json" || fail "oneDNN is not held to $isa"
   expect 0 3 "${job[@]}" --out "$work/$isa-3"
   same_folder "$work/$isa" "$work/$isa-3"
 done
