@@ -50,7 +50,7 @@ else
 fi
 
 # The CUDA backend on the stand-in: what has a backend to choose, whole-program runs, and the stand-in's own tests. One of them
-# takes a block of the demo's model; where that cannot be fetched, a seeded one of its shape.
+# takes three blocks of the demo's model; where that cannot be fetched, a seeded one of its shape.
 (fetch_model) || say "no SmolLM2 here: whole_cuda_model takes a seeded model"
 if build_preset cudasim; then
   run_ctest cudasim build-cudasim

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The first block of SmolLM2-135M on devices, those of the stand-in for CUDA: the errors of its layers and its perplexity are those
+# The first blocks of SmolLM2-135M on devices, those of the stand-in for CUDA: the errors of its layers and its perplexity are those
 # that the CPU finds. Where the demo's model is not in .cache, a seeded one of the same shape.
-# BLOCKS (1): how many; 30 are the whole model.
+# BLOCKS (3): how many; 30 are the whole model.
 . "$(dirname "$0")/common.sh"
 here=$(dirname "$0")
 top=$(cd "$here/../.." && pwd)
-blocks=${BLOCKS:-1}
+blocks=${BLOCKS:-3}
 export CUDASIM_DEVICES=2 CUDASIM_CHECK=off
 python=$top/.venv/bin/python3
 [ -x "$python" ] || python=python3

@@ -9,11 +9,11 @@
  *
  * What runs on it (preset cudasim): the contract tests of the backend, with every access of its kernels checked; sums
  * over ranks, forward passes of one model for each mechanism, evaluation, on 1 to 4 ranks; the program from quantize to
- * eval (tests/whole/cuda*.sh): the same bytes from 1 to 4 ranks, codes beside the CPU's, a kill in every stage, a block
- * of a real model. Under the address sanitizer (preset asan) the contract tests, those of ranks, and one small job of
- * the program (tests/whole/cuda_small.sh): it sees what leaves an allocation; races between threads and reads of memory
- * that was never written are seen without it only. Longer jobs do not run there, for time. Speed, and what a real
- * device rounds in its own way, are not tested by it at all.
+ * eval (tests/whole/cuda*.sh): the same bytes from 1 to 4 ranks, codes beside the CPU's, a kill in every stage, three
+ * blocks of a real model. Under the address sanitizer (preset asan) the contract tests, those of ranks, and one small
+ * job of the program (tests/whole/cuda_small.sh): it sees what leaves an allocation; races between threads and reads of
+ * memory that was never written are seen without it only. Longer jobs do not run there, for time. Speed, and what a
+ * real device rounds in its own way, are not tested by it at all.
  *
  * Time. Streams are lazy. CUDASIM_ORDER=late (default): nothing runs before somebody waits for it, and then only what
  * was waited for. early: all that can run does so at every call. A number: pieces of random streams run at every call.
