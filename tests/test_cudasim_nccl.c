@@ -236,8 +236,20 @@ static void orders(void **state)
 
 /* --- failures ----------------------------------------------------------------------------------------------------- */
 
-/* Asks until the communicator fails as it should, then gives it up; the stream is free again. */
-static void expect_failure(struct rank *r, ncclResult_t expected)
+/* Returns when all of `count` ranks, rank 0 among them, are here. */
+static void meet(const struct rank *r, int count)
+{
+    char byte = 0;
+    if (r->rank > 0) CHECK(write(r->bell[1], &byte, 1) == 1 && read(r->post[0], &byte, 1) == 1);
+    for (int i = 1; i < count && r->rank == 0; i++)
+        CHECK(read(r->bell[0], &byte, 1) == 1);
+    for (int i = 1; i < count && r->rank == 0; i++)
+        CHECK(write(r->post[1], &byte, 1) == 1);
+}
+
+/* Asks until the communicator fails as it should, then gives it up, when all of `count` ranks have seen the failure and
+ * nobody takes this one's end for its cause; the stream is free again. */
+static void expect_failure(struct rank *r, ncclResult_t expected, int count)
 {
     ncclResult_t error = ncclSuccess;
     while (error == ncclSuccess) {
@@ -246,6 +258,7 @@ static void expect_failure(struct rank *r, ncclResult_t expected)
     }
     CHECK(error == expected);
     CHECK(cudaStreamQuery(r->stream) == cudaErrorNotReady);
+    meet(r, count);
     CHECK(ncclCommAbort(r->comm) == ncclSuccess);
     CHECK(cudaStreamSynchronize(r->stream) == cudaSuccess);
     CHECK(cudaStreamDestroy(r->stream) == cudaSuccess);
@@ -258,7 +271,7 @@ static void different_counts(struct rank *r)
     CHECK(cudaMalloc((void **)&device, 80) == cudaSuccess);
     CHECK(cudaMemsetAsync(device, 0, 80, r->stream) == cudaSuccess);
     CHECK(ncclAllReduce(device, device, r->rank == 1 ? 9 : 10, ncclInt64, ncclSum, r->comm, r->stream) == ncclSuccess);
-    expect_failure(r, ncclInvalidUsage);
+    expect_failure(r, ncclInvalidUsage, r->ranks);
     CHECK(cudaFree(device) == cudaSuccess);
 }
 
@@ -286,7 +299,7 @@ static void one_gives_up(struct rank *r)
     if (r->rank == 1) CHECK(ncclCommAbort(r->comm) == ncclSuccess && cudaStreamDestroy(r->stream) == cudaSuccess);
     if (r->rank != 1) {
         CHECK(ncclAllReduce(device, device, 10, ncclInt64, ncclSum, r->comm, r->stream) == ncclSuccess);
-        expect_failure(r, ncclRemoteError);
+        expect_failure(r, ncclRemoteError, r->ranks - 1);
     }
     CHECK(cudaFree(device) == cudaSuccess);
     if (r->rank == 1) exit(3);
@@ -300,7 +313,7 @@ static void one_dies(struct rank *r)
     CHECK(cudaMalloc((void **)&device, 80) == cudaSuccess);
     CHECK(cudaMemsetAsync(device, 0, 80, r->stream) == cudaSuccess);
     CHECK(ncclAllReduce(device, device, 10, ncclInt64, ncclSum, r->comm, r->stream) == ncclSuccess);
-    expect_failure(r, ncclRemoteError);
+    expect_failure(r, ncclRemoteError, r->ranks - 1);
     CHECK(cudaFree(device) == cudaSuccess);
 }
 
@@ -315,7 +328,7 @@ static void one_leaves(struct rank *r)
     CHECK(cudaMalloc((void **)&device, 80) == cudaSuccess);
     CHECK(cudaMemsetAsync(device, 0, 80, r->stream) == cudaSuccess);
     CHECK(ncclAllReduce(device, device, 10, ncclInt64, ncclSum, r->comm, r->stream) == ncclSuccess);
-    expect_failure(r, ncclRemoteError);
+    expect_failure(r, ncclRemoteError, r->ranks - 1);
     CHECK(cudaFree(device) == cudaSuccess);
 }
 
