@@ -198,6 +198,36 @@ static void test_running_out_of_memory(void **state)
     ranks_end_test();
 }
 
+/* The last rank's n-th allocation failing while weights are on their way, until none does: every rank knows of each. */
+static void test_running_out_of_memory_on_the_way(void **state)
+{
+    (void)state;
+    if (!backend_in_host_memory()) skip(); /* minutes */
+    struct opened o;
+    open_forward("llama", &o);
+    struct sq_forward *forward;
+    struct sq_forward_options options = {.compute = SQ_F32,
+                                         .n_samples = o.golden.n_samples,
+                                         .length = o.golden.length,
+                                         .groups_ahead = SQ_FORWARD_AHEAD};
+    CHECK(sq_forward_create(o.backend, o.model, &options, &forward) == SQ_OK);
+    enum sq_status status = SQ_ERR_MEMORY;
+    int n = 0;
+    capture_start(&ranks.capture);
+    while (status == SQ_ERR_MEMORY && n < 1000) {
+        CHECK(sq_forward_embed(forward, &ranks.comm, o.golden.ids) == SQ_OK);
+        n++;
+        if (ranks.comm.rank == ranks.comm.size - 1) sq_memory_fail_at(n);
+        status = sq_forward_run_blocks(forward, &ranks.comm, 0);
+        sq_memory_fail_at(0);
+    }
+    capture_stop(&ranks.capture);
+    CHECK(status == SQ_OK && n > 5);
+    sq_forward_destroy(forward);
+    close_forward(&o);
+    ranks_end_test();
+}
+
 static int run(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -210,6 +240,7 @@ static int run(void)
         cmocka_unit_test(test_too_long_samples_are_refused),
         cmocka_unit_test(test_folder_that_is_not_there),
         cmocka_unit_test(test_running_out_of_memory),
+        cmocka_unit_test(test_running_out_of_memory_on_the_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,6 +14,8 @@
 #include "model/forward_private.h"
 #include "mpi/comm_memory.h"
 
+_Static_assert(SQ_FORWARD_AHEAD <= SQ_COMM_GATHERS, "a lane for each group's gather");
+
 enum sq_status sq_forward_ahead_create(struct sq_forward *forward, size_t area_bytes)
 {
     struct sq_backend *backend = forward->backend;
@@ -45,6 +47,8 @@ static void drop(struct sq_forward *forward)
     enum sq_status status = wait_for_gathers(ahead);
     (void)status; /* nobody asks any more for what did not come */
     ahead->count = 0;
+    sq_free(ahead->shares);
+    ahead->shares = NULL;
 }
 
 void sq_forward_ahead_destroy(struct sq_forward *forward)
@@ -88,9 +92,11 @@ static char *free_area(const struct sq_forward *forward)
     return NULL;
 }
 
-static enum sq_status describe(const struct sq_forward *forward, struct sq_upcoming *upcoming)
+/* What the gathers take, too: where there is no room for it on one rank, take_first() has all agree on that before. */
+static enum sq_status describe(struct sq_forward *forward, struct sq_upcoming *upcoming)
 {
     int first;
+    if (!forward->ahead.shares) SQ_TRY(sq_weights_alloc_shares(forward->ahead.comm, &forward->ahead.shares));
     upcoming->n_linears = sq_model_group_linears(forward->model, (int)upcoming->block, upcoming->group, &first);
     for (int member = 0; member < upcoming->n_linears; member++) {
         struct sq_weights *weights = &upcoming->linears[member];
@@ -216,15 +222,13 @@ static void report_not_finite(const struct sq_forward_ahead *ahead)
 static enum sq_status start_gather(struct sq_forward *forward, struct sq_upcoming *upcoming)
 {
     const struct sq_comm *comm = forward->ahead.comm;
+    size_t *shares = forward->ahead.shares;
     upcoming->is_gathering = true;
     for (int member = 0; member < upcoming->n_linears; member++) {
         struct sq_matrix weight = upcoming->linears[member].weight;
-        size_t *shares;
-        SQ_TRY(sq_weights_shares(comm, weight, &shares));
-        enum sq_status status = sq_comm_memory_start_gather(comm, forward->backend, upcoming->lane, weight.data, shares,
-                                                            shares + comm->size);
-        sq_free(shares);
-        SQ_TRY(status);
+        sq_weights_set_shares(comm, weight, shares);
+        SQ_TRY(sq_comm_memory_start_gather(comm, forward->backend, upcoming->lane, weight.data, shares,
+                                           shares + comm->size));
     }
     return SQ_OK;
 }

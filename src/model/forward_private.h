@@ -29,6 +29,7 @@ struct sq_forward_ahead {
     void *rooms[SQ_LANES];      /* alloc_host, sq_weights_piece_bytes(): rows on their way */
     bool is_open;               /* for reading */
     enum sq_status status;      /* of the reading */
+    size_t *shares;             /* of a weight's rows, when it is gathered; NULL: nothing is on its way */
     const struct sq_comm *comm; /* of the last sq_forward_load_group() */
 };
 

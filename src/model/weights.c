@@ -77,19 +77,22 @@ bool sq_weights_report(const struct sq_weights *weights)
     return sq_checkpoint_report_linear(weights->model->checkpoint, weights->linear->name);
 }
 
-enum sq_status sq_weights_shares(const struct sq_comm *comm, struct sq_matrix weight, size_t **shares_p)
+enum sq_status sq_weights_alloc_shares(const struct sq_comm *comm, size_t **shares_p)
 {
-    size_t row_bytes = (size_t)weight.cols * sq_dtype_size(weight.dtype);
     void *memory;
     SQ_TRY(sq_alloc("shares of rows", 2 * comm->size, sizeof(size_t), &memory));
-    size_t *shares = memory;
+    *shares_p = memory;
+    return SQ_OK;
+}
+
+void sq_weights_set_shares(const struct sq_comm *comm, struct sq_matrix weight, size_t *shares)
+{
+    size_t row_bytes = (size_t)weight.cols * sq_dtype_size(weight.dtype);
     for (int rank = 0; rank < comm->size; rank++) {
         struct sq_range rows = sq_split(weight.rows, rank, comm->size);
         shares[rank] = (size_t)rows.first * row_bytes;
         shares[comm->size + rank] = (size_t)rows.count * row_bytes;
     }
-    *shares_p = shares;
-    return SQ_OK;
 }
 
 /* --- all of it at once -------------------------------------------------------------------------------------------- */
@@ -119,12 +122,15 @@ enum sq_status sq_weights_load(struct sq_backend *backend, const struct sq_comm 
 {
     struct loading loading = {.backend = backend, .pieces = pieces};
     size_t *shares = NULL;
-    enum sq_status status = sq_weights_shares(comm, weight, &shares);
+    enum sq_status status = sq_weights_alloc_shares(comm, &shares);
     if (status == SQ_OK) status = sq_weights_describe(comm, model, linear, row, weight, &loading.weights);
     if (status == SQ_OK) status = backend->ops->parallel(backend, loading.weights.n_pieces, load_piece, &loading);
     status = sq_comm_agree(comm, status);
     if (status == SQ_ERR_NUMERIC && comm->rank == 0) (void)sq_weights_report(&loading.weights); /* once for all */
-    if (status == SQ_OK) status = sq_comm_memory_all_gather(comm, backend, weight.data, shares, shares + comm->size);
+    if (status == SQ_OK) {
+        sq_weights_set_shares(comm, weight, shares);
+        status = sq_comm_memory_all_gather(comm, backend, weight.data, shares, shares + comm->size);
+    }
     sq_free(shares);
     return status;
 }

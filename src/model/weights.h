@@ -38,9 +38,11 @@ enum sq_status sq_weights_read(const struct sq_weights *weights, int64_t piece, 
 /* Says that there are such numbers; returns whether there are. Local. */
 bool sq_weights_report(const struct sq_weights *weights);
 
-/* Where each rank's share of the rows lies in the weight, in bytes: offsets [comm->size], then sizes; released with
- * sq_free(). Local. */
-enum sq_status sq_weights_shares(const struct sq_comm *comm, struct sq_matrix weight, size_t **shares_p) SQ_MUST_CHECK;
+/* Room for all ranks' shares of a weight's rows: offsets [comm->size], then sizes; released with sq_free(). Local. */
+enum sq_status sq_weights_alloc_shares(const struct sq_comm *comm, size_t **shares_p) SQ_MUST_CHECK;
+
+/* Where each rank's share lies in the weight, in bytes. Local. */
+void sq_weights_set_shares(const struct sq_comm *comm, struct sq_matrix weight, size_t *shares);
 
 /* Rows [row, row + weight.rows) of a linear (lm_head of a tied model: of the embedding), plain or quantized, on every
  * rank: each rank reads an even share of them. weight: as above; pieces: [n_workers, sq_weights_piece_bytes()], memory
