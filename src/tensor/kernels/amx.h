@@ -27,18 +27,16 @@ INLINE void amx_fence(const void *memory)
     __asm__ volatile("" : : "r"(memory) : "memory");
 }
 
-/* Before the first product of blocks of so many rows, at most BLOCK; amx_close() after the last, as the registers'
- * contents would be kept for the thread. */
-INLINE void amx_open(int64_t rows)
+/* Before the first product; amx_close() after the last, as the registers' contents would be kept for the thread. */
+INLINE void amx_open(void)
 {
-    const uint8_t first = (uint8_t)(rows < EDGE ? rows : EDGE), second = (uint8_t)(rows > EDGE ? rows - EDGE : EDGE);
     const struct {
         uint8_t palette, start_row, reserved[14];
         uint16_t row_bytes[16];
         uint8_t rows[16];
     } config = {.palette = 1,
-                .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64},
-                .rows = {first, first, second, second, first, second, EDGE, EDGE}};
+                .row_bytes = {TILE_ROW, TILE_ROW, TILE_ROW, TILE_ROW, TILE_ROW, TILE_ROW, TILE_ROW, TILE_ROW},
+                .rows = {EDGE, EDGE, EDGE, EDGE, EDGE, EDGE, EDGE, EDGE}};
     amx_fence(&config);
     _tile_loadconfig(&config);
 }

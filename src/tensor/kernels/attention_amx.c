@@ -41,7 +41,7 @@ static void run_block(const struct sq_word_product *p, int64_t row, int64_t col)
 
 void sq_attention_multiply_tiles_amx(const struct sq_word_product *product)
 {
-    amx_open(BLOCK);
+    amx_open();
     for (int64_t col = 0; col < product->cols; col += BLOCK)
         for (int64_t row = 0; row < product->rows; row += BLOCK)
             run_block(product, row, col);

@@ -165,7 +165,7 @@ void sq_gram_add_tiles_amx(const struct sq_gram_packed *x, int64_t row, int64_t 
                            int64_t stride)
 {
     if (x->steps == 0) return;
-    amx_open(BLOCK);
+    amx_open();
     for (int64_t i = 0; i < rows; i += SQ_GRAM_ROOM_ROWS) {
         struct group group = {.x = x,
                               .row = row + i,
