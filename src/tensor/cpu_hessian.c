@@ -1,3 +1,4 @@
+#include <assert.h>
 #include <string.h>
 
 #include "tensor/cpu_private.h"
@@ -63,6 +64,7 @@ enum sq_status sq_cpu_gram_add(struct sq_backend *backend, struct sq_matrix x, c
                                const float *scale, struct sq_matrix sums)
 {
     const struct sq_gram_kernels *gram = ((struct sq_cpu *)backend)->gram;
+    assert(x.rows <= SQ_GRAM_ROWS); /* as the room has it */
     const struct sq_gram_packed words = {packed, packed_steps(backend, x), sq_cpu_room(backend)};
     if (x.dtype == SQ_BF16)
         gram->add_bf16(&words, row, sums.rows, scale, sums.data, sums.stride);
