@@ -1,5 +1,5 @@
 /* What the main thread does beside the workers of a run, in short steps: it writes the rows of the group that was
- * solved last, and on a device reads the weights of the group to come:
+ * solved last, and on a device reads the weights of the group to come (or the forward pass does those of whole groups):
  *
  *      workers     solve g | forward to g + 1 | Hessian | factor | solve g + 1
  *      writing               rows of g ...................
@@ -39,7 +39,8 @@ struct sq_ahead {
     size_t offset;           /* of that tile in memory */
 };
 
-/* Sets what the backend does beside its workers, and takes job->memory.ahead bytes of its memory. Local. */
+/* Sets what the backend does beside its workers, and takes job->memory.ahead bytes of its memory, unless the forward
+ * pass has them for whole groups (model/forward.h). Local. */
 enum sq_status sq_beside_create(struct sq_job *job) SQ_MUST_CHECK;
 void sq_beside_destroy(struct sq_job *job);
 

@@ -88,7 +88,7 @@ struct sq_matrix sq_forward_group_input(const struct sq_forward *forward);
 /* Whether that is memory of alloc_host, and not the backend's. */
 bool sq_forward_is_on_host(const struct sq_forward *forward);
 
-/* These rows of tokens are not looked at for a while: with a spill file their pages leave this process's memory. Local.
+/* These rows of tokens are not looked at for a while: where they are in a file they leave this process's memory. Local.
  */
 void sq_forward_forget(const struct sq_forward *forward, int64_t row, int64_t rows);
 
