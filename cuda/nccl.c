@@ -27,6 +27,11 @@ struct sq_nccl {
     bool is_broken; /* aborted: nothing works any more */
 };
 
+static struct sq_cuda *cuda_of(const struct sq_nccl *nccl)
+{
+    return (struct sq_cuda *)nccl->backend;
+}
+
 /* Whoever starts the ranks ends them all when one has ended, and that one has said why; otherwise this one will. Pauses
  * are counted and not their time, which goes on for a rank that is stopped together with all others. */
 static void defer(void)
@@ -83,7 +88,7 @@ static enum sq_status wait(struct sq_nccl *nccl, cudaEvent_t event, const char *
 /* After NCCL has taken the work: waits for it. */
 static enum sq_status finish(struct sq_nccl *nccl, ncclResult_t code, const char *what)
 {
-    struct sq_cuda *cuda = (struct sq_cuda *)nccl->backend;
+    struct sq_cuda *cuda = cuda_of(nccl);
     enum sq_status status = checked(code, nccl->comm, what);
     if (status == SQ_OK) status = sq_cuda_timer_end(&cuda->nccl_timer, nccl->stream, nccl->bytes);
     if (status != SQ_OK) return give_up(nccl, status);
@@ -101,7 +106,7 @@ static enum sq_status follow_worker(struct sq_nccl *nccl)
 /* Before NCCL gets work of so many bytes. After a failure the other ranks need not wait for this one. */
 static enum sq_status begin(struct sq_nccl *nccl, struct sq_cuda_timer *timer, const char *what, size_t bytes)
 {
-    struct sq_cuda *cuda = (struct sq_cuda *)nccl->backend;
+    struct sq_cuda *cuda = cuda_of(nccl);
     if (nccl->is_broken) {
         sq_error("NCCL: %s: the communicator was aborted", what);
         return SQ_ERR_LIBRARY;
@@ -114,11 +119,6 @@ static enum sq_status begin(struct sq_nccl *nccl, struct sq_cuda_timer *timer, c
 }
 
 /* --- collectives -------------------------------------------------------------------------------------------------- */
-
-static struct sq_cuda *cuda_of(const struct sq_nccl *nccl)
-{
-    return (struct sq_cuda *)nccl->backend;
-}
 
 static enum sq_status sum_i64(struct sq_comm_device *device, int64_t *values, int64_t count)
 {
