@@ -154,14 +154,12 @@ static const struct sq_backend_ops cpu_ops = {
     .solve = &sq_cpu_solve_ops,
 };
 
-#define PANEL 48
-
 /* What stays in the caches of one core while a worker has it in hand. */
 const struct sq_backend_traits sq_cpu_traits = {.name = "cpu",
                                                 .sizes = {.solve_rows = SQ_SOLVE_ROWS,
                                                           .solve_columns = 1,
                                                           .factor_tile = 128,
-                                                          .hessian_panel = PANEL,
+                                                          .hessian_panel = SQ_GRAM_ROOM_ROWS,
                                                           .hessian_tokens = SQ_GRAM_ROWS,
                                                           .hessian_packed = (int64_t)2 << 20,
                                                           .hessian_slice = (int64_t)10 << 20,
@@ -175,7 +173,6 @@ struct variant {
     enum sq_isa id;
     const char *isa;
     dnnl_cpu_isa_t onednn; /* the best that oneDNN may then use */
-    int64_t hessian_panel; /* tile registers want more rows for what they fetch */
     const struct sq_forward_kernels *forward;
     const struct sq_solve_kernels *solve;
     const struct sq_hessian_kernels *hessian;
@@ -189,12 +186,12 @@ struct variant {
 
 static const struct variant variants[] = {
 #ifdef SQ_X86_KERNELS
-    {SQ_ISA_AMX, "amx", dnnl_cpu_isa_avx512_core_amx, SQ_GRAM_ROOM_ROWS, KERNELS(amx)},
-    {SQ_ISA_AVX512BF16, "avx512bf16", dnnl_cpu_isa_avx512_core_bf16, PANEL, KERNELS(avx512bf16)},
-    {SQ_ISA_AVX512, "avx512", dnnl_cpu_isa_avx512_core, PANEL, KERNELS(avx512)},
-    {SQ_ISA_AVX2, "avx2", dnnl_cpu_isa_avx2, PANEL, KERNELS(avx2)},
+    {SQ_ISA_AMX, "amx", dnnl_cpu_isa_avx512_core_amx, KERNELS(amx)},
+    {SQ_ISA_AVX512BF16, "avx512bf16", dnnl_cpu_isa_avx512_core_bf16, KERNELS(avx512bf16)},
+    {SQ_ISA_AVX512, "avx512", dnnl_cpu_isa_avx512_core, KERNELS(avx512)},
+    {SQ_ISA_AVX2, "avx2", dnnl_cpu_isa_avx2, KERNELS(avx2)},
 #endif
-    {SQ_ISA_GENERIC, "generic", dnnl_cpu_isa_sse41, PANEL, KERNELS(generic)},
+    {SQ_ISA_GENERIC, "generic", dnnl_cpu_isa_sse41, KERNELS(generic)},
 };
 
 static const char *const names[] = {[SQ_ISA_AMX] = "amx",
@@ -236,12 +233,10 @@ enum sq_status sq_backend_create_cpu(int n_threads, enum sq_isa isa, struct sq_b
     void *memory = NULL, *rooms = NULL;
     SQ_TRY(sq_alloc("the CPU backend", 1, sizeof(struct sq_cpu), &memory));
     struct sq_cpu *cpu = memory;
-    cpu->traits = sq_cpu_traits;
-    cpu->traits.sizes.hessian_panel = variant->hessian_panel;
     cpu->base =
         (struct sq_backend){.ops = &cpu_ops,
-                            .traits = &cpu->traits,
-                            .sizes = cpu->traits.sizes,
+                            .traits = &sq_cpu_traits,
+                            .sizes = sq_cpu_traits.sizes,
                             .n_workers = n_threads > 0 ? n_threads : sq_node_processors(),
                             .is_host = true,
                             .has_bf16 = sq_cpu_has_bf16(),

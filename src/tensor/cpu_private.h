@@ -8,8 +8,7 @@
 #include "tensor/traits.h"
 
 struct sq_cpu {
-    struct sq_backend base;          /* first: a sq_backend * of this backend is a sq_cpu * */
-    struct sq_backend_traits traits; /* sq_cpu_traits, with the sizes of the variant */
+    struct sq_backend base; /* first: a sq_backend * of this backend is a sq_cpu * */
     const struct sq_forward_kernels *forward;
     const struct sq_solve_kernels *solve;
     const struct sq_hessian_kernels *hessian;
