@@ -1,6 +1,6 @@
 /* Collectives on buffers in a backend's memory. Where that is the host's they are those of comm.h; a device's go over
  * the communicator's own collectives for device memory (NCCL: cuda/nccl.h) where it has them, else in pieces through
- * the host. Every function is Collective. */
+ * the host. Every function is Collective, unless it says otherwise. */
 #ifndef SQ_MPI_COMM_MEMORY_H
 #define SQ_MPI_COMM_MEMORY_H
 

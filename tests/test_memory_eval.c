@@ -1,5 +1,5 @@
-/* What the plan of eval's memory counts, beside what it takes: exactly the same, wherever the activations are; and what
- * it chooses. */
+/* What the plan of eval's memory counts, beside what it takes, wherever the activations are - on a device exactly the
+ * same, on the CPU but for what libraries take - and what it chooses. */
 #define _GNU_SOURCE
 #include "backends.h"
 #include "ranks.h"
