@@ -34,8 +34,8 @@ killed() { ends 137 "$1" "$2" "CUDASIM_KILL=$3"; }
 
 # frozen RANKS VICTIM OPERATION:N: it stops there, and the others end the job
 frozen() {
-  ends 76 "$1" "$2" "CUDASIM_FREEZE=$3" --timeout 3
-  expect_message "waited 3 s for other ranks in vain: a sum over ranks" # and which, if that one ran long enough to give signs
+  ends 76 "$1" "$2" "CUDASIM_FREEZE=$3" --timeout 6
+  expect_message "waited 6 s for other ranks in vain: a sum over ranks" # and which, if that one ran long enough to give signs
 }
 
 killed_assembling() { # killed_assembling RANKS
