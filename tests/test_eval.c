@@ -5,29 +5,9 @@
 
 #include <math.h>
 
-#include "golden.h"
 #include "model/evaluate.h"
 #include "model/final.h"
-
-struct opened {
-    struct golden golden;
-    struct sq_checkpoint *checkpoint;
-    struct sq_model *model;
-};
-
-static void open_model(const char *name, struct opened *o)
-{
-    o->golden = golden_find(name);
-    if (sq_checkpoint_open(o->golden.folder, &o->checkpoint) != SQ_OK) abort();
-    if (sq_model_open(o->checkpoint, &o->model) != SQ_OK) abort();
-}
-
-static void close_model(struct opened *o)
-{
-    sq_model_close(o->model);
-    sq_checkpoint_close(o->checkpoint);
-    golden_release(&o->golden);
-}
+#include "model_fixture.h"
 
 static struct sq_tokens tokens_of(const struct golden *golden)
 {

@@ -5,9 +5,9 @@
 #include "ranks.h"
 
 #include "base/memory.h"
-#include "golden.h"
 #include "gptq/memory_eval.h"
 #include "model/evaluate.h"
+#include "model_fixture.h"
 
 #define SAMPLES 5
 #define LENGTH 24
@@ -57,28 +57,6 @@ static void count_memory(struct sq_backend *backend)
     counted.ops.alloc = counting_alloc;
     counted.ops.free = counting_free;
     backend->ops = &counted.ops;
-}
-
-/* --- models ------------------------------------------------------------------------------------------------------- */
-
-struct opened {
-    struct golden golden;
-    struct sq_checkpoint *checkpoint;
-    struct sq_model *model;
-};
-
-static void open_model(const char *name, struct opened *o)
-{
-    o->golden = golden_find(name);
-    if (sq_checkpoint_open(o->golden.folder, &o->checkpoint) != SQ_OK) abort();
-    if (sq_model_open(o->checkpoint, &o->model) != SQ_OK) abort();
-}
-
-static void close_model(struct opened *o)
-{
-    sq_model_close(o->model);
-    sq_checkpoint_close(o->checkpoint);
-    golden_release(&o->golden);
 }
 
 /* --- what is taken ------------------------------------------------------------------------------------------------ */
