@@ -5,6 +5,7 @@
 #include "mpi/comm_memory.h"
 
 #define EXPONENT_MIN (-90) /* smaller norms count as this: the scales stay inside f32 */
+_Static_assert(SQ_LANES == 2, "a piece in hand, the next one on its way: rooms of inputs are two, empty at first");
 
 static int64_t smaller(int64_t a, int64_t b)
 {

@@ -1,5 +1,7 @@
 #include "gptq/memory_eval.h"
 
+#include <string.h>
+
 #include "model/evaluate.h"
 #include "model/final.h"
 
@@ -49,23 +51,17 @@ static struct sq_memory_plan while_scoring(const struct sq_memory_request *reque
     return plan;
 }
 
-static void copy_bytes(const int64_t from[SQ_N_MEMORY], int64_t to[SQ_N_MEMORY])
-{
-    for (int kind = 0; kind < SQ_N_MEMORY; kind++)
-        to[kind] = from[kind];
-}
-
 /* Of the backend's memory and of the host's, the larger each. */
 static void take_larger(const struct sq_memory_request *request, const struct sq_memory_plan *now,
                         struct sq_memory_plan *most)
 {
     if (now->resident + sq_memory_embedding(request, now) > most->resident + sq_memory_embedding(request, most)) {
-        copy_bytes(now->backend, most->backend);
+        memcpy(most->backend, now->backend, sizeof most->backend);
         most->resident = now->resident;
         most->start = now->start;
     }
     if (now->resident_host > most->resident_host) {
-        copy_bytes(now->host, most->host);
+        memcpy(most->host, now->host, sizeof most->host);
         most->resident_host = now->resident_host;
     }
 }
