@@ -1,16 +1,9 @@
 #include "tensor/kernels/hessian.h"
 
-#include <string.h>
+#include <stdbool.h>
 
+#include "base/half.h"
 #include "tensor/kernels/kernels.h"
-
-static float from_bf16(uint16_t half)
-{
-    uint32_t bits = (uint32_t)half << 16;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
 
 #define LINE 64 /* bytes */
 
@@ -26,32 +19,37 @@ static inline void fetch_next(const void *x, int64_t stride_bytes)
         __builtin_prefetch((const char *)x + i * stride_bytes);
 }
 
-static void add_squares_f32(const float *restrict x, int64_t stride, int64_t n, double *restrict squares)
+static inline float value_at(const void *x, bool is_bf16, int64_t i)
 {
-    const int64_t columns = LINE / (int64_t)sizeof *x;
+    return is_bf16 ? sq_bf16_to_f32(((const uint16_t *)x)[i]) : ((const float *)x)[i];
+}
+
+/* Of either type; each gets its own loops. */
+static inline __attribute__((always_inline)) void add_squares(const void *x, bool is_bf16, int64_t stride, int64_t n,
+                                                              double *restrict squares)
+{
+    const int64_t size = is_bf16 ? (int64_t)sizeof(uint16_t) : (int64_t)sizeof(float), columns = LINE / size;
     for (int64_t first = 0; first < n; first += columns) {
-        fetch_next(x + first, stride * (int64_t)sizeof *x);
+        fetch_next((const char *)x + first * size, stride * size);
         for (int64_t j = first; j < smaller(first + columns, n); j++) {
             float sum = 0;
-            for (int64_t i = 0; i < SQ_SQUARES_ROWS; i++)
-                sum += x[i * stride + j] * x[i * stride + j];
+            for (int64_t i = 0; i < SQ_SQUARES_ROWS; i++) {
+                float value = value_at(x, is_bf16, i * stride + j);
+                sum += value * value;
+            }
             squares[j] += (double)sum;
         }
     }
 }
 
-static void add_squares_bf16(const uint16_t *restrict x, int64_t stride, int64_t n, double *restrict squares)
+static void add_squares_f32(const float *x, int64_t stride, int64_t n, double *squares)
 {
-    const int64_t columns = LINE / (int64_t)sizeof *x;
-    for (int64_t first = 0; first < n; first += columns) {
-        fetch_next(x + first, stride * (int64_t)sizeof *x);
-        for (int64_t j = first; j < smaller(first + columns, n); j++) {
-            float sum = 0;
-            for (int64_t i = 0; i < SQ_SQUARES_ROWS; i++)
-                sum += from_bf16(x[i * stride + j]) * from_bf16(x[i * stride + j]);
-            squares[j] += (double)sum;
-        }
-    }
+    add_squares(x, false, stride, n, squares);
+}
+
+static void add_squares_bf16(const uint16_t *x, int64_t stride, int64_t n, double *squares)
+{
+    add_squares(x, true, stride, n, squares);
 }
 
 static void fixed_get(const int64_t *restrict sums, double row_scale, const double *restrict col_scale, int64_t n,
