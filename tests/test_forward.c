@@ -186,20 +186,20 @@ static void test_weights_may_be_on_their_way(void **state)
 static void test_first_group_input_is_the_norm_of_the_embedding(void **state)
 {
     (void)state;
-    struct opened o;
-    open_forward("llama", &o);
-    CHECK(sq_forward_to_group(o.forward, 0) == SQ_OK);
-    struct sq_matrix x = sq_forward_group_input(o.forward);
-    int64_t hidden = sq_model_hidden_size(o.model);
-    CHECK(x.rows == o.golden.n_samples * o.golden.length && x.cols == hidden && x.dtype == SQ_F32);
+    struct pass p;
+    open_forward("llama", &p);
+    CHECK(sq_forward_to_group(p.forward, 0) == SQ_OK);
+    struct sq_matrix x = sq_forward_group_input(p.forward);
+    int64_t hidden = sq_model_hidden_size(p.opened.model);
+    CHECK(x.rows == p.opened.golden.n_samples * p.opened.golden.length && x.cols == hidden && x.dtype == SQ_F32);
     float *values = malloc((size_t)(x.rows * x.stride) * sizeof *values), embedding[4096], weight[4096];
-    backend_take(o.backend, x.data, (size_t)(x.rows * x.stride) * sizeof *values, values);
-    const struct sq_tensor *norm = sq_checkpoint_find(o.checkpoint, "model.layers.0.input_layernorm.weight");
-    const struct sq_tensor *table = sq_checkpoint_find(o.checkpoint, "model.embed_tokens.weight");
+    backend_take(p.backend, x.data, (size_t)(x.rows * x.stride) * sizeof *values, values);
+    const struct sq_tensor *norm = sq_checkpoint_find(p.opened.checkpoint, "model.layers.0.input_layernorm.weight");
+    const struct sq_tensor *table = sq_checkpoint_find(p.opened.checkpoint, "model.embed_tokens.weight");
     CHECK(sq_tensor_read_f32(norm, 0, hidden, weight) == SQ_OK);
     for (int64_t t = 0; t < x.rows; t++) {
         double square = 0, worst = 0;
-        CHECK(sq_tensor_read_f32(table, o.golden.ids[t], 1, embedding) == SQ_OK);
+        CHECK(sq_tensor_read_f32(table, p.opened.golden.ids[t], 1, embedding) == SQ_OK);
         for (int64_t i = 0; i < hidden; i++)
             square += (double)embedding[i] * (double)embedding[i];
         double factor = 1 / sqrt(square / (double)hidden + 1e-5);
@@ -210,7 +210,7 @@ static void test_first_group_input_is_the_norm_of_the_embedding(void **state)
         CHECK(worst < 1e-5);
     }
     free(values);
-    close_forward(&o);
+    close_forward(&p);
     ranks_end_test();
 }
 
@@ -219,30 +219,30 @@ static void test_first_group_input_is_the_norm_of_the_embedding(void **state)
 static void test_residual_streams_go_out_and_back(void **state)
 {
     (void)state;
-    struct opened o;
-    open_forward("opt", &o);
+    struct pass p;
+    open_forward("opt", &p);
     struct sq_forward *away;
     struct sq_forward_options options = {.compute = SQ_F32,
-                                         .n_samples = o.golden.n_samples,
-                                         .length = o.golden.length,
-                                         .place = sq_activations_away(o.backend->is_host),
+                                         .n_samples = p.opened.golden.n_samples,
+                                         .length = p.opened.golden.length,
+                                         .place = sq_activations_away(p.backend->is_host),
                                          .folder = ranks.folder.path};
-    CHECK(sq_forward_create(o.backend, o.model, &options, &away) == SQ_OK);
-    CHECK(sq_forward_is_on_host(away) == !o.backend->is_host && !sq_forward_is_on_host(o.forward));
-    CHECK(sq_forward_embed(away, &ranks.comm, o.golden.ids) == SQ_OK);
-    int64_t count = o.golden.length * sq_model_hidden_size(o.model);
+    CHECK(sq_forward_create(p.backend, p.opened.model, &options, &away) == SQ_OK);
+    CHECK(sq_forward_is_on_host(away) == !p.backend->is_host && !sq_forward_is_on_host(p.forward));
+    CHECK(sq_forward_embed(away, &ranks.comm, p.opened.golden.ids) == SQ_OK);
+    int64_t count = p.opened.golden.length * sq_model_hidden_size(p.opened.model);
     float *values = malloc(2 * (size_t)count * sizeof *values), *again = values + count;
-    for (int64_t s = 0; s < o.golden.n_samples; s++) {
-        CHECK(sq_forward_get_hidden(o.forward, s, values) == SQ_OK && sq_forward_get_hidden(away, s, again) == SQ_OK);
+    for (int64_t s = 0; s < p.opened.golden.n_samples; s++) {
+        CHECK(sq_forward_get_hidden(p.forward, s, values) == SQ_OK && sq_forward_get_hidden(away, s, again) == SQ_OK);
         CHECK(!memcmp(values, again, (size_t)count * sizeof *values));
         values[count - 1] = (float)s;
         CHECK(sq_forward_set_hidden(away, s, values) == SQ_OK);
     }
-    for (int64_t s = 0; s < o.golden.n_samples; s++)
+    for (int64_t s = 0; s < p.opened.golden.n_samples; s++)
         CHECK(sq_forward_get_hidden(away, s, again) == SQ_OK && again[count - 1] == (float)s);
     free(values);
     sq_forward_destroy(away);
-    close_forward(&o);
+    close_forward(&p);
     ranks_end_test();
 }
 
@@ -250,20 +250,20 @@ static void test_residual_streams_go_out_and_back(void **state)
 static void test_head_is_not_loaded(void **state)
 {
     (void)state;
-    struct opened o;
-    open_forward("opt_untied", &o);
+    struct pass p;
+    open_forward("opt_untied", &p);
     struct sq_matrix weight;
-    CHECK(sq_forward_to_group(o.forward, 0) == SQ_OK);
-    weight = sq_forward_linear_weight(o.forward, 0);
+    CHECK(sq_forward_to_group(p.forward, 0) == SQ_OK);
+    weight = sq_forward_linear_weight(p.forward, 0);
     float value = 42;
-    CHECK(o.backend->ops->upload(o.backend, &value, sizeof value, weight.data) == SQ_OK);
-    CHECK(sq_forward_load_block(o.forward, &ranks.comm, sq_model_n_blocks(o.model)) == SQ_OK);
-    CHECK(sq_forward_to_group(o.forward, 0) == SQ_OK);
-    CHECK(sq_forward_load_linear(o.forward, &ranks.comm, 0) == SQ_OK);
+    CHECK(p.backend->ops->upload(p.backend, &value, sizeof value, weight.data) == SQ_OK);
+    CHECK(sq_forward_load_block(p.forward, &ranks.comm, sq_model_n_blocks(p.opened.model)) == SQ_OK);
+    CHECK(sq_forward_to_group(p.forward, 0) == SQ_OK);
+    CHECK(sq_forward_load_linear(p.forward, &ranks.comm, 0) == SQ_OK);
     value = 0;
-    backend_take(o.backend, weight.data, sizeof value, &value);
+    backend_take(p.backend, weight.data, sizeof value, &value);
     CHECK(value == 42);
-    close_forward(&o);
+    close_forward(&p);
     ranks_end_test();
 }
 

@@ -18,13 +18,13 @@ static void test_no_number_is_refused_where_it_appears(void **state)
     (void)state;
     static const float bad[] = {NAN, INFINITY, -INFINITY};
     for (int i = 0; i < 3; i++) {
-        struct opened o;
-        open_forward("opt", &o);
-        set_hidden(&o, 1, 7, bad[i]);
+        struct pass p;
+        open_forward("opt", &p);
+        set_hidden(&p, 1, 7, bad[i]);
         capture_start(&ranks.capture);
-        CHECK(sq_forward_agree(o.forward, &ranks.comm, sq_forward_to_group(o.forward, 0)) == SQ_ERR_NUMERIC);
+        CHECK(sq_forward_agree(p.forward, &ranks.comm, sq_forward_to_group(p.forward, 0)) == SQ_ERR_NUMERIC);
         CHECK(is_error_of(0, capture_stop(&ranks.capture), "block 1/2: the input of self_attn.q_proj of sample 1 is"));
-        close_forward(&o);
+        close_forward(&p);
     }
     ranks_end_test();
 }
@@ -33,33 +33,33 @@ static void test_no_number_is_refused_where_it_appears(void **state)
 static void test_overflow_in_a_block_is_refused(void **state)
 {
     (void)state;
-    struct opened o;
-    open_forward("opt", &o);
-    CHECK(sq_forward_to_group(o.forward, 0) == SQ_OK);
+    struct pass p;
+    open_forward("opt", &p);
+    CHECK(sq_forward_to_group(p.forward, 0) == SQ_OK);
     for (int member = 0; member < 3; member++) {
-        struct sq_matrix weight = sq_forward_linear_weight(o.forward, member);
+        struct sq_matrix weight = sq_forward_linear_weight(p.forward, member);
         size_t count = (size_t)(weight.rows * weight.cols);
         float *huge = malloc(count * sizeof *huge);
         for (size_t i = 0; i < count; i++)
             huge[i] = 3e38f;
-        CHECK(o.backend->ops->upload(o.backend, huge, count * sizeof *huge, weight.data) == SQ_OK);
+        CHECK(p.backend->ops->upload(p.backend, huge, count * sizeof *huge, weight.data) == SQ_OK);
         free(huge);
     }
     capture_start(&ranks.capture);
-    CHECK(sq_forward_agree(o.forward, &ranks.comm, sq_forward_to_group(o.forward, 1)) == SQ_ERR_NUMERIC);
+    CHECK(sq_forward_agree(p.forward, &ranks.comm, sq_forward_to_group(p.forward, 1)) == SQ_ERR_NUMERIC);
     CHECK(is_error_of(0, capture_stop(&ranks.capture), "block 1/2: the input of self_attn.out_proj of sample 0 is"));
-    close_forward(&o);
+    close_forward(&p);
     ranks_end_test();
 }
 
 /* The first block's groups before this one, with their weights. */
-static void run_groups(struct opened *o, int n_groups)
+static void run_groups(struct pass *p, int n_groups)
 {
     for (int group = 0; group < n_groups; group++) {
-        int first, count = sq_model_group_linears(o->model, 0, group, &first);
-        CHECK(sq_forward_to_group(o->forward, group) == SQ_OK);
+        int first, count = sq_model_group_linears(p->opened.model, 0, group, &first);
+        CHECK(sq_forward_to_group(p->forward, group) == SQ_OK);
         for (int member = 0; member < count; member++)
-            CHECK(sq_forward_load_linear(o->forward, &ranks.comm, member) == SQ_OK);
+            CHECK(sq_forward_load_linear(p->forward, &ranks.comm, member) == SQ_OK);
     }
 }
 
@@ -67,28 +67,28 @@ static void run_groups(struct opened *o, int n_groups)
 static void test_routing_scores_that_are_no_numbers_are_refused(void **state)
 {
     (void)state;
-    struct opened o;
-    open_forward("olmoe", &o);
-    const struct sq_section *section = sq_model_section(o.model, 0);
+    struct pass p;
+    open_forward("olmoe", &p);
+    const struct sq_section *section = sq_model_section(p.opened.model, 0);
     const struct sq_step *steps = section->steps;
     int step = 0, group = 0, first = 0;
     while (steps[step].kind != SQ_STEP_ROUTE)
         step++;
-    while (!sq_model_is_expert_group(o.model, 0, group))
-        group += sq_model_step_groups(o.model, 0, group, &first);
+    while (!sq_model_is_expert_group(p.opened.model, 0, group))
+        group += sq_model_step_groups(p.opened.model, 0, group, &first);
     const struct sq_parameter *router = sq_section_parameter(section, step, 0, false);
     float *huge = malloc((size_t)router->length * sizeof *huge);
     for (int64_t i = 0; i < router->length; i++)
         huge[i] = i % 2 ? 3e38f : -3e38f;
-    CHECK(o.backend->ops->upload(o.backend, huge, (size_t)router->length * sizeof *huge,
-                                 o.forward->parameters + router->offset) == SQ_OK);
+    CHECK(p.backend->ops->upload(p.backend, huge, (size_t)router->length * sizeof *huge,
+                                 p.forward->parameters + router->offset) == SQ_OK);
     free(huge);
-    run_groups(&o, group);
+    run_groups(&p, group);
     capture_start(&ranks.capture);
-    CHECK(sq_forward_agree(o.forward, &ranks.comm, sq_forward_to_group(o.forward, group)) == SQ_ERR_NUMERIC);
+    CHECK(sq_forward_agree(p.forward, &ranks.comm, sq_forward_to_group(p.forward, group)) == SQ_ERR_NUMERIC);
     CHECK(
         is_error_of(0, capture_stop(&ranks.capture), "block 1/2: the input or a routing score of mlp.experts.#.gate"));
-    close_forward(&o);
+    close_forward(&p);
     ranks_end_test();
 }
 
@@ -96,32 +96,32 @@ static void test_routing_scores_that_are_no_numbers_are_refused(void **state)
 static void test_sample_is_named_by_its_place_in_the_job(void **state)
 {
     (void)state;
-    struct opened o;
-    open_forward("opt", &o);
+    struct pass p;
+    open_forward("opt", &p);
     int last = ranks.comm.size - 1;
-    run_groups(&o, sq_model_n_groups(o.model, 0));
-    if (ranks.comm.rank == last) set_hidden(&o, 1, 0, NAN);
+    run_groups(&p, sq_model_n_groups(p.opened.model, 0));
+    if (ranks.comm.rank == last) set_hidden(&p, 1, 0, NAN);
     char text[128];
     snprintf(text, sizeof text, "block 1/2: the residual stream after its last step of sample %lld is",
-             (long long)(last * o.golden.n_samples + 1));
+             (long long)(last * p.opened.golden.n_samples + 1));
     capture_start(&ranks.capture);
-    CHECK(sq_forward_agree(o.forward, &ranks.comm, sq_forward_finish_block(o.forward)) == SQ_ERR_NUMERIC);
+    CHECK(sq_forward_agree(p.forward, &ranks.comm, sq_forward_finish_block(p.forward)) == SQ_ERR_NUMERIC);
     CHECK(is_error_of(last, capture_stop(&ranks.capture), text));
-    close_forward(&o);
+    close_forward(&p);
     ranks_end_test();
 }
 
 static void test_failure_in_the_final_norm(void **state)
 {
     (void)state;
-    struct opened o;
-    open_forward("opt", &o);
-    CHECK(sq_forward_load_block(o.forward, &ranks.comm, sq_model_n_blocks(o.model)) == SQ_OK);
-    set_hidden(&o, 0, 0, INFINITY);
+    struct pass p;
+    open_forward("opt", &p);
+    CHECK(sq_forward_load_block(p.forward, &ranks.comm, sq_model_n_blocks(p.opened.model)) == SQ_OK);
+    set_hidden(&p, 0, 0, INFINITY);
     capture_start(&ranks.capture);
-    CHECK(sq_forward_agree(o.forward, &ranks.comm, sq_forward_to_group(o.forward, 0)) == SQ_ERR_NUMERIC);
+    CHECK(sq_forward_agree(p.forward, &ranks.comm, sq_forward_to_group(p.forward, 0)) == SQ_ERR_NUMERIC);
     CHECK(is_error_of(0, capture_stop(&ranks.capture), "after the last block: the final norm of sample 0 is"));
-    close_forward(&o);
+    close_forward(&p);
     ranks_end_test();
 }
 
@@ -129,28 +129,28 @@ static void test_failure_in_the_final_norm(void **state)
 static void test_agreement_says_nothing_of_other_failures(void **state)
 {
     (void)state;
-    struct opened o;
-    open_forward("opt", &o);
+    struct pass p;
+    open_forward("opt", &p);
     enum sq_status mine = ranks.comm.rank == ranks.comm.size - 1 ? SQ_ERR_MEMORY : SQ_OK;
     capture_start(&ranks.capture);
-    CHECK(sq_forward_agree(o.forward, &ranks.comm, SQ_OK) == SQ_OK);
-    CHECK(sq_forward_agree(o.forward, &ranks.comm, mine) == SQ_ERR_MEMORY);
+    CHECK(sq_forward_agree(p.forward, &ranks.comm, SQ_OK) == SQ_OK);
+    CHECK(sq_forward_agree(p.forward, &ranks.comm, mine) == SQ_ERR_MEMORY);
     CHECK(*capture_stop(&ranks.capture) == '\0');
-    close_forward(&o);
+    close_forward(&p);
     ranks_end_test();
 }
 
 static void test_too_long_samples_are_refused(void **state)
 {
     (void)state;
-    struct opened o;
-    open_forward("opt", &o);
+    struct pass p;
+    open_forward("opt", &p);
     struct sq_forward *forward = NULL;
-    struct sq_forward_options options = {.compute = SQ_F32, .length = sq_model_max_length(o.model) + 1};
+    struct sq_forward_options options = {.compute = SQ_F32, .length = sq_model_max_length(p.opened.model) + 1};
     capture_start(&ranks.capture);
-    CHECK(sq_forward_create(o.backend, o.model, &options, &forward) == SQ_ERR_INPUT && !forward);
+    CHECK(sq_forward_create(p.backend, p.opened.model, &options, &forward) == SQ_ERR_INPUT && !forward);
     CHECK(capture_is_one_error(capture_stop(&ranks.capture), (const char *const[4]){"64", "65"}));
-    close_forward(&o);
+    close_forward(&p);
     ranks_end_test();
 }
 
@@ -159,8 +159,8 @@ static void test_folder_that_is_not_there(void **state)
 {
     (void)state;
     if (!backend_in_host_memory()) skip();
-    struct opened o;
-    open_forward("opt", &o);
+    struct pass p;
+    open_forward("opt", &p);
     struct sq_forward *forward = NULL;
     struct sq_forward_options options = {.compute = SQ_F32,
                                          .n_samples = 1,
@@ -168,9 +168,9 @@ static void test_folder_that_is_not_there(void **state)
                                          .place = SQ_ACTIVATIONS_IN_FILE,
                                          .folder = "/nonexistent/folder"};
     capture_start(&ranks.capture);
-    CHECK(sq_forward_create(o.backend, o.model, &options, &forward) == SQ_ERR_IO && !forward);
+    CHECK(sq_forward_create(p.backend, p.opened.model, &options, &forward) == SQ_ERR_IO && !forward);
     CHECK(capture_is_one_error(capture_stop(&ranks.capture), (const char *const[4]){"/nonexistent/folder"}));
-    close_forward(&o);
+    close_forward(&p);
     ranks_end_test();
 }
 
@@ -179,8 +179,8 @@ static void test_folder_that_is_not_there(void **state)
 static void test_running_out_of_memory(void **state)
 {
     (void)state;
-    struct opened o;
-    open_forward("llama", &o);
+    struct pass p;
+    open_forward("llama", &p);
     struct sq_forward_options options = {.compute = SQ_F32, .n_samples = 1, .length = 8};
     enum sq_status status = SQ_ERR_MEMORY;
     capture_start(&ranks.capture);
@@ -188,13 +188,13 @@ static void test_running_out_of_memory(void **state)
     while (status == SQ_ERR_MEMORY && n < 100) {
         struct sq_forward *forward = NULL;
         sq_memory_fail_at(++n);
-        status = sq_forward_create(o.backend, o.model, &options, &forward);
+        status = sq_forward_create(p.backend, p.opened.model, &options, &forward);
         sq_memory_fail_at(0);
         sq_forward_destroy(forward);
     }
     capture_stop(&ranks.capture);
     CHECK(status == SQ_OK && n > (backend_in_host_memory() ? 5 : 2));
-    close_forward(&o);
+    close_forward(&p);
     ranks_end_test();
 }
 
@@ -203,19 +203,19 @@ static void test_running_out_of_memory_on_the_way(void **state)
 {
     (void)state;
     if (!backend_in_host_memory()) skip(); /* minutes */
-    struct opened o;
-    open_forward("llama", &o);
+    struct pass p;
+    open_forward("llama", &p);
     struct sq_forward *forward;
     struct sq_forward_options options = {.compute = SQ_F32,
-                                         .n_samples = o.golden.n_samples,
-                                         .length = o.golden.length,
+                                         .n_samples = p.opened.golden.n_samples,
+                                         .length = p.opened.golden.length,
                                          .groups_ahead = SQ_FORWARD_AHEAD};
-    CHECK(sq_forward_create(o.backend, o.model, &options, &forward) == SQ_OK);
+    CHECK(sq_forward_create(p.backend, p.opened.model, &options, &forward) == SQ_OK);
     enum sq_status status = SQ_ERR_MEMORY;
     int n = 0;
     capture_start(&ranks.capture);
     while (status == SQ_ERR_MEMORY && n < 1000) {
-        CHECK(sq_forward_embed(forward, &ranks.comm, o.golden.ids) == SQ_OK);
+        CHECK(sq_forward_embed(forward, &ranks.comm, p.opened.golden.ids) == SQ_OK);
         n++;
         if (ranks.comm.rank == ranks.comm.size - 1) sq_memory_fail_at(n);
         status = sq_forward_run_blocks(forward, &ranks.comm, 0);
@@ -224,7 +224,7 @@ static void test_running_out_of_memory_on_the_way(void **state)
     capture_stop(&ranks.capture);
     CHECK(status == SQ_OK && n > 5);
     sq_forward_destroy(forward);
-    close_forward(&o);
+    close_forward(&p);
     ranks_end_test();
 }
 
