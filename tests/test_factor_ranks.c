@@ -4,10 +4,8 @@
 #include "ranks.h"
 
 #include "gptq/cholesky.h"
-#include "gptq/place.h"
+#include "place_fixture.h"
 #include "solve_fixture.h"
-
-static struct sq_place place;
 
 /* What sq_factor_make() gives; arrays of malloc. */
 struct made {
@@ -217,35 +215,16 @@ static void test_traffic(void **state)
     ranks_end_test();
 }
 
-static enum sq_status open_place(void)
-{
-    struct sq_config config;
-    const char *name = getenv("SHARDQ_TEST_BACKEND");
-    struct sq_backend *backend;
-    assert_int_equal(backend_create(1, &backend), SQ_OK); /* or the test is skipped */
-    backend->ops->destroy(backend);
-    SQ_TRY(sq_config_set_defaults(&config));
-    config.backend = name && !strcmp(name, "cuda") ? SQ_BACKEND_CUDA : SQ_BACKEND_CPU;
-    config.share_device = true;
-    config.threads = 2;
-    enum sq_status status = sq_place_open(&config, &ranks.comm, &place);
-    sq_config_release(&config);
-    return status;
-}
-
 static int run(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bits),   cmocka_unit_test(test_ladder),    cmocka_unit_test(test_no_numbers),
         cmocka_unit_test(test_faults), cmocka_unit_test(test_no_memory), cmocka_unit_test(test_traffic),
     };
-    if (open_place() != SQ_OK) return 1;
-    int n_failed = cmocka_run_group_tests(tests, NULL, NULL);
-    sq_place_close(&place);
-    return n_failed;
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }
 
 int main(int argc, char **argv)
 {
-    return ranks_main(&argc, &argv, run);
+    return place_main(&argc, &argv, run);
 }
