@@ -298,6 +298,26 @@ static void freezes(void **state)
     unsetenv("CUDASIM_FREEZE");
 }
 
+/* There, once. */
+static void holds(void **state)
+{
+    (void)state;
+    setenv("CUDASIM_HOLD", "cudaMemset:1", 1);
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        killed_by_environment();
+        _exit(5);
+    }
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, WUNTRACED), child);
+    assert_true(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
+    assert_int_equal(kill(child, SIGCONT), 0);
+    assert_int_equal(waitpid(child, &status, WUNTRACED), child);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 5);
+    unsetenv("CUDASIM_HOLD");
+}
+
 static void kills(void **state)
 {
     static char text[4096];
@@ -341,9 +361,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(devices), /* first: its children read settings of their own */
-        cmocka_unit_test(failures),   cmocka_unit_test(kills),          cmocka_unit_test(freezes),
-        cmocka_unit_test(protection), cmocka_unit_test(allocation),     cmocka_unit_test(poison),
-        cmocka_unit_test(copies),     cmocka_unit_test(refused_copies), cmocka_unit_test(told_to_fail),
+        cmocka_unit_test(failures),     cmocka_unit_test(kills),      cmocka_unit_test(freezes),
+        cmocka_unit_test(holds),        cmocka_unit_test(protection), cmocka_unit_test(allocation),
+        cmocka_unit_test(poison),       cmocka_unit_test(copies),     cmocka_unit_test(refused_copies),
+        cmocka_unit_test(told_to_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -103,6 +103,7 @@ settings read_settings()
     if (const char *failures = getenv("CUDASIM_FAIL")) parse_failures(failures);
     parse_operation("CUDASIM_KILL", &s.kill);
     parse_operation("CUDASIM_FREEZE", &s.freeze);
+    parse_operation("CUDASIM_HOLD", &s.hold);
     return s;
 }
 
@@ -156,7 +157,7 @@ bool should_fail(kind which)
 
 void stop_if_told_to(const std::string &what)
 {
-    static std::atomic<long> killed, frozen;
+    static std::atomic<long> killed, frozen, held;
     const auto is_it = [&](const auto &o, std::atomic<long> &count) {
         return o.at > 0 && what.compare(0, o.name.size(), o.name) == 0 && ++count == o.at;
     };
@@ -165,6 +166,7 @@ void stop_if_told_to(const std::string &what)
     if (is_it(s.freeze, frozen))
         for (;;) // whoever ends the job wakes its processes first
             kill(getpid(), SIGSTOP);
+    if (is_it(s.hold, held)) kill(getpid(), SIGSTOP);
 }
 
 void count_object(const char *name, int change)

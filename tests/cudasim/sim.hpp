@@ -33,7 +33,7 @@ struct settings {
     struct {
         std::string name; // operations whose names begin so count ...
         long at;          // ... up to this one; 0: none
-    } kill, freeze;
+    } kill, freeze, hold;
 };
 const settings &get_settings();
 // Counts one call of this kind; true if it was told to fail.

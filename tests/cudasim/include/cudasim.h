@@ -29,6 +29,7 @@
  *   CUDASIM_KILL           NAME:N: the process ends as by kill -9 when it queues its N-th operation whose name so
  *                          begins, such as "kernel quantize", "cusolverDnSpotrf" or "ncclAllReduce"
  *   CUDASIM_FREEZE         NAME:N: the process stops there for good, as by kill -STOP
+ *   CUDASIM_HOLD           NAME:N: it stops there until somebody lets it go on, by kill -CONT
  *   CUDASIM_NCCL_TIMEOUT   seconds that a collective waits for its peers before the process ends (default 60) */
 #ifndef CUDASIM_H
 #define CUDASIM_H
