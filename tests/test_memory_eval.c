@@ -102,6 +102,8 @@ static struct sq_evaluation check_place(const struct opened *q, const struct ope
     const struct sq_tokens tokens = {.n_samples = SAMPLES, .length = LENGTH, .ids = ids};
     for (int i = 0; i < SAMPLES * LENGTH; i++)
         ids[i] = (int32_t)((i * 7919 + i * i % 31) % q->golden.vocab);
+    int64_t before = sq_memory_use_of(NULL).bytes;
+    sq_memory_forget_peaks();
     if (backend_create(2, &backend) != SQ_OK) abort();
     struct sq_memory_request request = request_for(backend, q, p);
     struct sq_memory_plan plan = {.n_workers = request.n_workers, .place = place};
@@ -111,8 +113,6 @@ static struct sq_evaluation check_place(const struct opened *q, const struct ope
         .compute = SQ_F32, .place = place, .folder = ranks.folder.path, .groups_ahead = plan.groups_ahead};
     CHECK(plan.groups_ahead == (backend->is_host ? 0 : ranks.comm.size > 1 ? 2 : 1));
     count_memory(backend);
-    int64_t before = sq_memory_use_of(NULL).bytes;
-    sq_memory_forget_peaks();
     CHECK(sq_evaluate(backend, &ranks.comm, q->model, p ? p->model : NULL, &tokens, &options, &e) == SQ_OK);
     if (backend->is_host)
         check_host(&plan, before);

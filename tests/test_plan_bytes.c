@@ -29,6 +29,7 @@ static const struct {
     {SQ_MEMORY_FACTOR, "the order"},
     {SQ_MEMORY_FACTOR, "dead inputs"},
     {SQ_MEMORY_FACTOR, "columns of a factor"},
+    {SQ_MEMORY_WORKSPACE, "workers' rooms"},
     {SQ_MEMORY_WORKSPACE, "the forward pass's scratch"},
     {SQ_MEMORY_WORKSPACE, "rows read from a file"},
     {SQ_MEMORY_WORKSPACE, "marks of samples"},

@@ -44,6 +44,7 @@ static struct sq_memory_plan while_scoring(const struct sq_memory_request *reque
         sq_evaluate_predict_bytes(request->n_workers, n_models, models[0], &tokens, request->n_samples);
     plan.backend[SQ_MEMORY_LOGITS] = bytes.logits;
     plan.host[SQ_MEMORY_LOGITS] = bytes.host_logits;
+    sq_memory_count_workers(request, &plan);
     plan.host[SQ_MEMORY_TOKENS] = request->n_job_samples * request->length * (int64_t)sizeof(int32_t);
     for (int m = 0; m < n_models; m++)
         add_final(request, models[m], &plan);

@@ -39,6 +39,13 @@ void sq_memory_count_forward(const struct sq_memory_request *request, const stru
     plan->backend[SQ_MEMORY_WORKSPACE] = forward.workspace;
     plan->host[SQ_MEMORY_WORKSPACE] = forward.host_workspace;
     plan->start = request->traits->is_host ? forward.embedding + forward.host_embedding : forward.embedding;
+    sq_memory_count_workers(request, plan);
+}
+
+void sq_memory_count_workers(const struct sq_memory_request *request, struct sq_memory_plan *plan)
+{
+    int64_t bytes = request->n_workers * (int64_t)request->traits->worker_bytes;
+    if (request->traits->is_host) plan->host[SQ_MEMORY_WORKSPACE] += bytes;
 }
 
 struct sq_hessian_rooms sq_memory_rooms(const struct sq_memory_request *request, enum sq_activations_place place)

@@ -53,7 +53,8 @@ struct sq_memory_plan {
                                       * on a device it counts against the limit, too */
     int64_t resident;                /* what counts against the limit: the former, without activations in a file */
     int64_t resident_host;           /* sum of the latter */
-    int64_t ahead;                   /* of the backend's weights: those that are read ahead, as far as there is room */
+    int64_t ahead;                   /* of the backend's weights: those that are read ahead, as far as there is room;
+                                      * of eval 0: there it is groups_ahead that counts */
     int groups_ahead;                /* groups whose weights the forward pass has on their way: of these, theirs */
     int n_workers;                   /* of a device: as many of those asked for as fit, each with a sample or tile */
     enum sq_activations_place place; /* of the activations */
@@ -66,10 +67,12 @@ const char *sq_memory_kind_name(enum sq_memory_kind kind);
  * of the backend and of the host, and start. Local. */
 typedef void sq_memory_count_fn(const struct sq_memory_request *request, struct sq_memory_plan *plan);
 
-/* Parts of it. What a forward pass of a model takes (its embedding: plan->start); the least room for the inputs of
- * a Hessian, where they come from the host; tokens, and those of experts taken by this policy. Local. */
+/* Parts of it. What a forward pass of a model takes (its embedding: plan->start), with what the workers took when the
+ * backend was made; that alone, added to the rest: of a device it is gone from what a rank may take; the least room for
+ * the inputs of a Hessian, where they come from the host; tokens, and those of experts taken by this policy. Local. */
 void sq_memory_count_forward(const struct sq_memory_request *request, const struct sq_model *model,
                              struct sq_memory_plan *plan);
+void sq_memory_count_workers(const struct sq_memory_request *request, struct sq_memory_plan *plan);
 struct sq_hessian_rooms sq_memory_rooms(const struct sq_memory_request *request, enum sq_activations_place place);
 void sq_memory_count_inputs(const struct sq_memory_request *request, const struct sq_model *model,
                             const struct sq_expert_policy *policy, struct sq_memory_plan *plan);

@@ -166,6 +166,7 @@ const struct sq_backend_traits sq_cpu_traits = {.name = "cpu",
                                                           .expert_rows = 128},
                                                 .is_host = true,
                                                 .spread_inputs = 1024,
+                                                .worker_bytes = SQ_CPU_ROOM * sizeof(float),
                                                 .attention_scratch = sq_cpu_attention_scratch_bytes};
 
 /* The kernel variants, best first; the last one runs everywhere. */
@@ -248,7 +249,7 @@ enum sq_status sq_backend_create_cpu(int n_threads, enum sq_isa isa, struct sq_b
     cpu->gram = variant->gram;
     cpu->attention = variant->attention;
     name_libraries(cpu->base.libraries, sizeof cpu->base.libraries);
-    enum sq_status status = sq_alloc("workers' rooms", cpu->base.n_workers, SQ_CPU_ROOM * sizeof(float), &rooms);
+    enum sq_status status = sq_alloc("workers' rooms", cpu->base.n_workers, sq_cpu_traits.worker_bytes, &rooms);
     cpu->rooms = rooms;
     if (status == SQ_OK) status = sq_cpu_gemm_create(cpu->base.n_workers, &cpu->gemm);
     if (status != SQ_OK) {
