@@ -29,8 +29,10 @@ static enum sq_status sum(const struct sq_comm *comm, struct sq_backend *backend
 static enum sq_status take_values(struct sq_backend *backend, void **values_p)
 {
     static const char what[] = "values to send";
-    return backend ? backend->ops->alloc(backend, what, MANY_VALUES * sizeof(int64_t), values_p)
-                   : sq_alloc(what, MANY_VALUES, sizeof(int64_t), values_p);
+    const size_t bytes = MANY_VALUES * sizeof(int64_t);
+    if (!backend) return sq_alloc(what, MANY_VALUES, sizeof(int64_t), values_p);
+    SQ_TRY(backend->ops->alloc(backend, what, bytes, values_p));
+    return backend->ops->clear(backend, *values_p, bytes);
 }
 
 /* Seconds of one sum, on the slowest rank. Collective. */

@@ -181,6 +181,7 @@ static enum sq_status run_quantize(struct sq_backend *backend, const struct sq_b
 static enum sq_status run_descent(struct sq_backend *backend, const struct sq_bench_room *room, int64_t size)
 {
     int64_t cells = size * backend->sizes.solve_rows;
+    float *centred = room->b + size * size; /* behind the Hessian */
     struct sq_tile_scales scales = scales_of(backend, room);
     const struct sq_descent descent = {.columns = size,
                                        .hessian = room->b,
@@ -189,9 +190,9 @@ static enum sq_status run_descent(struct sq_backend *backend, const struct sq_be
                                        .own = room->c + cells,
                                        .right = room->c + 2 * cells,
                                        .weight_products = room->c + 3 * cells,
-                                       .centred = room->b + cells,
+                                       .centred = centred,
                                        .weights = room->a,
-                                       .errors = room->b + 2 * cells,
+                                       .errors = centred + cells,
                                        .codes = codes_of(room),
                                        .scale = scales.scale,
                                        .inverse = scales.inverse,

@@ -119,7 +119,7 @@ expect_message "a rank needs "
 
 # --- two devices measured, and a plan for more of them ---
 
-must 2 bench --backend cuda --threads 1 --out "$work/machine.yaml"
+CUDASIM_CHECK=on must 2 bench --backend cuda --threads 1 --out "$work/machine.yaml"
 for figure in bf16_product attention factor descent copy link host_link; do
   grep -q "^$figure: \[[1-9]" "$work/machine.yaml" || fail "bench does not measure $figure: $(cat "$work/machine.yaml")"
 done
