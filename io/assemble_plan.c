@@ -5,7 +5,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
-#include "io/fp8.h"
+#include "io/scales.h"
 
 #define COPY_PIECE_BYTES ((int64_t)64 << 20) /* copied tensors are shared among ranks in pieces of this size */
 
@@ -75,7 +75,7 @@ static enum sq_status add_copies(struct sq_assemble_plan *plan, const struct sq_
     if (status == SQ_OK) qsort(names, (size_t)n_layers, sizeof *names, compare_names);
     for (int64_t i = 0; i < n_tensors && status == SQ_OK; i++) {
         const struct sq_tensor *tensor = sq_checkpoint_tensor(checkpoint, i);
-        bool is_gone = is_layer_weight(tensor, names, n_layers, prefix) || sq_fp8_is_auxiliary(checkpoint, tensor);
+        bool is_gone = is_layer_weight(tensor, names, n_layers, prefix) || sq_scales_is_auxiliary(checkpoint, tensor);
         if (!is_gone) status = add_copy(plan, tensor);
     }
     sq_free(prefix);

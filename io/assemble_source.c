@@ -4,7 +4,7 @@
 
 #include "base/log.h"
 #include "io/assemble_plan.h"
-#include "io/fp8.h"
+#include "io/scales.h"
 
 enum sq_dtype sq_assemble_kept_dtype(const struct sq_tensor *source)
 {
@@ -33,7 +33,7 @@ static enum sq_status check_parts(const struct sq_checkpoint *checkpoint, const 
     int n_parts = format->list(layer, SQ_BF16, parts);
     for (int part = 0; part < n_parts; part++) {
         const struct sq_tensor *found = sq_checkpoint_find_part(checkpoint, layer->name, parts[part].name + 1);
-        if (!found || !strcmp(parts[part].name, ".weight") || sq_fp8_is_auxiliary(checkpoint, found)) continue;
+        if (!found || !strcmp(parts[part].name, ".weight") || sq_scales_is_auxiliary(checkpoint, found)) continue;
         sq_error("%s: already has %s", sq_checkpoint_folder(checkpoint), found->name);
         return SQ_ERR_INPUT;
     }

@@ -12,9 +12,9 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/text.h"
-#include "io/fp8.h"
 #include "io/fused.h"
 #include "io/safetensors.h"
+#include "io/scales.h"
 
 static int compare_name(const void *left, const void *right)
 {
@@ -180,7 +180,7 @@ enum sq_status sq_checkpoint_open(const char *folder, struct sq_checkpoint **che
     if (status == SQ_OK) status = read_config(checkpoint);
     if (status == SQ_OK) status = add_weights(checkpoint);
     if (status == SQ_OK) status = sq_fused_split(checkpoint);
-    if (status == SQ_OK) status = sq_fp8_join_scales(checkpoint);
+    if (status == SQ_OK) status = sq_scales_join(checkpoint);
     if (status != SQ_OK) goto out_close;
     *checkpoint_p = checkpoint;
     return SQ_OK;

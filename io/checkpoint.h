@@ -39,8 +39,8 @@ struct sq_checkpoint;
 
 /* Opens a folder: config.json, model.safetensors or model.safetensors.index.json with its shards. Every header is
  * checked: length, JSON, duplicate names (also across shards), dtype, shape, offsets inside the file, not overlapping,
- * no holes; every tensor of the index is in the shard it names. Tensors of type F8_E4M3 are joined with their scales
- * (io/fp8.h); fused experts are taken apart (io/fused.h). Local. */
+ * no holes; every tensor of the index is in the shard it names. Tensors that have scales are joined with them
+ * (io/scales.h); fused experts are taken apart (io/fused.h). Local. */
 enum sq_status sq_checkpoint_open(const char *folder, struct sq_checkpoint **checkpoint_p) SQ_MUST_CHECK;
 void sq_checkpoint_close(struct sq_checkpoint *checkpoint);
 
@@ -72,6 +72,12 @@ bool sq_tensor_is_plain(const struct sq_tensor *tensor);
 /* Number of elements; and bytes from the first to the end of the last, in the map. Local. */
 int64_t sq_tensor_count(const struct sq_tensor *tensor);
 size_t sq_tensor_span(const struct sq_tensor *tensor);
+
+/* Dimension d; 1 behind the last. Local. */
+static inline int64_t sq_tensor_dimension(const struct sq_tensor *tensor, int d)
+{
+    return d < tensor->n_dims ? tensor->shape[d] : 1;
+}
 
 /* SQ_ERR_INPUT naming the tensor when it does not hold numbers that sq_tensor_read_f32() reads. Local. */
 enum sq_status sq_tensor_check_readable(const struct sq_tensor *tensor) SQ_MUST_CHECK;

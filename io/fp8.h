@@ -11,25 +11,22 @@
 #ifndef SQ_IO_FP8_H
 #define SQ_IO_FP8_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/status.h"
 #include "io/checkpoint.h"
 
-/* Finds the scales of every tensor of type F8_E4M3, and those of type MXFP4 (io/mxfp4.h). SQ_ERR_INPUT naming both
- * where they have another type or shape; a tensor without scales is no error until it is read. No scale is looked at
- * before its weights are: they lie all over the files, and the system would read most of the model for them. Local. */
-enum sq_status sq_fp8_join_scales(struct sq_checkpoint *checkpoint) SQ_MUST_CHECK;
+/* Rows and columns of the weights that a scale is for, by config.json; both 0 where it names none. */
+struct sq_fp8_block {
+    int64_t rows, columns;
+};
+struct sq_fp8_block sq_fp8_find_block(const json_t *config);
 
-/* Rows of a block by config.json; 0 where it names none. */
-int64_t sq_fp8_block_rows(const struct sq_checkpoint *checkpoint);
+/* Gives an F8_E4M3 tensor its scales; false: their type or shape is not as above. Local. */
+bool sq_fp8_join(struct sq_tensor *tensor, const struct sq_tensor *scale, struct sq_fp8_block block) SQ_MUST_CHECK;
 
 /* Multiplies elements [first, first + count) of an F8_E4M3 tensor, in `values`, with their scales. Local. */
 void sq_fp8_scale(const struct sq_tensor *tensor, int64_t first, int64_t count, float *values);
-
-/* Whether the tensor only says how another one was made of 8-bit (or MXFP4) numbers (scales of weights or inputs):
- * nothing of it is left when that one is written in another type. Local. */
-bool sq_fp8_is_auxiliary(const struct sq_checkpoint *checkpoint, const struct sq_tensor *tensor);
 
 #endif

@@ -103,7 +103,8 @@ static const char *find_scale_problem(const struct sq_checkpoint *checkpoint, co
     if (scale->bytes == 0) return "elements";
     if (is_for_all_rows(scale)) return NULL;
     if (scale->n_dims != 3) return "scales of three dimensions: experts, outputs, inputs";
-    int64_t outputs = tensor->shape[1] / fused.kind->n_parts, rows = sq_fp8_block_rows(checkpoint);
+    int64_t outputs = tensor->shape[1] / fused.kind->n_parts,
+            rows = sq_fp8_find_block(sq_checkpoint_config(checkpoint)).rows;
     if (scale->shape[1] == tensor->shape[1]) rows = 1;
     bool is_apart = fused.kind->n_parts == 1 || (rows > 0 && outputs % rows == 0 && scale->shape[1] % 2 == 0);
     return is_apart ? NULL : "scales of which none is for gate and up";

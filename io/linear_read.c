@@ -119,8 +119,7 @@ enum sq_status sq_linear_report_part(const struct sq_linear_place *place, const 
         sq_error("%s: %s.%s: type %s with %d dimensions, the first %lld x %lld, does not fit a layer of %lld outputs "
                  "and %lld inputs",
                  tensor->file, place->prefix, part, sq_dtype_name(tensor->dtype), tensor->n_dims,
-                 (long long)(tensor->n_dims > 0 ? tensor->shape[0] : 1),
-                 (long long)(tensor->n_dims > 1 ? tensor->shape[1] : 1), (long long)place->out_features,
-                 (long long)place->in_features);
+                 (long long)sq_tensor_dimension(tensor, 0), (long long)sq_tensor_dimension(tensor, 1),
+                 (long long)place->out_features, (long long)place->in_features);
     return SQ_ERR_INPUT;
 }

@@ -14,7 +14,7 @@
 #include "capture.h"
 #include "folder.h"
 #include "io/checkpoint.h"
-#include "io/fp8.h"
+#include "io/scales.h"
 
 #define ROWS 50
 #define COLUMNS 70
@@ -111,8 +111,8 @@ static void check_read(const struct writing *w)
     check_rows(checkpoint, w, 49, 1);
     assert_int_equal(sq_checkpoint_check_linear(checkpoint, &linear), SQ_OK);
     assert_true(sq_checkpoint_quantized_bytes(checkpoint, "layer") > ROWS * COLUMNS);
-    assert_false(sq_fp8_is_auxiliary(checkpoint, sq_checkpoint_find(checkpoint, "layer.weight")));
-    assert_true(sq_fp8_is_auxiliary(checkpoint, sq_checkpoint_find(checkpoint, w->scale_name)));
+    assert_false(sq_scales_is_auxiliary(checkpoint, sq_checkpoint_find(checkpoint, "layer.weight")));
+    assert_true(sq_scales_is_auxiliary(checkpoint, sq_checkpoint_find(checkpoint, w->scale_name)));
     sq_checkpoint_close(checkpoint);
     folder_remove(&folder);
 }

@@ -9,7 +9,7 @@
 #include "base/memory.h"
 #include "capture.h"
 #include "golden.h"
-#include "io/fp8.h"
+#include "io/scales.h"
 #include "model/model_private.h"
 
 static void open_golden(const char *name, struct sq_checkpoint **checkpoint, struct sq_model **model)
@@ -50,7 +50,7 @@ static void test_every_golden_model_opens(void **state)
         int64_t elements = 0;
         for (int64_t t = 0; t < sq_checkpoint_n_tensors(checkpoint); t++) {
             const struct sq_tensor *tensor = sq_checkpoint_tensor(checkpoint, t);
-            if (!sq_fp8_is_auxiliary(checkpoint, tensor) && !is_behind_last(model, tensor))
+            if (!sq_scales_is_auxiliary(checkpoint, tensor) && !is_behind_last(model, tensor))
                 elements += sq_tensor_count(tensor);
         }
         assert_int_equal(sq_model_n_parameters(model), elements);

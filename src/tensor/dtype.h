@@ -39,7 +39,7 @@ int sq_dtype_parse(const char *name);
 /* Whether elements of the type are floating-point numbers that the program reads. */
 bool sq_dtype_is_floating(enum sq_dtype dtype);
 
-/* Whether numbers of the type mean nothing without a tensor of scales (io/fp8.h, io/mxfp4.h). */
+/* Whether numbers of the type mean nothing without a tensor of scales (io/scales.h). */
 bool sq_dtype_has_scales(enum sq_dtype dtype);
 
 /* Converts count elements of F32, F16, BF16 or F8_E4M3 into float, or float into F32, F16 or BF16 (round to nearest
