@@ -22,6 +22,7 @@ struct sq_nccl {
     cudaStream_t stream;
     cudaEvent_t ready;                     /* what the main thread's worker was given before is done */
     cudaEvent_t gathered[SQ_COMM_GATHERS]; /* gathers beside the work, by lane */
+    cudaEvent_t broadcasted;               /* the broadcast beside the work */
     int size;
     size_t bytes;   /* of the collective in work, for the trace */
     bool is_broken; /* aborted: nothing works any more */
@@ -96,6 +97,16 @@ static enum sq_status finish(struct sq_nccl *nccl, ncclResult_t code, const char
     return sq_cuda_timer_show(cuda, &cuda->nccl_timer, SQ_TRACE_NCCL, 0, what);
 }
 
+/* After NCCL has taken work that goes on beside that of the host: its end is marked. */
+static enum sq_status leave(struct sq_nccl *nccl, ncclResult_t code, struct sq_cuda_timer *timer, cudaEvent_t event,
+                            const char *what)
+{
+    enum sq_status status = checked(code, nccl->comm, what);
+    if (status == SQ_OK) status = sq_cuda_timer_end(timer, nccl->stream, nccl->bytes);
+    if (status == SQ_OK) status = sq_cuda_checked(cudaEventRecord(event, nccl->stream), "marking a collective");
+    return status == SQ_OK ? SQ_OK : give_up(nccl, status);
+}
+
 /* What comes now on the communicator's stream is after what the main thread's worker was given. */
 static enum sq_status follow_worker(struct sq_nccl *nccl)
 {
@@ -143,6 +154,23 @@ static enum sq_status broadcast(struct sq_comm_device *device, int root, void *b
     return finish(nccl, ncclBroadcast(buffer, buffer, bytes, ncclUint8, root, nccl->comm, nccl->stream), "a broadcast");
 }
 
+static enum sq_status start_broadcast(struct sq_comm_device *device, int root, void *buffer, size_t bytes)
+{
+    struct sq_nccl *nccl = (struct sq_nccl *)device;
+    struct sq_cuda_timer *timer = &cuda_of(nccl)->broadcast_timer;
+    SQ_TRY(begin(nccl, timer, "a broadcast", bytes));
+    ncclResult_t code = ncclBroadcast(buffer, buffer, bytes, ncclUint8, root, nccl->comm, nccl->stream);
+    return leave(nccl, code, timer, nccl->broadcasted, "a broadcast");
+}
+
+/* The host waits, not the workers' streams: on the way it sees when a rank has failed. */
+static enum sq_status finish_broadcast(struct sq_comm_device *device)
+{
+    struct sq_nccl *nccl = (struct sq_nccl *)device;
+    if (nccl->is_broken) return SQ_ERR_LIBRARY;
+    return wait(nccl, nccl->broadcasted, "a broadcast");
+}
+
 static size_t sum_of(const struct sq_nccl *nccl, const size_t *bytes)
 {
     size_t all = 0;
@@ -177,14 +205,9 @@ static enum sq_status start_gather(struct sq_comm_device *device, int lane, void
     struct sq_nccl *nccl = (struct sq_nccl *)device;
     struct sq_cuda_timer *timer = &cuda_of(nccl)->gather_timer;
     SQ_TRY(begin(nccl, timer, "gathering", sum_of(nccl, bytes)));
-    enum sq_status status = checked(gather_parts(nccl, buffer, offsets, bytes), nccl->comm, "gathering");
-    if (status == SQ_OK) status = sq_cuda_timer_end(timer, nccl->stream, nccl->bytes);
-    if (status == SQ_OK)
-        status = sq_cuda_checked(cudaEventRecord(nccl->gathered[lane], nccl->stream), "marking a collective");
-    return status == SQ_OK ? SQ_OK : give_up(nccl, status);
+    return leave(nccl, gather_parts(nccl, buffer, offsets, bytes), timer, nccl->gathered[lane], "gathering");
 }
 
-/* The host waits, not the workers' streams: on the way it sees when a rank has failed. */
 static enum sq_status finish_gather(struct sq_comm_device *device, int lane)
 {
     struct sq_nccl *nccl = (struct sq_nccl *)device;
@@ -202,6 +225,7 @@ static void destroy(struct sq_comm_device *device)
     if (nccl->stream) (void)cudaStreamDestroy(nccl->stream);
     sq_watch_end();
     if (nccl->ready) (void)cudaEventDestroy(nccl->ready);
+    if (nccl->broadcasted) (void)cudaEventDestroy(nccl->broadcasted);
     for (int lane = 0; lane < SQ_COMM_GATHERS; lane++)
         if (nccl->gathered[lane]) (void)cudaEventDestroy(nccl->gathered[lane]);
     sq_free(nccl);
@@ -224,6 +248,7 @@ static enum sq_status make_stream(struct sq_nccl *nccl)
 {
     SQ_TRY(sq_cuda_stream_create(&nccl->stream));
     SQ_TRY(sq_cuda_event_create(&nccl->ready));
+    SQ_TRY(sq_cuda_event_create(&nccl->broadcasted));
     for (int lane = 0; lane < SQ_COMM_GATHERS; lane++)
         SQ_TRY(sq_cuda_event_create(&nccl->gathered[lane]));
     return SQ_OK;
@@ -237,6 +262,8 @@ enum sq_status sq_nccl_attach(struct sq_comm *comm, struct sq_backend *backend)
     *nccl = (struct sq_nccl){.base = {.sum_i64 = sum_i64,
                                       .reduce_sum_i64 = reduce_sum_i64,
                                       .broadcast = broadcast,
+                                      .start_broadcast = start_broadcast,
+                                      .finish_broadcast = finish_broadcast,
                                       .all_gather = all_gather,
                                       .start_gather = start_gather,
                                       .finish_gather = finish_gather,

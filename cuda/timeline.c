@@ -31,7 +31,8 @@ enum sq_status sq_cuda_timeline_start(struct sq_cuda *cuda)
 {
     double now = sq_trace_now();
     bool is_young = cuda->origin && now - cuda->origin_seconds < OLD_SECONDS;
-    bool is_used = cuda->in_timer.count > 0 || cuda->nccl_timer.count > 0 || cuda->gather_timer.count > 0;
+    bool is_used = cuda->in_timer.count > 0 || cuda->nccl_timer.count > 0 || cuda->gather_timer.count > 0 ||
+                   cuda->broadcast_timer.count > 0;
     if (now == 0 || is_young || is_used) return SQ_OK;
     SQ_TRY(record(&cuda->origin, cuda->workers[0].stream));
     SQ_TRY(sq_cuda_checked(cudaEventSynchronize(cuda->origin), "marking a time"));
@@ -93,6 +94,7 @@ enum sq_status sq_cuda_timeline_show(struct sq_cuda *cuda)
         SQ_TRY(sq_cuda_timer_show(cuda, &cuda->workers[w].out_timer, SQ_TRACE_COPY_OUT, w, "results"));
     }
     SQ_TRY(sq_cuda_timer_show(cuda, &cuda->gather_timer, SQ_TRACE_NCCL, 0, "gathering"));
+    SQ_TRY(sq_cuda_timer_show(cuda, &cuda->broadcast_timer, SQ_TRACE_NCCL, 0, "a broadcast"));
     return sq_cuda_timer_show(cuda, &cuda->in_timer, SQ_TRACE_COPY_IN, 0, "uploads");
 }
 

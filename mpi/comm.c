@@ -1,6 +1,8 @@
 #define _POSIX_C_SOURCE 200809L
 #include "mpi/comm.h"
 
+#include <assert.h>
+#include <limits.h>
 #include <mpi.h>
 #include <stdlib.h>
 
@@ -180,6 +182,29 @@ enum sq_status sq_comm_broadcast(const struct sq_comm *comm, int root, void *buf
     if (comm->size == 1 || sq_comm_count(comm, SQ_TRAFFIC_BROADCAST, bytes)) return SQ_OK;
     double since = sq_trace_now();
     return traced("broadcast", since, bytes, broadcast(comm, root, buffer, bytes));
+}
+
+enum sq_status sq_comm_start_broadcast(const struct sq_comm *comm, int root, void *buffer, size_t bytes,
+                                       struct sq_comm_started *started_p)
+{
+    MPI_Request request;
+    *started_p = (struct sq_comm_started){.bytes = bytes};
+    if (comm->size == 1 || sq_comm_count(comm, SQ_TRAFFIC_BROADCAST, bytes)) return SQ_OK;
+    assert(bytes <= INT_MAX);
+    SQ_TRY(COLLECTIVE(MPI_Ibcast(buffer, (int)bytes, MPI_BYTE, root, comm_handle(comm), &request), "MPI_Ibcast"));
+    started_p->request = MPI_Request_c2f(request);
+    started_p->is_open = true;
+    return SQ_OK;
+}
+
+enum sq_status sq_comm_finish_broadcast(struct sq_comm_started *started)
+{
+    if (!started->is_open) return SQ_OK; /* there need be no MPI */
+    MPI_Request request = MPI_Request_f2c((MPI_Fint)started->request);
+    double since = sq_trace_now();
+    started->is_open = false;
+    return traced("broadcast", since, started->bytes,
+                  COLLECTIVE(MPI_Wait(&request, MPI_STATUS_IGNORE), "MPI_Wait for a broadcast"));
 }
 
 static size_t sum_of_shares(const struct sq_comm *comm, const size_t *bytes)

@@ -90,6 +90,20 @@ enum sq_status sq_comm_barrier(const struct sq_comm *comm) SQ_MUST_CHECK;
 /* Copies bytes from root's buffer into every rank's; any size (sent in pieces below 2 GiB). */
 enum sq_status sq_comm_broadcast(const struct sq_comm *comm, int root, void *buffer, size_t bytes) SQ_MUST_CHECK;
 
+/* A broadcast that goes on beside the work. */
+struct sq_comm_started {
+    intptr_t request; /* as MPI_Request_c2f gives it */
+    size_t bytes;
+    bool is_open; /* to be waited for */
+};
+
+/* Starts one of less than 2 GiB; nobody touches the buffer until finish of the same one. Between the two there may be
+ * other collectives. finish is Local, but ends when the root has started; nothing happens there for one that was never
+ * started ({0}). */
+enum sq_status sq_comm_start_broadcast(const struct sq_comm *comm, int root, void *buffer, size_t bytes,
+                                       struct sq_comm_started *started_p) SQ_MUST_CHECK;
+enum sq_status sq_comm_finish_broadcast(struct sq_comm_started *started) SQ_MUST_CHECK;
+
 /* Rank r contributes bytes[r] bytes at buffer + offsets[r]; afterwards every rank has all of them. In place. */
 enum sq_status sq_comm_all_gather(const struct sq_comm *comm, void *buffer, const size_t *offsets,
                                   const size_t *bytes) SQ_MUST_CHECK;

@@ -86,17 +86,48 @@ enum sq_status sq_comm_memory_reduce_sum_i64(const struct sq_comm *comm, struct 
     return through_host(comm, backend, &route, values, (size_t)count * sizeof *values);
 }
 
+/* What was counted already. */
+static enum sq_status broadcast(const struct sq_comm *comm, struct sq_backend *backend, int root, void *buffer,
+                                size_t bytes)
+{
+    bool is_root = comm->rank == root;
+    const struct route route = {.run = broadcast_piece, .root = root, .reads = is_root, .writes = !is_root};
+    struct sq_comm host = *comm;
+    host.traffic = NULL;
+    if (backend->is_host) return sq_comm_broadcast(&host, root, buffer, bytes);
+    return through_host(&host, backend, &route, buffer, bytes);
+}
+
 enum sq_status sq_comm_memory_broadcast(const struct sq_comm *comm, struct sq_backend *backend, int root, void *buffer,
                                         size_t bytes)
 {
     if (comm->size == 1 || sq_comm_count(comm, SQ_TRAFFIC_MEMORY, bytes)) return SQ_OK;
     if (comm->device) return comm->device->broadcast(comm->device, root, buffer, bytes);
+    return broadcast(comm, backend, root, buffer, bytes);
+}
+
+enum sq_status sq_comm_memory_start_broadcast(const struct sq_comm *comm, struct sq_backend *backend, int root,
+                                              void *buffer, size_t bytes, struct sq_comm_started *started_p)
+{
     struct sq_comm host = *comm;
-    host.traffic = NULL; /* it is counted */
-    if (backend->is_host) return sq_comm_broadcast(&host, root, buffer, bytes);
-    bool is_root = comm->rank == root;
-    const struct route route = {.run = broadcast_piece, .root = root, .reads = is_root, .writes = !is_root};
-    return through_host(&host, backend, &route, buffer, bytes);
+    host.traffic = NULL;
+    *started_p = (struct sq_comm_started){.bytes = bytes};
+    if (comm->size == 1 || sq_comm_count(comm, SQ_TRAFFIC_MEMORY, bytes)) return SQ_OK;
+    if (comm->device) {
+        SQ_TRY(comm->device->start_broadcast(comm->device, root, buffer, bytes));
+        started_p->is_open = true;
+        return SQ_OK;
+    }
+    if (backend->is_host) return sq_comm_start_broadcast(&host, root, buffer, bytes, started_p);
+    return broadcast(comm, backend, root, buffer, bytes);
+}
+
+enum sq_status sq_comm_memory_finish_broadcast(const struct sq_comm *comm, struct sq_comm_started *started)
+{
+    if (!comm->device) return sq_comm_finish_broadcast(started);
+    if (!started->is_open) return SQ_OK;
+    started->is_open = false;
+    return comm->device->finish_broadcast(comm->device);
 }
 
 /* lane -1: one that is waited for. */

@@ -14,6 +14,8 @@ struct sq_comm_device {
     enum sq_status (*sum_i64)(struct sq_comm_device *device, int64_t *values, int64_t count);
     enum sq_status (*reduce_sum_i64)(struct sq_comm_device *device, int root, int64_t *values, int64_t count);
     enum sq_status (*broadcast)(struct sq_comm_device *device, int root, void *buffer, size_t bytes);
+    enum sq_status (*start_broadcast)(struct sq_comm_device *device, int root, void *buffer, size_t bytes);
+    enum sq_status (*finish_broadcast)(struct sq_comm_device *device);
     enum sq_status (*all_gather)(struct sq_comm_device *device, void *buffer, const size_t *offsets,
                                  const size_t *bytes);
     enum sq_status (*start_gather)(struct sq_comm_device *device, int lane, void *buffer, const size_t *offsets,
@@ -38,6 +40,14 @@ enum sq_status sq_comm_memory_all_gather(const struct sq_comm *comm, struct sq_b
 enum sq_status sq_comm_memory_start_gather(const struct sq_comm *comm, struct sq_backend *backend, int lane,
                                            void *buffer, const size_t *offsets, const size_t *bytes) SQ_MUST_CHECK;
 enum sq_status sq_comm_memory_finish_gather(const struct sq_comm *comm, int lane) SQ_MUST_CHECK;
+
+/* A broadcast that goes on beside the work, as sq_comm_start_broadcast() has it; one at a time. Where the communicator
+ * has none for device memory, start does all of it. */
+enum sq_status sq_comm_memory_start_broadcast(const struct sq_comm *comm, struct sq_backend *backend, int root,
+                                              void *buffer, size_t bytes,
+                                              struct sq_comm_started *started_p) SQ_MUST_CHECK;
+enum sq_status sq_comm_memory_finish_broadcast(const struct sq_comm *comm,
+                                               struct sq_comm_started *started) SQ_MUST_CHECK;
 
 /* Every rank sends bytes of its own to every rank: to rank r the next send_bytes[r] bytes at `send`, and gets the next
  * receive_bytes[r] bytes at `receive` from rank r. What stays on a rank is copied. Between devices it goes through the

@@ -87,6 +87,31 @@ static void test_broadcast_from_each_root(void **state)
     }
 }
 
+/* One after the other is on its way, with an agreement between; what was never started is there. */
+static void test_broadcasts_beside_the_work(void **state)
+{
+    (void)state;
+    struct sq_comm_started started[4] = {{.request = 0}};
+    static int64_t numbers[4][100000]; /* more than MPI sends without asking */
+    int size = ranks.comm.size;
+    CHECK(sq_comm_finish_broadcast(&started[0]) == SQ_OK);
+    for (int root = 0; root < size; root++) {
+        for (int64_t i = 0; i < 100000; i++)
+            numbers[root][i] = root == ranks.comm.rank ? i + root : -1;
+        CHECK(sq_comm_start_broadcast(&ranks.comm, root, numbers[root], sizeof numbers[root], &started[root]) == SQ_OK);
+    }
+    CHECK(sq_comm_agree(&ranks.comm, ranks.comm.rank == size - 1 ? SQ_ERR_IO : SQ_OK) == SQ_ERR_IO);
+    for (int root = size - 1; root >= 0; root--) {
+        int64_t n_wrong = 0;
+        CHECK(sq_comm_finish_broadcast(&started[root]) == SQ_OK);
+        CHECK(sq_comm_finish_broadcast(&started[root]) == SQ_OK); /* it is over */
+        for (int64_t i = 0; i < 100000; i++)
+            n_wrong += numbers[root][i] != i + root;
+        CHECK(n_wrong == 0);
+    }
+    ranks_end_test();
+}
+
 static void test_all_gather_uneven_shares(void **state)
 {
     (void)state;
@@ -194,18 +219,21 @@ static void test_traffic(void **state)
     for (int i = 0; i < 2; i++) {
         int64_t values[50] = {0};
         char buffer[400] = {0};
+        struct sq_comm_started started;
         assert_int_equal(sq_comm_agree(&comms[i], SQ_OK), SQ_OK);
         assert_int_equal(sq_comm_max_i64(&comms[i], values, 1), SQ_OK);
         assert_int_equal(sq_comm_sum_i64(&comms[i], values, 50), SQ_OK);
         assert_int_equal(sq_comm_reduce_sum_i64(&comms[i], 0, values, 30), SQ_OK);
         assert_int_equal(sq_comm_broadcast(&comms[i], 0, buffer, 7), SQ_OK);
+        assert_int_equal(sq_comm_start_broadcast(&comms[i], 0, buffer, 5, &started), SQ_OK);
+        assert_int_equal(sq_comm_finish_broadcast(&started), SQ_OK);
         assert_int_equal(sq_comm_all_gather(&comms[i], buffer, offsets, sizes), SQ_OK);
     }
     int is_sent = ranks.comm.size > 1;
     assert_int_equal(real.calls[SQ_TRAFFIC_AGREE], 3 * is_sent); /* one in the gather */
     assert_int_equal(real.bytes[SQ_TRAFFIC_SUM], 400 * is_sent);
     assert_int_equal(real.bytes[SQ_TRAFFIC_REDUCE], 240 * is_sent);
-    assert_int_equal(real.bytes[SQ_TRAFFIC_BROADCAST], 7 * is_sent);
+    assert_int_equal(real.bytes[SQ_TRAFFIC_BROADCAST], 12 * is_sent);
     assert_int_equal(real.bytes[SQ_TRAFFIC_GATHER],
                      is_sent ? 100 * ranks.comm.size - (ranks.comm.size == 4 ? 90 : 0) : 0);
     assert_memory_equal(real.calls, dry.calls, sizeof real.calls);
@@ -213,7 +241,7 @@ static void test_traffic(void **state)
     struct sq_comm part;
     assert_int_equal(sq_comm_split(&comms[0], 0, &part), SQ_OK);
     assert_int_equal(sq_comm_broadcast(&part, 0, offsets, 8), SQ_OK);
-    assert_int_equal(real.bytes[SQ_TRAFFIC_BROADCAST], 15 * is_sent);
+    assert_int_equal(real.bytes[SQ_TRAFFIC_BROADCAST], 20 * is_sent);
     sq_comm_free(&part);
 }
 
@@ -241,6 +269,7 @@ static int run(void)
         cmocka_unit_test(test_sums_and_maxima),
         cmocka_unit_test(test_reduce_to_each_root),
         cmocka_unit_test(test_broadcast_from_each_root),
+        cmocka_unit_test(test_broadcasts_beside_the_work),
         cmocka_unit_test(test_all_gather_uneven_shares),
         cmocka_unit_test(test_all_gather_without_memory),
         cmocka_unit_test(test_exchange),

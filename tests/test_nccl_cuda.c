@@ -148,10 +148,67 @@ static void test_gather_that_fails(void **state)
     close_gathers(&g);
 }
 
+/* --- broadcasts beside the work ----------------------------------------------------------------------------------- */
+
+static enum sq_status start_from(struct gathers *g, int root, struct sq_comm_started *started_p)
+{
+    return sq_comm_memory_start_broadcast(&g->comm, g->backend, root, g->buffers[0], PART, started_p);
+}
+
+/* From each rank in turn its part of a gather, with a sum that is waited for between start and end. */
+static void test_broadcasts(void **state)
+{
+    (void)state;
+    struct gathers g;
+    struct sq_comm_started started;
+    unsigned char part[PART];
+    open_gathers(&g);
+    CHECK(start(&g, 1) == SQ_OK); /* it may be on its way all the time */
+    for (int root = 0; root < g.comm.size; root++) {
+        int64_t sum = 1;
+        memset(part, value_of(0, g.comm.rank), PART);
+        CHECK(g.backend->ops->upload(g.backend, part, PART, g.buffers[0]) == SQ_OK);
+        CHECK(g.backend->ops->upload(g.backend, &sum, sizeof sum, g.sum) == SQ_OK);
+        CHECK(start_from(&g, root, &started) == SQ_OK);
+        CHECK(sq_comm_memory_sum_i64(&g.comm, g.backend, g.sum, 1) == SQ_OK);
+        CHECK(sq_comm_memory_finish_broadcast(&g.comm, &started) == SQ_OK);
+        CHECK(g.backend->ops->download(g.backend, g.sum, sizeof sum, &sum) == SQ_OK && sum == g.comm.size);
+        CHECK(g.backend->ops->download(g.backend, g.buffers[0], PART, part) == SQ_OK);
+        for (int i = 0; i < PART; i++)
+            if (!CHECK(part[i] == value_of(0, root))) break;
+    }
+    CHECK(sq_comm_memory_finish_gather(&g.comm, 1) == SQ_OK);
+    check_gathered(&g, 1);
+    close_gathers(&g);
+}
+
+/* A root that cannot send lets the others go; what was not started is over, and nobody waits any more. */
+static void test_broadcast_that_fails(void **state)
+{
+    (void)state;
+    struct gathers g;
+    struct sq_comm_started started;
+    open_gathers(&g);
+    bool is_last = g.comm.rank == g.comm.size - 1;
+    CHECK(start_from(&g, 0, &started) == SQ_OK && sq_comm_memory_finish_broadcast(&g.comm, &started) == SQ_OK);
+    ranks_barrier(); /* or others would miss the first one, too */
+    ranks_listen();
+    cudasim_fail("nccl", is_last);
+    enum sq_status status = start_from(&g, g.comm.size - 1, &started);
+    cudasim_fail("nccl", 0);
+    CHECK(status == (is_last ? SQ_ERR_LIBRARY : SQ_OK));
+    CHECK(sq_comm_memory_finish_broadcast(&g.comm, &started) == (is_last ? SQ_OK : SQ_ERR_LIBRARY));
+    const char *text = capture_stop(&ranks.capture);
+    CHECK(strstr(text, "NCCL: a broadcast: ") != NULL);
+    CHECK(start_from(&g, 0, &started) == SQ_ERR_LIBRARY);
+    close_gathers(&g);
+}
+
 static int run(void)
 {
-    static const struct CMUnitTest tests[] = {cmocka_unit_test(test_failure), cmocka_unit_test(test_gathers),
-                                              cmocka_unit_test(test_gather_that_fails)};
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_failure), cmocka_unit_test(test_gathers), cmocka_unit_test(test_gather_that_fails),
+        cmocka_unit_test(test_broadcasts), cmocka_unit_test(test_broadcast_that_fails)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
 
