@@ -29,12 +29,19 @@ enum sq_traffic_kind {
     SQ_N_TRAFFIC
 };
 
+/* The links of a machine that a dry communicator stands for: seconds that a collective takes there. */
+struct sq_dry_links {
+    double (*seconds)(const struct sq_dry_links *links, enum sq_traffic_kind kind, double bytes);
+};
+
 /* Collectives that a communicator, and all made from it, has taken part in; none with one rank. */
 struct sq_traffic {
     int64_t calls[SQ_N_TRAFFIC], bytes[SQ_N_TRAFFIC];
     /* nothing is sent: there is no MPI behind the communicator, and buffers stay as they are. Sums and maxima are then
      * this rank's own */
     bool is_dry;
+    const struct sq_dry_links *links; /* of a dry one; NULL: they take no time */
+    double seconds_beside;            /* of a dry one: so much of what these take there goes by beside the work */
 };
 
 struct sq_comm {

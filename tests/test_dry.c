@@ -102,6 +102,30 @@ static void test_spans(void **state)
     backend->ops->destroy(backend);
 }
 
+static enum sq_status multiply_in_items(void *context)
+{
+    struct sq_backend *backend = context;
+    SQ_TRY(multiply(backend, 1, 1, 1));
+    return backend->ops->parallel(backend, 2, spend, backend);
+}
+
+/* What somebody else does takes as long, but none of this backend's time; a wait is no work. */
+static void test_elsewhere(void **state)
+{
+    (void)state;
+    struct sq_backend *backend = make(&sq_cpu_traits, 2);
+    double seconds = 0;
+    assert_int_equal(multiply(backend, 1, 1, 1), SQ_OK);
+    assert_int_equal(sq_dry_elsewhere(backend, multiply_in_items, backend, &seconds), SQ_OK);
+    assert_float_equal(seconds, 2 + 4, 1e-9);
+    assert_float_equal(sq_dry_seconds(backend), 2, 1e-9);
+    assert_float_equal(sq_dry_work(backend)[SQ_WORK_F32], 2, 0);
+    sq_dry_wait(backend, 0.5);
+    assert_float_equal(sq_dry_seconds(backend), 2.5, 1e-9);
+    assert_float_equal(sq_dry_work(backend)[SQ_WORK_F32], 2, 0);
+    backend->ops->destroy(backend);
+}
+
 /* Bytes that the system has promised to this process. */
 static long long promised_bytes(void)
 {
@@ -182,7 +206,7 @@ int main(void)
         cmocka_unit_test_setup(test_rate_by_size, set_up),    cmocka_unit_test_setup(test_items, set_up),
         cmocka_unit_test_setup(test_spans, set_up),           cmocka_unit_test_setup(test_memory, set_up),
         cmocka_unit_test_setup(test_slots, set_up),           cmocka_unit_test_setup(test_nothing_is_promised, set_up),
-        cmocka_unit_test_setup(test_attention_pairs, set_up),
+        cmocka_unit_test_setup(test_attention_pairs, set_up), cmocka_unit_test_setup(test_elsewhere, set_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -97,13 +97,17 @@ static int check_rungs(int64_t n, int64_t j, double c)
     return n_rungs;
 }
 
+/* Each column of tiles finds out in its turn: of one tile and of fewer than there are ranks, too, and of a ragged last
+ * one. */
 static void test_ladder(void **state)
 {
     (void)state;
-    int64_t edge = place.backend->sizes.factor_tile, tiles = place.comm.size + 1;
-    for (int64_t tile = 0; tile < tiles; tile++) /* each rank's turn to find out */
-        CHECK(check_rungs(tiles * edge, tile * edge + 2, 1.05) == 1);
-    CHECK(check_rungs(tiles * edge, edge + 2, 3) == 3); /* the diagonal alone */
+    int64_t edge = place.backend->sizes.factor_tile, ragged = 5;
+    const int64_t tiles[] = {1, 2, place.comm.size + 2};
+    for (int i = 0; i < 3; i++)
+        for (int64_t tile = 0; tile < tiles[i]; tile++)
+            CHECK(check_rungs((tiles[i] - 1) * edge + ragged, tile * edge + 2, 1.05) == 1);
+    CHECK(check_rungs(3 * edge, edge + 2, 3) == 3); /* the diagonal alone */
     ranks_end_test();
 }
 
@@ -127,33 +131,48 @@ static void test_no_numbers(void **state)
 
 /* --- one rank fails ----------------------------------------------------------------------------------------------- */
 
-/* An operation that fails at its n-th call on this rank, by a copy of the backend's table. */
+/* The n-th operation on a tile fails on this rank, by a copy of the backend's table. */
 static struct {
     const struct sq_backend_ops *real;
-    int potrf, update; /* calls until it fails */
+    int left; /* calls until one fails */
 } faults;
+
+static bool fails(void)
+{
+    return __atomic_sub_fetch(&faults.left, 1, __ATOMIC_SEQ_CST) == 0; /* workers call it */
+}
 
 static enum sq_status failing_potrf(struct sq_backend *backend, struct sq_matrix a)
 {
-    return --faults.potrf == 0 ? SQ_ERR_LIBRARY : faults.real->potrf(backend, a);
+    return fails() ? SQ_ERR_LIBRARY : faults.real->potrf(backend, a);
+}
+
+static enum sq_status failing_trsm(struct sq_backend *backend, struct sq_matrix l, struct sq_matrix b)
+{
+    return fails() ? SQ_ERR_LIBRARY : faults.real->trsm(backend, l, b);
 }
 
 static enum sq_status failing_update(struct sq_backend *backend, struct sq_matrix a, struct sq_matrix b,
                                      struct sq_matrix c)
 {
-    int left = __atomic_sub_fetch(&faults.update, 1, __ATOMIC_SEQ_CST); /* workers call it */
-    return left == 0 ? SQ_ERR_LIBRARY : faults.real->update(backend, a, b, c);
+    return fails() ? SQ_ERR_LIBRARY : faults.real->update(backend, a, b, c);
 }
 
-static enum sq_status make_with_faults(int64_t n, const float *h, int rank, int potrf, int update)
+static enum sq_status failing_copy_parts(struct sq_backend *backend, int64_t count, int64_t width, struct sq_matrix x,
+                                         int64_t x_step, struct sq_matrix y, int64_t y_step)
 {
-    bool is_here = place.comm.rank == rank;
+    return fails() ? SQ_ERR_LIBRARY : faults.real->copy_parts(backend, count, width, x, x_step, y, y_step);
+}
+
+static enum sq_status make_with_fault(int64_t n, const float *h, int rank, int call)
+{
     struct sq_backend_ops ops = *place.backend->ops;
     faults.real = place.backend->ops;
-    faults.potrf = is_here ? potrf : 0;
-    faults.update = is_here ? update : 0;
+    faults.left = place.comm.rank == rank ? call : 0;
     ops.potrf = failing_potrf;
+    ops.trsm = failing_trsm;
     ops.update = failing_update;
+    ops.copy_parts = failing_copy_parts;
     place.backend->ops = &ops;
     struct made made = make(&place.comm, n, h, 0.01);
     place.backend->ops = faults.real;
@@ -161,16 +180,19 @@ static enum sq_status make_with_faults(int64_t n, const float *h, int rank, int 
     return made.status;
 }
 
+/* Each rank fails in everything that it does, in turn: packing, unpacking, the last update. */
 static void test_faults(void **state)
 {
     (void)state;
-    int64_t n = 2 * place.comm.size * place.backend->sizes.factor_tile;
+    int64_t n = (place.comm.size + 1) * place.backend->sizes.factor_tile + 1;
     struct layer layer = fixture_layer(1, n, 40, -1, 3);
     for (int rank = 0; rank < place.comm.size; rank++) {
-        CHECK(make_with_faults(n, layer.hessian, rank, 2, 0) == SQ_ERR_LIBRARY);
-        CHECK(make_with_faults(n, layer.hessian, rank, 0, 1) == SQ_ERR_LIBRARY);
+        int call = 1;
+        while (make_with_fault(n, layer.hessian, rank, call) == SQ_ERR_LIBRARY)
+            call++;
+        CHECK(call > place.comm.size + 2); /* a tile of each column at least */
+        CHECK(make_with_fault(n, layer.hessian, rank, call) == SQ_OK);
     }
-    CHECK(make_with_faults(n, layer.hessian, 0, 0, 0) == SQ_OK);
     layer_free(&layer);
     ranks_end_test();
 }
@@ -209,7 +231,8 @@ static void test_traffic(void **state)
     CHECK(made.status == SQ_OK);
     CHECK(traffic.calls[SQ_TRAFFIC_MEMORY] == 3 * is_sent);
     CHECK(traffic.bytes[SQ_TRAFFIC_MEMORY] == 4 * numbers * is_sent);
-    CHECK(traffic.calls[SQ_TRAFFIC_BROADCAST] == 0);
+    CHECK(traffic.calls[SQ_TRAFFIC_BROADCAST] == 3 * is_sent); /* statuses */
+    CHECK(traffic.bytes[SQ_TRAFFIC_BROADCAST] == 3 * (int64_t)sizeof(enum sq_status) * is_sent);
     made_free(&made);
     layer_free(&layer);
     ranks_end_test();

@@ -7,6 +7,7 @@
 #include "base/trace.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/nccl.h"
+#include "gptq/cholesky.h"
 #include "mpi/comm_memory.h"
 
 #define BYTES 4096
@@ -204,11 +205,39 @@ static void test_broadcast_that_fails(void **state)
     close_gathers(&g);
 }
 
+/* A rank whose device sends and gets nothing more in the middle of a factorization: the others end with it. */
+static void test_factor_without_columns(void **state)
+{
+    (void)state;
+    enum { EDGE = 16, N = 6 * EDGE };
+    struct gathers g;
+    float matrix[N * N] = {0}, *device_matrix, *panel;
+    for (int i = 0; i < N; i++)
+        matrix[i * N + i] = 1;
+    open_gathers(&g);
+    g.backend->sizes.factor_tile = EDGE;
+    if (g.backend->ops->alloc(g.backend, "a matrix", sizeof matrix, (void **)&device_matrix) != SQ_OK) abort();
+    if (g.backend->ops->alloc(g.backend, "a column", sizeof *panel * N * EDGE, (void **)&panel) != SQ_OK) abort();
+    CHECK(g.backend->ops->upload(g.backend, matrix, sizeof matrix, device_matrix) == SQ_OK);
+    ranks_listen();
+    cudasim_fail("nccl", g.comm.rank == g.comm.size - 1 ? 3 : 0); /* the third column */
+    CHECK(sq_cholesky_make(g.backend, &g.comm, panel, sq_matrix_view(device_matrix, SQ_F32, N, N)) == SQ_ERR_LIBRARY);
+    cudasim_fail("nccl", 0);
+    const char *text = capture_stop(&ranks.capture);
+    CHECK(strstr(text, "NCCL: a broadcast: ") != NULL && strstr(text, "was aborted") == NULL); /* it does not go on */
+    g.backend->ops->free(g.backend, device_matrix);
+    g.backend->ops->free(g.backend, panel);
+    close_gathers(&g);
+}
+
 static int run(void)
 {
-    static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_failure), cmocka_unit_test(test_gathers), cmocka_unit_test(test_gather_that_fails),
-        cmocka_unit_test(test_broadcasts), cmocka_unit_test(test_broadcast_that_fails)};
+    static const struct CMUnitTest tests[] = {cmocka_unit_test(test_failure),
+                                              cmocka_unit_test(test_gathers),
+                                              cmocka_unit_test(test_gather_that_fails),
+                                              cmocka_unit_test(test_broadcasts),
+                                              cmocka_unit_test(test_broadcast_that_fails),
+                                              cmocka_unit_test(test_factor_without_columns)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
 

@@ -1,13 +1,19 @@
 /* For each column k of tiles in turn:
  *
- *      L_kk = cholesky(A_kk)         L_ik = A_ik inv(L_kk)'   for i > k         its owner: rank k mod P
- *      column k of L                                                            broadcast
- *      A_ij -= L_ik L_jk'            for k < j <= i                             the owner of column j
+ *      A_ik -= L_i,k-1 L_k,k-1'      for i >= k                                 its owner: rank k mod P
+ *      L_kk = cholesky(A_kk)         L_ik = A_ik inv(L_kk)'   for i > k         its owner
+ *      column k of L                                                            begins to travel
+ *      A_ij -= L_i,k-1 L_j,k-1'      for k < j <= i                             the owner of column j
+ *      column k of L                                                            is there
+ *
+ * so that a column is made, and travels, beside what the one before it does to all others. With it comes its owner's
+ * status: when that is bad all ranks end with this column. A rank that fails otherwise takes part until it owns one.
  *
  * Each tile sees the same operations in the same order whoever owns it, so the bits do not depend on the number P of
  * ranks. They send n^2/2 numbers in all, and every rank has all of L in the end. */
 #include "gptq/cholesky.h"
 
+#include "gptq/cholesky_dry.h"
 #include "mpi/comm_memory.h"
 
 struct cholesky {
@@ -15,8 +21,13 @@ struct cholesky {
     const struct sq_comm *comm;
     struct sq_matrix matrix;
     int64_t edge, tiles; /* of a tile; along an edge of the matrix */
-    float *panel;        /* the column of tiles in work from the diagonal down, dense, on its way */
-    int64_t step;        /* that column */
+    int64_t column;      /* of tiles, in work or on its way */
+    float *panel;        /* that column from the diagonal down, dense, on its way */
+    struct sq_comm_started panel_sent, told_sent;
+    struct sq_columns_clock clock; /* on a dry communicator */
+    enum sq_status status;         /* of this rank */
+    enum sq_status told;           /* of the column's owner when it sent it: the same on all ranks */
+    bool is_cut;                   /* a transfer has failed here: there are no more */
 };
 
 static int64_t smaller(int64_t a, int64_t b)
@@ -30,22 +41,36 @@ static struct sq_matrix tile_of(const struct cholesky *c, int64_t i, int64_t j)
     return sq_matrix_part(c->matrix, row, smaller(n - row, c->edge), col, smaller(n - col, c->edge));
 }
 
+static bool is_dry(const struct cholesky *c)
+{
+    return c->comm->size > 1 && sq_comm_is_dry(c->comm);
+}
+
 /* --- a column ----------------------------------------------------------------------------------------------------- */
 
 static int owner(const struct cholesky *c)
 {
-    return (int)(c->step % c->comm->size);
+    return (int)(c->column % c->comm->size);
 }
 
-/* Whether this rank makes the column; a dry one waits as long as that takes. */
-static bool makes_column(const struct cholesky *c)
+static bool is_own(const struct cholesky *c)
 {
-    return owner(c) == c->comm->rank || sq_comm_is_dry(c->comm);
+    return owner(c) == c->comm->rank;
 }
 
-static bool takes_column(const struct cholesky *c)
+/* A -= L L', by the column before the present one; (row, col) of a tile. */
+static enum sq_status update_tile(const struct cholesky *c, int64_t row, int64_t col)
 {
-    return owner(c) != c->comm->rank || sq_comm_is_dry(c->comm);
+    int64_t k = c->column - 1;
+    return c->backend->ops->update(c->backend, tile_of(c, row, k), tile_of(c, col, k), tile_of(c, row, col));
+}
+
+/* Item: a tile of the column. */
+static enum sq_status own_item(void *context, int64_t index, int worker)
+{
+    (void)worker;
+    const struct cholesky *c = context;
+    return update_tile(c, c->column + index, c->column);
 }
 
 /* Item: a tile below the diagonal. */
@@ -53,7 +78,8 @@ static enum sq_status panel_item(void *context, int64_t index, int worker)
 {
     (void)worker;
     const struct cholesky *c = context;
-    return c->backend->ops->trsm(c->backend, tile_of(c, c->step, c->step), tile_of(c, c->step + 1 + index, c->step));
+    int64_t k = c->column;
+    return c->backend->ops->trsm(c->backend, tile_of(c, k, k), tile_of(c, k + 1 + index, k));
 }
 
 /* Tile `index` of the column where it is packed. */
@@ -66,7 +92,7 @@ static enum sq_status pack_item(void *context, int64_t index, int worker)
 {
     (void)worker;
     const struct cholesky *c = context;
-    struct sq_matrix tile = tile_of(c, c->step + index, c->step);
+    struct sq_matrix tile = tile_of(c, c->column + index, c->column);
     return c->backend->ops->copy_parts(c->backend, 1, tile.cols, tile, 0, packed_tile(c, index, tile), 0);
 }
 
@@ -74,58 +100,94 @@ static enum sq_status unpack_item(void *context, int64_t index, int worker)
 {
     (void)worker;
     const struct cholesky *c = context;
-    struct sq_matrix tile = tile_of(c, c->step + index, c->step);
+    struct sq_matrix tile = tile_of(c, c->column + index, c->column);
     return c->backend->ops->copy_parts(c->backend, 1, tile.cols, packed_tile(c, index, tile), 0, tile, 0);
 }
 
-static enum sq_status make_column(struct cholesky *c)
+static size_t column_bytes(const struct cholesky *c)
 {
-    const struct sq_backend_ops *ops = c->backend->ops;
-    SQ_TRY(ops->potrf(c->backend, tile_of(c, c->step, c->step)));
-    SQ_TRY(ops->parallel(c->backend, c->tiles - 1 - c->step, panel_item, c));
-    if (c->comm->size == 1) return SQ_OK;
-    return ops->parallel(c->backend, c->tiles - c->step, pack_item, c);
+    int64_t first = c->column * c->edge, rows = c->matrix.rows - first;
+    return (size_t)(rows * smaller(rows, c->edge)) * sizeof *c->panel;
 }
 
-static enum sq_status share_column(struct cholesky *c)
+static enum sq_status make_column(void *context)
 {
-    struct sq_matrix diagonal = tile_of(c, c->step, c->step);
-    int64_t rows = c->matrix.rows - c->step * c->edge;
-    if (c->comm->size == 1) return SQ_OK;
-    SQ_TRY(sq_comm_memory_broadcast(c->comm, c->backend, owner(c), c->panel,
-                                    (size_t)(rows * diagonal.cols) * sizeof *c->panel));
-    if (!takes_column(c)) return SQ_OK;
-    return c->backend->ops->parallel(c->backend, c->tiles - c->step, unpack_item, c);
+    struct cholesky *c = context;
+    const struct sq_backend_ops *ops = c->backend->ops;
+    int64_t k = c->column, count = c->tiles - k;
+    if (k > 0 && c->comm->size > 1) SQ_TRY(ops->parallel(c->backend, count, own_item, c));
+    SQ_TRY(ops->potrf(c->backend, tile_of(c, k, k)));
+    SQ_TRY(ops->parallel(c->backend, count - 1, panel_item, c));
+    return c->comm->size > 1 ? ops->parallel(c->backend, count, pack_item, c) : SQ_OK;
+}
+
+static void keep_worst(struct cholesky *c, enum sq_status status)
+{
+    if (status > c->status) c->status = status;
+}
+
+/* Where it is this rank's. One that cannot be made travels all the same, as zeros: the others are waiting for it. */
+static void begin_column(struct cholesky *c)
+{
+    if (c->status == SQ_OK && is_dry(c))
+        c->status = sq_columns_clock_make(&c->clock, is_own(c), make_column, c, column_bytes(c));
+    else if (c->status == SQ_OK && is_own(c))
+        c->status = make_column(c);
+    if (c->status != SQ_OK && is_own(c) && c->comm->size > 1)
+        keep_worst(c, c->backend->ops->clear(c->backend, c->panel, column_bytes(c)));
+}
+
+/* --- on its way --------------------------------------------------------------------------------------------------- */
+
+static void send_column(struct cholesky *c)
+{
+    c->told = c->status;
+    keep_worst(c, sq_comm_start_broadcast(c->comm, owner(c), &c->told, sizeof c->told, &c->told_sent));
+    if (c->is_cut) return;
+    enum sq_status status =
+        sq_comm_memory_start_broadcast(c->comm, c->backend, owner(c), c->panel, column_bytes(c), &c->panel_sent);
+    c->is_cut = status != SQ_OK;
+    keep_worst(c, status);
+}
+
+static void receive_column(struct cholesky *c)
+{
+    keep_worst(c, sq_comm_finish_broadcast(&c->told_sent));
+    enum sq_status status = sq_comm_memory_finish_broadcast(c->comm, &c->panel_sent);
+    c->is_cut = c->is_cut || status != SQ_OK;
+    keep_worst(c, status);
+    if (is_dry(c)) sq_columns_clock_wait(&c->clock);
+    if (!is_own(c) && c->told == SQ_OK && c->status == SQ_OK)
+        keep_worst(c, c->backend->ops->parallel(c->backend, c->tiles - c->column, unpack_item, c));
 }
 
 /* --- the columns after it ----------------------------------------------------------------------------------------- */
 
-/* The first of this rank's columns after `column`. */
-static int64_t next_own(const struct cholesky *c, int64_t column)
+/* The first of this rank's columns after the present one; alone, where nobody waits for that one, it is among them. */
+static int64_t first_after(const struct cholesky *c)
 {
-    int64_t size = c->comm->size;
-    return column + 1 + (c->comm->rank + size - (column + 1) % size) % size;
+    int64_t size = c->comm->size, next = c->column + 1;
+    return size == 1 ? c->column : next + (c->comm->rank + size - next % size) % size;
 }
 
-/* Item: a tile of the columns after the present one that this rank owns, column by column. */
+/* Item: a tile of these columns, column by column. */
 static enum sq_status update_item(void *context, int64_t index, int worker)
 {
     (void)worker;
     const struct cholesky *c = context;
-    int64_t col = next_own(c, c->step);
+    int64_t col = first_after(c);
     for (; index >= c->tiles - col; col += c->comm->size)
         index -= c->tiles - col;
-    int64_t row = col + index;
-    return c->backend->ops->update(c->backend, tile_of(c, row, c->step), tile_of(c, col, c->step),
-                                   tile_of(c, row, col));
+    return update_tile(c, col + index, col);
 }
 
-static enum sq_status update_columns(struct cholesky *c)
+static void update_columns(struct cholesky *c)
 {
     int64_t count = 0;
-    for (int64_t col = next_own(c, c->step); col < c->tiles; col += c->comm->size)
+    if (c->status != SQ_OK || c->column == 0) return;
+    for (int64_t col = first_after(c); col < c->tiles; col += c->comm->size)
         count += c->tiles - col;
-    return c->backend->ops->parallel(c->backend, count, update_item, c);
+    c->status = c->backend->ops->parallel(c->backend, count, update_item, c);
 }
 
 /* --- all of it ---------------------------------------------------------------------------------------------------- */
@@ -135,16 +197,16 @@ enum sq_status sq_cholesky_make(struct sq_backend *backend, const struct sq_comm
 {
     struct cholesky c = {
         .backend = backend, .comm = comm, .matrix = matrix, .edge = backend->sizes.factor_tile, .panel = panel};
-    enum sq_status status = SQ_OK;
+    c.clock = (struct sq_columns_clock){.backend = backend, .comm = comm};
     c.tiles = (matrix.rows + c.edge - 1) / c.edge;
-    for (c.step = 0; c.step < c.tiles; c.step++) {
-        if (status == SQ_OK && makes_column(&c)) status = make_column(&c);
-        status = sq_comm_agree(comm, status); /* a column that cannot be made ends it on all ranks */
-        if (status != SQ_OK) return status;
-        status = share_column(&c);
-        if (status == SQ_OK) status = update_columns(&c);
+    for (; c.column < c.tiles && c.told == SQ_OK; c.column++) {
+        if (comm->size == 1) update_columns(&c);
+        begin_column(&c);
+        send_column(&c);
+        if (comm->size > 1) update_columns(&c);
+        receive_column(&c);
     }
-    return sq_comm_agree(comm, status);
+    return sq_comm_agree(comm, c.status > c.told ? c.status : c.told);
 }
 
 size_t sq_cholesky_panel_bytes(const struct sq_sizes *sizes, int64_t n_max)

@@ -296,7 +296,8 @@ int sq_simulate_team_ranks(const struct sq_memory_request *request, int n_ranks)
 
 static void make_comms(struct sq_dry_run *run, int n_ranks)
 {
-    run->result.traffic.is_dry = true;
+    run->links = sq_machine_links(run->machine, n_ranks);
+    run->result.traffic = (struct sq_traffic){.is_dry = true, .links = &run->links.base};
     run->world = (struct sq_comm){.size = n_ranks, .traffic = &run->result.traffic};
     run->n_teams = count_teams(run->request, n_ranks);
     run->team = run->world;
@@ -357,6 +358,7 @@ enum sq_status sq_simulate(const struct sq_memory_request *request, const struct
     give_back(&run);
     if (status != SQ_OK) return status;
     run.result.traffic.is_dry = false;
+    run.result.traffic.links = NULL;
     *simulation_p = run.result;
     return SQ_OK;
 }

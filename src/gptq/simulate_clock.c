@@ -27,12 +27,23 @@ static double collective_seconds(const struct sq_machine *machine, enum sq_traff
     return calls * passes * latency * tree_steps(n_ranks) + passes * share * bytes / rate;
 }
 
-double sq_dry_link_seconds(const struct sq_machine *machine, int n_ranks, const struct sq_traffic *before,
+static double seconds_of_one(const struct sq_dry_links *base, enum sq_traffic_kind kind, double bytes)
+{
+    const struct sq_machine_links *links = (const struct sq_machine_links *)base;
+    return collective_seconds(links->machine, kind, links->n_ranks, 1, bytes);
+}
+
+struct sq_machine_links sq_machine_links(const struct sq_machine *machine, int n_ranks)
+{
+    return (struct sq_machine_links){.base = {seconds_of_one}, .machine = machine, .n_ranks = n_ranks};
+}
+
+double sq_dry_link_seconds(const struct sq_machine_links *links, const struct sq_traffic *before,
                            const struct sq_traffic *traffic)
 {
-    double seconds = 0;
+    double seconds = before->seconds_beside - traffic->seconds_beside;
     for (int k = 0; k < SQ_N_TRAFFIC; k++)
-        seconds += collective_seconds(machine, (enum sq_traffic_kind)k, n_ranks,
+        seconds += collective_seconds(links->machine, (enum sq_traffic_kind)k, links->n_ranks,
                                       (double)(traffic->calls[k] - before->calls[k]),
                                       (double)(traffic->bytes[k] - before->bytes[k]));
     return seconds;
@@ -44,20 +55,20 @@ void sq_dry_run_clock(struct sq_dry_run *run, enum sq_stage stage)
     double *seconds = run->result.seconds[stage];
     seconds[SQ_LIMIT_COMPUTE] += now - run->since;
     run->since = now;
-    seconds[SQ_LIMIT_LINK] += sq_dry_link_seconds(run->machine, run->n_together, &run->traffic, &run->result.traffic);
+    seconds[SQ_LIMIT_LINK] += sq_dry_link_seconds(&run->links, &run->traffic, &run->result.traffic);
     run->traffic = run->result.traffic;
 }
 
 void sq_dry_run_begin_teams(struct sq_dry_run *run, int count)
 {
     run->n_at_once = count;
-    run->n_together = run->team.size;
+    run->links.n_ranks = run->team.size;
 }
 
 void sq_dry_run_end_teams(struct sq_dry_run *run)
 {
     run->n_at_once = 1;
-    run->n_together = run->world.size;
+    run->links.n_ranks = run->world.size;
 }
 
 static double file_rate(double of_node, double of_all, int n_nodes)

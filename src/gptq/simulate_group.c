@@ -18,6 +18,7 @@ static void remember(struct sq_dry_run *run, int64_t n, int n_ranks, double sinc
 {
     if (*count == SQ_SIMULATE_SHAPES) return;
     struct sq_width_cost cost = {.n = n, .n_ranks = n_ranks, .seconds = sq_dry_seconds(run->backend) - since};
+    cost.traffic.seconds_beside = run->result.traffic.seconds_beside - before->seconds_beside;
     for (int k = 0; k < SQ_N_TRAFFIC; k++) {
         cost.traffic.calls[k] = run->result.traffic.calls[k] - before->calls[k];
         cost.traffic.bytes[k] = run->result.traffic.bytes[k] - before->bytes[k];
@@ -29,6 +30,7 @@ static void repeat(struct sq_dry_run *run, const struct sq_width_cost *cost)
 {
     struct sq_dry_span span = {.working = cost->seconds};
     sq_dry_spend(run->backend, &span);
+    run->result.traffic.seconds_beside += cost->traffic.seconds_beside;
     for (int k = 0; k < SQ_N_TRAFFIC; k++) {
         run->result.traffic.calls[k] += cost->traffic.calls[k];
         run->result.traffic.bytes[k] += cost->traffic.bytes[k];

@@ -22,6 +22,16 @@ struct sq_tile_cost {
     struct sq_dry_span span;
 };
 
+/* The links of a machine between so many ranks that take part in a collective. */
+struct sq_machine_links {
+    struct sq_dry_links base; /* first */
+    const struct sq_machine *machine;
+    int n_ranks;
+};
+
+/* n_ranks may be changed. */
+struct sq_machine_links sq_machine_links(const struct sq_machine *machine, int n_ranks);
+
 struct sq_dry_run {
     const struct sq_memory_request *request;
     const struct sq_machine *machine;
@@ -29,8 +39,8 @@ struct sq_dry_run {
     int n_teams;
     bool has_experts; /* their lists were made */
     /* what goes on now */
-    int n_at_once;  /* teams that do the same, with files of their own */
-    int n_together; /* ranks that take part in its collectives */
+    int n_at_once;                 /* teams that do the same, with files of their own */
+    struct sq_machine_links links; /* between the ranks that take part in its collectives */
     struct sq_simulation result;
     struct sq_backend *backend;
     struct sq_forward *forward;
@@ -47,8 +57,8 @@ struct sq_dry_run {
     struct sq_traffic traffic;
 };
 
-/* What the collectives since `before` took on a machine's links. */
-double sq_dry_link_seconds(const struct sq_machine *machine, int n_ranks, const struct sq_traffic *before,
+/* What the collectives since `before` took on a machine's links, but for what went by beside the work. */
+double sq_dry_link_seconds(const struct sq_machine_links *links, const struct sq_traffic *before,
                            const struct sq_traffic *traffic);
 
 /* What has gone by since the last call is the stage's. file_bytes: read from or written to files by all ranks together,

@@ -88,6 +88,29 @@ void sq_dry_spend(struct sq_backend *backend, const struct sq_dry_span *span)
         dry->work[i] += span->work[i];
 }
 
+enum sq_status sq_dry_elsewhere(struct sq_backend *backend, enum sq_status (*fn)(void *context), void *context,
+                                double *seconds_p)
+{
+    struct sq_dry *dry = dry_of(backend);
+    double work[SQ_N_WORK];
+    settle(dry);
+    double since = dry->seconds;
+    memcpy(work, dry->work, sizeof work);
+    SQ_TRY(fn(context));
+    settle(dry);
+    *seconds_p = dry->seconds - since;
+    dry->seconds = since;
+    memcpy(dry->work, work, sizeof work);
+    return SQ_OK;
+}
+
+void sq_dry_wait(struct sq_backend *backend, double seconds)
+{
+    struct sq_dry *dry = dry_of(backend);
+    settle(dry);
+    dry->seconds += seconds;
+}
+
 /* Gives an item to the worker that is free first; returns when that one has done it. */
 static double deal_out(struct sq_dry *dry, double seconds)
 {

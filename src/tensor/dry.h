@@ -63,6 +63,13 @@ enum sq_status sq_dry_measure(struct sq_backend *backend, enum sq_status (*fn)(v
                               struct sq_dry_span *span_p) SQ_MUST_CHECK;
 void sq_dry_spend(struct sq_backend *backend, const struct sq_dry_span *span);
 
+/* Runs fn as somebody else would meanwhile: its time and work are not this backend's. */
+enum sq_status sq_dry_elsewhere(struct sq_backend *backend, enum sq_status (*fn)(void *context), void *context,
+                                double *seconds_p) SQ_MUST_CHECK;
+
+/* Time goes by without work. */
+void sq_dry_wait(struct sq_backend *backend, double seconds);
+
 /* What its clock shows, in seconds since it was made, and the work done by then, of all workers together [SQ_N_WORK].
  */
 double sq_dry_seconds(const struct sq_backend *backend);
