@@ -43,7 +43,7 @@ static struct times factor(int64_t tiles, int n_ranks, double column)
     struct sq_backend_traits traits = sq_cpu_traits;
     struct sq_rates rates = {.operation_seconds = 0};
     struct sq_backend *backend;
-    traits.sizes.factor_tile = (int64_t)EDGE;
+    traits.sizes.factor_tile = traits.sizes.factor_rows = (int64_t)EDGE;
     for (int i = 0; i < SQ_N_WORK; i++)
         rates.of[i].per_second = i == SQ_WORK_FACTOR ? 1 : 1e30;
     assert_int_equal(sq_backend_create_dry(&traits, 1, &rates, &backend), SQ_OK);

@@ -111,10 +111,10 @@ static enum sq_status run_copy(struct sq_backend *backend, const struct sq_bench
 
 static enum sq_status run_factor(struct sq_backend *backend, const struct sq_bench_room *room, int64_t size)
 {
-    int64_t edge = backend->sizes.factor_tile;
+    int64_t edge = backend->sizes.factor_tile, rows = backend->sizes.factor_rows;
     (void)size;
-    return backend->ops->update(backend, view(room->a, SQ_F32, edge, edge), view(room->b, SQ_F32, edge, edge),
-                                view(room->c, SQ_F32, edge, edge));
+    return backend->ops->update(backend, view(room->a, SQ_F32, rows, edge), view(room->b, SQ_F32, edge, edge),
+                                view(room->c, SQ_F32, rows, edge));
 }
 
 static enum sq_status run_tile(struct sq_backend *backend, const struct sq_bench_room *room, int64_t size)

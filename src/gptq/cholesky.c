@@ -9,8 +9,9 @@
  * so that a column is made, and travels, beside what the one before it does to all others. With it comes its owner's
  * status: when that is bad all ranks end with this column. A rank that fails otherwise takes part until it owns one.
  *
- * Each tile sees the same operations in the same order whoever owns it, so the bits do not depend on the number P of
- * ranks. They send n^2/2 numbers in all, and every rank has all of L in the end. */
+ * A column goes in pieces of some rows. Each piece sees the same operations in the same order whoever owns it, so the
+ * bits do not depend on the number P of ranks. They send n^2/2 numbers in all, and every rank has all of L in the end.
+ */
 #include "gptq/cholesky.h"
 
 #include "gptq/cholesky_dry.h"
@@ -21,6 +22,7 @@ struct cholesky {
     const struct sq_comm *comm;
     struct sq_matrix matrix;
     int64_t edge, tiles; /* of a tile; along an edge of the matrix */
+    int64_t height;      /* rows of a column of tiles that one operation takes */
     int64_t column;      /* of tiles, in work or on its way */
     float *panel;        /* that column from the diagonal down, dense, on its way */
     struct sq_comm_started panel_sent, told_sent;
@@ -41,6 +43,20 @@ static struct sq_matrix tile_of(const struct cholesky *c, int64_t i, int64_t j)
     return sq_matrix_part(c->matrix, row, smaller(n - row, c->edge), col, smaller(n - col, c->edge));
 }
 
+/* Pieces of a column from tile i on, down to the matrix's end. */
+static int64_t n_pieces(const struct cholesky *c, int64_t i)
+{
+    int64_t rows = c->matrix.rows - i * c->edge;
+    return rows > 0 ? (rows + c->height - 1) / c->height : 0;
+}
+
+/* The one with this number, of column j. */
+static struct sq_matrix piece_of(const struct cholesky *c, int64_t i, int64_t index, int64_t j)
+{
+    int64_t row = i * c->edge + index * c->height, col = j * c->edge, n = c->matrix.rows;
+    return sq_matrix_part(c->matrix, row, smaller(n - row, c->height), col, smaller(n - col, c->edge));
+}
+
 static bool is_dry(const struct cholesky *c)
 {
     return c->comm->size > 1 && sq_comm_is_dry(c->comm);
@@ -58,50 +74,51 @@ static bool is_own(const struct cholesky *c)
     return owner(c) == c->comm->rank;
 }
 
-/* A -= L L', by the column before the present one; (row, col) of a tile. */
-static enum sq_status update_tile(const struct cholesky *c, int64_t row, int64_t col)
+/* A -= L L', by the column before the present one; a piece of column `col`, from its diagonal on. */
+static enum sq_status update_piece(const struct cholesky *c, int64_t col, int64_t index)
 {
     int64_t k = c->column - 1;
-    return c->backend->ops->update(c->backend, tile_of(c, row, k), tile_of(c, col, k), tile_of(c, row, col));
+    return c->backend->ops->update(c->backend, piece_of(c, col, index, k), tile_of(c, col, k),
+                                   piece_of(c, col, index, col));
 }
 
-/* Item: a tile of the column. */
+/* Item: a piece of the column. */
 static enum sq_status own_item(void *context, int64_t index, int worker)
 {
     (void)worker;
     const struct cholesky *c = context;
-    return update_tile(c, c->column + index, c->column);
+    return update_piece(c, c->column, index);
 }
 
-/* Item: a tile below the diagonal. */
+/* Item: a piece below the diagonal tile. */
 static enum sq_status panel_item(void *context, int64_t index, int worker)
 {
     (void)worker;
     const struct cholesky *c = context;
     int64_t k = c->column;
-    return c->backend->ops->trsm(c->backend, tile_of(c, k, k), tile_of(c, k + 1 + index, k));
+    return c->backend->ops->trsm(c->backend, tile_of(c, k, k), piece_of(c, k + 1, index, k));
 }
 
-/* Tile `index` of the column where it is packed. */
-static struct sq_matrix packed_tile(const struct cholesky *c, int64_t index, struct sq_matrix tile)
+/* Piece `index` of the column where it is packed. */
+static struct sq_matrix packed_piece(const struct cholesky *c, int64_t index, struct sq_matrix piece)
 {
-    return sq_matrix_view(c->panel + index * c->edge * tile.cols, SQ_F32, tile.rows, tile.cols);
+    return sq_matrix_view(c->panel + index * c->height * piece.cols, SQ_F32, piece.rows, piece.cols);
 }
 
 static enum sq_status pack_item(void *context, int64_t index, int worker)
 {
     (void)worker;
     const struct cholesky *c = context;
-    struct sq_matrix tile = tile_of(c, c->column + index, c->column);
-    return c->backend->ops->copy_parts(c->backend, 1, tile.cols, tile, 0, packed_tile(c, index, tile), 0);
+    struct sq_matrix piece = piece_of(c, c->column, index, c->column);
+    return c->backend->ops->copy_parts(c->backend, 1, piece.cols, piece, 0, packed_piece(c, index, piece), 0);
 }
 
 static enum sq_status unpack_item(void *context, int64_t index, int worker)
 {
     (void)worker;
     const struct cholesky *c = context;
-    struct sq_matrix tile = tile_of(c, c->column + index, c->column);
-    return c->backend->ops->copy_parts(c->backend, 1, tile.cols, packed_tile(c, index, tile), 0, tile, 0);
+    struct sq_matrix piece = piece_of(c, c->column, index, c->column);
+    return c->backend->ops->copy_parts(c->backend, 1, piece.cols, packed_piece(c, index, piece), 0, piece, 0);
 }
 
 static size_t column_bytes(const struct cholesky *c)
@@ -114,11 +131,11 @@ static enum sq_status make_column(void *context)
 {
     struct cholesky *c = context;
     const struct sq_backend_ops *ops = c->backend->ops;
-    int64_t k = c->column, count = c->tiles - k;
-    if (k > 0 && c->comm->size > 1) SQ_TRY(ops->parallel(c->backend, count, own_item, c));
+    int64_t k = c->column;
+    if (k > 0 && c->comm->size > 1) SQ_TRY(ops->parallel(c->backend, n_pieces(c, k), own_item, c));
     SQ_TRY(ops->potrf(c->backend, tile_of(c, k, k)));
-    SQ_TRY(ops->parallel(c->backend, count - 1, panel_item, c));
-    return c->comm->size > 1 ? ops->parallel(c->backend, count, pack_item, c) : SQ_OK;
+    SQ_TRY(ops->parallel(c->backend, n_pieces(c, k + 1), panel_item, c));
+    return c->comm->size > 1 ? ops->parallel(c->backend, n_pieces(c, k), pack_item, c) : SQ_OK;
 }
 
 static void keep_worst(struct cholesky *c, enum sq_status status)
@@ -158,7 +175,7 @@ static void receive_column(struct cholesky *c)
     keep_worst(c, status);
     if (is_dry(c)) sq_columns_clock_wait(&c->clock);
     if (!is_own(c) && c->told == SQ_OK && c->status == SQ_OK)
-        keep_worst(c, c->backend->ops->parallel(c->backend, c->tiles - c->column, unpack_item, c));
+        keep_worst(c, c->backend->ops->parallel(c->backend, n_pieces(c, c->column), unpack_item, c));
 }
 
 /* --- the columns after it ----------------------------------------------------------------------------------------- */
@@ -170,15 +187,15 @@ static int64_t first_after(const struct cholesky *c)
     return size == 1 ? c->column : next + (c->comm->rank + size - next % size) % size;
 }
 
-/* Item: a tile of these columns, column by column. */
+/* Item: a piece of these columns, column by column. */
 static enum sq_status update_item(void *context, int64_t index, int worker)
 {
     (void)worker;
     const struct cholesky *c = context;
     int64_t col = first_after(c);
-    for (; index >= c->tiles - col; col += c->comm->size)
-        index -= c->tiles - col;
-    return update_tile(c, col + index, col);
+    for (; index >= n_pieces(c, col); col += c->comm->size)
+        index -= n_pieces(c, col);
+    return update_piece(c, col, index);
 }
 
 static void update_columns(struct cholesky *c)
@@ -186,7 +203,7 @@ static void update_columns(struct cholesky *c)
     int64_t count = 0;
     if (c->status != SQ_OK || c->column == 0) return;
     for (int64_t col = first_after(c); col < c->tiles; col += c->comm->size)
-        count += c->tiles - col;
+        count += n_pieces(c, col);
     c->status = c->backend->ops->parallel(c->backend, count, update_item, c);
 }
 
@@ -195,8 +212,12 @@ static void update_columns(struct cholesky *c)
 enum sq_status sq_cholesky_make(struct sq_backend *backend, const struct sq_comm *comm, void *panel,
                                 struct sq_matrix matrix)
 {
-    struct cholesky c = {
-        .backend = backend, .comm = comm, .matrix = matrix, .edge = backend->sizes.factor_tile, .panel = panel};
+    struct cholesky c = {.backend = backend,
+                         .comm = comm,
+                         .matrix = matrix,
+                         .edge = backend->sizes.factor_tile,
+                         .height = backend->sizes.factor_rows,
+                         .panel = panel};
     c.clock = (struct sq_columns_clock){.backend = backend, .comm = comm};
     c.tiles = (matrix.rows + c.edge - 1) / c.edge;
     for (; c.column < c.tiles && c.told == SQ_OK; c.column++) {

@@ -251,6 +251,7 @@ struct sq_sizes {
     int64_t solve_rows;     /* output rows of a tile of the solver, a multiple of 32 and at most SQ_SOLVE_ROWS_MAX */
     int64_t solve_columns;  /* columns of the solver that one product brings what lies outside of them, or one block */
     int64_t factor_tile;    /* edge of the tiles of the factorization */
+    int64_t factor_rows;    /* rows of a column of these tiles that one of its products takes */
     int64_t hessian_panel;  /* rows of a panel of the Hessian, a multiple of SQ_GRAM_COLUMNS; no bits depend on it */
     int64_t hessian_tokens; /* tokens whose product is made in f32 and then added: at most these */
     int64_t hessian_packed; /* elements of inputs that are packed at once, or those of one product; 0: x as it is */

@@ -4,7 +4,7 @@
 #ifndef SQ_CUDA_SIZES
 #define SQ_CUDA_SIZES                                                                                                  \
     {                                                                                                                  \
-        .solve_rows = 1024, .solve_columns = 1024, .factor_tile = 512, .hessian_panel = 1024,                          \
+        .solve_rows = 1024, .solve_columns = 1024, .factor_tile = 512, .factor_rows = 2048, .hessian_panel = 1024,     \
         .hessian_tokens = (int64_t)1 << 20, .hessian_packed = 0, .hessian_slice = (int64_t)64 << 20,                   \
         .expert_rows = 1024                                                                                            \
     }
