@@ -103,11 +103,13 @@ enum sq_status sq_assemble_check(const struct sq_comm *comm, const struct sq_che
     return sq_comm_agree(comm, comm->rank == 0 ? check_model(checkpoint, store, options) : SQ_OK);
 }
 
-static enum sq_status check_request(const struct sq_assembly *assembly)
+/* Takes the lock, too, before it looks at OUT. */
+static enum sq_status check_request(struct sq_assembly *assembly)
 {
     if (assembly->comm->rank != 0) return SQ_OK;
     SQ_TRY(sq_assemble_check_source(assembly->checkpoint, assembly->store));
     SQ_TRY(check_model(assembly->checkpoint, assembly->store, assembly->options));
+    SQ_TRY(sq_folder_lock(assembly->options->out, assembly->tmp, &assembly->lock));
     return check_out(assembly->store, assembly->options);
 }
 
@@ -187,13 +189,11 @@ static enum sq_status finish_folder(const struct sq_assembly *assembly)
 static enum sq_status prepare(struct sq_assembly *assembly)
 {
     const struct sq_comm *comm = assembly->comm;
-    enum sq_status status = sq_comm_agree(comm, check_request(assembly));
-    if (status != SQ_OK) return status;
-    status = sq_folder_tmp_name(assembly->options->out, &assembly->tmp);
-    if (status == SQ_OK)
-        status = sq_assemble_plan_make(assembly->checkpoint, assembly->store, assembly->options, comm->size,
-                                       &assembly->plan);
-    return sq_comm_agree(comm, status);
+    enum sq_status status = sq_folder_tmp_name(assembly->options->out, &assembly->tmp);
+    if (status == SQ_OK) status = check_request(assembly);
+    SQ_TRY(sq_comm_agree(comm, status));
+    return sq_comm_agree(comm, sq_assemble_plan_make(assembly->checkpoint, assembly->store, assembly->options,
+                                                     comm->size, &assembly->plan));
 }
 
 /* What `fn` gives for the owner's jobs among [first, end), until one fails or a signal comes. */
@@ -229,17 +229,19 @@ static enum sq_status build(const struct sq_assembly *assembly)
     if (status == SQ_ERR_NUMERIC && comm->rank == 0) sq_assembly_report_not_finite(assembly);
     if (status == SQ_OK) status = sq_assembly_check(assembly);
     if (status == SQ_OK) status = sq_comm_agree(comm, finish_folder(assembly));
-    if (status == SQ_OK) return SQ_OK;
-    if (comm->rank == 0) sq_folder_abandon(assembly->tmp);
-    return sq_comm_agree(comm, status); /* nobody goes on before it is gone */
+    if (status != SQ_OK && comm->rank == 0) sq_folder_abandon(assembly->tmp);
+    return status;
 }
 
 enum sq_status sq_assemble(const struct sq_comm *comm, const struct sq_checkpoint *checkpoint, struct sq_store *store,
                            const struct sq_assemble_options *options, int64_t *total_bytes_p)
 {
-    struct sq_assembly assembly = {.comm = comm, .checkpoint = checkpoint, .store = store, .options = options};
+    struct sq_assembly assembly = {
+        .comm = comm, .checkpoint = checkpoint, .store = store, .options = options, .lock = -1};
     enum sq_status status = prepare(&assembly);
     if (status == SQ_OK) status = build(&assembly);
+    if (assembly.tmp) sq_folder_unlock(assembly.tmp, assembly.lock);
+    status = sq_comm_agree(comm, status); /* nobody goes on before lock and unfinished folder are gone */
     if (status == SQ_OK) *total_bytes_p = file_bytes(&assembly.plan);
     sq_assemble_plan_release(&assembly.plan);
     sq_free(assembly.tmp);

@@ -13,6 +13,7 @@ struct sq_assembly {
     const struct sq_assemble_options *options;
     struct sq_assemble_plan plan;
     char *tmp; /* the folder that is being written */
+    int lock;  /* of it, on rank 0; else -1 */
 };
 
 /* Arrays for one tile of a layer. */

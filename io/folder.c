@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "io/lock.h"
 #include "io/safetensors_write.h"
 
 /* Where the old folder waits for its end: inside the new one, so that no third name is needed beside OUT. */
@@ -153,21 +154,39 @@ static enum sq_status strip_slashes(const char *out, char **name_p)
     return SQ_OK;
 }
 
-enum sq_status sq_folder_check_parent(const char *out)
+static enum sq_status check_access(const char *out)
 {
-    char *name = NULL, *parent = NULL, *tmp = NULL;
+    char *name = NULL, *parent = NULL;
     enum sq_status status = strip_slashes(out, &name);
     if (status == SQ_OK) status = parent_of(name, &parent);
     if (status == SQ_OK && access(parent, W_OK | X_OK) != 0) {
         sq_error("cannot make folder %s: %s", out, strerror(errno));
         status = SQ_ERR_IO;
     }
-    if (status == SQ_OK) status = sq_folder_tmp_name(out, &tmp);
-    if (status == SQ_OK) status = check_tmp(tmp);
     sq_free(name);
     sq_free(parent);
+    return status;
+}
+
+enum sq_status sq_folder_check_parent(const char *out)
+{
+    char *tmp;
+    SQ_TRY(check_access(out));
+    SQ_TRY(sq_folder_tmp_name(out, &tmp));
+    enum sq_status status = check_tmp(tmp);
     sq_free(tmp);
     return status;
+}
+
+enum sq_status sq_folder_lock(const char *out, const char *tmp, int *lock_p)
+{
+    SQ_TRY(check_access(out));
+    return sq_lock_take(out, tmp, lock_p);
+}
+
+void sq_folder_unlock(const char *tmp, int lock)
+{
+    sq_lock_release(tmp, lock);
 }
 
 /* A failure leaves the old folder, if there was one, where it was. */

@@ -6,7 +6,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
-#include "io/store_file.h"
+#include "io/lock.h"
 #include "io/store_private.h"
 
 /* --- opening ----------------------------------------------------------------------------------------------------- */
@@ -81,7 +81,7 @@ static enum sq_status open_all(const struct sq_comm *comm, const char *path, boo
         sq_free(copy);
         sq_free(store);
         discard(comm, path, is_new);
-        sq_file_unlock(path, lock);
+        sq_lock_release(path, lock);
         return status;
     }
     *store = (struct sq_store){.comm = *comm, .path = copy, .writable = writable, .lock = lock, .open_layer = -1};
@@ -102,14 +102,14 @@ static enum sq_status lock_and_make(const struct sq_comm *comm, const char *path
                                     int n_layers, const char *config_yaml, const char *fingerprint, int *lock_p)
 {
     enum sq_status status = SQ_ERR_USAGE;
-    SQ_TRY(sq_file_lock(path, lock_p));
+    SQ_TRY(sq_lock_take(path, path, lock_p));
     if (access(path, F_OK) == 0) {
         sq_error("store %s exists already; --resume continues it", path);
     } else {
         status = sq_store_make(comm, path, layers, n_layers, config_yaml, fingerprint);
     }
     if (status != SQ_OK) {
-        sq_file_unlock(path, *lock_p);
+        sq_lock_release(path, *lock_p);
         *lock_p = -1;
     }
     return status;
@@ -134,7 +134,7 @@ enum sq_status sq_store_open(const struct sq_comm *comm, const char *path, bool 
     int lock = -1;
     enum sq_status status = SQ_OK;
     const struct expectation expected = {layers, n_layers, fingerprint};
-    if (comm->rank == 0 && writable) status = sq_file_lock(path, &lock);
+    if (comm->rank == 0 && writable) status = sq_lock_take(path, path, &lock);
     SQ_TRY(sq_comm_agree(comm, status));
     return open_all(comm, path, writable, false, lock, &expected, store_p);
 }
@@ -149,7 +149,7 @@ void sq_store_close(struct sq_store *store)
     if (store->progress >= 0) H5Dclose(store->progress);
     if (store->file >= 0) sq_h5_close_shared(store->file);
     (void)sq_comm_agree(&store->comm, SQ_OK); /* the lock covers all ranks ... */
-    sq_file_unlock(store->path, store->lock);
+    sq_lock_release(store->path, store->lock);
     (void)sq_comm_agree(&store->comm, SQ_OK); /* ... and is free when any of them goes on */
     sq_store_index_release(&store->index);
     sq_free(store->path);

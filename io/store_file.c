@@ -4,10 +4,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -16,9 +14,6 @@
 #include "base/text.h"
 #include "io/stale.h"
 #include "mpi/file_hints.h"
-
-/* --- room and name ---------------------------------------------------------------------------------------------------
- */
 
 static enum sq_status reserve(const char *path, int fd, int64_t bytes)
 {
@@ -87,63 +82,4 @@ enum sq_status sq_file_publish(const char *temporary, const char *path)
     }
     sq_free(copy);
     return status;
-}
-
-/* --- lock ------------------------------------------------------------------------------------------------------------
- */
-
-/* Whether the file behind fd is still the one with this name: its last owner may have removed it. */
-static bool is_current(int fd, const char *name)
-{
-    struct stat held, named;
-    return fstat(fd, &held) == 0 && stat(name, &named) == 0 && held.st_ino == named.st_ino &&
-           held.st_dev == named.st_dev;
-}
-
-/* Takes the lock of the file with this name; errors are printed with the store's path. */
-static enum sq_status take(const char *path, const char *name, int *lock_p)
-{
-    for (;;) {
-        int fd = sq_stale_open(name, O_RDWR | O_CREAT);
-        if (fd < 0) {
-            sq_error("cannot create lock file %s: %s", name, strerror(errno));
-            return SQ_ERR_IO;
-        }
-        if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
-            *lock_p = fd;
-            if (is_current(fd, name)) return SQ_OK;
-            close(fd);
-            continue;
-        }
-        int code = errno;
-        close(fd);
-        if (code == EINTR) continue;
-        if (code == EWOULDBLOCK) {
-            sq_error("%s is in use by another job, which holds the lock %s", path, name);
-            return SQ_ERR_USAGE;
-        }
-        sq_warning("cannot lock %s (%s): make sure that no other job uses this store", name, strerror(code));
-        *lock_p = -1;
-        return SQ_OK;
-    }
-}
-
-enum sq_status sq_file_lock(const char *path, int *lock_p)
-{
-    char *name;
-    SQ_TRY(sq_string_format(&name, "%s.lock", path));
-    enum sq_status status = take(path, name, lock_p);
-    sq_free(name);
-    return status;
-}
-
-void sq_file_unlock(const char *path, int lock)
-{
-    char *name;
-    if (lock < 0) return;
-    if (sq_string_format(&name, "%s.lock", path) == SQ_OK) {
-        unlink(name); /* while it is still held: whoever opened it meanwhile sees that it has gone */
-        sq_free(name);
-    }
-    close(lock);
 }

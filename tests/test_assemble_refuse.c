@@ -339,6 +339,32 @@ static void test_foreign_tmp(void **state)
     ranks_end_test();
 }
 
+/* What another job is writing stays as it is, as does what it has just finished. */
+static void test_locked(void **state)
+{
+    (void)state;
+    char path[1024], tmp[1100];
+    int64_t bytes;
+    int lock = -1;
+    const struct sq_assemble_options options = options_for("locked", false, path);
+    snprintf(tmp, sizeof tmp, "%s.tmp", path);
+    make_tmp(path, ".shardq-unfinished");
+    if (ranks.comm.rank == 0) CHECK(sq_folder_lock(path, tmp, &lock) == SQ_OK && lock >= 0);
+    ranks_listen();
+    CHECK(sq_assemble(&ranks.comm, source, v1_store, &options, &bytes) == SQ_ERR_USAGE);
+    EXPECT_ERROR(0, "/locked is in use by another job", "locked.tmp.lock");
+    CHECK(exists_with(path, ".tmp/.shardq-unfinished") && exists_with(path, ".tmp.lock") && !exists_with(path, ""));
+    ranks_barrier();
+    if (ranks.comm.rank == 0) sq_folder_unlock(tmp, lock);
+    CHECK(sq_assemble(&ranks.comm, source, v1_store, &options, &bytes) == SQ_OK);
+    CHECK(exists_with(path, "") && !exists_with(path, ".tmp") && !exists_with(path, ".tmp.lock"));
+    ranks_listen();
+    CHECK(sq_assemble(&ranks.comm, source, v1_store, &options, &bytes) == SQ_ERR_USAGE);
+    EXPECT_ERROR(0, "locked is there already");
+    CHECK(!exists_with(path, ".tmp.lock"));
+    ranks_end_test();
+}
+
 static int run_group(void)
 {
     const struct CMUnitTest tests[] = {
@@ -356,6 +382,7 @@ static int run_group(void)
         cmocka_unit_test(test_out_of_memory),
         cmocka_unit_test(test_stale_tmp),
         cmocka_unit_test(test_foreign_tmp),
+        cmocka_unit_test(test_locked),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -110,6 +110,31 @@ two_jobs() {
   same_folder "$work/whole" "$work/out"
 }
 
+# Two jobs that write one OUT, each from a store of its own or both from one. The second touches nothing of the first's; what a
+# job that was killed has left is in nobody's way.
+one_out() {
+  local source
+  cp "$work/whole.store.h5" "$store"
+  for source in whole.store.h5 out.store.h5; do
+    start_held .safetensors 2 assemble --store "$work/whole.store.h5" --out "$work/out"
+    kill -STOP "${pids[@]}"
+    mv "$work/err" "$work/first.err"
+    expect 2 3 assemble --store "$work/$source" --out "$work/out/"
+    expect_message "$work/out/ is in use by another job, which holds the lock $work/out.tmp.lock"
+    kill -CONT "${pids[@]}"
+    { wait "$job_pid" || { cat "$work/first.err"; fail "the first of two jobs"; }; } 2>/dev/null
+    same_folder "$work/whole" "$work/out"
+    rm -r "$work/out"
+  done
+  start_held .safetensors 2 assemble --store "$store" --out "$work/out"
+  kill -9 "${pids[@]}"
+  { wait "$job_pid" || true; } 2>/dev/null
+  [ -e "$work/out.tmp" ] && [ -e "$work/out.tmp.lock" ] || fail "the killed job left nothing"
+  expect 0 3 assemble --store "$store" --out "$work/out"
+  same_folder "$work/whole" "$work/out"
+  [ "$(cd "$work" && echo out*)" = "out out.store.h5" ] || fail "left behind: $(cd "$work" && echo out*)"
+}
+
 # --- what happens to files between two runs ---
 
 stopped() { # a store that is not complete
@@ -289,7 +314,7 @@ file_hints() {
   expect_message "'striping_factor' is no hint"
 }
 
-faults=(kill_last_rank kill_first_rank kill_all_ranks kill_mpirun freeze_first_rank freeze_last_rank suspend_job two_jobs
+faults=(kill_last_rank kill_first_rank kill_all_ranks kill_mpirun freeze_first_rank freeze_last_rank suspend_job two_jobs one_out
   bit_flipped state_flipped store_truncated model_replaced read_only clock_jumps stale_mount stale_tokens model_cut
   rank_cannot_write no_shared_memory file_hints)
 [ $# -eq 0 ] || faults=("$@")
