@@ -61,7 +61,8 @@ function(shardq_cuda_library)
     target_compile_options(sq_cuda PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wno-unknown-pragmas>) # unroll
     # small tiles and rooms, so that tiny models have many of them, and factorizations that ranks share; large rooms would be
     # closed and opened page by page
-    set(small SQ_CUDA_SPREAD_INPUTS=64 SQ_CUDA_QUERIES=32 SQ_CUDA_KEYS=64 SQ_CUDA_ROOM=1048576 SQ_CUDA_WORKSPACE=1048576)
+    set(small SQ_CUDA_SPREAD_INPUTS=64 SQ_CUDA_QUERIES=32 SQ_CUDA_KEYS=64 SQ_CUDA_ROOM=1048576
+      SQ_CUDA_ROOM_ROWS=256 SQ_CUDA_WORKSPACE=1048576)
     target_compile_definitions(sq_cuda PRIVATE ${small})
     file(GLOB bench ${CMAKE_CURRENT_SOURCE_DIR}/src/gptq/bench*.c)
     set_source_files_properties(${bench} PROPERTIES COMPILE_DEFINITIONS SQ_BENCH_WIDE=256)

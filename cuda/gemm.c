@@ -27,30 +27,64 @@ static enum sq_status multiply(struct sq_backend *backend, float alpha, struct f
                              "a product");
 }
 
-/* y = x w' + bias, y BF16: rows in pieces by way of f32, so that the sum is rounded once. */
+/* --- linears with a bias, to BF16 --------------------------------------------------------------------------------- */
+
+/* Products go through a worker's room in f32, so that sum and bias are rounded once. (The bias that cublasLt adds
+ * itself is generally one of the output's type.) Columns are in pieces, which have all rows: the weights are read once.
+ * Where there are more rows than SQ_CUDA_ROOM_ROWS these are in pieces, too, so that pieces stay near to squares, which
+ * read least. Their shapes depend on those of x and w alone. */
+#define ROOM_ELEMENTS ((int64_t)(SQ_CUDA_ROOM / sizeof(float)))
+_Static_assert(SQ_CUDA_ROOM / sizeof(float) >= SQ_CUDA_ROOM_ROWS, "a piece has a column at least");
+
+#define PIECE_UNIT 128 /* rows or columns of a product that keep its tiles and their memory whole */
+
+/* Equal pieces of at most `most`, whole units where those fit; count: one piece. */
+static int64_t piece_length(int64_t count, int64_t most)
+{
+    if (count <= most) return count;
+    int64_t n_pieces = (count + most - 1) / most, length = (count + n_pieces - 1) / n_pieces;
+    int64_t whole = (length + PIECE_UNIT - 1) / PIECE_UNIT * PIECE_UNIT;
+    return whole <= most ? whole : length;
+}
+
+static int64_t smaller(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static enum sq_status linear_in_room(struct sq_backend *backend, struct sq_matrix x, struct sq_matrix w,
+                                     const float *bias, struct sq_matrix y)
+{
+    struct sq_cuda_worker *worker = sq_cuda_worker(backend);
+    struct sq_matrix sums = sq_matrix_view(worker->room, SQ_F32, y.rows, y.cols);
+    SQ_TRY(multiply(backend, 1, (struct factor){x, false}, (struct factor){w, true}, 0, sums));
+    return sq_cuda_checked(sq_kernel_add_bias(worker->stream, sums, bias, y), "a bias");
+}
+
 static enum sq_status linear_in_pieces(struct sq_backend *backend, struct sq_matrix x, struct sq_matrix w,
                                        const float *bias, struct sq_matrix y)
 {
-    struct sq_cuda_worker *worker = sq_cuda_worker(backend);
-    int64_t most = (int64_t)(SQ_CUDA_ROOM / sizeof(float)) / y.cols;
-    most = most > 128 ? most / 128 * 128 : most;
-    for (int64_t row = 0; row < y.rows; row += most) {
-        int64_t rows = y.rows - row < most ? y.rows - row : most;
-        struct sq_matrix sums = sq_matrix_view(worker->room, SQ_F32, rows, y.cols);
-        struct factor part = {sq_matrix_part(x, row, rows, 0, x.cols), false}, weights = {w, true};
-        SQ_TRY(multiply(backend, 1, part, weights, 0, sums));
-        SQ_TRY(sq_cuda_checked(sq_kernel_add_bias(worker->stream, sums, bias, sq_matrix_part(y, row, rows, 0, y.cols)),
-                               "a bias"));
-    }
+    int64_t most_rows = piece_length(y.rows, SQ_CUDA_ROOM_ROWS);
+    int64_t most_cols = piece_length(y.cols, ROOM_ELEMENTS / most_rows);
+    for (int64_t col = 0; col < y.cols; col += most_cols)
+        for (int64_t row = 0; row < y.rows; row += most_rows) {
+            int64_t rows = smaller(y.rows - row, most_rows), cols = smaller(y.cols - col, most_cols);
+            SQ_TRY(linear_in_room(backend, sq_matrix_part(x, row, rows, 0, x.cols),
+                                  sq_matrix_part(w, col, cols, 0, w.cols), bias + col,
+                                  sq_matrix_part(y, row, rows, col, cols)));
+        }
     return SQ_OK;
 }
+
+/* --- the operations ----------------------------------------------------------------------------------------------- */
 
 enum sq_status sq_cuda_linear(struct sq_backend *backend, struct sq_matrix x, struct sq_matrix w, const float *bias,
                               struct sq_matrix y)
 {
+    if (y.rows == 0) return SQ_OK;
     if (bias && y.dtype == SQ_BF16) return linear_in_pieces(backend, x, w, bias, y);
     SQ_TRY(multiply(backend, 1, (struct factor){x, false}, (struct factor){w, true}, 0, y));
-    if (!bias || y.rows == 0) return SQ_OK;
+    if (!bias) return SQ_OK;
     return sq_cuda_checked(sq_kernel_add_bias(sq_cuda_worker(backend)->stream, y, bias, y), "a bias");
 }
 

@@ -35,6 +35,9 @@ static void test_linear(void **state)
         check_linear(5, 7, 3, type, true);
         check_linear(33, 65, 130, type, true);
         check_linear(64, 17, 96, type, false);
+        check_linear(300, 1100, 2, type, true); /* on the stand-in for CUDA two pieces each way */
+        check_linear(3, 100000, 1, type, true); /* only columns in pieces */
+        check_linear(1, 262272, 1, type, true); /* a row is more than a piece */
     }
 }
 

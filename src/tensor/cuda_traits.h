@@ -4,9 +4,11 @@
 
 #include "tensor/traits.h"
 
-/* Bytes of a worker's device memory for the operation at hand, and for cuBLAS: what it asks for on sm_90. */
+/* Bytes of a worker's device memory for the operation at hand, and for cuBLAS: what it asks for on sm_90. Rows of a
+ * product by way of the room, at most; fixed, as shapes of products decide the order of sums. */
 #ifndef SQ_CUDA_ROOM
 #define SQ_CUDA_ROOM ((size_t)32 << 20)
+#define SQ_CUDA_ROOM_ROWS 4096
 #define SQ_CUDA_WORKSPACE ((size_t)32 << 20)
 #endif
 
