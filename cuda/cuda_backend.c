@@ -124,6 +124,7 @@ int sq_cuda_device_count(const char **why_p)
 {
     int count = 0;
     cudaError_t code = cudaGetDeviceCount(&count);
+    if (code != cudaSuccess) sq_cuda_forget_error();
     *why_p = code == cudaSuccess ? "no CUDA device" : cudaGetErrorString(code);
     return code == cudaSuccess ? count : 0;
 }

@@ -20,7 +20,7 @@ enum sq_status sq_cuda_alloc(struct sq_backend *backend, const char *what, size_
     if (code == cudaSuccess) return SQ_OK;
     int64_t left = 0;
     char texts[2][16];
-    (void)cudaGetLastError(); /* it would be reported once more by the next launch */
+    sq_cuda_forget_error();
     if (sq_cuda_free_bytes(backend, &left) != SQ_OK) return SQ_ERR_LIBRARY;
     sq_error("device %d: %s needs %s, %s are free: %s", ((struct sq_cuda *)backend)->device, what,
              sq_size_format((double)bytes, texts[0]), sq_size_format((double)left, texts[1]), cudaGetErrorString(code));
@@ -52,8 +52,13 @@ enum sq_status sq_cuda_download(struct sq_backend *backend, const void *memory, 
 
 enum sq_status sq_cuda_alloc_host(struct sq_backend *backend, const char *what, size_t bytes, void **memory_p)
 {
-    (void)backend;
-    return sq_cuda_checked(cudaMallocHost(memory_p, bytes ? bytes : 1), what);
+    cudaError_t code = cudaMallocHost(memory_p, bytes ? bytes : 1);
+    if (code == cudaSuccess) return SQ_OK;
+    char text[16];
+    sq_cuda_forget_error();
+    sq_error("device %d: %s needs %s of pinned host memory: %s", ((struct sq_cuda *)backend)->device, what,
+             sq_size_format((double)bytes, text), cudaGetErrorString(code));
+    return code == cudaErrorMemoryAllocation ? SQ_ERR_MEMORY : SQ_ERR_LIBRARY;
 }
 
 void sq_cuda_free_host(struct sq_backend *backend, void *memory)

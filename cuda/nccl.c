@@ -66,8 +66,7 @@ static enum sq_status look(struct sq_nccl *nccl, cudaEvent_t event, const char *
 {
     cudaError_t code = event ? cudaEventQuery(event) : cudaStreamQuery(nccl->stream);
     ncclResult_t state = ncclSuccess;
-    *done_p = code == cudaSuccess;
-    if (code != cudaSuccess && code != cudaErrorNotReady) return sq_cuda_checked(code, what);
+    SQ_TRY(sq_cuda_answered(code, what, done_p));
     SQ_TRY(checked(ncclCommGetAsyncError(nccl->comm, &state), nccl->comm, what));
     return state == ncclInProgress ? SQ_OK : checked(state, nccl->comm, what);
 }

@@ -75,14 +75,14 @@ static void forget(struct sq_cuda_timer *timer, int count)
 enum sq_status sq_cuda_timer_show(const struct sq_cuda *cuda, struct sq_cuda_timer *timer, enum sq_trace_kind kind,
                                   int stream, const char *name)
 {
-    int done = 0;
-    for (; done < timer->count; done++) {
-        cudaError_t code = cudaEventQuery(timer->end[done]);
-        if (code == cudaErrorNotReady) break;
-        SQ_TRY(sq_cuda_checked(code, "asking for a time"));
-        SQ_TRY(show(cuda, timer, done, kind, stream, name));
+    int n_done = 0;
+    for (; n_done < timer->count; n_done++) {
+        bool done;
+        SQ_TRY(sq_cuda_answered(cudaEventQuery(timer->end[n_done]), "asking for a time", &done));
+        if (!done) break;
+        SQ_TRY(show(cuda, timer, n_done, kind, stream, name));
     }
-    forget(timer, done);
+    forget(timer, n_done);
     return SQ_OK;
 }
 

@@ -330,8 +330,24 @@ void refused_launches(void **)
     assert_int_equal(sq_launch(write_at, dim3(1, 65536), 32, d.stream, d.data, 0L), cudaErrorInvalidConfiguration);
     assert_int_equal(sq_launch(write_at, 1, 1, d.stream, &host, 0L), cudaErrorInvalidValue);
     assert_int_equal(sq_launch(write_at, 1, 1, (cudaStream_t) nullptr, d.data, 0L), cudaErrorInvalidResourceHandle);
-    assert_int_equal(cudaGetLastError(), cudaErrorInvalidResourceHandle);
     assert_int_equal(cudaGetLastError(), cudaSuccess);
+}
+
+// A launch goes well, and returns what an earlier call left.
+void errors_of_others(void **)
+{
+    device d(4);
+    void *memory = nullptr;
+    assert_int_equal(cudaMalloc(&memory, (size_t)1 << 60), cudaErrorMemoryAllocation);
+    assert_int_equal(cudaPeekAtLastError(), cudaErrorMemoryAllocation);
+    assert_int_equal(sq_launch(write_at, 1, 1, d.stream, d.data, 2L), cudaErrorMemoryAllocation);
+    assert_int_equal(cudaPeekAtLastError(), cudaSuccess);
+    assert_int_equal(sq_launch(write_at, 1, 1, d.stream, d.data, 3L), cudaSuccess);
+    assert_int_equal(cudaStreamQuery(d.stream), cudaErrorNotReady);
+    assert_int_equal(sq_launch(write_at, 1, 1, d.stream, d.data, 1L), cudaErrorNotReady);
+    assert_int_equal(cudaStreamSynchronize(d.stream), cudaSuccess);
+    const std::vector<int> got = d.get();
+    assert_true(got[1] == got[2] && got[2] == got[3] && got[3] != got[0]);
 }
 } // namespace
 
@@ -340,7 +356,7 @@ int main(void)
     const CMUnitTest tests[] = {
         cmocka_unit_test(indices),     cmocka_unit_test(barriers),         cmocka_unit_test(shuffles),
         cmocka_unit_test(warps_apart), cmocka_unit_test(atomics),          cmocka_unit_test(divergence),
-        cmocka_unit_test(memory),      cmocka_unit_test(refused_launches),
+        cmocka_unit_test(memory),      cmocka_unit_test(refused_launches), cmocka_unit_test(errors_of_others),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

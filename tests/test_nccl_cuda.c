@@ -230,6 +230,64 @@ static void test_factor_without_columns(void **state)
     close_gathers(&g);
 }
 
+/* --- errors that are not a launch's ------------------------------------------------------------------------------- */
+
+struct launching {
+    struct sq_backend *backend;
+    struct sq_matrix x;
+};
+
+static enum sq_status launch(void *context, int64_t index, int worker)
+{
+    (void)index, (void)worker;
+    const struct launching *l = context;
+    return l->backend->ops->add(l->backend, l->x, l->x);
+}
+
+/* Memory that is not there is said once, with its size. */
+static void check_refused(struct launching *l, bool on_host, const char *words)
+{
+    const struct sq_backend_ops *ops = l->backend->ops;
+    void *memory;
+    ranks_listen();
+    cudasim_fail("malloc", 1);
+    CHECK((on_host ? ops->alloc_host : ops->alloc)(l->backend, "a buffer", 3000, &memory) == SQ_ERR_MEMORY);
+    CHECK(launch(l, 0, 0) == SQ_OK);
+    const char *text = capture_stop(&ranks.capture);
+    CHECK(strstr(text, words) != NULL);
+}
+
+/* What a stream or an event was asked for too early, and what failed before, is no error of the next kernel. */
+static void test_launches_after_errors(void **state)
+{
+    (void)state;
+    struct gathers g;
+    void *memory, *host;
+    open_gathers(&g);
+    const struct sq_backend_ops *ops = g.backend->ops;
+    if (ops->alloc(g.backend, "numbers", PART, &memory) != SQ_OK) abort();
+    if (ops->alloc_host(g.backend, "numbers", PART, &host) != SQ_OK) abort();
+    memset(host, 0, PART);
+    struct launching l = {g.backend, sq_matrix_view(memory, SQ_F32, 1, PART / (int64_t)sizeof(float))};
+    CHECK(ops->clear(g.backend, memory, PART) == SQ_OK);
+    check_refused(&l, false, "a buffer needs 2.9 KiB");
+    check_refused(&l, true, "a buffer needs 2.9 KiB of pinned host memory: out of memory");
+    CHECK(start(&g, 0) == SQ_OK && sq_comm_memory_finish_gather(&g.comm, 0) == SQ_OK); /* an event */
+    CHECK(launch(&l, 0, 0) == SQ_OK);
+    CHECK(sq_comm_memory_sum_i64(&g.comm, g.backend, g.sum, 1) == SQ_OK); /* a stream */
+    CHECK(launch(&l, 0, 0) == SQ_OK);
+    sq_trace_start();
+    CHECK(ops->parallel(g.backend, 1, launch, &l) == SQ_OK);           /* from here on times are counted */
+    CHECK(ops->send(g.backend, 0, host, PART, g.buffers[1]) == SQ_OK); /* on its way when times are asked for */
+    CHECK(ops->parallel(g.backend, 1, launch, &l) == SQ_OK);
+    CHECK(launch(&l, 0, 0) == SQ_OK);
+    sq_trace_stop();
+    CHECK(ops->sent(g.backend, 0) == SQ_OK);
+    ops->free(g.backend, memory);
+    ops->free_host(g.backend, host);
+    close_gathers(&g);
+}
+
 static int run(void)
 {
     static const struct CMUnitTest tests[] = {cmocka_unit_test(test_failure),
@@ -237,7 +295,8 @@ static int run(void)
                                               cmocka_unit_test(test_gather_that_fails),
                                               cmocka_unit_test(test_broadcasts),
                                               cmocka_unit_test(test_broadcast_that_fails),
-                                              cmocka_unit_test(test_factor_without_columns)};
+                                              cmocka_unit_test(test_factor_without_columns),
+                                              cmocka_unit_test(test_launches_after_errors)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
 

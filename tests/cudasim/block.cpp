@@ -205,18 +205,22 @@ bool kernel_may_use(const char *text, const void *pointer)
     return is_device(what.c_str(), pointer, 0) || (failed(cudaErrorInvalidValue), false);
 }
 
-cudaError_t launch(const char *text, dim3 grid, dim3 size, cudaStream_t stream, thread_work work)
+void launch(const char *text, dim3 grid, dim3 size, cudaStream_t stream, thread_work work)
 {
     call guard;
     std::shared_ptr<const void> owner(work.call, work.destroy);
-    if (should_fail(kind::launch)) return failed(cudaErrorLaunchFailure);
+    if (should_fail(kind::launch)) {
+        failed(cudaErrorLaunchFailure);
+        return;
+    }
     const std::string name = kernel_name(text);
     if (!shape_is_valid(grid, size)) {
         complain("kernel %s: grid (%u, %u, %u) of blocks (%u, %u, %u) is too large or empty", name.c_str(), grid.x,
                  grid.y, grid.z, size.x, size.y, size.z);
-        return failed(cudaErrorInvalidConfiguration);
+        failed(cudaErrorInvalidConfiguration);
+        return;
     }
     auto run = [name, grid, size, work, owner] { run_grid(name, grid, size, work); };
-    return failed(enqueue(stream, {"kernel " + name, run, nullptr, nullptr}));
+    failed(enqueue(stream, {"kernel " + name, run, nullptr, nullptr}));
 }
 } // namespace cudasim

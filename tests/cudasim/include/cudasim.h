@@ -15,6 +15,9 @@
  * memory that was never written are seen without it only. Longer jobs do not run there, for time. Speed, and what a
  * real device rounds in its own way, are not tested by it at all.
  *
+ * Errors. Each thread has a last error, which calls that go well leave as it is; a launch returns it, whoever left it
+ * there. "Not ready" is kept, too: NVIDIA's guide says that it is not, but others who ask find it, and clear it.
+ *
  * Time. Streams are lazy. CUDASIM_ORDER=late (default): nothing runs before somebody waits for it, and then only what
  * was waited for. early: all that can run does so at every call. A number: pieces of random streams run at every call.
  *

@@ -1,6 +1,7 @@
 /* sq_launch(kernel, grid, block, stream, args...): queues a kernel, as kernel<<<grid, block, 0, stream>>>(args...)
- * does. A macro here, so that messages can name the kernel. Returns cudaErrorInvalidConfiguration for a shape that no
- * GPU takes, cudaErrorInvalidValue for a pointer argument that is not in device or pinned memory. */
+ * does. A macro here, so that messages can name the kernel. Returns the thread's last error, which an earlier call may
+ * have left there; of its own it has cudaErrorInvalidConfiguration for a shape that no GPU takes, and
+ * cudaErrorInvalidValue for a pointer argument that is not in device or pinned memory. */
 #ifndef CUDASIM_LAUNCH_H
 #define CUDASIM_LAUNCH_H
 
@@ -35,7 +36,8 @@ struct thread_work {
     size_t bytes;
 };
 
-cudaError_t launch(const char *text, dim3 grid, dim3 block, cudaStream_t stream, thread_work work);
+/* What goes wrong is the thread's last error. */
+void launch(const char *text, dim3 grid, dim3 block, cudaStream_t stream, thread_work work);
 bool kernel_may_use(const char *text, const void *pointer);
 
 template <class T> bool argument_is_valid(const char *text, T value)
@@ -51,10 +53,11 @@ cudaError_t launch_kernel(const char *text, void (*kernel)(P...), dim3 grid, dim
 {
     static_assert(sizeof...(P) == sizeof...(A), "the kernel takes another number of arguments");
     static_assert((std::is_trivially_copyable_v<P> && ...), "arguments travel as bytes");
-    if (!(argument_is_valid<P>(text, args) && ...)) return cudaErrorInvalidValue;
     typedef kernel_call<P...> call;
-    return launch(text, grid, block, stream,
-                  {call::run, call::destroy, new call{kernel, {static_cast<P>(args)...}}, sizeof(call)});
+    if ((argument_is_valid<P>(text, args) && ...))
+        launch(text, grid, block, stream,
+               {call::run, call::destroy, new call{kernel, {static_cast<P>(args)...}}, sizeof(call)});
+    return cudaGetLastError();
 }
 } // namespace cudasim
 
