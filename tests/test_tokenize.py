@@ -183,7 +183,9 @@ class TokenizeTest(unittest.TestCase):
     def test_missing_files(self):
         self.refused(1, "gone.txt", "--text", self.path("gone.txt"))
         self.refused(1, "tokenizer.json", "--text", self.a, model=self.folder.name)
-        self.refused(1, "absent", "--text", self.a, "--samples", 1, "--length", 8, out=self.path("absent/out.h5"))
+        absent = self.path("absent")
+        self.refused(1, f"cannot write {absent}/out.h5: {absent} is not a folder that is there", "--text", self.a, "--samples",
+                     1, "--length", 8, out=self.path("absent/out.h5"))
 
     def test_bad_content(self):
         self.refused(1, "not UTF-8", "--text", self.write("bad.txt", b"abc\xff\xfe"))
@@ -206,6 +208,27 @@ class TokenizeTest(unittest.TestCase):
         self.refused(1, "--force", "--text", self.a, "--samples", 1, "--length", 8)
         with open(self.out, encoding="utf-8") as file:
             self.assertEqual(file.read(), "precious")
+
+    def test_a_file_that_cannot_be_written(self):
+        os.mkdir(self.out + ".tmp")
+        done = self.start("--text", self.a, "--samples", 1, "--length", 8)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertEqual(done.stderr, f"shardq tokenize: cannot write {self.out}: Is a directory\n")
+
+    def test_what_is_read_is_not_written(self):
+        model = os.path.dirname(self.write("tokenizer.json", "{}"))
+        link, temporary = self.path("link.h5"), self.write("c.h5.tmp", "c" * 100)
+        os.symlink(self.b, link)
+        for out, path in ((self.b, self.b), (link, self.b), (self.path("tokenizer.json"), self.path("tokenizer.json")),
+                          (self.path("c.h5"), temporary)):
+            with open(path, encoding="utf-8") as file:
+                before = file.read()
+            done = self.start("--text", self.a, self.b, temporary, "--samples", 3, "--length", 8, "--force", out=out, model=model)
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertIn(f"--out {out} would overwrite {path}, which is read", done.stderr)
+            self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+            with open(path, encoding="utf-8") as file:
+                self.assertEqual(file.read(), before)
 
 
 if __name__ == "__main__":

@@ -92,9 +92,30 @@ def parse_arguments(argv):
         parser.error("--weight has no meaning with --windows")
     if arguments.weight and len(arguments.weight) != len(arguments.text):
         parser.error(f"--weight has {len(arguments.weight)} values for {len(arguments.text)} files")
+    check_out(parser, arguments)
     if arguments.samples is None and not arguments.windows:
         arguments.samples = 128
     return arguments
+
+
+def is_same_file(a, b):
+    try:
+        return os.path.samefile(a, b)
+    except OSError:  # one of them is not there
+        return False
+
+
+def temporary_name(path):
+    return path + ".tmp"
+
+
+def check_out(parser, arguments):
+    """What is written may be nothing that is read, not even with --force."""
+    read = [*arguments.text, *(os.path.join(arguments.model, name) for name in ("tokenizer.json", "config.json"))]
+    for written in (arguments.out, temporary_name(arguments.out)):
+        for path in read:
+            if is_same_file(written, path):
+                parser.error(f"--out {arguments.out} would overwrite {path}, which is read")
 
 
 # --- reading -----------------------------------------------------------------------------------------------------------
@@ -320,7 +341,7 @@ def describe(arguments, sources, samples, tokenizer, tokenizer_digest, bos):
 def write_tokens(path, samples, provenance):
     import h5py
 
-    temporary = path + ".tmp"
+    temporary = temporary_name(path)
     try:
         with h5py.File(temporary, "w", libver="v110") as file:
             dataset = file.create_dataset("tokens", data=samples, dtype="<i4")
@@ -330,9 +351,10 @@ def write_tokens(path, samples, provenance):
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise Failure(f"cannot write {path}: {' '.join(str(error).split())}") from None
+        words = os.strerror(error.errno) if error.errno else " ".join(str(error).split())  # not h5py's, which are many
+        raise Failure(f"cannot write {path}: {words}") from None
     finally:
-        if os.path.exists(temporary):
+        if os.path.isfile(temporary):
             os.remove(temporary)
 
 
@@ -373,6 +395,9 @@ def print_summary(path, samples, provenance):
 def run(arguments):
     if os.path.exists(arguments.out) and not arguments.force:
         raise Failure(f"{arguments.out} exists already; --force replaces it")
+    folder = os.path.dirname(arguments.out) or "."
+    if not os.path.isdir(folder):
+        raise Failure(f"cannot write {arguments.out}: {folder} is not a folder that is there")
     tokenizer, digest = load_tokenizer(arguments.model)
     bos = find_bos(tokenizer, arguments.model, arguments.bos, arguments.windows)
     sources = tokenize_sources(arguments, tokenizer)
