@@ -62,7 +62,7 @@ struct sq_cuda {
 /* The worker whose item this thread has in hand (cuda_backend.c). */
 struct sq_cuda_worker *sq_cuda_worker(struct sq_backend *backend);
 
-/* Waits for the worker's stream, and for its downloads. */
+/* Waits for the worker's stream and for its downloads, also when one of them has failed. */
 enum sq_status sq_cuda_wait_all(const struct sq_cuda_worker *worker, const char *what) SQ_MUST_CHECK;
 
 /* Waits for the worker's stream. */

@@ -26,14 +26,20 @@ enum sq_status sq_cuda_timer_end(struct sq_cuda_timer *timer, cudaStream_t strea
     return SQ_OK;
 }
 
+static bool has_spans(const struct sq_cuda *cuda)
+{
+    int count = cuda->in_timer.count + cuda->nccl_timer.count + cuda->gather_timer.count + cuda->broadcast_timer.count;
+    for (int w = 0; w < cuda->n_made; w++)
+        count += cuda->workers[w].timer.count + cuda->workers[w].out_timer.count;
+    return count > 0;
+}
+
 /* What began before the origin would have to be counted backwards. */
 enum sq_status sq_cuda_timeline_start(struct sq_cuda *cuda)
 {
     double now = sq_trace_now();
     bool is_young = cuda->origin && now - cuda->origin_seconds < OLD_SECONDS;
-    bool is_used = cuda->in_timer.count > 0 || cuda->nccl_timer.count > 0 || cuda->gather_timer.count > 0 ||
-                   cuda->broadcast_timer.count > 0;
-    if (now == 0 || is_young || is_used) return SQ_OK;
+    if (now == 0 || is_young || has_spans(cuda)) return SQ_OK;
     SQ_TRY(record(&cuda->origin, cuda->workers[0].stream));
     SQ_TRY(sq_cuda_checked(cudaEventSynchronize(cuda->origin), "marking a time"));
     cuda->origin_seconds = sq_seconds();

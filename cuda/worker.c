@@ -41,8 +41,8 @@ enum sq_status sq_cuda_wait(const struct sq_cuda_worker *worker, const char *wha
 
 enum sq_status sq_cuda_wait_all(const struct sq_cuda_worker *worker, const char *what)
 {
-    SQ_TRY(sq_cuda_checked(cudaStreamSynchronize(worker->out), what));
-    return sq_cuda_wait(worker, what);
+    cudaError_t out = cudaStreamSynchronize(worker->out), work = cudaStreamSynchronize(worker->stream);
+    return sq_cuda_checked(out != cudaSuccess ? out : work, what);
 }
 
 enum sq_status sq_cuda_fetch(const struct sq_cuda_worker *worker, const int *memory, int *value_p)

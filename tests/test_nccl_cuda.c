@@ -288,6 +288,24 @@ static void test_launches_after_errors(void **state)
     close_gathers(&g);
 }
 
+/* Where the downloads of a worker have failed its kernels may still run: parallel() waits for them before it ends. */
+static void test_wait_after_failure(void **state)
+{
+    (void)state;
+    struct gathers g;
+    open_gathers(&g);
+    struct launching l = {g.backend, sq_matrix_view(g.sum, SQ_F32, 1, 2)};
+    long before = cudasim_calls("sync");
+    ranks_listen();
+    cudasim_fail("sync", 2); /* after the stream before the items, that of downloads */
+    CHECK(g.backend->ops->parallel(g.backend, 1, launch, &l) == SQ_ERR_LIBRARY);
+    const char *text = strstr(capture_stop(&ranks.capture), "shardq: "); /* after what the stand-in says */
+    CHECK(text && capture_is_one_error(text, (const char *const[4]){"CUDA: running kernels"}));
+    CHECK(cudasim_calls("sync") == before + 3);
+    CHECK(launch(&l, 0, 0) == SQ_OK);
+    close_gathers(&g);
+}
+
 static int run(void)
 {
     static const struct CMUnitTest tests[] = {cmocka_unit_test(test_failure),
@@ -296,7 +314,8 @@ static int run(void)
                                               cmocka_unit_test(test_broadcasts),
                                               cmocka_unit_test(test_broadcast_that_fails),
                                               cmocka_unit_test(test_factor_without_columns),
-                                              cmocka_unit_test(test_launches_after_errors)};
+                                              cmocka_unit_test(test_launches_after_errors),
+                                              cmocka_unit_test(test_wait_after_failure)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
 
