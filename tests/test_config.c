@@ -2,6 +2,8 @@
 #define _POSIX_C_SOURCE 200809L
 #include "config_fixture.h"
 
+#include <sys/stat.h>
+
 #include "base/memory.h"
 #include "config/text.h"
 
@@ -195,6 +197,32 @@ static void test_impossible_combinations(void **state)
     folder_remove(&folder);
 }
 
+/* A file that is renamed to its name must cost nothing but a file: no link, folder, FIFO or device. */
+static void test_only_files_are_replaced(void **state)
+{
+    (void)state;
+    struct sq_config config;
+    struct folder folder;
+    char link[1024], fifo[1024], file[1024];
+    folder_create(&folder);
+    folder_write_text(&folder, "file", "text");
+    folder_file(&folder, "file", file);
+    assert_int_equal(symlink("nowhere", folder_file(&folder, "link", link)), 0);
+    assert_int_equal(mkfifo(folder_file(&folder, "fifo", fifo), 0600), 0);
+    char *const refused[] = {link, fifo, folder.path};
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(QUANTIZE(&config, "--trace", refused[i]), SQ_ERR_USAGE);
+        assert_int_equal(PARSE(SQ_COMMAND_REPORT, &config, "s.h5", "--out", refused[i]), SQ_ERR_USAGE);
+        assert_int_equal(PARSE(SQ_COMMAND_BENCH, &config, "--out", refused[i]), SQ_ERR_USAGE);
+    }
+    assert_int_equal(QUANTIZE(&config, "--store", link), SQ_ERR_USAGE);
+    assert_int_equal(QUANTIZE(&config, "--trace", file), SQ_OK);
+    sq_config_release(&config);
+    assert_int_equal(PARSE(SQ_COMMAND_REPORT, &config, "s.h5", "--out", file), SQ_OK);
+    sq_config_release(&config);
+    folder_remove(&folder);
+}
+
 static void test_help_has_every_option(void **state)
 {
     (void)state;
@@ -267,6 +295,7 @@ int main(void)
         cmocka_unit_test(test_wrong_words),
         cmocka_unit_test(test_required),
         cmocka_unit_test(test_impossible_combinations),
+        cmocka_unit_test(test_only_files_are_replaced),
         cmocka_unit_test(test_help_has_every_option),
         cmocka_unit_test(test_nearest),
         cmocka_unit_test(test_utf8),

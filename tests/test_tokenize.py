@@ -230,6 +230,15 @@ class TokenizeTest(unittest.TestCase):
             with open(path, encoding="utf-8") as file:
                 self.assertEqual(file.read(), before)
 
+    def test_only_a_regular_file_is_replaced(self):
+        os.symlink(self.b, self.out)
+        self.refused(1, "is no regular file", "--text", self.a, "--samples", 1, "--length", 8, "--force")
+        self.assertTrue(os.path.islink(self.out))
+        os.remove(self.out)
+        os.mkfifo(self.out)
+        self.refused(1, "is no regular file", "--text", self.a, "--samples", 1, "--length", 8, "--force")
+        self.assertTrue(os.path.exists(self.out) and not os.path.isfile(self.out))
+
 
 if __name__ == "__main__":
     unittest.main()

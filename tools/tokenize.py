@@ -393,6 +393,8 @@ def print_summary(path, samples, provenance):
 
 
 def run(arguments):
+    if os.path.islink(arguments.out) or (os.path.exists(arguments.out) and not os.path.isfile(arguments.out)):
+        raise Failure(f"{arguments.out} is no regular file, and nothing else is replaced")
     if os.path.exists(arguments.out) and not arguments.force:
         raise Failure(f"{arguments.out} exists already; --force replaces it")
     folder = os.path.dirname(arguments.out) or "."

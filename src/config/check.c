@@ -2,9 +2,11 @@
 #define _XOPEN_SOURCE 700
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/replace.h"
 #include "config/format.h"
 #include "config/options.h"
 
@@ -83,8 +85,19 @@ static enum sq_status check_written(const struct sq_config *config, struct named
     return SQ_OK;
 }
 
+/* Every file that the program writes beside its name and renames to it. */
+static enum sq_status check_replaced(const struct sq_config *config, unsigned command)
+{
+    bool is_file = command & (SQ_COMMAND_REPORT | SQ_COMMAND_BENCH);
+    if (is_file && config->out) SQ_TRY(sq_replace_check(config->out));
+    if (command != SQ_COMMAND_QUANTIZE) return SQ_OK;
+    if (config->trace) SQ_TRY(sq_replace_check(config->trace));
+    return config->store && access(config->store, F_OK) != 0 ? sq_replace_check(config->store) : SQ_OK;
+}
+
 static enum sq_status check_paths(const struct sq_config *config, unsigned command)
 {
+    SQ_TRY(check_replaced(config, command));
     if (command == SQ_COMMAND_VERIFY)
         SQ_TRY(check_differ((struct named_path){"--checkpoint", config->checkpoint},
                             (struct named_path){"--model", config->model}));
