@@ -197,6 +197,25 @@ static void test_impossible_combinations(void **state)
     folder_remove(&folder);
 }
 
+static void test_folders_end_without_a_slash(void **state)
+{
+    (void)state;
+    struct sq_config config;
+    assert_int_equal(PARSE(SQ_COMMAND_QUANTIZE, &config, "--set", "model=a/m//", "--tokens", "t", "--out", "a/o/"),
+                     SQ_OK);
+    assert_string_equal(config.model, "a/m");
+    assert_string_equal(config.out, "a/o");
+    sq_config_release(&config);
+    assert_int_equal(PARSE(SQ_COMMAND_VERIFY, &config, "--model", "/", "--tokens", "t", "--checkpoint", "c/"), SQ_OK);
+    assert_string_equal(config.model, "/");
+    assert_string_equal(config.checkpoint, "c");
+    sq_config_release(&config);
+    assert_int_equal(PARSE(SQ_COMMAND_EVAL, &config, "--model", "m", "--tokens", "t", "--against", "n//"), SQ_OK);
+    assert_string_equal(config.against, "n");
+    sq_config_release(&config);
+    assert_int_equal(QUANTIZE(&config, "--trace", "o.store.h5", "--out", "o/"), SQ_ERR_USAGE);
+}
+
 /* A file that is renamed to its name must cost nothing but a file: no link, folder, FIFO or device. */
 static void test_only_files_are_replaced(void **state)
 {
@@ -295,6 +314,7 @@ int main(void)
         cmocka_unit_test(test_wrong_words),
         cmocka_unit_test(test_required),
         cmocka_unit_test(test_impossible_combinations),
+        cmocka_unit_test(test_folders_end_without_a_slash),
         cmocka_unit_test(test_only_files_are_replaced),
         cmocka_unit_test(test_help_has_every_option),
         cmocka_unit_test(test_nearest),

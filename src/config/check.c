@@ -47,12 +47,7 @@ static bool is_same_path(const char *a, const char *b)
     if (real_a && real_b) {
         same = !strcmp(real_a, real_b);
     } else if (!real_a && !real_b) {
-        size_t length_a = strlen(a), length_b = strlen(b);
-        while (length_a > 1 && a[length_a - 1] == '/')
-            length_a--;
-        while (length_b > 1 && b[length_b - 1] == '/')
-            length_b--;
-        same = length_a == length_b && !strncmp(a, b, length_a);
+        same = !strcmp(a, b);
     }
     free(real_a);
     free(real_b);
@@ -113,6 +108,21 @@ static enum sq_status check_paths(const struct sq_config *config, unsigned comma
     return status;
 }
 
+/* Names are derived from a folder's: DIR/ is DIR. */
+static void settle_folder(char *folder)
+{
+    for (size_t length = folder ? strlen(folder) : 0; length > 1 && folder[length - 1] == '/'; length--)
+        folder[length - 1] = '\0';
+}
+
+static void settle_folders(const struct sq_config *config, unsigned command)
+{
+    settle_folder(config->model);
+    settle_folder(config->against);
+    settle_folder(config->checkpoint);
+    if (command & (SQ_COMMAND_QUANTIZE | SQ_COMMAND_ASSEMBLE)) settle_folder(config->out);
+}
+
 static enum sq_status check_format(const struct sq_config *config)
 {
     SQ_TRY(sq_format_check(config->format, config->bits, config->symmetric, NULL));
@@ -160,6 +170,7 @@ static enum sq_status check_ranks(const struct sq_config *config)
 
 enum sq_status sq_config_check(struct sq_config *config, unsigned command, uint64_t given)
 {
+    settle_folders(config, command);
     SQ_TRY(check_required(config, command));
     if (command == SQ_COMMAND_QUANTIZE && !config->out && !config->store)
         return refuse("shardq quantize --no-assemble needs --store FILE.h5 (or --out DIR, to put it beside)");

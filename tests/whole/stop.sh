@@ -54,6 +54,9 @@ rm -r "$work/first" "$work/assembled"
 expect 0 2 "${job[@]}" --out "$work/out" --resume
 grep -q 'nothing to do' "$work/err" || fail "a finished job did not say so"
 [ ! -e "$work/out.store.h5.state" ] || fail "a finished job left its state file"
+expect 0 2 "${job[@]}" --out "$work/out//" --resume # the same folder, and the same store beside it
+grep -q 'nothing to do' "$work/err" || fail "a finished job did not find its store"
+[ ! -e "$work/out/.store.h5" ] || fail "a store in the folder that is replaced as a whole"
 expect 2 2 "${job[@]}" --out "$work/out"
 expect_message "--resume"
 
