@@ -97,10 +97,17 @@ static enum sq_status check_model(const struct sq_checkpoint *checkpoint, const 
     return check_format(store, options);
 }
 
+static enum sq_status check_early(const struct sq_checkpoint *checkpoint, const struct sq_store *store,
+                                  const struct sq_assemble_options *options)
+{
+    SQ_TRY(check_model(checkpoint, store, options));
+    return options->out ? check_out(store, options) : SQ_OK;
+}
+
 enum sq_status sq_assemble_check(const struct sq_comm *comm, const struct sq_checkpoint *checkpoint,
                                  const struct sq_store *store, const struct sq_assemble_options *options)
 {
-    return sq_comm_agree(comm, comm->rank == 0 ? check_model(checkpoint, store, options) : SQ_OK);
+    return sq_comm_agree(comm, comm->rank == 0 ? check_early(checkpoint, store, options) : SQ_OK);
 }
 
 /* Takes the lock, too, before it looks at OUT. */

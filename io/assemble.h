@@ -30,8 +30,8 @@ void sq_assemble_options_set(const struct sq_config *made, const struct sq_confi
                              struct sq_assemble_options *options_p);
 
 /* Finds before the work what sq_assemble() would refuse after it: layers that are no plain weights in the checkpoint,
- * tensors that could not be written, a format that does not hold the layers. SQ_ERR_INPUT or SQ_ERR_USAGE. Collective.
- */
+ * tensors that could not be written, a format that does not hold the layers, an `out` that may not be replaced (NULL:
+ * there will be none). SQ_ERR_INPUT or SQ_ERR_USAGE. Collective. */
 enum sq_status sq_assemble_check(const struct sq_comm *comm, const struct sq_checkpoint *checkpoint,
                                  const struct sq_store *store, const struct sq_assemble_options *options) SQ_MUST_CHECK;
 

@@ -1,7 +1,4 @@
 /* shardq quantize: from a model and calibration tokens to a store, and on to a checkpoint. */
-#define _POSIX_C_SOURCE 200809L
-#include <unistd.h>
-
 #include "base/clock.h"
 #include "base/log.h"
 #include "command.h"
@@ -16,9 +13,8 @@
 /* Whether the output folder is there already; what would only fail in the end is found before the work begins. */
 static enum sq_status look_at_out(const struct sq_config *config, int64_t *exists_p)
 {
-    *exists_p = access(config->out, F_OK) == 0;
-    if (!*exists_p) return sq_folder_check_parent(config->out);
-    if (config->resume) return SQ_OK;
+    *exists_p = sq_folder_exists(config->out);
+    if (!*exists_p || config->resume) return sq_folder_check_parent(config->out);
     sq_error("%s exists; remove it, choose another --out, or use --resume", config->out);
     return SQ_ERR_USAGE;
 }
@@ -59,6 +55,7 @@ static enum sq_status run_job(struct sq_job *job, bool out_exists, double starte
     int64_t total_bytes = 0;
     bool is_finished = false;
     sq_assemble_options_set(job->config, job->config, job->store, &options);
+    if (!job->config->assemble) options.out = NULL;
     if (out_exists && sq_job_is_complete(job))
         SQ_TRY(sq_assemble_matches(job->world, job->store, &options, &is_finished));
     if (is_finished) {

@@ -139,6 +139,18 @@ quantize 1 "$work/absent/store.h5" "$source" "$work/good" --store "$work/absent/
 quantize 1 "$work/absent/log" "$source" "$work/good" --log "$work/absent/log"
 quantize 2 "--resume" "$source" "$work/good" --out "$work/made"
 quantize 2 "--resume" "$source" "$work/good" --store "$work/made.store.h5"
+ln -s nowhere "$work/dangling"
+mkdir "$work/foreign" "$work/taken.tmp"
+touch "$work/foreign/file" "$work/taken.tmp/file"
+quantize 2 "dangling exists" "$source" "$work/good" --out "$work/dangling" --store "$new/store.h5"
+for out in dangling foreign single; do # before there is a layer, which a store would be left for
+  quantize 2 "$out is there and was not assembled from this store" "$source" "$work/good" --out "$work/$out" \
+    --store "$new/store.h5" --resume
+done
+mkdir "$work/taken"
+quantize 2 "taken.tmp is there and is not a folder that shardq left" "$source" "$work/good" --out "$work/taken" \
+  --store "$new/store.h5" --resume
+[ -L "$work/dangling" ] && [ -e "$work/foreign/file" ] && [ -e "$work/taken.tmp/file" ] || fail "a refused --out has gone"
 
 # --- the other commands ---
 
