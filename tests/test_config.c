@@ -216,6 +216,54 @@ static void test_folders_end_without_a_slash(void **state)
     assert_int_equal(QUANTIZE(&config, "--trace", "o.store.h5", "--out", "o/"), SQ_ERR_USAGE);
 }
 
+/* Names that the program derives from those given are in use, too. */
+static void test_derived_names(void **state)
+{
+    (void)state;
+    static char *const taken[] = {"o",
+                                  "o.tmp",
+                                  "o.tmp.lock",
+                                  "o.store.h5",
+                                  "o.store.h5.tmp",
+                                  "o.store.h5.lock",
+                                  "o.store.h5.state",
+                                  "o.store.h5.state.tmp",
+                                  "o/inside",
+                                  "o.tmp/inside",
+                                  "x/../o.tmp"};
+    static char *const flags[] = {"--log", "--trace", "--tokens"};
+    struct sq_config config;
+    struct folder folder;
+    char before[1024];
+    folder_create(&folder);
+    assert_non_null(getcwd(before, sizeof before));
+    assert_int_equal(chdir(folder.path), 0);
+    assert_int_equal(mkdir("x", 0700), 0);
+    for (size_t i = 0; i < sizeof taken / sizeof *taken; i++)
+        for (int f = 0; f < 3; f++)
+            if (QUANTIZE(&config, flags[f], taken[i]) != SQ_ERR_USAGE)
+                fail_msg("was not refused: %s %s", flags[f], taken[i]);
+    assert_int_equal(QUANTIZE(&config, "--store", "o.tmp"), SQ_ERR_USAGE);
+    assert_int_equal(QUANTIZE(&config, "--store", "o/s.h5"), SQ_ERR_USAGE);
+    assert_int_equal(QUANTIZE(&config, "--store", "s", "--log", "s.lock"), SQ_ERR_USAGE);
+    assert_int_equal(QUANTIZE(&config, "--trace", "r", "--log", "r.tmp"), SQ_ERR_USAGE);
+    assert_int_equal(QUANTIZE(&config, "--model", "o.tmp"), SQ_ERR_USAGE);
+    char absolute[1100];
+    snprintf(absolute, sizeof absolute, "%s/o.store.h5.lock", folder.path);
+    assert_int_equal(QUANTIZE(&config, "--log", absolute), SQ_ERR_USAGE);
+    assert_int_equal(PARSE(SQ_COMMAND_ASSEMBLE, &config, "--store", "o.tmp", "--out", "o"), SQ_ERR_USAGE);
+    assert_int_equal(PARSE(SQ_COMMAND_REPORT, &config, "a", "o.tmp", "--out", "o"), SQ_ERR_USAGE);
+    /* what only looks like it */
+    assert_int_equal(QUANTIZE(&config, "--log", "o.log", "--trace", "o.trace", "--store", "o.h5"), SQ_OK);
+    sq_config_release(&config);
+    assert_int_equal(QUANTIZE(&config, "--no-assemble", "--log", "o/log"), SQ_OK);
+    sq_config_release(&config);
+    assert_int_equal(PARSE(SQ_COMMAND_REPORT, &config, "a", "a", "--out", "o"), SQ_OK);
+    sq_config_release(&config);
+    assert_int_equal(chdir(before), 0);
+    folder_remove(&folder);
+}
+
 /* A file that is renamed to its name must cost nothing but a file: no link, folder, FIFO or device. */
 static void test_only_files_are_replaced(void **state)
 {
@@ -315,6 +363,7 @@ int main(void)
         cmocka_unit_test(test_required),
         cmocka_unit_test(test_impossible_combinations),
         cmocka_unit_test(test_folders_end_without_a_slash),
+        cmocka_unit_test(test_derived_names),
         cmocka_unit_test(test_only_files_are_replaced),
         cmocka_unit_test(test_help_has_every_option),
         cmocka_unit_test(test_nearest),

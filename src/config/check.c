@@ -1,12 +1,7 @@
 /* What a command needs, what cannot go together, and what follows from other options. */
-#define _XOPEN_SOURCE 700
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/log.h"
-#include "base/memory.h"
-#include "base/replace.h"
 #include "config/format.h"
 #include "config/options.h"
 
@@ -37,90 +32,6 @@ static enum sq_status check_required(const struct sq_config *config, unsigned co
     if (!*missing) return SQ_OK;
     sq_error("shardq %s needs %s", sq_command_name(command), missing);
     return SQ_ERR_USAGE;
-}
-
-/* Whether two paths name one place: by the file system where both are there, else by their letters. */
-static bool is_same_path(const char *a, const char *b)
-{
-    char *real_a = realpath(a, NULL), *real_b = realpath(b, NULL);
-    bool same = false;
-    if (real_a && real_b) {
-        same = !strcmp(real_a, real_b);
-    } else if (!real_a && !real_b) {
-        same = !strcmp(a, b);
-    }
-    free(real_a);
-    free(real_b);
-    return same;
-}
-
-struct named_path {
-    const char *flag, *path; /* path NULL: not given */
-};
-
-static enum sq_status check_differ(struct named_path a, struct named_path b)
-{
-    if (!a.path || !b.path || !is_same_path(a.path, b.path)) return SQ_OK;
-    sq_error("%s and %s are the same: %s", a.flag, b.flag, a.path);
-    return SQ_ERR_USAGE;
-}
-
-/* What is written must be none of the other files. */
-static enum sq_status check_written(const struct sq_config *config, struct named_path store)
-{
-    const struct named_path written[] = {
-        {"--out", config->out}, store, {"--log", config->log}, {"--trace", config->trace}};
-    const struct named_path read[] = {{"--model", config->model}, {"--tokens", config->tokens}};
-    for (int i = 0; i < 4; i++) {
-        for (int j = 0; j < i; j++)
-            SQ_TRY(check_differ(written[j], written[i]));
-        for (int j = 0; j < 2; j++)
-            SQ_TRY(check_differ(written[i], read[j]));
-    }
-    return SQ_OK;
-}
-
-/* Every file that the program writes beside its name and renames to it. */
-static enum sq_status check_replaced(const struct sq_config *config, unsigned command)
-{
-    bool is_file = command & (SQ_COMMAND_REPORT | SQ_COMMAND_BENCH);
-    if (is_file && config->out) SQ_TRY(sq_replace_check(config->out));
-    if (command != SQ_COMMAND_QUANTIZE) return SQ_OK;
-    if (config->trace) SQ_TRY(sq_replace_check(config->trace));
-    return config->store && access(config->store, F_OK) != 0 ? sq_replace_check(config->store) : SQ_OK;
-}
-
-static enum sq_status check_paths(const struct sq_config *config, unsigned command)
-{
-    SQ_TRY(check_replaced(config, command));
-    if (command == SQ_COMMAND_VERIFY)
-        SQ_TRY(check_differ((struct named_path){"--checkpoint", config->checkpoint},
-                            (struct named_path){"--model", config->model}));
-    for (int i = 0; i < config->inputs.count; i++)
-        SQ_TRY(check_differ((struct named_path){"--out", config->out},
-                            (struct named_path){"an input", config->inputs.items[i]}));
-    if (!(command & (SQ_COMMAND_QUANTIZE | SQ_COMMAND_ASSEMBLE))) return SQ_OK;
-    if (config->store || !config->out) return check_written(config, (struct named_path){"--store", config->store});
-    char *store = NULL; /* where quantize puts it then */
-    SQ_TRY(sq_string_format(&store, "%s.store.h5", config->out));
-    enum sq_status status = check_written(config, (struct named_path){"the store", store});
-    sq_free(store);
-    return status;
-}
-
-/* Names are derived from a folder's: DIR/ is DIR. */
-static void settle_folder(char *folder)
-{
-    for (size_t length = folder ? strlen(folder) : 0; length > 1 && folder[length - 1] == '/'; length--)
-        folder[length - 1] = '\0';
-}
-
-static void settle_folders(const struct sq_config *config, unsigned command)
-{
-    settle_folder(config->model);
-    settle_folder(config->against);
-    settle_folder(config->checkpoint);
-    if (command & (SQ_COMMAND_QUANTIZE | SQ_COMMAND_ASSEMBLE)) settle_folder(config->out);
 }
 
 static enum sq_status check_format(const struct sq_config *config)
@@ -170,11 +81,11 @@ static enum sq_status check_ranks(const struct sq_config *config)
 
 enum sq_status sq_config_check(struct sq_config *config, unsigned command, uint64_t given)
 {
-    settle_folders(config, command);
+    sq_paths_settle(config, command);
     SQ_TRY(check_required(config, command));
     if (command == SQ_COMMAND_QUANTIZE && !config->out && !config->store)
         return refuse("shardq quantize --no-assemble needs --store FILE.h5 (or --out DIR, to put it beside)");
-    SQ_TRY(check_paths(config, command));
+    SQ_TRY(sq_paths_check(config, command));
     if (command & (SQ_COMMAND_QUANTIZE | SQ_COMMAND_PLAN | SQ_COMMAND_CONFIG))
         SQ_TRY(check_quantization(config, given));
     if (command & (SQ_COMMAND_PLAN | SQ_COMMAND_CONFIG)) SQ_TRY(check_ranks(config));

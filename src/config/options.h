@@ -144,6 +144,13 @@ enum sq_status sq_yaml_read_file(const char *path, struct sq_config *config) SQ_
  * given: options set by flags or --set. */
 enum sq_status sq_config_check(struct sq_config *config, unsigned command, uint64_t given) SQ_MUST_CHECK;
 
+/* Takes slashes off the ends of folders, so that names can be derived from theirs (paths.c). */
+void sq_paths_settle(const struct sq_config *config, unsigned command);
+
+/* What a command writes may be nothing else that it writes or reads, with all names that are derived from those given;
+ * and what it replaces must be a regular file (paths.c). SQ_ERR_USAGE. */
+enum sq_status sq_paths_check(const struct sq_config *config, unsigned command) SQ_MUST_CHECK;
+
 const char *sq_command_name(unsigned command);
 
 #endif

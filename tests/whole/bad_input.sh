@@ -139,6 +139,12 @@ quantize 1 "$work/absent/store.h5" "$source" "$work/good" --store "$work/absent/
 quantize 1 "$work/absent/log" "$source" "$work/good" --log "$work/absent/log"
 quantize 2 "--resume" "$source" "$work/good" --out "$work/made"
 quantize 2 "--resume" "$source" "$work/good" --store "$work/made.store.h5"
+for log in out.tmp out.tmp.lock out.store.h5.lock out.store.h5.state; do # the program's own names
+  quantize 2 "and --log are the same: $new/$log" "$source" "$work/good" --log "$new/$log"
+done
+cp "$work/good" "$work/mine.store.h5.tmp"
+quantize 2 "the unfinished store and --tokens are the same" "$source" "$work/mine.store.h5.tmp" --out "$work/mine"
+cmp "$work/good" "$work/mine.store.h5.tmp" || fail "the token file has gone"
 ln -s nowhere "$work/dangling"
 mkdir "$work/foreign" "$work/taken.tmp"
 touch "$work/foreign/file" "$work/taken.tmp/file"
