@@ -5,6 +5,7 @@
 #include <mpi.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -113,8 +114,19 @@ enum sq_status sq_h5_create(const char *path, int64_t metadata_bytes, hid_t *fil
     return SQ_OK;
 }
 
+/* Opening a FIFO would wait for its writer, for ever. */
+static bool is_pipe_or_device(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode);
+}
+
 hid_t sq_h5_try_open(const char *path, char words[SQ_H5_WORDS])
 {
+    if (is_pipe_or_device(path)) {
+        snprintf(words, SQ_H5_WORDS, "it is no regular file");
+        return -1;
+    }
     sq_h5_quiet();
     hid_t access_list = serial_access(), file;
     struct sq_stale stale = {0};
@@ -166,6 +178,9 @@ static enum sq_status check_access(const struct sq_comm *comm, const char *path,
     enum sq_status status = SQ_OK;
     if (!is_accessible(path, writable ? R_OK | W_OK : R_OK)) {
         sq_error("cannot open %s for %s: %s", path, writable ? "writing" : "reading", strerror(errno));
+        status = SQ_ERR_IO;
+    } else if (is_pipe_or_device(path)) {
+        sq_error("cannot open %s through MPI-IO: %s", path, "it is no regular file");
         status = SQ_ERR_IO;
     }
     return sq_comm_agree(comm, status);

@@ -1,5 +1,6 @@
 #define _XOPEN_SOURCE 700
 #include <hdf5.h>
+#include <sys/stat.h>
 
 #include "base/memory.h"
 #include "io/tokens.h"
@@ -190,6 +191,9 @@ static void test_bad_files(void **state)
     fill(ids);
     EXPECT_BAD(ranks_file("absent.h5", path), 0, 0, "No such file or directory");
     EXPECT_BAD(ranks.folder.path, 0, 0, "cannot open", "file read failed: Is a directory");
+    if (ranks.comm.rank == 0) CHECK(mkfifo(ranks_file("fifo.h5", path), 0600) == 0); /* nobody writes to it */
+    ranks_barrier();
+    EXPECT_BAD(ranks_file("fifo.h5", path), 0, 0, "as an HDF5 file", "it is no regular file");
     if (ranks.comm.rank == 0) folder_write_text(&ranks.folder, "text.h5", "these are not the tokens you look for\n");
     ranks_barrier();
     EXPECT_BAD(ranks_file("text.h5", path), 0, 0, "as an HDF5 file", "signature");

@@ -117,6 +117,9 @@ quantize 1 "is empty" "$source" "$work/empty"
 tokens "$work/long" 2 257 128 1
 quantize 1 "longer than the model's 256 positions" "$source" "$work/long"
 quantize 1 "as an HDF5 file" "$source" "$source/config.json"
+mkfifo "$work/fifo" # which nobody writes to
+quantize 1 "$work/fifo as an HDF5 file: it is no regular file" "$source" "$work/fifo"
+refused 1 "$work/fifo as an HDF5 file: it is no regular file" inspect "$work/fifo"
 expect 0 1 quantize --model "$source" --tokens "$work/good" --out "$work/made" --threads 1
 quantize 1 "made.store.h5:/tokens" "$source" "$work/made.store.h5"
 
@@ -169,6 +172,7 @@ refused 1 "up_proj.weight: value nan in row 0, column 0" eval --model "$work/nan
 refused 1 "up_proj.weight: value nan in row 0, column 0" verify --model "$work/nans" --checkpoint "$work/made" --tokens "$work/good"
 refused 1 "block 1/2: the input of self_attn.q_proj of sample 0 is" eval --model "$work/huge" --tokens "$work/good"
 refused 1 "their linear layers differ" verify --model "$GOLDEN/llama" --checkpoint "$work/made" --tokens "$work/good"
+refused 1 "$work/fifo" assemble --store "$work/fifo" --out "$new/out"
 refused 1 "HDF5" assemble --store "$source/config.json" --out "$new/out"
 refused 2 "is there already" assemble --store "$work/made.store.h5" --out "$work/made"
 refused 1 "$work/absent/out" assemble --store "$work/made.store.h5" --out "$work/absent/out"
