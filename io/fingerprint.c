@@ -48,43 +48,51 @@ static bool same_value(const struct line *a, const struct line *b)
     return a->value_length == b->value_length && memcmp(a->value, b->value, (size_t)a->value_length) == 0;
 }
 
-static enum sq_status append_difference(const struct line *key, const char *holder, const struct line *stored,
+/* Whose fingerprints are compared. */
+struct owners {
+    const char *holder, *seeker;
+};
+
+static enum sq_status append_difference(const struct line *key, const struct owners *owners, const struct line *stored,
                                         const struct line *wanted, char **text)
 {
     static const struct line nothing = {"", "nothing", 0, 7};
     char *longer;
     if (!stored) stored = &nothing;
     if (!wanted) wanted = &nothing;
-    SQ_TRY(sq_string_format(&longer, "%s%s%.*s: %s has %.*s, this run has %.*s", *text, **text ? "; " : "",
-                            key->key_length, key->key, holder, stored->value_length, stored->value,
+    SQ_TRY(sq_string_format(&longer, "%s%s%.*s: %s has %.*s, %s has %.*s", *text, **text ? "; " : "", key->key_length,
+                            key->key, owners->holder, stored->value_length, stored->value, owners->seeker,
                             wanted->value_length, wanted->value));
     sq_free(*text);
     *text = longer;
     return SQ_OK;
 }
 
-/* Text of all differences, in the order of the stored lines, then those that only this run has. */
-static enum sq_status collect_differences(const char *stored, const char *holder, const char *wanted, char **text)
+/* Text of all differences, in the order of the stored lines, then those that only the seeker has. */
+static enum sq_status collect_differences(const char *stored, const char *wanted, const struct owners *owners,
+                                          char **text)
 {
     struct line line, other;
     const char *at = stored;
     while ((at = next_line(at, &line)) != NULL) {
         bool found = find_line(wanted, &line, &other);
         if (!found || !same_value(&line, &other))
-            SQ_TRY(append_difference(&line, holder, &line, found ? &other : NULL, text));
+            SQ_TRY(append_difference(&line, owners, &line, found ? &other : NULL, text));
     }
     for (at = wanted; (at = next_line(at, &line)) != NULL;)
-        if (!find_line(stored, &line, &other)) SQ_TRY(append_difference(&line, holder, NULL, &line, text));
+        if (!find_line(stored, &line, &other)) SQ_TRY(append_difference(&line, owners, NULL, &line, text));
     return SQ_OK;
 }
 
-enum sq_status sq_fingerprint_compare(const char *stored, const char *holder, const char *wanted, char **text_p)
+enum sq_status sq_fingerprint_compare(const char *stored, const char *holder, const char *wanted, const char *seeker,
+                                      char **text_p)
 {
+    const struct owners owners = {holder, seeker};
     char *text = NULL;
     *text_p = NULL;
     if (strcmp(stored, wanted) == 0) return SQ_OK;
     SQ_TRY(sq_string_copy("", &text));
-    enum sq_status status = collect_differences(stored, holder, wanted, &text);
+    enum sq_status status = collect_differences(stored, wanted, &owners, &text);
     if (status == SQ_OK && *text) {
         *text_p = text;
         return SQ_OK;
@@ -106,7 +114,7 @@ enum sq_status sq_fingerprint_check_record(const struct sq_config_record *record
     if (!recorded) return SQ_OK;
     bool same_inputs = same_line(recorded, wanted, "model_hash") && same_line(recorded, wanted, "tokens_hash");
     if (record->has_other_inputs && !same_inputs) return SQ_OK;
-    SQ_TRY(sq_fingerprint_compare(recorded, "the record", wanted, &text));
+    SQ_TRY(sq_fingerprint_compare(recorded, "the record", wanted, "this run", &text));
     if (!text) return SQ_OK;
     sq_error(
         "the bytes of the record that --config names cannot be made again here: %s; `shardq config --config RECORD` "

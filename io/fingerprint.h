@@ -18,9 +18,9 @@ struct sq_fingerprint_inputs {
 enum sq_status sq_fingerprint_make(const char *settings, const struct sq_fingerprint_inputs *inputs,
                                    char **text_p) SQ_MUST_CHECK;
 
-/* *text_p: how two fingerprints differ, "KEY: HOLDER has A, this run has B; ...", released with sq_free(); NULL: not.
- */
-enum sq_status sq_fingerprint_compare(const char *stored, const char *holder, const char *wanted,
+/* *text_p: how two fingerprints, or other lines "key: value", differ, "KEY: HOLDER has A, SEEKER has B; ...", released
+ * with sq_free(); NULL: not. */
+enum sq_status sq_fingerprint_compare(const char *stored, const char *holder, const char *wanted, const char *seeker,
                                       char **text_p) SQ_MUST_CHECK;
 
 /* Whether a job with this fingerprint makes the bytes of the record that its settings come from; SQ_ERR_USAGE names

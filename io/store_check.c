@@ -9,7 +9,7 @@
 enum sq_status sq_store_check_fingerprint(const char *path, const char *stored, const char *wanted)
 {
     char *text = NULL;
-    SQ_TRY(sq_fingerprint_compare(stored, "store", wanted, &text));
+    SQ_TRY(sq_fingerprint_compare(stored, "store", wanted, "this run", &text));
     if (!text) return SQ_OK;
     sq_error("%s belongs to another run: %s", path, text);
     sq_free(text);

@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <mpi.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "base/memory.h"
@@ -165,6 +166,36 @@ enum sq_status sq_comm_barrier(const struct sq_comm *comm)
 {
     double since = sq_trace_now();
     return traced("barrier", since, 0, COLLECTIVE(MPI_Barrier(comm_handle(comm)), "MPI_Barrier"));
+}
+
+/* Text of rank 0, on every rank. */
+static enum sq_status text_of_first(const struct sq_comm *comm, const char *mine, char **first_p)
+{
+    int64_t bytes = comm->rank == 0 ? (int64_t)strlen(mine) + 1 : 0;
+    void *memory = NULL;
+    SQ_TRY(sq_comm_max_i64(comm, &bytes, 1));
+    enum sq_status status = sq_comm_agree(comm, sq_alloc("a text of rank 0", bytes, 1, &memory));
+    if (status == SQ_OK && comm->rank == 0) memcpy(memory, mine, (size_t)bytes);
+    if (status == SQ_OK) status = sq_comm_broadcast(comm, 0, memory, (size_t)bytes);
+    *first_p = memory;
+    return status;
+}
+
+enum sq_status sq_comm_compare(const struct sq_comm *comm, const char *mine, char **first_p)
+{
+    char *first = NULL;
+    *first_p = NULL;
+    if (comm->size == 1) return SQ_OK;
+    enum sq_status status = text_of_first(comm, mine, &first);
+    int64_t place = status == SQ_OK && strcmp(mine, first) != 0 ? comm->size - comm->rank : 0;
+    int64_t largest = place; /* of the lowest rank */
+    if (status == SQ_OK) status = sq_comm_max_i64(comm, &largest, 1);
+    if (status == SQ_OK && largest > 0) status = SQ_ERR_USAGE;
+    if (status == SQ_ERR_USAGE && place == largest)
+        *first_p = first;
+    else
+        sq_free(first);
+    return status;
 }
 
 static enum sq_status broadcast(const struct sq_comm *comm, int root, void *buffer, size_t bytes)

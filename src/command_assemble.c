@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "command.h"
+#include "io/alike.h"
 #include "io/assemble.h"
 #include "mpi/stop.h"
 
@@ -51,6 +52,7 @@ static enum sq_status run_with_store(const struct sq_config *config, const struc
     struct sq_assemble_options options;
     int64_t bytes = 0;
     enum sq_status status = sq_comm_first_rank_first(world, open_source, &a);
+    if (status == SQ_OK) status = sq_alike_checkpoint(world, a.source);
     if (status != SQ_OK) goto out_close_source;
     sq_assemble_options_set(&a.made, config, store, &options);
     status = sq_assemble(world, a.source, store, &options, &bytes);

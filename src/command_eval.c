@@ -11,6 +11,7 @@
 #include "gptq/compute.h"
 #include "gptq/memory_eval.h"
 #include "gptq/place.h"
+#include "io/alike.h"
 #include "model/evaluate.h"
 #include "mpi/split.h"
 
@@ -25,6 +26,12 @@ static enum sq_status open_folder(void *context)
     struct opened *opened = context;
     SQ_TRY(sq_checkpoint_open(opened->folder, &opened->checkpoint));
     return sq_model_open(opened->checkpoint, &opened->model);
+}
+
+static enum sq_status open_alike(const struct sq_comm *world, struct opened *opened)
+{
+    SQ_TRY(sq_comm_first_rank_first(world, open_folder, opened));
+    return sq_alike_checkpoint(world, opened->checkpoint);
 }
 
 static void close_folder(struct opened *opened)
@@ -115,8 +122,8 @@ static enum sq_status run(const struct sq_config *config, const struct sq_comm *
 {
     struct opened model = {.folder = config->model}, against = {.folder = config->against};
     struct sq_place place = {0};
-    enum sq_status status = sq_comm_first_rank_first(world, open_folder, &model);
-    if (status == SQ_OK && config->against) status = sq_comm_first_rank_first(world, open_folder, &against);
+    enum sq_status status = open_alike(world, &model);
+    if (status == SQ_OK && config->against) status = open_alike(world, &against);
     if (status == SQ_OK) status = sq_place_open(config, world, &place);
     if (status == SQ_OK) status = evaluate(config, &place, &model, &against);
     sq_place_close(&place);

@@ -6,6 +6,7 @@
 #include "base/watch.h"
 #include "command.h"
 #include "config/text.h"
+#include "io/alike.h"
 #include "mpi/file_hints.h"
 #include "version.h"
 
@@ -59,6 +60,8 @@ static enum sq_status run_command(const struct sq_command *command, struct sq_co
     struct sq_config config = {0};
     struct words words = {command, argc, argv, &config, world};
     enum sq_status status = sq_comm_first_rank_first(world, read_options, &words);
+    if (status != SQ_OK) goto out_release;
+    if (command->needs_mpi && !config.help) status = sq_alike_settings(world, &config);
     if (status != SQ_OK) goto out_release;
     if (config.help) {
         if (world->rank == 0) sq_config_write_help(command->name, command->summary, command->mask, stdout);

@@ -20,6 +20,22 @@ static void test_agree_takes_the_worst(void **state)
     assert_int_equal(sq_comm_agree(&ranks.comm, mine), SQ_STOPPED);
 }
 
+/* The same on each, other texts on one rank, on several, and a longer one. */
+static void test_compare(void **state)
+{
+    (void)state;
+    int rank = ranks.comm.rank, last = ranks.comm.size - 1;
+    char *first;
+    CHECK(sq_comm_compare(&ranks.comm, "the same", &first) == SQ_OK);
+    CHECK(first == NULL);
+    for (int other = 1; other <= last; other++) {
+        CHECK(sq_comm_compare(&ranks.comm, rank < other ? "first" : "another, longer one", &first) == SQ_ERR_USAGE);
+        CHECK(rank == other ? first && !strcmp(first, "first") : first == NULL);
+        sq_free(first);
+    }
+    ranks_end_test();
+}
+
 /* A step that fails on the rank `fails`; every rank that takes it adds to a list with one slot for each. */
 struct step {
     int fails;
@@ -265,6 +281,7 @@ static int run(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_agree_takes_the_worst),
+        cmocka_unit_test(test_compare),
         cmocka_unit_test(test_first_rank_first),
         cmocka_unit_test(test_sums_and_maxima),
         cmocka_unit_test(test_reduce_to_each_root),

@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "base/trace.h"
 #include "gptq/compute.h"
+#include "io/alike.h"
 #include "io/fingerprint.h"
 
 const char *sq_stage_name(enum sq_stage stage)
@@ -41,6 +42,7 @@ static enum sq_status open_inputs(struct sq_job *job)
 {
     const struct sq_config *config = job->config;
     SQ_TRY(sq_comm_first_rank_first(job->world, open_model, job));
+    SQ_TRY(sq_alike_checkpoint(job->world, job->checkpoint));
     SQ_TRY(sq_tokens_read(job->world, config->tokens, sq_model_vocab_size(job->model), sq_model_max_length(job->model),
                           &job->tokens));
     job->shards = sq_shards_make(job->tokens.n_samples, config->shards, job->world->rank, job->world->size);

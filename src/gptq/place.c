@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/memory.h"
 #include "base/node.h"
 #include "mpi/comm_memory.h"
 #ifdef SQ_HAS_CUDA
@@ -63,21 +64,16 @@ static enum sq_status open_best(const struct sq_config *config, struct sq_place 
 /* The same bytes from any number of ranks: only where each computes the same bits. Collective. */
 static enum sq_status check_alike(const struct sq_comm *comm, const struct sq_backend *backend)
 {
-    char mine[160], first[160];
-    if (comm->size == 1) return SQ_OK;
+    char mine[160], *first;
     snprintf(mine, sizeof mine, "%s %s, %s", backend->ops->name, backend->isa, backend->libraries);
-    memcpy(first, mine, sizeof first);
-    SQ_TRY(sq_comm_broadcast(comm, 0, first, sizeof first));
-    int64_t place = strcmp(mine, first) != 0 ? comm->size - comm->rank : 0; /* the largest: of the lowest rank */
-    int64_t largest = place;
-    SQ_TRY(sq_comm_max_i64(comm, &largest, 1));
-    if (largest == 0) return SQ_OK;
-    if (place == largest)
+    enum sq_status status = sq_comm_compare(comm, mine, &first);
+    if (first)
         sq_error(
             "rank 0 computes with %s; rank %d with %s: their bits would differ (--isa, and OPENBLAS_CORETYPE in the "
             "environment, hold all ranks to the same instructions)",
             first, comm->rank, mine);
-    return SQ_ERR_USAGE;
+    sq_free(first);
+    return status;
 }
 
 enum sq_status sq_place_open(const struct sq_config *config, const struct sq_comm *world, struct sq_place *place_p)

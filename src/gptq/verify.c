@@ -7,6 +7,7 @@
 #include "gptq/compute.h"
 #include "gptq/memory_verify.h"
 #include "gptq/verify_private.h"
+#include "io/alike.h"
 
 /* --- one layer ---------------------------------------------------------------------------------------------------- */
 
@@ -278,6 +279,8 @@ static enum sq_status run(struct sq_verification *v)
     v->world = &v->place.comm;
     SQ_TRY(sq_compute_choose(v->world, v->backend, config->compute, &compute));
     SQ_TRY(sq_comm_first_rank_first(v->world, open_models, v));
+    SQ_TRY(sq_alike_checkpoint(v->world, v->original));
+    SQ_TRY(sq_alike_checkpoint(v->world, v->quantized));
     SQ_TRY(sq_tokens_read(v->world, config->tokens, sq_model_vocab_size(v->model), sq_model_max_length(v->model),
                           &v->tokens));
     v->shards = sq_shards_make(v->tokens.n_samples, config->shards, v->world->rank, v->world->size);

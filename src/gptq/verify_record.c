@@ -65,7 +65,7 @@ static enum sq_status compare(const struct sq_verification *v, const char *recor
 {
     char *here = NULL;
     SQ_TRY(make_here(v, recorded, &here));
-    enum sq_status status = sq_fingerprint_compare(recorded, "the record", here, difference_p);
+    enum sq_status status = sq_fingerprint_compare(recorded, "the record", here, "this run", difference_p);
     sq_free(here);
     return status;
 }

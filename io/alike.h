@@ -1,0 +1,18 @@
+/* Whether all ranks of a job have been given the same: where a file or a program is an older one on some node, they
+ * would wait for each other, or make bytes that no rank alone makes. Collective; SQ_ERR_USAGE on all ranks, the lowest
+ * rank that differs from rank 0 says in what. */
+#ifndef SQ_IO_ALIKE_H
+#define SQ_IO_ALIKE_H
+
+#include "base/status.h"
+#include "config/config.h"
+#include "io/checkpoint.h"
+#include "mpi/comm.h"
+
+/* All settings but threads, memory and isa, and the program's version. */
+enum sq_status sq_alike_settings(const struct sq_comm *comm, const struct sq_config *config) SQ_MUST_CHECK;
+
+/* By sq_checkpoint_fingerprint(). */
+enum sq_status sq_alike_checkpoint(const struct sq_comm *comm, const struct sq_checkpoint *checkpoint) SQ_MUST_CHECK;
+
+#endif
