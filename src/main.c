@@ -55,6 +55,15 @@ static enum sq_status show_signs(const struct sq_comm *world, enum sq_status sta
     return sq_comm_show_signs(world);
 }
 
+/* Under --strict a log that lacks events makes a job fail that is done. */
+static enum sq_status close_log(const struct sq_config *config, enum sq_status status)
+{
+    sq_log_close();
+    if (status != SQ_OK || !config->strict || !sq_log_is_cut()) return status;
+    sq_error("--strict: log file %s could not be written to its end", config->log);
+    return SQ_ERR_STRICT;
+}
+
 static enum sq_status run_command(const struct sq_command *command, struct sq_comm *world, int argc, char **argv)
 {
     struct sq_config config = {0};
@@ -71,7 +80,7 @@ static enum sq_status run_command(const struct sq_command *command, struct sq_co
         if (config.log && status == SQ_OK) status = sq_log_open_events(config.log);
         if (command->needs_mpi) status = sq_comm_agree(world, status);
         if (status == SQ_OK) status = command->run(&config, world);
-        sq_log_close();
+        status = close_log(&config, status);
     }
 out_release:
     sq_file_hints_release(world);

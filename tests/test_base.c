@@ -1,12 +1,14 @@
 /* base/: status, text, clock, memory, log. */
 #define _POSIX_C_SOURCE 200809L
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -245,14 +247,53 @@ static void test_events(void **state)
     assert_true(capture_is_one_error(message, (const char *const[4]){"/nonexistent/folder/log"}));
 }
 
+/* A file that may not grow: whole lines stay, one warning is counted, and what comes later does not get into it. */
+static void test_events_cut(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/test_base_XXXXXX", text[8192] = "", wanted[128];
+    struct capture capture;
+    struct rlimit before, tight;
+    int descriptor = mkstemp(path);
+    int64_t n_warnings = sq_log_n_warnings();
+    assert_true(descriptor >= 0);
+    assert_int_equal(write(descriptor, "{}\n", 3), 3); /* of an earlier run */
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    tight = (struct rlimit){.rlim_cur = 4096, .rlim_max = before.rlim_max};
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &tight), 0);
+    assert_int_equal(sq_log_open_events(path), SQ_OK);
+    capture_start(&capture);
+    sq_event("{\"block\":%d}", 5);
+    bool is_cut_early = sq_log_is_cut();
+    sq_event("{\"long\":\"%05000d\"}", 1);
+    sq_event("{\"lost\":true}");
+    sq_log_close();
+    const char *message = capture_stop(&capture);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    signal(SIGXFSZ, SIG_DFL);
+    snprintf(wanted, sizeof wanted, "shardq: warning: cannot write to log file %s: File too large; it ends", path);
+    assert_int_equal(strncmp(message, wanted, strlen(wanted)), 0);
+    assert_int_equal(strlen(strchr(message, '\n')), 1);
+    assert_int_equal(sq_log_n_warnings(), n_warnings + 1);
+    assert_true(!is_cut_early && sq_log_is_cut());
+    assert_int_equal(pread(descriptor, text, sizeof text - 1, 0), 15);
+    assert_string_equal(text, "{}\n{\"block\":5}\n");
+    assert_int_equal(sq_log_open_events(path), SQ_OK);
+    assert_false(sq_log_is_cut());
+    sq_log_close();
+    close(descriptor);
+    unlink(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_status),         cmocka_unit_test(test_sizes),    cmocka_unit_test(test_formats),
-        cmocka_unit_test(test_paths),          cmocka_unit_test(test_clock),    cmocka_unit_test(test_alloc),
-        cmocka_unit_test(test_alloc_overflow), cmocka_unit_test(test_uses),     cmocka_unit_test(test_fail_nth),
-        cmocka_unit_test(test_strings),        cmocka_unit_test(test_messages), cmocka_unit_test(test_long_message),
-        cmocka_unit_test(test_events),
+        cmocka_unit_test(test_status),         cmocka_unit_test(test_sizes),      cmocka_unit_test(test_formats),
+        cmocka_unit_test(test_paths),          cmocka_unit_test(test_clock),      cmocka_unit_test(test_alloc),
+        cmocka_unit_test(test_alloc_overflow), cmocka_unit_test(test_uses),       cmocka_unit_test(test_fail_nth),
+        cmocka_unit_test(test_strings),        cmocka_unit_test(test_messages),   cmocka_unit_test(test_long_message),
+        cmocka_unit_test(test_events),         cmocka_unit_test(test_events_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 #include "base/terminal.h"
@@ -19,6 +20,9 @@ static struct {
     bool progress_shown;
     bool is_looked_at, has_terminal, has_colors; /* the last two once the first is set */
     FILE *events;
+    const char *events_path;
+    off_t events_bytes; /* of whole lines; -1: not a file that has a length */
+    bool is_cut;
 } log_state = {.rank = 0, .n_ranks = 1, .error_prefix = "shardq: error: "};
 
 void sq_log_set_rank(int rank, int n_ranks)
@@ -41,13 +45,33 @@ enum sq_status sq_log_open_events(const char *path)
         sq_error("cannot open log file %s: %s", path, strerror(errno));
         return SQ_ERR_IO;
     }
+    log_state.events_path = path;
+    log_state.events_bytes = fseeko(log_state.events, 0, SEEK_END) == 0 ? ftello(log_state.events) : -1;
+    log_state.is_cut = false;
     return SQ_OK;
+}
+
+/* error: of the write that failed. What is there of the line in work goes, too, as far as it can be taken out. */
+static void cut_events(int error)
+{
+    log_state.is_cut = true;
+    if (log_state.events) fclose(log_state.events); /* which may write more of that line */
+    log_state.events = NULL;
+    bool is_whole = log_state.events_bytes >= 0 && truncate(log_state.events_path, log_state.events_bytes) == 0;
+    sq_warning("cannot write to log file %s: %s; %s", log_state.events_path, strerror(error),
+               is_whole ? "it ends with the line before" : "it ends here");
 }
 
 void sq_log_close(void)
 {
-    if (log_state.events) fclose(log_state.events);
+    FILE *events = log_state.events;
     log_state.events = NULL;
+    if (events && fclose(events) != 0) cut_events(errno);
+}
+
+bool sq_log_is_cut(void)
+{
+    return log_state.is_cut;
 }
 
 static bool has_terminal(void)
@@ -156,13 +180,16 @@ void sq_progress(const char *format, ...)
 
 void sq_event(const char *format, ...)
 {
-    if (!log_state.events) return;
+    FILE *events = log_state.events;
+    if (!events) return;
     va_list args;
     va_start(args, format);
-    vfprintf(log_state.events, format, args);
-    fputc('\n', log_state.events);
-    fflush(log_state.events);
+    bool is_written = vfprintf(events, format, args) >= 0 && fputc('\n', events) != EOF && fflush(events) == 0;
     va_end(args);
+    if (!is_written)
+        cut_events(errno);
+    else if (log_state.events_bytes >= 0)
+        log_state.events_bytes = ftello(events);
 }
 
 bool sq_log_is_live(void)

@@ -13,9 +13,14 @@
 void sq_log_set_rank(int rank, int n_ranks);
 int sq_log_rank(void);
 
-/* Opens the JSON-lines file for events (rank 0 only; other ranks may call and get nothing). Appends. */
+/* Opens the JSON-lines file for events (rank 0 only; other ranks may call and get nothing). Appends. `path` stays the
+ * caller's, until sq_log_close(). */
 enum sq_status sq_log_open_events(const char *path) SQ_MUST_CHECK;
 void sq_log_close(void);
+
+/* Whether an event could not be written: there was a warning, and from then on events are lost. A long run does not end
+ * for the sake of its log. */
+bool sq_log_is_cut(void);
 
 /* "shardq: error: ..." with "[rank r]" when there are several ranks. What was attempted, on which object, with which
  * values, in the library's own words; no guesses. */
@@ -38,7 +43,8 @@ void sq_progress(const char *format, ...) SQ_PRINTF(1, 2);
 /* Whether a person watches: this is rank 0, and what it writes to stderr comes to a terminal (base/terminal.h). */
 bool sq_log_is_live(void);
 
-/* Appends one JSON object (already formatted, without newline) to the events file, if one is open. */
+/* Appends one JSON object (already formatted, without newline) to the events file, if one is open. The first that
+ * cannot be written is warned of and closes the file. */
 void sq_event(const char *format, ...) SQ_PRINTF(1, 2);
 
 #endif

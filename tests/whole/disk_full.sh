@@ -51,3 +51,19 @@ rm "$disk/rest"
 run 3 "${job[@]}" --out "$disk/out" --resume || { cat "$work/err"; fail "resuming with room"; }
 same_folder "$work/whole" "$disk/out"
 cmp "$work/whole.store.h5" "$disk/out.store.h5" || fail "the store differs"
+
+# no room for the log: a warning that is counted, whole lines, and the job goes on; with --strict it fails when all is done
+rm -rf "${disk:?}"/* "$work/out" "$work/out".*
+resize 64K
+dd if=/dev/zero of="$disk/rest" bs=4K 2>/dev/null || true
+truncate -s -4K "$disk/rest"
+run 2 "${job[@]}" --out "$work/out" --log "$disk/log" || { cat "$work/err"; fail "a log without room"; }
+[ "$(grep -c 'warning: .*cannot write to log file' "$work/err")" -eq 1 ] || { cat "$work/err"; fail "not one warning of the log"; }
+grep -q "cannot write to log file $disk/log: No space left on device; it ends with the line before" "$work/err" || fail "no name"
+grep -q '^  warnings  *1;' "$work/err" || { cat "$work/err"; fail "the summary does not count it"; }
+python3 -c 'import json, sys; sys.exit(len([json.loads(line) for line in sys.stdin]) < 2)' <"$disk/log" || fail "no whole lines"
+same_folder "$work/whole" "$work/out"
+rm -rf "$work/out" "$work/out".* "$disk/log"
+expect 1 2 "${job[@]}" --out "$work/out" --log "$disk/log" --strict
+expect_message "--strict: log file $disk/log could not be written to its end"
+same_folder "$work/whole" "$work/out"
