@@ -1,5 +1,6 @@
 #include "gptq/progress.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 
 #include "base/log.h"
@@ -149,9 +150,9 @@ int sq_progress_n_flagged(const struct sq_job *job)
 /* --- summary ---------------------------------------------------------------------------------------------------------
  */
 
-static void show_worst(const struct sq_job *job)
+/* The layers with the largest errors, the largest first, into worst[N_WORST]; how many there are. */
+static int find_worst(const struct sq_job *job, int *worst)
 {
-    int worst[N_WORST];
     int count = 0;
     for (int i = 0; i < job->layers.n_layers; i++) {
         int at = count < N_WORST ? count++ : N_WORST;
@@ -162,6 +163,13 @@ static void show_worst(const struct sq_job *job)
         }
         if (at < N_WORST) worst[at] = i;
     }
+    return count;
+}
+
+static void show_worst(const struct sq_job *job)
+{
+    int worst[N_WORST];
+    int count = find_worst(job, worst);
     for (int i = 0; i < count; i++)
         sq_info("  %s %s: %.3e", i ? "          " : "worst layer", job->layers.layers[worst[i]].name,
                 sq_store_report(job->store, worst[i])->error);
@@ -206,33 +214,106 @@ static int64_t source_bytes(const struct sq_job *job)
     return bytes;
 }
 
-/* The mean over all rows; nothing where no layer was refined. */
-static void show_rounds(const struct sq_job *job)
+/* The mean over all rows; 0 where no layer was refined. */
+static double mean_rounds(const struct sq_job *job)
 {
     double sum = 0, rows = 0;
     for (int i = 0; i < job->layers.n_layers; i++) {
         sum += sq_store_report(job->store, i)->rounds * (double)job->layers.layers[i].out_features;
         rows += (double)job->layers.layers[i].out_features;
     }
-    if (sum > 0) sq_info("  refinement   %.2f rounds in the mean, of %d at most", sum / rows, job->config->refine);
+    return sum / rows;
+}
+
+static void show_rounds(const struct sq_job *job)
+{
+    double rounds = mean_rounds(job);
+    if (rounds > 0) sq_info("  refinement   %.2f rounds in the mean, of %d at most", rounds, job->config->refine);
 }
 
 /* Experts whose layers are in the store. */
-static void show_experts(const struct sq_job *job)
+struct experts {
+    int count, n_starved;
+    int64_t fewest, most; /* tokens */
+};
+
+static struct experts count_experts(const struct sq_job *job)
 {
-    int n_experts = 0, n_starved = 0;
-    int64_t fewest = INT64_MAX, most = 0;
+    struct experts experts = {.fewest = INT64_MAX};
     for (int i = 0; i < job->layers.n_layers; i++) {
         const struct sq_layer_report *report = sq_store_report(job->store, i);
         if (!is_first_of_expert(job, i)) continue;
-        n_experts++;
-        n_starved += (flags_of(job, i, report) & SQ_FLAG_STARVED) != 0;
-        if (report->n_tokens < fewest) fewest = report->n_tokens;
-        if (report->n_tokens > most) most = report->n_tokens;
+        experts.count++;
+        experts.n_starved += (flags_of(job, i, report) & SQ_FLAG_STARVED) != 0;
+        if (report->n_tokens < experts.fewest) experts.fewest = report->n_tokens;
+        if (report->n_tokens > experts.most) experts.most = report->n_tokens;
     }
-    if (n_experts > 0)
-        sq_info("  experts      %d, calibrated with %lld to %lld tokens; %d with fewer than %lld", n_experts,
-                (long long)fewest, (long long)most, n_starved, (long long)job->config->expert_tokens);
+    return experts;
+}
+
+static void show_experts(const struct sq_job *job)
+{
+    struct experts experts = count_experts(job);
+    if (experts.count > 0)
+        sq_info("  experts      %d, calibrated with %lld to %lld tokens; %d with fewer than %lld", experts.count,
+                (long long)experts.fewest, (long long)experts.most, experts.n_starved,
+                (long long)job->config->expert_tokens);
+}
+
+/* --- the same as data: members of the event, each list behind a comma ------------------------------------------------
+ */
+
+struct members {
+    char text[4096];
+    size_t used;
+};
+
+static void SQ_PRINTF(2, 3) add(struct members *members, const char *format, ...)
+{
+    va_list args;
+    size_t room = sizeof members->text - members->used;
+    va_start(args, format);
+    int length = vsnprintf(members->text + members->used, room, format, args);
+    va_end(args);
+    if (length > 0) members->used += (size_t)length < room ? (size_t)length : room - 1;
+}
+
+static void add_times(const struct sq_job *job, struct members *members)
+{
+    for (int i = 0; i < SQ_N_STAGES; i++)
+        add(members, "%s\"%s\":%.4f", i ? "," : ",\"stages\":{", sq_stage_name(i), job->seconds[i]);
+    add(members, "}");
+}
+
+static void add_experts(const struct sq_job *job, struct members *members)
+{
+    struct experts experts = count_experts(job);
+    if (experts.count > 0)
+        add(members, ",\"experts\":{\"count\":%d,\"fewest_tokens\":%lld,\"most_tokens\":%lld,\"starved\":%d}",
+            experts.count, (long long)experts.fewest, (long long)experts.most, experts.n_starved);
+}
+
+static void add_worst(const struct sq_job *job, struct members *members)
+{
+    int worst[N_WORST];
+    int count = find_worst(job, worst);
+    for (int i = 0; i < count; i++)
+        add(members, "%s{\"name\":\"%s\",\"error\":%.9g}", i ? "," : ",\"worst\":[", job->layers.layers[worst[i]].name,
+            sq_store_report(job->store, worst[i])->error);
+    add(members, "]");
+}
+
+static void log_end(const struct sq_job *job, int64_t total_bytes, double seconds)
+{
+    struct members members = {.used = 0};
+    add_times(job, &members);
+    add_experts(job, &members);
+    add_worst(job, &members);
+    sq_event("{\"event\":\"end\",\"seconds\":%.3f,\"warnings\":%lld,\"bytes_before\":%lld,\"bytes_after\":%lld,"
+             "\"layers\":%d,\"flagged\":%d,\"weights\":%lld,\"bits_per_weight\":%.9g,\"rounds\":%.6g%s}",
+             seconds, (long long)sq_log_n_warnings(), (long long)source_bytes(job), (long long)total_bytes,
+             job->layers.n_layers, sq_progress_n_flagged(job), (long long)n_quantized_weights(job),
+             bits_per_weight(job), mean_rounds(job), members.text);
 }
 
 void sq_progress_summary(const struct sq_job *job, int64_t total_bytes, double seconds)
@@ -248,11 +329,10 @@ void sq_progress_summary(const struct sq_job *job, int64_t total_bytes, double s
     show_worst(job);
     show_rounds(job);
     show_times(job, seconds);
+    log_end(job, total_bytes, seconds); /* before the warnings are counted, of which it may be one */
     sq_info(
         "  warnings     %lld; layers with raised damping, dead inputs, scales at a limit, few tokens or no gain over "
         "rounding: "
         "%d of %d",
         (long long)sq_log_n_warnings(), sq_progress_n_flagged(job), job->layers.n_layers);
-    sq_event("{\"event\":\"end\",\"seconds\":%.3f,\"warnings\":%lld,\"bytes_before\":%lld,\"bytes_after\":%lld}",
-             seconds, (long long)sq_log_n_warnings(), (long long)source_bytes(job), (long long)total_bytes);
 }

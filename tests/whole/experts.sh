@@ -40,6 +40,8 @@ job=(quantize --model "$GOLDEN/qwen3_moe" --tokens "$work/tokens" --threads 1)
 expect 1 2 "${job[@]}" --out "$work/strict" --strict --log "$work/log"
 expect_message "layers were warned of"
 grep -q '"name":"model.layers.0.mlp.experts.4.up_proj".*"tokens":0,"routed":0' "$work/log" || fail "no count of tokens in --log"
+tail -n 1 "$work/log" | python3 -c 'import json, sys; e = json.load(sys.stdin)["experts"]; sys.exit(not (e["count"] == e["starved"] == 6 and
+  e["fewest_tokens"] == 0 < e["most_tokens"]))' || { tail -n 1 "$work/log"; fail "no experts in --log"; }
 [ "$(grep -c 'warning: .*block 1: .*expert' "$work/err")" -eq 6 ] || fail "not one warning for each expert"
 
 # verify finds the errors that quantize reported, with the tokens that the experts were calibrated with; on any number of

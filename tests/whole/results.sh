@@ -175,7 +175,28 @@ expect 1 2 "${job[@]}" --out "$work/again" --strict --log "$work/log"
 expect_message "--strict: 3 of 14 layers"
 same_folder "$work/made" "$work/again"
 [ "$(grep -c '"event":"layer"' "$work/log")" -eq 14 ] || fail "the log does not have 14 layers"
-python3 -c 'import json, sys; [json.loads(line) for line in sys.stdin]' <"$work/log" || fail "the log is not JSON"
+python3 - "$work/log" "$work/err" <<'EOF'
+import json, re, sys
+events = [json.loads(line) for line in open(sys.argv[1])]
+end, layers = events[-1], [event for event in events if event["event"] == "layer"]
+text = open(sys.argv[2]).read()
+shown = {name: float(value) for name, value in re.findall(r"(\w+) ([\d.]+)(?:,|$)", re.search(r"^  time .* s: (.*)$", text, re.M)[1])}
+worst = [(layer["name"], layer["error"]) for layer in sorted(layers, key=lambda layer: -layer["error"])[:3]]
+rows = sum(layer["out_features"] for layer in layers)
+rounds = sum(layer["rounds"] * layer["out_features"] for layer in layers) / rows
+bits = float(re.search(r"weights at ([\d.]+) bits each", text)[1])
+good = {
+    "event": end["event"] == "end" and events[0]["event"] == "start" and len(events) == 2 + len(layers),
+    "layers": end["layers"] == len(layers) and end["flagged"] == 3 and end["warnings"] == 3 and "experts" not in end,
+    "weights": end["weights"] == sum(layer["out_features"] * layer["in_features"] for layer in layers),
+    "bits": abs(end["bits_per_weight"] - bits) <= 0.0006,
+    "stages": end["stages"].keys() == shown.keys() and all(abs(end["stages"][s] - shown[s]) <= 0.0051 for s in shown),
+    "rounds": end["rounds"] > 0 and abs(end["rounds"] - rounds) <= 1e-4 * rounds,
+    "worst": [(layer["name"], layer["error"]) for layer in end["worst"]] == worst,
+    "bytes": end["bytes_before"] > end["bytes_after"] > 0,
+}
+sys.exit(0 if all(good.values()) else f"FAIL: the log's end: {[name for name in good if not good[name]]} of {end}")
+EOF
 
 # --- warnings: scales that F16 does not hold, too large in one layer and too small in another ---
 
