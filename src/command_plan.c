@@ -7,6 +7,7 @@
 #include "gptq/bench.h"
 #include "plan_show.h"
 
+#define USUAL_LENGTH 2048 /* of a sample, where none is given */
 #define BENCH_SECONDS 0.1 /* for each figure, where no machine is given */
 
 struct planning {
@@ -15,6 +16,7 @@ struct planning {
     struct sq_checkpoint *checkpoint;
     struct sq_model *model;
     struct sq_layers layers;
+    int64_t length; /* of a sample */
     struct sq_memory_request request;
     struct sq_plan *plans; /* one for each of config->ranks */
 };
@@ -51,16 +53,24 @@ static enum sq_status choose_compute(const struct planning *p, enum sq_dtype *co
     return SQ_OK;
 }
 
+static enum sq_status choose_length(struct planning *p)
+{
+    const struct sq_config *config = p->config;
+    int64_t most = sq_model_max_length(p->model); /* 0: any */
+    p->length = config->length;
+    if (p->length == 0) p->length = most && most < USUAL_LENGTH ? most : USUAL_LENGTH;
+    if (!most || p->length <= most) return SQ_OK;
+    sq_error("--length %lld: %s knows %lld positions", (long long)p->length, config->model, (long long)most);
+    return SQ_ERR_USAGE;
+}
+
 static enum sq_status open_model(struct planning *p)
 {
     const struct sq_config *config = p->config;
     SQ_TRY(sq_checkpoint_open_bare(config->model, &p->checkpoint));
     SQ_TRY(sq_model_open(p->checkpoint, &p->model));
     SQ_TRY(sq_layers_resolve(p->model, config, &p->layers));
-    if (!sq_model_max_length(p->model) || config->length <= sq_model_max_length(p->model)) return SQ_OK;
-    sq_error("--length %lld: %s knows %lld positions", (long long)config->length, config->model,
-             (long long)sq_model_max_length(p->model));
-    return SQ_ERR_USAGE;
+    return choose_length(p);
 }
 
 static enum sq_status make_request(struct planning *p)
@@ -74,7 +84,7 @@ static enum sq_status make_request(struct planning *p)
                                    .config = config,
                                    .compute = compute,
                                    .n_samples = config->samples,
-                                   .length = config->length,
+                                   .length = p->length,
                                    .n_workers = config->threads ? config->threads : p->machine.threads,
                                    .traits = p->machine.backend == SQ_BACKEND_CPU ? &sq_cpu_traits : &sq_cuda_traits,
                                    .limit = config->memory_bytes};

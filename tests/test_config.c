@@ -47,7 +47,7 @@ static void test_defaults(void **state)
     assert_int_equal(config.shard_bytes, INT64_C(5) << 30);
     assert_int_equal(config.state_seconds, 300);
     assert_int_equal(config.samples, 128);
-    assert_int_equal(config.length, 2048);
+    assert_int_equal(config.length, 0);
     assert_int_equal(config.threads, 2);
     assert_string_equal(config.model, "m");
     assert_null(config.store);

@@ -252,7 +252,8 @@ static const struct sq_option options[] = {
     {.key = "samples", .flag = "--samples", .value_name = "N", .type = SQ_OPTION_INT64, .offset = FIELD(samples),
      .default_text = "128", .min = 1, .max = 1e6, .commands = PLAN, .help = "Calibration samples."},
     {.key = "length", .flag = "--length", .value_name = "N", .type = SQ_OPTION_INT64, .offset = FIELD(length),
-     .default_text = "2048", .min = 1, .max = 1e7, .commands = PLAN, .help = "Tokens of each sample."},
+     .default_text = "0", .min = 0, .max = 1e7, .commands = PLAN,
+     .help = "Tokens of each sample; 0: 2048, or as many as the model knows positions where these are fewer."},
 };
 /* clang-format on */
 

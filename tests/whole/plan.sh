@@ -7,6 +7,17 @@ mkdir "$work/bare"
 cp "$GOLDEN/llama/config.json" "$work/bare"
 job=(plan --model "$work/bare" --samples 16 --length 64)
 
+# --- samples as long as the model allows, if no length is given ---
+
+h100=$top/configs/machines/h100x8.yaml
+"$SHARDQ" plan --model "$work/bare" --machine "$h100" >"$work/stdout" || fail "plan without a length"
+grep -q "128 samples of 256 tokens" "$work/stdout" || { cat "$work/stdout"; fail "not the 256 positions of the model"; }
+sed -e 's/"max_position_embeddings": *[0-9]*/"max_position_embeddings": 4096/' "$work/bare/config.json" >"$work/longer.json"
+"$SHARDQ" plan --model "$work/longer.json" --machine "$h100" >"$work/stdout" || fail "plan of a model with more positions"
+grep -q "128 samples of 2048 tokens" "$work/stdout" || { cat "$work/stdout"; fail "not 2048 tokens"; }
+expect 2 1 plan --model "$work/bare" --length 2048 --machine "$h100"
+expect_message "--length 2048: $work/bare knows 256 positions"
+
 # --- a machine that is measured, by two ranks ---
 
 run 2 bench --threads 1 --backend cpu --out "$work/machine.yaml" || { cat "$work/err" >&2; fail "bench"; }
@@ -41,7 +52,6 @@ PYTHON
 
 # --- a path to config.json; a table; a machine with devices; blocks that are independent ---
 
-h100=$top/configs/machines/h100x8.yaml
 "$SHARDQ" plan --model "$work/bare/config.json" --length 64 --machine "$h100" --ranks 8 >"$work/stdout" || fail "plan of a path to config.json"
 grep -q '^device memory of a rank' "$work/stdout" || fail "a machine with devices is planned without them"
 "$SHARDQ" "${job[@]}" --machine "$h100" --backend cuda --propagation original --ranks 1,16 --json >"$work/stdout" || fail "plan of propagation original"
