@@ -75,17 +75,27 @@ static enum sq_status check_shape(struct source *source)
     return SQ_OK;
 }
 
+static enum sq_status refuse_id(const struct source *source, int64_t sample, int64_t position, int64_t id, int64_t end)
+{
+    if (id < 0)
+        sq_error("%s: sample %lld, position %lld: id %lld is negative, which no id is", source->path, (long long)sample,
+                 (long long)position, (long long)id);
+    else if (source->vocab_size)
+        sq_error("%s: sample %lld, position %lld: id %lld is not in the vocabulary of %lld ids (0 ... %lld)",
+                 source->path, (long long)sample, (long long)position, (long long)id, (long long)end,
+                 (long long)end - 1);
+    else
+        sq_error("%s: sample %lld, position %lld: id %lld is larger than %lld, the largest there can be", source->path,
+                 (long long)sample, (long long)position, (long long)id, (long long)end - 1);
+    return SQ_ERR_INPUT;
+}
+
 /* row int64 [length] -> ids int32 [length], each checked */
 static enum sq_status convert_sample(const struct source *source, int64_t sample, const int64_t *row, int32_t *ids)
 {
     int64_t end = source->vocab_size ? source->vocab_size : INT32_MAX;
     for (int64_t i = 0; i < source->length; i++) {
-        if (row[i] < 0 || row[i] >= end) {
-            sq_error("%s: sample %lld, position %lld: id %lld is not in the vocabulary of %lld ids (0 ... %lld)",
-                     source->path, (long long)sample, (long long)i, (long long)row[i], (long long)end,
-                     (long long)end - 1);
-            return SQ_ERR_INPUT;
-        }
+        if (row[i] < 0 || row[i] >= end) return refuse_id(source, sample, i, row[i], end);
         ids[i] = (int32_t)row[i];
     }
     return SQ_OK;

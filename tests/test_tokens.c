@@ -151,10 +151,13 @@ static void test_bad_ids(void **state)
     EXPECT_BAD(path, 97, 0, "sample 3, position 4", "id 97", "vocabulary of 97");
     ids[2 * LENGTH + 11] = -1;
     make_file("tokens", H5T_STD_I32LE, 2, SAMPLES, LENGTH, ids, path);
-    EXPECT_BAD(path, 98, 0, "sample 2, position 11", "id -1", "vocabulary of 98");
+    EXPECT_BAD(path, 98, 0, "sample 2, position 11", "id -1 is negative");
     ids[0] = (int64_t)1 << 40;
     make_file("tokens", H5T_STD_I64LE, 2, SAMPLES, LENGTH, ids, path);
-    EXPECT_BAD(path, 0, 0, "sample 0, position 0", "id 1099511627776");
+    EXPECT_BAD(path, 0, 0, "sample 0, position 0", "id 1099511627776 is larger than");
+    ids[0] = -1;
+    make_file("tokens", H5T_STD_I32LE, 2, SAMPLES, LENGTH, ids, path);
+    EXPECT_BAD(path, 0, 0, "sample 0, position 0", "id -1 is negative");
     end_test();
 }
 
