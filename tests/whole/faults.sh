@@ -120,7 +120,7 @@ one_out() {
     kill -STOP "${pids[@]}"
     mv "$work/err" "$work/first.err"
     expect 2 3 assemble --store "$work/$source" --out "$work/out/"
-    expect_message "$work/out/ is in use by another job, which holds the lock $work/out.tmp.lock"
+    expect_message "$work/out is in use by another job, which holds the lock $work/out.tmp.lock"
     kill -CONT "${pids[@]}"
     { wait "$job_pid" || { cat "$work/first.err"; fail "the first of two jobs"; }; } 2>/dev/null
     same_folder "$work/whole" "$work/out"
