@@ -107,9 +107,9 @@ static void test_device(void **state)
     assert_true(sq_memory_plan_count(&request, &plan));
     int64_t ahead = plan.ahead, on_host = plan.resident_host;
     assert_true(ahead > 0);
-    request.limit = on_device - 64; /* less is read ahead */
+    request.limit = on_device - SQ_ALIGNMENT; /* less is read ahead */
     assert_true(sq_memory_plan_count(&request, &plan));
-    assert_int_equal(plan.ahead, ahead - 64);
+    assert_int_equal(plan.ahead, ahead - SQ_ALIGNMENT);
     assert_int_equal(plan.resident_host, on_host);
     request.limit = on_device - ahead; /* nothing is, and the host needs no room for it */
     assert_true(sq_memory_plan_count(&request, &plan));

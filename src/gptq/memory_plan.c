@@ -59,7 +59,7 @@ size_t sq_memory_scratch_bytes(const struct sq_memory_request *request)
                        (size_t)(request->traits->sizes.solve_rows * layer->in_features) * sizeof(float);
         if (bytes > largest) largest = bytes;
     }
-    return (largest + 63) / 64 * 64;
+    return (size_t)sq_aligned((int64_t)largest);
 }
 
 int64_t sq_memory_block_hessians(const struct sq_model *model)
@@ -131,7 +131,7 @@ static void count_tiles_ahead(const struct sq_memory_request *request, struct sq
 {
     int64_t wanted = tiles_bytes(request), left = sq_memory_left(request, plan);
     if (request->traits->is_host) return;
-    plan->ahead = left < 0 ? 0 : wanted < left ? wanted : left / 64 * 64;
+    plan->ahead = left < 0 ? 0 : wanted < left ? wanted : left / SQ_ALIGNMENT * SQ_ALIGNMENT;
     plan->backend[SQ_MEMORY_WEIGHTS] += plan->ahead;
     if (plan->ahead > 0)
         plan->host[SQ_MEMORY_WORKSPACE] += SQ_LANES * sq_memory_staging_elements(request) * (int64_t)sizeof(float);

@@ -59,9 +59,9 @@ size_t sq_solve_scratch_bytes(const struct sq_sizes *sizes, const struct sq_solv
 size_t sq_solve_host_bytes(const struct sq_sizes *sizes, const struct sq_solve_options *options, int64_t n);
 
 /* Quantizes at most sizes.solve_rows rows; weights f32 [rows, n] in backend memory (destroyed). scratch: this worker's,
- * in the backend's memory, 64-byte aligned. One worker. Inside of parallel() the result is there when that has
- * returned; until settle() scratch may only go to a tile of the same n and group size. SQ_ERR_NUMERIC with a message
- * when weights hold a NaN or infinity. */
+ * in the backend's memory, at a multiple of SQ_ALIGNMENT of what was allocated. One worker. Inside of parallel() the
+ * result is there when that has returned; until settle() scratch may only go to a tile of the same n and group size.
+ * SQ_ERR_NUMERIC with a message when weights hold a NaN or infinity. */
 enum sq_status sq_solve_tile(struct sq_backend *backend, const struct sq_factor *factor,
                              const struct sq_solve_options *options, struct sq_matrix weights, void *scratch,
                              struct sq_solve_result *result) SQ_MUST_CHECK;

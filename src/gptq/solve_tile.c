@@ -17,7 +17,7 @@ static int64_t larger(int64_t a, int64_t b)
 void *sq_scratch_take(char *scratch, size_t *used, int64_t count, size_t size)
 {
     void *memory = scratch ? scratch + *used : NULL;
-    *used += ((size_t)count * size + 63) / 64 * 64;
+    *used += (size_t)sq_aligned(count * (int64_t)size);
     return memory;
 }
 

@@ -34,7 +34,8 @@ struct sq_tile {
     double *row_figures; /* [3, ROWS]: error, error_rtn, norm */
 };
 
-/* The next `count` elements of scratch, 64-byte aligned, as *used is moved behind them; NULL without scratch. */
+/* The next `count` elements of scratch, a multiple of SQ_ALIGNMENT from its start, as *used is moved behind them; NULL
+ * without scratch. */
 void *sq_scratch_take(char *scratch, size_t *used, int64_t count, size_t size);
 
 /* Lays the arrays of a tile of these sizes out in scratch (NULL: only counts); returns the bytes. */

@@ -34,6 +34,12 @@ static int64_t row_bytes(const struct sq_model *model, const struct sq_forward_o
     return sq_model_hidden_size(model) * (int64_t)sq_dtype_size(options->compute);
 }
 
+/* From one position's state to the next. */
+static int64_t state_bytes(const struct sq_model *model, const struct sq_forward_options *options)
+{
+    return sq_aligned(row_bytes(model, options));
+}
+
 static int64_t bias_bytes(const struct sq_model *model)
 {
     return has_bias(model) ? sq_model_vocab_size(model) * (int64_t)sizeof(float) : 0;
@@ -43,14 +49,14 @@ static int64_t bias_bytes(const struct sq_model *model)
 static int64_t desk_bytes(const struct sq_model *model, const struct sq_forward_options *options)
 {
     if (options->place != SQ_ACTIVATIONS_ON_HOST) return 0;
-    return sq_final_positions(options->length) * row_bytes(model, options);
+    return sq_final_positions(options->length) * state_bytes(model, options);
 }
 
 struct sq_final_bytes sq_final_predict_bytes(int n_workers, const struct sq_model *model,
                                              const struct sq_forward_options *options)
 {
     return (struct sq_final_bytes){
-        .states = options->n_samples * options->length * row_bytes(model, options),
+        .states = options->n_samples * options->length * state_bytes(model, options),
         .weights = sq_final_rows(model) * row_bytes(model, options) + bias_bytes(model),
         .desks = n_workers * desk_bytes(model, options),
         .host_pieces = n_workers * (int64_t)sq_weights_piece_bytes(model),
@@ -71,7 +77,8 @@ static enum sq_status take_memory(struct sq_final *final, const struct sq_forwar
     final->desk_bytes = (size_t)desk_bytes(model, options);
     SQ_TRY(
         (final->desk_bytes > 0 ? ops->alloc_host : ops->alloc)(backend, "final states", (size_t)bytes.states, &states));
-    final->states = sq_matrix_view(states, options->compute, rows, hidden);
+    final->states = (struct sq_matrix){states, options->compute, rows, hidden,
+                                       state_bytes(model, options) / (int64_t)sq_dtype_size(options->compute)};
     if (bytes.desks > 0)
         SQ_TRY(ops->alloc(backend, "pieces of final states", (size_t)bytes.desks, (void **)&final->desk));
     SQ_TRY(ops->alloc(backend, "a piece of lm_head", (size_t)(bytes.weights - bias_bytes(model)), &weight));
@@ -167,7 +174,7 @@ static enum sq_status bring_in(const struct sq_final *final, int worker, int64_t
     struct sq_matrix x = sq_matrix_part(final->states, row, rows, 0, final->states.cols);
     if (final->desk_bytes > 0) {
         void *desk = final->desk + (size_t)worker * final->desk_bytes;
-        size_t bytes = (size_t)(x.rows * x.cols) * sq_dtype_size(x.dtype);
+        size_t bytes = (size_t)(x.rows * x.stride) * sq_dtype_size(x.dtype);
         assert(bytes <= final->desk_bytes);
         SQ_TRY(final->backend->ops->upload(final->backend, x.data, bytes, desk));
         x.data = desk;

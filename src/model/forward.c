@@ -13,7 +13,7 @@
 
 static int64_t linear_bytes(const struct sq_linear *linear, enum sq_dtype compute)
 {
-    return (linear->out_features * linear->in_features * (int64_t)sq_dtype_size(compute) + 63) / 64 * 64;
+    return sq_aligned(linear->out_features * linear->in_features * (int64_t)sq_dtype_size(compute));
 }
 
 /* 0 for an expert's first group, gate and up; 1 for its second, down. */
@@ -92,8 +92,8 @@ static size_t scratch_bytes(const struct sq_backend_traits *traits, const struct
                             const struct sq_slot_map *map, int64_t length)
 {
     const struct sq_attention attention = attention_of(&model->dims);
-    size_t bytes = (size_t)(length * sq_slot_map_scratch_bytes(map)) + traits->attention_scratch(&attention, length);
-    return (bytes + 63) / 64 * 64;
+    int64_t in_attention = (int64_t)traits->attention_scratch(&attention, length);
+    return (size_t)sq_aligned(length * sq_slot_map_scratch_bytes(map) + in_attention);
 }
 
 /* Of a sample's activations on its way through a worker of a device that does not hold all of them. */

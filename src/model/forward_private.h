@@ -79,12 +79,12 @@ size_t sq_forward_table_bytes(const struct sq_model *model, int64_t length);
 enum sq_status sq_forward_run_steps(struct sq_forward *forward, int end) SQ_MUST_CHECK;
 
 /* Where a sample's part of a persistent area begins on a desk, in bytes; of n_persistent: where the last one ends. At
- * multiples of 64, as among all samples. */
+ * multiples of SQ_ALIGNMENT, as among all samples. */
 static inline int64_t sq_forward_desk_offset(const struct sq_slot_map *map, int area, int64_t length)
 {
     int64_t offset = 0;
     for (int i = 0; i < area; i++)
-        offset += (length * map->persistent_stride[i] + 63) / 64 * 64;
+        offset += sq_aligned(length * map->persistent_stride[i]);
     return offset;
 }
 

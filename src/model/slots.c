@@ -57,7 +57,7 @@ static void add_liveness(const struct sq_program *program, struct liveness *live
 
 static int64_t row_bytes(int64_t width, enum sq_dtype dtype)
 {
-    return (width * (int64_t)sq_dtype_size(dtype) + 63) / 64 * 64;
+    return sq_aligned(width * (int64_t)sq_dtype_size(dtype));
 }
 
 /* Whether two slots may not share an area. */

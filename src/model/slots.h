@@ -13,7 +13,7 @@ struct sq_slot_place {
     bool is_persistent; /* one row per token of every sample; else one row per token of one sample */
     int area;           /* which of the persistent, or of the scratch, areas */
     int64_t width;      /* entries of a row */
-    int64_t stride;     /* bytes from one token's row to the next: the row rounded up to 64 */
+    int64_t stride;     /* bytes from one token's row to the next: of whole SQ_ALIGNMENT */
     enum sq_dtype dtype;
 };
 

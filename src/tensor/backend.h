@@ -104,6 +104,15 @@ struct sq_beside {
     void *context;
 };
 
+/* Where parts of memory begin that workers have each for itself, or samples, or ranks: the most that libraries look at
+ * in an address when they choose a kernel. What comes out of an item then does not depend on who has it, or where. */
+#define SQ_ALIGNMENT 256
+
+static inline int64_t sq_aligned(int64_t bytes)
+{
+    return (bytes + SQ_ALIGNMENT - 1) / SQ_ALIGNMENT * SQ_ALIGNMENT;
+}
+
 #define SQ_LANES 2 /* uploads beside the work that may be on their way at once */
 
 struct sq_grid; /* gptq's description of a quantization grid: tensor/grid.h */
