@@ -24,14 +24,15 @@ struct sq_nccl {
     cudaEvent_t gathered[SQ_COMM_GATHERS]; /* gathers beside the work, by lane */
     cudaEvent_t broadcasted;               /* the broadcast beside the work */
     int size;
-    size_t bytes;   /* of the collective in work, for the trace */
-    bool is_broken; /* aborted: nothing works any more */
+    size_t bytes; /* of the collective in work, for the trace */
 };
 
 static struct sq_cuda *cuda_of(const struct sq_nccl *nccl)
 {
     return (struct sq_cuda *)nccl->backend;
 }
+
+/* --- failures ----------------------------------------------------------------------------------------------------- */
 
 /* Whoever starts the ranks ends them all when one has ended, and that one has said why; otherwise this one will. Pauses
  * are counted and not their time, which goes on for a rank that is stopped together with all others. */
@@ -49,83 +50,80 @@ static enum sq_status checked(ncclResult_t code, ncclComm_t comm, const char *wh
     if (code == ncclRemoteError) defer();
     const char *last = ncclGetLastError(comm);
     sq_error("NCCL: %s: %s%s%s", what, ncclGetErrorString(code), last && *last ? ": " : "", last ? last : "");
+    if (code == ncclRemoteError) sq_comm_abort(SQ_EXIT_LOST);
     return SQ_ERR_LIBRARY;
+}
+
+/* A rank that takes no part in a collective, for whatever reason, cannot tell the others: across a network NCCL may do
+ * it, but on one node their kernels go on waiting, and ncclCommAbort() may wait for these. So the whole job ends. */
+static void must(enum sq_status status)
+{
+    if (status != SQ_OK) sq_comm_abort(sq_status_exit_code(status));
 }
 
 /* --- waiting ------------------------------------------------------------------------------------------------------ */
 
-static enum sq_status give_up(struct sq_nccl *nccl, enum sq_status status)
-{
-    if (!nccl->is_broken) (void)ncclCommAbort(nccl->comm);
-    nccl->is_broken = true;
-    return status;
-}
-
-/* One question: whether the event, or without one all of the stream, is done, and whether some rank has failed. */
-static enum sq_status look(struct sq_nccl *nccl, cudaEvent_t event, const char *what, bool *done_p)
+/* One question: whether the event, or without one all of the stream, is done. */
+static bool is_done(const struct sq_nccl *nccl, cudaEvent_t event, const char *what)
 {
     cudaError_t code = event ? cudaEventQuery(event) : cudaStreamQuery(nccl->stream);
     ncclResult_t state = ncclSuccess;
-    SQ_TRY(sq_cuda_answered(code, what, done_p));
-    SQ_TRY(checked(ncclCommGetAsyncError(nccl->comm, &state), nccl->comm, what));
-    return state == ncclInProgress ? SQ_OK : checked(state, nccl->comm, what);
+    bool done = false;
+    must(sq_cuda_answered(code, what, &done));
+    must(checked(ncclCommGetAsyncError(nccl->comm, &state), nccl->comm, what));
+    if (state != ncclInProgress) must(checked(state, nccl->comm, what));
+    return done;
 }
 
-static enum sq_status wait(struct sq_nccl *nccl, cudaEvent_t event, const char *what)
+static void wait(const struct sq_nccl *nccl, cudaEvent_t event, const char *what)
 {
     const struct timespec pause = {.tv_nsec = 50000};
-    enum sq_status status = SQ_OK;
-    bool done = false;
     sq_watch_begin(what);
-    for (int64_t asked = 0; !done && status == SQ_OK; asked++) {
+    for (int64_t asked = 0; !is_done(nccl, event, what); asked++)
         if (asked > N_IMPATIENT) nanosleep(&pause, NULL);
-        status = look(nccl, event, what, &done);
-    }
     sq_watch_end();
-    return status == SQ_OK ? SQ_OK : give_up(nccl, status);
 }
 
-/* After NCCL has taken the work: waits for it. */
-static enum sq_status finish(struct sq_nccl *nccl, ncclResult_t code, const char *what)
+/* After NCCL was given work. */
+static void end_call(struct sq_nccl *nccl, ncclResult_t code, struct sq_cuda_timer *timer, const char *what)
+{
+    sq_watch_end();
+    must(checked(code, nccl->comm, what));
+    must(sq_cuda_timer_end(timer, nccl->stream, nccl->bytes));
+}
+
+/* Waits for it. */
+static void finish(struct sq_nccl *nccl, ncclResult_t code, const char *what)
 {
     struct sq_cuda *cuda = cuda_of(nccl);
-    enum sq_status status = checked(code, nccl->comm, what);
-    if (status == SQ_OK) status = sq_cuda_timer_end(&cuda->nccl_timer, nccl->stream, nccl->bytes);
-    if (status != SQ_OK) return give_up(nccl, status);
-    SQ_TRY(wait(nccl, NULL, what));
-    return sq_cuda_timer_show(cuda, &cuda->nccl_timer, SQ_TRACE_NCCL, 0, what);
+    end_call(nccl, code, &cuda->nccl_timer, what);
+    wait(nccl, NULL, what);
+    must(sq_cuda_timer_show(cuda, &cuda->nccl_timer, SQ_TRACE_NCCL, 0, what));
 }
 
-/* After NCCL has taken work that goes on beside that of the host: its end is marked. */
-static enum sq_status leave(struct sq_nccl *nccl, ncclResult_t code, struct sq_cuda_timer *timer, cudaEvent_t event,
-                            const char *what)
+/* It goes on beside the work of the host: its end is marked. */
+static void leave(struct sq_nccl *nccl, ncclResult_t code, struct sq_cuda_timer *timer, cudaEvent_t event,
+                  const char *what)
 {
-    enum sq_status status = checked(code, nccl->comm, what);
-    if (status == SQ_OK) status = sq_cuda_timer_end(timer, nccl->stream, nccl->bytes);
-    if (status == SQ_OK) status = sq_cuda_checked(cudaEventRecord(event, nccl->stream), "marking a collective");
-    return status == SQ_OK ? SQ_OK : give_up(nccl, status);
+    end_call(nccl, code, timer, what);
+    must(sq_cuda_checked(cudaEventRecord(event, nccl->stream), "marking a collective"));
 }
 
 /* What comes now on the communicator's stream is after what the main thread's worker was given. */
-static enum sq_status follow_worker(struct sq_nccl *nccl)
+static void follow_worker(const struct sq_nccl *nccl)
 {
-    SQ_TRY(sq_cuda_checked(cudaEventRecord(nccl->ready, sq_cuda_worker(nccl->backend)->stream), "marking a buffer"));
-    return sq_cuda_checked(cudaStreamWaitEvent(nccl->stream, nccl->ready, 0), "waiting for a buffer");
+    must(sq_cuda_checked(cudaEventRecord(nccl->ready, sq_cuda_worker(nccl->backend)->stream), "marking a buffer"));
+    must(sq_cuda_checked(cudaStreamWaitEvent(nccl->stream, nccl->ready, 0), "waiting for a buffer"));
 }
 
-/* Before NCCL gets work of so many bytes. After a failure the other ranks need not wait for this one. */
-static enum sq_status begin(struct sq_nccl *nccl, struct sq_cuda_timer *timer, const char *what, size_t bytes)
+/* Before NCCL gets work of so many bytes; the first call of a kind also connects ranks, and waits for them. */
+static void begin(struct sq_nccl *nccl, struct sq_cuda_timer *timer, const char *what, size_t bytes)
 {
-    struct sq_cuda *cuda = cuda_of(nccl);
-    if (nccl->is_broken) {
-        sq_error("NCCL: %s: the communicator was aborted", what);
-        return SQ_ERR_LIBRARY;
-    }
     nccl->bytes = bytes;
-    enum sq_status status = sq_cuda_timeline_start(cuda);
-    if (status == SQ_OK) status = follow_worker(nccl);
-    if (status == SQ_OK) status = sq_cuda_timer_begin(timer, nccl->stream);
-    return status == SQ_OK ? SQ_OK : give_up(nccl, status);
+    must(sq_cuda_timeline_start(cuda_of(nccl)));
+    follow_worker(nccl);
+    must(sq_cuda_timer_begin(timer, nccl->stream));
+    sq_watch_begin(what);
 }
 
 /* --- collectives -------------------------------------------------------------------------------------------------- */
@@ -133,41 +131,45 @@ static enum sq_status begin(struct sq_nccl *nccl, struct sq_cuda_timer *timer, c
 static enum sq_status sum_i64(struct sq_comm_device *device, int64_t *values, int64_t count)
 {
     struct sq_nccl *nccl = (struct sq_nccl *)device;
-    SQ_TRY(begin(nccl, &cuda_of(nccl)->nccl_timer, "a sum over ranks", (size_t)count * sizeof *values));
-    return finish(nccl, ncclAllReduce(values, values, (size_t)count, ncclInt64, ncclSum, nccl->comm, nccl->stream),
-                  "a sum over ranks");
+    begin(nccl, &cuda_of(nccl)->nccl_timer, "a sum over ranks", (size_t)count * sizeof *values);
+    finish(nccl, ncclAllReduce(values, values, (size_t)count, ncclInt64, ncclSum, nccl->comm, nccl->stream),
+           "a sum over ranks");
+    return SQ_OK;
 }
 
 static enum sq_status reduce_sum_i64(struct sq_comm_device *device, int root, int64_t *values, int64_t count)
 {
     struct sq_nccl *nccl = (struct sq_nccl *)device;
-    SQ_TRY(begin(nccl, &cuda_of(nccl)->nccl_timer, "a sum on one rank", (size_t)count * sizeof *values));
-    return finish(nccl, ncclReduce(values, values, (size_t)count, ncclInt64, ncclSum, root, nccl->comm, nccl->stream),
-                  "a sum on one rank");
+    begin(nccl, &cuda_of(nccl)->nccl_timer, "a sum on one rank", (size_t)count * sizeof *values);
+    finish(nccl, ncclReduce(values, values, (size_t)count, ncclInt64, ncclSum, root, nccl->comm, nccl->stream),
+           "a sum on one rank");
+    return SQ_OK;
 }
 
 static enum sq_status broadcast(struct sq_comm_device *device, int root, void *buffer, size_t bytes)
 {
     struct sq_nccl *nccl = (struct sq_nccl *)device;
-    SQ_TRY(begin(nccl, &cuda_of(nccl)->nccl_timer, "a broadcast", bytes));
-    return finish(nccl, ncclBroadcast(buffer, buffer, bytes, ncclUint8, root, nccl->comm, nccl->stream), "a broadcast");
+    begin(nccl, &cuda_of(nccl)->nccl_timer, "a broadcast", bytes);
+    finish(nccl, ncclBroadcast(buffer, buffer, bytes, ncclUint8, root, nccl->comm, nccl->stream), "a broadcast");
+    return SQ_OK;
 }
 
 static enum sq_status start_broadcast(struct sq_comm_device *device, int root, void *buffer, size_t bytes)
 {
     struct sq_nccl *nccl = (struct sq_nccl *)device;
     struct sq_cuda_timer *timer = &cuda_of(nccl)->broadcast_timer;
-    SQ_TRY(begin(nccl, timer, "a broadcast", bytes));
+    begin(nccl, timer, "a broadcast", bytes);
     ncclResult_t code = ncclBroadcast(buffer, buffer, bytes, ncclUint8, root, nccl->comm, nccl->stream);
-    return leave(nccl, code, timer, nccl->broadcasted, "a broadcast");
+    leave(nccl, code, timer, nccl->broadcasted, "a broadcast");
+    return SQ_OK;
 }
 
-/* The host waits, not the workers' streams: on the way it sees when a rank has failed. */
+/* The host waits, not the workers' streams: on the way it sees what NCCL knows of a failure. */
 static enum sq_status finish_broadcast(struct sq_comm_device *device)
 {
     struct sq_nccl *nccl = (struct sq_nccl *)device;
-    if (nccl->is_broken) return SQ_ERR_LIBRARY;
-    return wait(nccl, nccl->broadcasted, "a broadcast");
+    wait(nccl, nccl->broadcasted, "a broadcast");
+    return SQ_OK;
 }
 
 static size_t sum_of(const struct sq_nccl *nccl, const size_t *bytes)
@@ -194,8 +196,9 @@ static enum sq_status all_gather(struct sq_comm_device *device, void *buffer, co
                                  const size_t *bytes)
 {
     struct sq_nccl *nccl = (struct sq_nccl *)device;
-    SQ_TRY(begin(nccl, &cuda_of(nccl)->nccl_timer, "gathering", sum_of(nccl, bytes)));
-    return finish(nccl, gather_parts(nccl, buffer, offsets, bytes), "gathering");
+    begin(nccl, &cuda_of(nccl)->nccl_timer, "gathering", sum_of(nccl, bytes));
+    finish(nccl, gather_parts(nccl, buffer, offsets, bytes), "gathering");
+    return SQ_OK;
 }
 
 static enum sq_status start_gather(struct sq_comm_device *device, int lane, void *buffer, const size_t *offsets,
@@ -203,15 +206,16 @@ static enum sq_status start_gather(struct sq_comm_device *device, int lane, void
 {
     struct sq_nccl *nccl = (struct sq_nccl *)device;
     struct sq_cuda_timer *timer = &cuda_of(nccl)->gather_timer;
-    SQ_TRY(begin(nccl, timer, "gathering", sum_of(nccl, bytes)));
-    return leave(nccl, gather_parts(nccl, buffer, offsets, bytes), timer, nccl->gathered[lane], "gathering");
+    begin(nccl, timer, "gathering", sum_of(nccl, bytes));
+    leave(nccl, gather_parts(nccl, buffer, offsets, bytes), timer, nccl->gathered[lane], "gathering");
+    return SQ_OK;
 }
 
 static enum sq_status finish_gather(struct sq_comm_device *device, int lane)
 {
     struct sq_nccl *nccl = (struct sq_nccl *)device;
-    if (nccl->is_broken) return SQ_ERR_LIBRARY;
-    return wait(nccl, nccl->gathered[lane], "gathering");
+    wait(nccl, nccl->gathered[lane], "gathering");
+    return SQ_OK;
 }
 
 /* --- creation ----------------------------------------------------------------------------------------------------- */
@@ -220,7 +224,7 @@ static void destroy(struct sq_comm_device *device)
 {
     struct sq_nccl *nccl = (struct sq_nccl *)device;
     sq_watch_begin("leaving a communicator");
-    if (nccl->comm && !nccl->is_broken) (void)ncclCommDestroy(nccl->comm);
+    if (nccl->comm) (void)ncclCommDestroy(nccl->comm);
     if (nccl->stream) (void)cudaStreamDestroy(nccl->stream);
     sq_watch_end();
     if (nccl->ready) (void)cudaEventDestroy(nccl->ready);
@@ -240,7 +244,8 @@ static enum sq_status connect(const struct sq_comm *comm, ncclComm_t *nccl_p)
     sq_watch_begin("joining a communicator");
     ncclResult_t code = ncclCommInitRank(nccl_p, comm->size, id, comm->rank);
     sq_watch_end();
-    return sq_comm_agree(comm, checked(code, NULL, "joining a communicator"));
+    must(checked(code, NULL, "joining a communicator"));
+    return SQ_OK;
 }
 
 static enum sq_status make_stream(struct sq_nccl *nccl)

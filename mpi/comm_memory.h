@@ -9,7 +9,8 @@
 
 #define SQ_COMM_GATHERS 2 /* gathers beside the work that may be on their way at once */
 
-/* Collectives of one communicator on the memory of one device per rank; counts and offsets as in comm.h. */
+/* Collectives of one communicator on the memory of one device per rank; counts and offsets as in comm.h. A rank on
+ * which one fails ends the job where the others cannot be told of it. */
 struct sq_comm_device {
     enum sq_status (*sum_i64)(struct sq_comm_device *device, int64_t *values, int64_t count);
     enum sq_status (*reduce_sum_i64)(struct sq_comm_device *device, int root, int64_t *values, int64_t count);

@@ -247,9 +247,9 @@ static void meet(const struct rank *r, int count)
         CHECK(write(r->post[1], &byte, 1) == 1);
 }
 
-/* Asks until the communicator fails as it should, then gives it up, when all of `count` ranks have seen the failure and
- * nobody takes this one's end for its cause; the stream is free again. */
-static void expect_failure(struct rank *r, ncclResult_t expected, int count)
+/* Asks until the communicator fails as it should; ends when all of `count` ranks have seen the failure and nobody takes
+ * this one's end for its cause. */
+static _Noreturn void expect_failure(struct rank *r, ncclResult_t expected, int count)
 {
     ncclResult_t error = ncclSuccess;
     while (error == ncclSuccess) {
@@ -259,9 +259,7 @@ static void expect_failure(struct rank *r, ncclResult_t expected, int count)
     CHECK(error == expected);
     CHECK(cudaStreamQuery(r->stream) == cudaErrorNotReady);
     meet(r, count);
-    CHECK(ncclCommAbort(r->comm) == ncclSuccess);
-    CHECK(cudaStreamSynchronize(r->stream) == cudaSuccess);
-    CHECK(cudaStreamDestroy(r->stream) == cudaSuccess);
+    _exit(0);
 }
 
 static void different_counts(struct rank *r)
@@ -272,7 +270,6 @@ static void different_counts(struct rank *r)
     CHECK(cudaMemsetAsync(device, 0, 80, r->stream) == cudaSuccess);
     CHECK(ncclAllReduce(device, device, r->rank == 1 ? 9 : 10, ncclInt64, ncclSum, r->comm, r->stream) == ncclSuccess);
     expect_failure(r, ncclInvalidUsage, r->ranks);
-    CHECK(cudaFree(device) == cudaSuccess);
 }
 
 static void different_calls(struct rank *r)
@@ -290,21 +287,6 @@ static void different_calls(struct rank *r)
     CHECK(false);
 }
 
-static void one_gives_up(struct rank *r)
-{
-    int64_t *device;
-    open_rank(r);
-    CHECK(cudaMalloc((void **)&device, 80) == cudaSuccess);
-    CHECK(cudaMemsetAsync(device, 0, 80, r->stream) == cudaSuccess);
-    if (r->rank == 1) CHECK(ncclCommAbort(r->comm) == ncclSuccess && cudaStreamDestroy(r->stream) == cudaSuccess);
-    if (r->rank != 1) {
-        CHECK(ncclAllReduce(device, device, 10, ncclInt64, ncclSum, r->comm, r->stream) == ncclSuccess);
-        expect_failure(r, ncclRemoteError, r->ranks - 1);
-    }
-    CHECK(cudaFree(device) == cudaSuccess);
-    if (r->rank == 1) exit(3);
-}
-
 static void one_dies(struct rank *r)
 {
     int64_t *device;
@@ -314,7 +296,6 @@ static void one_dies(struct rank *r)
     CHECK(cudaMemsetAsync(device, 0, 80, r->stream) == cudaSuccess);
     CHECK(ncclAllReduce(device, device, 10, ncclInt64, ncclSum, r->comm, r->stream) == ncclSuccess);
     expect_failure(r, ncclRemoteError, r->ranks - 1);
-    CHECK(cudaFree(device) == cudaSuccess);
 }
 
 static void one_leaves(struct rank *r)
@@ -329,20 +310,41 @@ static void one_leaves(struct rank *r)
     CHECK(cudaMemsetAsync(device, 0, 80, r->stream) == cudaSuccess);
     CHECK(ncclAllReduce(device, device, 10, ncclInt64, ncclSum, r->comm, r->stream) == ncclSuccess);
     expect_failure(r, ncclRemoteError, r->ranks - 1);
-    CHECK(cudaFree(device) == cudaSuccess);
+}
+
+/* Beside others of its node. */
+static void one_is_waited_for(struct rank *r)
+{
+    int64_t *device;
+    ncclResult_t error;
+    open_rank(r);
+    if (r->rank == 1) _exit(3);
+    CHECK(cudaMalloc((void **)&device, 80) == cudaSuccess);
+    CHECK(cudaMemsetAsync(device, 0, 80, r->stream) == cudaSuccess);
+    CHECK(ncclAllReduce(device, device, 10, ncclInt64, ncclSum, r->comm, r->stream) == ncclSuccess);
+    for (int i = 0; i < 1000; i++) {
+        CHECK(cudaStreamQuery(r->stream) == cudaErrorNotReady);
+        CHECK(ncclCommGetAsyncError(r->comm, &error) == ncclSuccess && error == ncclSuccess);
+    }
+    cudaStreamSynchronize(r->stream); /* a GPU would hang here */
+    CHECK(false);
 }
 
 static void failures(void **state)
 {
-    static const int second_ends[] = {0, 3, 0, 0}, all_abort[] = {134, 134, 134, 134};
+    static const int second_ends[] = {0, 3, 0, 0}, all_abort[] = {134, 134, 134, 134}, other_aborts[] = {134, 3};
     (void)state;
     run_ranks(3, "late", different_counts, NULL, "collectives do not match: ncclAllReduce of ");
     setenv("CUDASIM_NCCL_TIMEOUT", "1", 1);
     run_ranks(2, "late", different_calls, all_abort, "would wait for ever for the end of nccl");
     unsetenv("CUDASIM_NCCL_TIMEOUT");
-    run_ranks(3, "late", one_gives_up, second_ends, "rank 1 aborted");
+    setenv("CUDASIM_LOST", "seen", 1);
     run_ranks(3, "late", one_dies, second_ends, "rank 1 is no longer there");
     run_ranks(3, "late", one_leaves, second_ends, "rank 1 destroyed its communicator");
+    unsetenv("CUDASIM_LOST");
+    setenv("CUDASIM_NCCL_TIMEOUT", "1", 1);
+    run_ranks(2, "late", one_is_waited_for, other_aborts, "would wait for ever for the end of nccl");
+    unsetenv("CUDASIM_NCCL_TIMEOUT");
 }
 
 /* --- refusals ----------------------------------------------------------------------------------------------------- */

@@ -1,4 +1,4 @@
-/* Collectives of devices, on the stand-in for CUDA: a rank that fails before it takes part lets the others go. */
+/* Collectives of devices, on the stand-in for CUDA. What a failure does is in nccl_failures.c. */
 #define _GNU_SOURCE
 #include "ranks.h"
 
@@ -7,43 +7,7 @@
 #include "base/trace.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/nccl.h"
-#include "gptq/cholesky.h"
 #include "mpi/comm_memory.h"
-
-#define BYTES 4096
-
-/* The last rank cannot mark when its broadcast begins, which only a trace asks for. */
-static enum sq_status broadcast(struct sq_backend *backend, const struct sq_comm *comm)
-{
-    void *memory = NULL;
-    if (backend->ops->alloc(backend, "a buffer", BYTES, &memory) != SQ_OK) abort();
-    if (backend->ops->clear(backend, memory, BYTES) != SQ_OK) abort();
-    ranks_listen();
-    sq_trace_start();
-    cudasim_fail("create", comm->rank == comm->size - 1);
-    enum sq_status status = sq_comm_memory_broadcast(comm, backend, 0, memory, BYTES);
-    cudasim_fail("create", 0);
-    sq_trace_stop();
-    const char *text = capture_stop(&ranks.capture);
-    if (comm->rank == comm->size - 1) CHECK(strstr(text, "CUDA: creating an event") != NULL);
-    backend->ops->free(backend, memory);
-    return status;
-}
-
-static void test_failure(void **state)
-{
-    (void)state;
-    struct sq_backend *backend = NULL;
-    struct sq_comm comm = ranks.comm;
-    if (sq_backend_create_cuda(comm.rank, 1, &backend) != SQ_OK) abort();
-    if (sq_nccl_attach(&comm, backend) != SQ_OK) abort();
-    bool is_last = comm.rank == comm.size - 1;
-    CHECK(broadcast(backend, &comm) == (is_last ? SQ_ERR_MEMORY : SQ_ERR_LIBRARY));
-    ranks_barrier(); /* as ranks agree on what came of it, before any of them leaves */
-    comm.device->destroy(comm.device);
-    backend->ops->destroy(backend);
-    ranks_end_test();
-}
 
 /* --- gathers beside the work -------------------------------------------------------------------------------------- */
 
@@ -128,27 +92,6 @@ static void test_gathers(void **state)
     close_gathers(&g);
 }
 
-/* A rank whose part never comes lets the others go; after that nothing works any more, and nobody waits. */
-static void test_gather_that_fails(void **state)
-{
-    (void)state;
-    struct gathers g;
-    open_gathers(&g);
-    bool is_last = g.comm.rank == g.comm.size - 1;
-    CHECK(start(&g, 0) == SQ_OK && sq_comm_memory_finish_gather(&g.comm, 0) == SQ_OK);
-    ranks_barrier(); /* or others would miss the first one, too */
-    ranks_listen();
-    cudasim_fail("nccl", is_last);
-    enum sq_status status = start(&g, 1);
-    cudasim_fail("nccl", 0);
-    CHECK(status == (is_last ? SQ_ERR_LIBRARY : SQ_OK));
-    CHECK(sq_comm_memory_finish_gather(&g.comm, 1) == SQ_ERR_LIBRARY);
-    const char *text = capture_stop(&ranks.capture);
-    CHECK(strstr(text, "NCCL: gathering: ") != NULL);
-    CHECK(start(&g, 0) == SQ_ERR_LIBRARY && sq_comm_memory_finish_gather(&g.comm, 0) == SQ_ERR_LIBRARY);
-    close_gathers(&g);
-}
-
 /* --- broadcasts beside the work ----------------------------------------------------------------------------------- */
 
 static enum sq_status start_from(struct gathers *g, int root, struct sq_comm_started *started_p)
@@ -180,53 +123,6 @@ static void test_broadcasts(void **state)
     }
     CHECK(sq_comm_memory_finish_gather(&g.comm, 1) == SQ_OK);
     check_gathered(&g, 1);
-    close_gathers(&g);
-}
-
-/* A root that cannot send lets the others go; what was not started is over, and nobody waits any more. */
-static void test_broadcast_that_fails(void **state)
-{
-    (void)state;
-    struct gathers g;
-    struct sq_comm_started started;
-    open_gathers(&g);
-    bool is_last = g.comm.rank == g.comm.size - 1;
-    CHECK(start_from(&g, 0, &started) == SQ_OK && sq_comm_memory_finish_broadcast(&g.comm, &started) == SQ_OK);
-    ranks_barrier(); /* or others would miss the first one, too */
-    ranks_listen();
-    cudasim_fail("nccl", is_last);
-    enum sq_status status = start_from(&g, g.comm.size - 1, &started);
-    cudasim_fail("nccl", 0);
-    CHECK(status == (is_last ? SQ_ERR_LIBRARY : SQ_OK));
-    CHECK(sq_comm_memory_finish_broadcast(&g.comm, &started) == (is_last ? SQ_OK : SQ_ERR_LIBRARY));
-    const char *text = capture_stop(&ranks.capture);
-    CHECK(strstr(text, "NCCL: a broadcast: ") != NULL);
-    CHECK(start_from(&g, 0, &started) == SQ_ERR_LIBRARY);
-    close_gathers(&g);
-}
-
-/* A rank whose device sends and gets nothing more in the middle of a factorization: the others end with it. */
-static void test_factor_without_columns(void **state)
-{
-    (void)state;
-    enum { EDGE = 16, N = 6 * EDGE };
-    struct gathers g;
-    float matrix[N * N] = {0}, *device_matrix, *panel;
-    for (int i = 0; i < N; i++)
-        matrix[i * N + i] = 1;
-    open_gathers(&g);
-    g.backend->sizes.factor_tile = EDGE;
-    if (g.backend->ops->alloc(g.backend, "a matrix", sizeof matrix, (void **)&device_matrix) != SQ_OK) abort();
-    if (g.backend->ops->alloc(g.backend, "a column", sizeof *panel * N * EDGE, (void **)&panel) != SQ_OK) abort();
-    CHECK(g.backend->ops->upload(g.backend, matrix, sizeof matrix, device_matrix) == SQ_OK);
-    ranks_listen();
-    cudasim_fail("nccl", g.comm.rank == g.comm.size - 1 ? 3 : 0); /* the third column */
-    CHECK(sq_cholesky_make(g.backend, &g.comm, panel, sq_matrix_view(device_matrix, SQ_F32, N, N)) == SQ_ERR_LIBRARY);
-    cudasim_fail("nccl", 0);
-    const char *text = capture_stop(&ranks.capture);
-    CHECK(strstr(text, "NCCL: a broadcast: ") != NULL && strstr(text, "was aborted") == NULL); /* it does not go on */
-    g.backend->ops->free(g.backend, device_matrix);
-    g.backend->ops->free(g.backend, panel);
     close_gathers(&g);
 }
 
@@ -308,12 +204,7 @@ static void test_wait_after_failure(void **state)
 
 static int run(void)
 {
-    static const struct CMUnitTest tests[] = {cmocka_unit_test(test_failure),
-                                              cmocka_unit_test(test_gathers),
-                                              cmocka_unit_test(test_gather_that_fails),
-                                              cmocka_unit_test(test_broadcasts),
-                                              cmocka_unit_test(test_broadcast_that_fails),
-                                              cmocka_unit_test(test_factor_without_columns),
+    static const struct CMUnitTest tests[] = {cmocka_unit_test(test_gathers), cmocka_unit_test(test_broadcasts),
                                               cmocka_unit_test(test_launches_after_errors),
                                               cmocka_unit_test(test_wait_after_failure)};
     return cmocka_run_group_tests(tests, NULL, NULL);

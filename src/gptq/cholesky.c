@@ -29,7 +29,6 @@ struct cholesky {
     struct sq_columns_clock clock; /* on a dry communicator */
     enum sq_status status;         /* of this rank */
     enum sq_status told;           /* of the column's owner when it sent it: the same on all ranks */
-    bool is_cut;                   /* a transfer has failed here: there are no more */
 };
 
 static int64_t smaller(int64_t a, int64_t b)
@@ -160,19 +159,14 @@ static void send_column(struct cholesky *c)
 {
     c->told = c->status;
     keep_worst(c, sq_comm_start_broadcast(c->comm, owner(c), &c->told, sizeof c->told, &c->told_sent));
-    if (c->is_cut) return;
-    enum sq_status status =
-        sq_comm_memory_start_broadcast(c->comm, c->backend, owner(c), c->panel, column_bytes(c), &c->panel_sent);
-    c->is_cut = status != SQ_OK;
-    keep_worst(c, status);
+    keep_worst(
+        c, sq_comm_memory_start_broadcast(c->comm, c->backend, owner(c), c->panel, column_bytes(c), &c->panel_sent));
 }
 
 static void receive_column(struct cholesky *c)
 {
     keep_worst(c, sq_comm_finish_broadcast(&c->told_sent));
-    enum sq_status status = sq_comm_memory_finish_broadcast(c->comm, &c->panel_sent);
-    c->is_cut = c->is_cut || status != SQ_OK;
-    keep_worst(c, status);
+    keep_worst(c, sq_comm_memory_finish_broadcast(c->comm, &c->panel_sent));
     if (is_dry(c)) sq_columns_clock_wait(&c->clock);
     if (!is_own(c) && c->told == SQ_OK && c->status == SQ_OK)
         keep_worst(c, c->backend->ops->parallel(c->backend, n_pieces(c, c->column), unpack_item, c));

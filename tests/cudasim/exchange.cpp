@@ -16,8 +16,9 @@ void communicator::fail(ncclResult_t result, const std::string &words)
 
 void communicator::look_for_lost_ranks()
 {
+    if (!get_settings().lost_is_seen) return;
     for (int r = 0; r < line->ranks && error == ncclSuccess; r++)
-        if (const char *why = r == line->rank ? nullptr : line->why_lost(r, finished == queued))
+        if (const char *why = r == line->rank ? nullptr : line->why_lost(r))
             fail(ncclRemoteError, "rank " + std::to_string(r) + " " + why);
 }
 
@@ -32,7 +33,7 @@ exchange::exchange(std::shared_ptr<communicator> comm_, const collective &what_,
 bool exchange::advance()
 {
     device_work work("NCCL", comm->device);
-    while (now != stage::end && !comm->aborted)
+    while (now != stage::end)
         if (comm->error != ncclSuccess || !move()) return false;
     return true;
 }

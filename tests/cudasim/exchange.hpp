@@ -13,7 +13,6 @@ namespace cudasim
 struct communicator {
     std::unique_ptr<wire> line;
     int device;
-    std::atomic<bool> aborted{false};
     std::atomic<ncclResult_t> error{ncclSuccess};
     uint64_t queued = 0,
              finished = 0; // collectives: they take their turns in the order they were queued, on all streams
@@ -23,7 +22,7 @@ struct communicator {
 
     // Notes that the communicator cannot go on, and says it.
     void fail(ncclResult_t result, const std::string &words);
-    // Notes the failure of another rank, if there is one.
+    // Notes that another rank is lost, if one is and the settings have that seen.
     void look_for_lost_ranks();
 };
 
@@ -32,7 +31,7 @@ class exchange
   public:
     exchange(std::shared_ptr<communicator> comm_, const collective &what_, const void *send_, void *receive_);
 
-    // Goes on as far as it gets without waiting; true at the end, or when the communicator was aborted.
+    // Goes on as far as it gets without waiting; true at the end.
     bool advance();
     // Waits for the end; a wait without end ends the process.
     void await();

@@ -105,13 +105,13 @@ void add_comm(ncclComm_t comm)
 }
 
 // Takes it from the list; the server thread ends with the last one. The lock must be free meanwhile.
-void remove_comm(ncclComm_t comm, bool aborted)
+void remove_comm(ncclComm_t comm)
 {
     bool is_last;
     {
         call guard;
         state().comms.erase(std::find(state().comms.begin(), state().comms.end(), comm));
-        comm->shared->line->leave(aborted);
+        comm->shared->line->leave();
         is_last = state().comms.empty();
     }
     if (is_last) {
@@ -223,19 +223,7 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm)
         if (!is_comm(comm)) return refuse(ncclInvalidArgument, "ncclCommDestroy: no such communicator");
         run_everything();
     }
-    remove_comm(comm, false);
-    return ncclSuccess;
-}
-
-// What is queued ends without a result; the other ranks see it.
-ncclResult_t ncclCommAbort(ncclComm_t comm)
-{
-    {
-        call guard;
-        if (!is_comm(comm)) return refuse(ncclInvalidArgument, "ncclCommAbort: no such communicator");
-        comm->shared->aborted = true;
-    }
-    remove_comm(comm, true);
+    remove_comm(comm);
     return ncclSuccess;
 }
 

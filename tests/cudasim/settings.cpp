@@ -92,6 +92,8 @@ settings read_settings()
     s.first_device = (int)number("CUDASIM_FIRST_DEVICE", 0);
     s.memory = number("CUDASIM_MEMORY", (size_t)2 << 30);
     s.nccl_timeout = (double)number("CUDASIM_NCCL_TIMEOUT", 60);
+    const char *lost = getenv("CUDASIM_LOST");
+    s.lost_is_seen = lost && strcmp(lost, "seen") == 0;
     const char *check = getenv("CUDASIM_CHECK");
     s.check = !check || strcmp(check, "off") != 0;
 #ifdef __SANITIZE_ADDRESS__ // the compiler does not tell us of accesses

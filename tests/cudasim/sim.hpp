@@ -29,6 +29,7 @@ struct settings {
     bool early;
     uint64_t seed; // 0: late or early
     double nccl_timeout;
+    bool lost_is_seen;
     bool check; // what kernels read and write
     struct {
         std::string name; // operations whose names begin so count ...

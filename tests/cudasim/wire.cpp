@@ -14,7 +14,7 @@
 
 namespace cudasim
 {
-enum slot_state { slot_free, slot_claimed, slot_taken, slot_left, slot_aborted };
+enum slot_state { slot_free, slot_claimed, slot_taken, slot_left };
 
 struct wire::slot { // fresh memory is zero: free
     std::atomic<int> state;
@@ -91,19 +91,17 @@ int wire::rank_on_my_device() const
     return -1;
 }
 
-const char *wire::why_lost(int r, bool idle) const
+const char *wire::why_lost(int r) const
 {
     const int state = slots[r].state;
-    const bool behind = slots[r].step < step;
-    if (state == slot_aborted && (behind || idle)) return "aborted";
-    if (state == slot_left && behind) return "destroyed its communicator";
+    if (state == slot_left && slots[r].step < step) return "destroyed its communicator";
     if (state == slot_taken && kill(slots[r].process, 0) != 0 && errno == ESRCH) return "is no longer there";
     return nullptr;
 }
 
-void wire::leave(bool aborted)
+void wire::leave()
 {
-    slots[rank].state = aborted ? slot_aborted : slot_left;
+    slots[rank].state = slot_left;
 }
 
 // --- steps ---------------------------------------------------------------------------------------------------------

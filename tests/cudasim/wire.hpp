@@ -61,10 +61,9 @@ class wire
     bool all_at(uint64_t n) const;
     // Some rank has come further than this one: it waits for us.
     bool is_waited_for() const;
-    // Why rank r will not come any more: it is gone, left before this step, or aborted before it (idle: at any step);
-    // NULL: it may come.
-    const char *why_lost(int r, bool idle) const;
-    void leave(bool aborted);
+    // Why rank r will not come any more: it is gone, or left before this step; NULL: it may come.
+    const char *why_lost(int r) const;
+    void leave();
 
   private:
     struct slot;

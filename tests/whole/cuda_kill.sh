@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A rank that is killed with -9 in each stage of a job on devices, those of the stand-in for CUDA, or freezes in the middle of a
-# sum by NCCL: every time the job goes on with another number of ranks, and it ends in the bytes of an undisturbed run. Both ways of
+# sum by NCCL, or cannot take part in one: every time the job goes on with another number of ranks, and it ends in the bytes of an undisturbed run. Both ways of
 # propagation.
 . "$(dirname "$0")/common.sh"
 export CUDASIM_DEVICES=4 CUDASIM_CHECK=off
@@ -38,6 +38,12 @@ frozen() {
   expect_message "waited 6 s for other ranks in vain: a sum over ranks" # and which, if that one ran long enough to give signs
 }
 
+# failed RANKS VICTIM KIND:N TEXT: it cannot do that call, of NCCL or for it, and ends the job; TEXT is in its message
+failed() {
+  ends 1 "$1" "$2" "CUDASIM_FAIL=$3" --timeout 0
+  expect_message "[rank $2] $4"
+}
+
 killed_assembling() { # killed_assembling RANKS
   local status=0
   start_held .safetensors "$1" "${job[@]}" --out "$work/resumed" --resume
@@ -70,6 +76,9 @@ killed 4 2 "kernel fixed_add:2"  # Hessian
 killed 2 0 "ncclAllReduce:1"     # its sum over ranks
 frozen 3 1 "ncclAllReduce:2"     # its sum over ranks
 frozen 2 0 "ncclAllReduce:1"
+failed 3 1 nccl:1 "NCCL: joining a communicator: unhandled system error"
+failed 2 1 nccl:3 "NCCL: a sum over ranks: unhandled system error"
+failed 3 2 nccl:14 "NCCL: a broadcast: unhandled system error" # a factor's column
 killed 3 1 "cusolverDnSpotrf:5"  # factor, in the second block: this rank has four of the first's nine columns of tiles
 killed 2 1 "kernel quantize:1"   # solve
 killed 4 0 "kernel descend:2"    # refinement
@@ -78,9 +87,11 @@ killed 3 2 "kernel dequantize:1" # quantized weights for the rest of the block
 killed_assembling 2
 end 7 14
 
+export CUDASIM_LOST=seen # as across a network: the others hear of it by NCCL, and let the launcher end them
 begin original
 killed 3 2 "kernel weigh:10"
 killed 2 1 "ncclReduce:3"
+failed 3 0 nccl:9 "NCCL: gathering: unhandled system error"
 killed 4 3 "cusolverDnSpotrf:4"
 killed 2 0 "kernel descend:3"
 killed 3 1 "kernel unload_codes:2"

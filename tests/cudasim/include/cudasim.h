@@ -33,6 +33,8 @@
  *                          begins, such as "kernel quantize", "cusolverDnSpotrf" or "ncclAllReduce"
  *   CUDASIM_FREEZE         NAME:N: the process stops there for good, as by kill -STOP
  *   CUDASIM_HOLD           NAME:N: it stops there until somebody lets it go on, by kill -CONT
+ *   CUDASIM_LOST           seen: NCCL tells a rank when another has left or died, as across a network. Without it the
+ *                          rank waits on, as beside others of its node
  *   CUDASIM_NCCL_TIMEOUT   seconds that a collective waits for its peers before the process ends (default 60) */
 #ifndef CUDASIM_H
 #define CUDASIM_H
