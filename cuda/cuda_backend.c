@@ -120,29 +120,18 @@ static const struct sq_backend_ops cuda_ops = {
     .solve = &sq_cuda_solve_ops,
 };
 
-int sq_cuda_device_count(const char **why_p)
-{
-    int count = 0;
-    cudaError_t code = cudaGetDeviceCount(&count);
-    if (code != cudaSuccess) sq_cuda_forget_error();
-    *why_p = code == cudaSuccess ? "no CUDA device" : cudaGetErrorString(code);
-    return code == cudaSuccess ? count : 0;
-}
-
+/* cuBLAS gives the same bits where the compute capability and the number of multiprocessors are the same. */
 static enum sq_status describe(struct sq_cuda *cuda)
 {
-    int major = 0, minor = 0, runtime = 0, blas = 0;
-    SQ_TRY(sq_cuda_checked(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, cuda->device),
-                           "asking for the compute capability"));
-    SQ_TRY(sq_cuda_checked(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, cuda->device),
-                           "asking for the compute capability"));
+    int n_multiprocessors = 0, runtime = 0, blas = 0;
+    SQ_TRY(sq_cuda_checked(cudaDeviceGetAttribute(&n_multiprocessors, cudaDevAttrMultiProcessorCount, cuda->device),
+                           "asking for the multiprocessors"));
     SQ_TRY(sq_cuda_checked(cudaRuntimeGetVersion(&runtime), "asking for the version"));
     SQ_TRY(sq_cublas_checked(cublasGetVersion(cuda->workers[0].blas, &blas), "asking for the version"));
-    snprintf(cuda->isa, sizeof cuda->isa, "sm_%d%d", major, minor);
+    snprintf(cuda->isa, sizeof cuda->isa, "sm_%dx%d", sq_cuda_capability(cuda->device), n_multiprocessors);
     snprintf(cuda->base.libraries, sizeof cuda->base.libraries, "CUDA %d.%d, cuBLAS %d", runtime / 1000,
              runtime % 1000 / 10, blas);
     cuda->base.isa = cuda->isa;
-    cuda->base.has_bf16 = major >= 8;
     return SQ_OK;
 }
 
@@ -167,6 +156,7 @@ enum sq_status sq_backend_create_cuda(int device, int n_workers, struct sq_backe
     cuda->base = (struct sq_backend){.ops = &cuda_ops,
                                      .traits = &sq_cuda_traits,
                                      .sizes = sq_cuda_traits.sizes,
+                                     .has_bf16 = true, /* kernels/built.cu */
                                      .n_workers = n_workers > 0 ? n_workers : sq_cuda_traits.n_workers};
     cuda->device = device;
     enum sq_status status = start(cuda);

@@ -2,11 +2,16 @@
 #ifndef SQ_CUDA_BACKEND_H
 #define SQ_CUDA_BACKEND_H
 
+#include <stddef.h>
+
 #include "base/status.h"
 #include "tensor/backend.h"
 
-/* Devices that this process can use; 0 without a driver or a device (why_p: the runtime's words). Local. */
-int sq_cuda_device_count(const char **why_p);
+/* Devices of this process that the program has kernels for; 0 without a driver, too. others: those that are not counted
+ * and why, or the runtime's words where it finds none; else empty. Local. */
+int sq_cuda_device_count(char *others, size_t bytes);
+/* The index-th of them, below the count. Local. */
+int sq_cuda_device_number(int index);
 
 /* Makes the backend on this device with n_workers streams (0: the default). Owned by the caller, destroyed with
  * backend->ops->destroy(backend). Local. */

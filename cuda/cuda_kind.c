@@ -53,11 +53,11 @@ static enum sq_status count_sharing(const struct sq_comm *node, int device, int 
 /* This rank's device: ranks of a node take the devices they see in turn. */
 static enum sq_status choose_device(const struct sq_comm *comm, int *device_p, int *n_sharing_p)
 {
-    const char *why;
-    int n_devices = sq_cuda_device_count(&why);
+    char others[SQ_DEVICES_TEXT];
+    int n_devices = sq_cuda_device_count(others, sizeof others);
     struct sq_comm node = {.size = 1};
     if (comm->size > 1) SQ_TRY(sq_comm_split_node(comm, &node));
-    *device_p = node.rank % n_devices;
+    *device_p = sq_cuda_device_number(node.rank % n_devices);
     enum sq_status status = comm->size > 1 ? count_sharing(&node, *device_p, n_sharing_p) : SQ_OK;
     if (comm->size > 1) sq_comm_free(&node);
     return status;

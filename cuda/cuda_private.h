@@ -46,7 +46,7 @@ struct sq_cuda_worker {
 struct sq_cuda {
     struct sq_backend base; /* first: a sq_backend * of this backend is a sq_cuda * */
     int device;
-    char isa[16];
+    char isa[24];                   /* "sm_90x132": what it is, and its multiprocessors */
     struct sq_cuda_worker *workers; /* [n_made] */
     int n_made;
     cudaStream_t in;            /* for uploads that go on beside the work */
@@ -70,6 +70,9 @@ enum sq_status sq_cuda_wait(const struct sq_cuda_worker *worker, const char *wha
 
 /* *value_p: a number in device memory, when the stream has come to it. */
 enum sq_status sq_cuda_fetch(const struct sq_cuda_worker *worker, const int *memory, int *value_p) SQ_MUST_CHECK;
+
+/* devices.c: a device's compute capability times 10 (90); 0: not known */
+int sq_cuda_capability(int device);
 
 /* worker.c */
 enum sq_status sq_cuda_worker_create(struct sq_cuda_worker *worker) SQ_MUST_CHECK;

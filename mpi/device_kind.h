@@ -5,10 +5,13 @@
 #include "mpi/comm.h"
 #include "tensor/backend.h"
 
+#define SQ_DEVICES_TEXT 512 /* bytes for the names of a node's devices */
+
 struct sq_device_kind {
     const char *name; /* of the backend: "cuda" */
-    /* Devices that this process can use; 0: *why_p says why. Local. */
-    int (*count)(const char **why_p);
+    /* Devices that this process can use. others [bytes]: which it cannot use and why, empty where there are none; where
+     * it can use no device, why. Local. */
+    int (*count)(char *others, size_t bytes);
     /* The backend on this rank's device: by its number among the ranks of its node. *n_sharing_p: most ranks of comm
      * that have one device together; more than one is SQ_ERR_USAGE unless may_share. n_workers 0: the default.
      * Collective. */

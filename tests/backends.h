@@ -19,8 +19,9 @@ static inline enum sq_status backend_create(int n_threads, struct sq_backend **b
     const char *name = getenv("SHARDQ_TEST_BACKEND");
     if (!name || !strcmp(name, "cpu")) return sq_backend_create_cpu(n_threads, SQ_ISA_BEST, backend_p);
 #ifdef SQ_HAS_CUDA
-    const char *why;
-    if (!strcmp(name, "cuda") && sq_cuda_device_count(&why) > 0) return sq_backend_create_cuda(0, n_threads, backend_p);
+    char why[512];
+    if (!strcmp(name, "cuda") && sq_cuda_device_count(why, sizeof why) > 0)
+        return sq_backend_create_cuda(sq_cuda_device_number(0), n_threads, backend_p);
     if (!strcmp(name, "cuda")) {
         fprintf(stderr, "skipped: %s\n", why);
         exit(NO_DEVICE);

@@ -62,6 +62,32 @@ static void three_devices(void)
     exit(good ? 5 : 1);
 }
 
+static int attribute(enum cudaDeviceAttr which, int device)
+{
+    int value = -1;
+    return cudaDeviceGetAttribute(&value, which, device) == cudaSuccess ? value : -1;
+}
+
+static void devices_of_kinds(void)
+{
+    setenv("CUDASIM_DEVICES", "3", 1);
+    setenv("CUDASIM_KINDS", "75x40,120x2", 1);
+    bool good = true;
+    for (int device = 0; device < 3; device++) {
+        good = good && attribute(cudaDevAttrComputeCapabilityMajor, device) == (device == 0 ? 7 : 12);
+        good = good && attribute(cudaDevAttrComputeCapabilityMinor, device) == (device == 0 ? 5 : 0);
+        good = good && attribute(cudaDevAttrMultiProcessorCount, device) == (device == 0 ? 40 : 2);
+    }
+    exit(good && attribute(cudaDevAttrMultiProcessorCount, 3) == -1 ? 5 : 1);
+}
+
+static void devices_of_no_kind(void)
+{
+    int count;
+    setenv("CUDASIM_KINDS", "75x40,x", 1);
+    cudaGetDeviceCount(&count);
+}
+
 static void other_device(void)
 {
     setenv("CUDASIM_DEVICES", "2", 1);
@@ -82,6 +108,8 @@ static void devices(void **state)
     (void)state;
     assert_true(child_exits(no_devices, 5, NULL));
     assert_true(child_exits(three_devices, 5, NULL));
+    assert_true(child_exits(devices_of_kinds, 5, NULL));
+    assert_true(child_dies(devices_of_no_kind, "CUDASIM_KINDS: '75x40,x' is not CAPABILITYxMULTIPROCESSORS,..."));
     assert_true(child_exits(other_device, 5, "not memory of device 1"));
 }
 

@@ -11,6 +11,9 @@ extern "C" {
 
 #include "tensor/solve_ops.h"
 
+/* built.cu: the lowest compute capability that the kernels were compiled for, times 10: 80 */
+int sq_kernels_lowest_capability(void);
+
 /* elementwise.cu */
 cudaError_t sq_kernel_convert(cudaStream_t stream, struct sq_matrix x, struct sq_matrix y);
 cudaError_t sq_kernel_copy_parts(cudaStream_t stream, int64_t count, int64_t width, struct sq_matrix x, int64_t x_step,

@@ -22,12 +22,14 @@ static const struct sq_device_kind *const kinds[] = {
 static const char *const kind_names[] = {
     [SQ_BACKEND_AUTO] = "auto", [SQ_BACKEND_CPU] = "cpu", [SQ_BACKEND_CUDA] = "cuda"};
 
-/* Whether every rank has a device of the kind; *why_p: this rank's reason where it has none. Collective. */
-static enum sq_status find_devices(const struct sq_comm *comm, const struct sq_device_kind *kind, const char **why_p,
+/* Whether every rank has a device of the kind; why [SQ_DEVICES_TEXT]: this rank's reason where one has none.
+ * Collective. */
+static enum sq_status find_devices(const struct sq_comm *comm, const struct sq_device_kind *kind, char *why,
                                    bool *found_p)
 {
-    int64_t lacks = kind->count(why_p) == 0;
-    if (!lacks) *why_p = "another rank has none";
+    int64_t lacks = kind->count(why, SQ_DEVICES_TEXT) == 0;
+    if (!lacks && *why) sq_info("not used: %s", why);
+    if (!lacks) snprintf(why, SQ_DEVICES_TEXT, "another rank has none");
     SQ_TRY(sq_comm_max_i64(comm, &lacks, 1));
     *found_p = !lacks;
     return SQ_OK;
@@ -38,12 +40,12 @@ static enum sq_status choose_kind(const struct sq_comm *comm, enum sq_backend_ch
                                   const struct sq_device_kind **kind_p)
 {
     bool found = false, must = wanted != SQ_BACKEND_AUTO && wanted != SQ_BACKEND_CPU;
-    const char *why = "this program was built without it";
+    char why[SQ_DEVICES_TEXT] = "this program was built without it";
     *kind_p = NULL;
     if (wanted == SQ_BACKEND_CPU) return SQ_OK;
     for (int i = 0; kinds[i] && !found; i++) {
         if (must && strcmp(kinds[i]->name, kind_names[wanted]) != 0) continue;
-        SQ_TRY(find_devices(comm, kinds[i], &why, &found));
+        SQ_TRY(find_devices(comm, kinds[i], why, &found));
         if (found) *kind_p = kinds[i];
     }
     if (found || (!must && !kinds[0])) return SQ_OK;

@@ -85,11 +85,29 @@ template <class operations> void parse_operation(const char *variable, operation
     o->name = std::string(text, (size_t)(colon - text));
 }
 
+// CAPABILITYxMULTIPROCESSORS,...
+std::vector<device_kind> parse_kinds(const char *text)
+{
+    std::vector<device_kind> kinds;
+    for (const char *at = text;;) {
+        device_kind kind;
+        int length = 0;
+        if (sscanf(at, "%dx%d%n", &kind.capability, &kind.n_multiprocessors, &length) < 2 ||
+            (at[length] && at[length] != ','))
+            die("CUDASIM_KINDS: '%s' is not CAPABILITYxMULTIPROCESSORS,...", text);
+        kinds.push_back(kind);
+        if (!at[length]) return kinds;
+        at += length + 1;
+    }
+}
+
 settings read_settings()
 {
     settings s = {};
     s.devices = (int)number("CUDASIM_DEVICES", 1);
     s.first_device = (int)number("CUDASIM_FIRST_DEVICE", 0);
+    const char *kinds = getenv("CUDASIM_KINDS");
+    s.kinds = parse_kinds(kinds ? kinds : "90x4");
     s.memory = number("CUDASIM_MEMORY", (size_t)2 << 30);
     s.nccl_timeout = (double)number("CUDASIM_NCCL_TIMEOUT", 60);
     const char *lost = getenv("CUDASIM_LOST");

@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include <cuda_runtime_api.h>
 
@@ -22,10 +23,16 @@ void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 // --- settings ------------------------------------------------------------------------------------------------------
 enum class kind { malloc, create, launch, copy, sync, blas, solver, nccl, count };
 
+struct device_kind {
+    int capability; // times 10
+    int n_multiprocessors;
+};
+
 struct settings {
     int devices;
-    int first_device; // number on the node of the first device that this process sees
-    size_t memory;    // bytes of each device
+    std::vector<device_kind> kinds; // of the first devices; the last is that of all others
+    int first_device;               // number on the node of the first device that this process sees
+    size_t memory;                  // bytes of each device
     bool early;
     uint64_t seed; // 0: late or early
     double nccl_timeout;
@@ -35,6 +42,11 @@ struct settings {
         std::string name; // operations whose names begin so count ...
         long at;          // ... up to this one; 0: none
     } kill, freeze, hold;
+
+    const device_kind &kind_of(int device) const
+    {
+        return (size_t)device < kinds.size() ? kinds[(size_t)device] : kinds.back();
+    }
 };
 const settings &get_settings();
 // Counts one call of this kind; true if it was told to fail.

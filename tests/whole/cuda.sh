@@ -23,7 +23,7 @@ prepare() { # prepare MODEL OPTION...: what one rank makes of it
   tokens "$work/eval" 5 14 "$(vocabulary "$model")" 2
   job=(quantize --model "$GOLDEN/$model" --tokens "$work/tokens")
   must 1 "${job[@]}" "${options[@]}" --backend cuda --out "$work/one"
-  grep -q " on sm_[0-9]*; " "$work/err" || { cat "$work/err"; fail "it did not run on a device"; }
+  grep -q " on sm_[0-9]*x[0-9]*; " "$work/err" || { cat "$work/err"; fail "it did not run on a device"; }
 }
 
 same_checkpoint() { # same_checkpoint RANKS OPTION...
@@ -169,6 +169,6 @@ CUDASIM_MEMORY=1500000 expect 1 1 "${job[@]}" "${options[@]}" --out "$work/out"
 expect_message "CUDA: memory for operations: out of memory"
 rm -r "$work/one"
 expect 2 1 "${job[@]}" "${options[@]}" --backend cpu --out "$work/one" --resume
-expect_message "backend: store has cuda sm_90, this run has cpu" # and compute where the processor has no bf16
+expect_message "backend: store has cuda sm_90x4, this run has cpu" # and compute where the processor has no bf16
 expect_message "one.store.h5 belongs to another run: "
 [ ! -e "$work/out" ] && [ ! -e "$work/out.store.h5" ] || fail "a job that was refused left something"

@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#define __CUDA_ARCH_LIST__ 800
 #define __global__
 #define __device__
 #define __host__

@@ -23,6 +23,8 @@
  *
  * Settings, from the environment at the first call:
  *   CUDASIM_DEVICES        number of devices; 0: cudaErrorNoDevice (default 1)
+ *   CUDASIM_KINDS          CAPABILITYxMULTIPROCESSORS,...: what the first devices are, and the last of these is what
+ *                          all others are (default 90x4)
  *   CUDASIM_FIRST_DEVICE   the first of them is this one of the node, so that processes see others, as by
  *                          CUDA_VISIBLE_DEVICES (default 0)
  *   CUDASIM_MEMORY         bytes of each device (default 2 GiB)
