@@ -3,6 +3,7 @@
 
 #include <nccl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -63,10 +64,36 @@ static enum sq_status choose_device(const struct sq_comm *comm, int *device_p, i
     return status;
 }
 
+/* The first variable of the environment that makes cuBLAS compute otherwise than it is asked to, or NULL. */
+static const char *find_override(void)
+{
+    static const char *const names[] = {"NVIDIA_TF32_OVERRIDE", "CUBLAS_EMULATE_SINGLE_PRECISION",
+                                        "CUBLAS_EMULATE_DOUBLE_PRECISION"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const char *value = getenv(names[i]);
+        if (value && *value && strcmp(value, "0") != 0) return names[i];
+    }
+    return NULL;
+}
+
+/* The bytes would depend on the environment. Collective. */
+static enum sq_status refuse_override(const struct sq_comm *comm)
+{
+    const char *name = find_override();
+    int64_t place = name ? comm->size - comm->rank : 0; /* the largest: of the lowest rank */
+    int64_t largest = place;
+    SQ_TRY(sq_comm_max_i64(comm, &largest, 1));
+    if (name && place == largest)
+        sq_error("%s=%s in the environment changes the arithmetic of cuBLAS: unset it, or give it 0", name,
+                 getenv(name));
+    return largest > 0 ? SQ_ERR_USAGE : SQ_OK;
+}
+
 static enum sq_status open_device(const struct sq_comm *comm, int n_workers, bool may_share,
                                   struct sq_backend **backend_p, int *n_sharing_p)
 {
     int device = 0, n_sharing = 1;
+    SQ_TRY(refuse_override(comm));
     SQ_TRY(sq_comm_agree(comm, choose_device(comm, &device, &n_sharing)));
     int64_t most = n_sharing;
     SQ_TRY(sq_comm_max_i64(comm, &most, 1));

@@ -42,4 +42,16 @@ done
 expect 0 2 "${job[@]}" --backend cuda --out "$work/one" --resume
 same_folder "$work/one" "$work/second"
 
+# --- the environment would have cuBLAS compute in another way ---
+
+for name in NVIDIA_TF32_OVERRIDE CUBLAS_EMULATE_SINGLE_PRECISION CUBLAS_EMULATE_DOUBLE_PRECISION; do
+  for backend in auto cuda; do
+    (export "$name=1" && expect 2 2 "${job[@]}" --backend $backend --out "$work/refused")
+    expect_message "$name=1 in the environment changes the arithmetic of cuBLAS: unset it, or give it 0"
+  done
+  (export "$name=0" && expect 0 1 "${job[@]}" --backend cuda --out "$work/again")
+  cmp "$work/one.store.h5" "$work/again.store.h5" || fail "another store with $name=0"
+  (export "$name=1" && expect 0 1 "${job[@]}" --backend cpu --out "$work/host")
+  rm -rf "$work/again"* "$work/host"*
+done
 [ ! -e "$work/refused" ] && [ ! -e "$work/refused.store.h5" ] || fail "a job that was refused left something"
