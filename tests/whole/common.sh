@@ -59,6 +59,19 @@ expect_message() {
   grep '^shardq: error: ' "$work/err" | grep -qF -- "$1" || { cat "$work/err" >&2; fail "no '$1' in the message"; }
 }
 
+is_stand_in() { grep -q CUDASIM_DEVICES "$SHARDQ"; } # for CUDA; what the settings CUDASIM_... tell it means nothing to a device
+
+need_device() { # ends the test as skipped where the program finds no device that it can use
+  tokens "$work/probe" 1 8 "$(vocabulary llama)" 1
+  run 1 eval --model "$GOLDEN/llama" --tokens "$work/probe" --backend cuda --threads 1 >/dev/null && return
+  if ! is_stand_in && grep -q -e '--backend cuda: ' "$work/err"; then
+    echo "skipped: $(sed -n 's/.*--backend cuda: //p' "$work/err")"
+    exit 77
+  fi
+  cat "$work/err" >&2
+  fail "no job on the device"
+}
+
 tokens() { # tokens FILE SAMPLES LENGTH VOCABULARY SEED
   "$MAKE_TOKENS" "$@"
 }

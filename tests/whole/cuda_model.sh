@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The first blocks of SmolLM2-135M on devices, those of the stand-in for CUDA: the errors of its layers and its perplexity are those
+# The first blocks of SmolLM2-135M on devices, real ones or those of the stand-in for CUDA: the errors of its layers and its perplexity are those
 # that the CPU finds. Where the demo's model is not in .cache, a seeded one of the same shape.
 # BLOCKS (3): how many; 30 are the whole model.
 . "$(dirname "$0")/common.sh"
@@ -9,10 +9,13 @@ blocks=${BLOCKS:-3}
 export CUDASIM_DEVICES=2 CUDASIM_CHECK=off
 python=$top/.venv/bin/python3
 [ -x "$python" ] || python=python3
+"$python" -c 'import numpy, h5py' 2>/dev/null || { echo "skipped: no Python modules"; exit 77; }
 
 must() { # must RANKS ARGS...
-  run "$@" --threads 1 --compute fp32 >"$work/stdout" || { cat "$work/err" >&2; fail "$*"; }
+  run "$@" --threads 1 --compute fp32 --share-device >"$work/stdout" || { cat "$work/err" >&2; fail "$*"; }
 }
+
+need_device
 
 real_model() {
   "$python" "$top/tests/bench/cut_model.py" "$top/.cache/smollm2" "$blocks" "$work/model"

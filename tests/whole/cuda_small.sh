@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
-# Small jobs on devices, those of the stand-in for CUDA, that the sanitizers see as well: the same bytes from 1 and 2 ranks, with
-# streams in another order, and after a kill.
+# Small jobs on devices, real ones or those of the stand-in for CUDA, that the sanitizers see as well: the same bytes from 1 and 2
+# ranks, with a device each where there are as many; with the stand-in's streams in another order; and after a kill.
 . "$(dirname "$0")/common.sh"
 export CUDASIM_DEVICES=2 CUDASIM_CHECK=off # of each access the contract tests take care
 export OMPI_MCA_btl_vader_backing_directory=$work # what a killed mpirun leaves goes with the rest
+
+need_device
 
 begin() { # begin MODEL OPTION...: what one rank makes of it
   rm -rf "${work:?}"/*
   tokens "$work/tokens" 4 14 "$(vocabulary "$1")" 1
   tokens "$work/eval" 3 14 "$(vocabulary "$1")" 2
-  job=(quantize --model "$GOLDEN/$1" --tokens "$work/tokens" --backend cuda --threads 2 --compute fp32 "${@:2}")
+  job=(quantize --model "$GOLDEN/$1" --tokens "$work/tokens" --backend cuda --share-device --threads 2 --compute fp32 "${@:2}")
   expect 0 1 "${job[@]}" --out "$work/one"
 }
 
@@ -19,14 +21,22 @@ same() { # same OUT
 }
 
 figures() { # figures RANKS
-  expect 0 "$1" eval --model "$work/one" --tokens "$work/eval" --backend cuda --threads 2 --compute fp32 --json
+  expect 0 "$1" eval --model "$work/one" --tokens "$work/eval" --backend cuda --share-device --threads 2 --compute fp32 --json
   sed 's/,"compute".*//' "$work/stdout"
 }
 
 begin llama
 CUDASIM_ORDER=1 expect 0 2 "${job[@]}" --out "$work/two"
 same two
-CUDASIM_KILL="kernel quantize:5" expect 137 2 "${job[@]}" --out "$work/resumed"
+if is_stand_in; then
+  CUDASIM_KILL="kernel quantize:5" expect 137 2 "${job[@]}" --out "$work/resumed"
+else
+  killed=0
+  start_held 2 2 "${job[@]}" --out "$work/resumed"
+  kill -KILL "${pids[0]}"
+  wait "$job_pid" || killed=$?
+  [ $killed -eq 137 ] || { cat "$work/err" >&2; fail "exit code $killed after a kill"; }
+fi
 CUDASIM_ORDER=2 expect 0 1 "${job[@]}" --out "$work/resumed" --resume
 same resumed
 figures 1 >"$work/figures.1"
@@ -38,5 +48,5 @@ same two
 begin llama --propagation original
 CUDASIM_ORDER=1 expect 0 2 "${job[@]}" --out "$work/two"
 same two
-CUDASIM_ORDER=2 CUDASIM_DEVICES=1 expect 0 2 "${job[@]}" --out "$work/shared" --share-device
+CUDASIM_ORDER=2 CUDASIM_DEVICES=1 expect 0 2 "${job[@]}" --out "$work/shared"
 same shared
