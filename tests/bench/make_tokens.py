@@ -7,6 +7,9 @@ of the first text alone."""
 
 import os
 
+import h5py
+import numpy
+
 import measure
 
 CALIBRATION_END, HELD_OUT_END = 0.50, 0.65
@@ -34,6 +37,12 @@ def cut_text(path, prefix):
         with open(name, "w", encoding="utf-8") as file:
             file.writelines(part)
     return paths
+
+
+def write_npy(tokens, path, limit=None):
+    """The samples in a file that environments without h5py can read."""
+    with h5py.File(tokens) as file:
+        numpy.save(path, file["tokens"][:limit])
 
 
 def tokenize(options, texts, name, *rest):

@@ -14,9 +14,6 @@ import platform
 import shutil
 import sys
 
-import h5py
-import numpy
-
 import contenders
 import cut_model
 import make_tokens
@@ -66,12 +63,6 @@ def chosen_contenders(only, isa):
     return chosen
 
 
-def write_npy(tokens, path, limit=None):
-    """The samples in a file that the peers' environments can read."""
-    with h5py.File(tokens) as file:
-        numpy.save(path, file["tokens"][:limit])
-
-
 def describe(job):
     with open("/proc/cpuinfo", encoding="utf-8") as file:
         processor = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), platform.machine())
@@ -108,7 +99,7 @@ def warm_up(chosen, job):
     small = argparse.Namespace(**vars(job))
     small.model, small.tokens_npy = os.path.join(job.out, "warm-up-model"), os.path.join(job.out, "warm-up.npy")
     cut_model.cut(job.model, 1, small.model)
-    write_npy(job.calibration[0], small.tokens_npy, 2)
+    make_tokens.write_npy(job.calibration[0], small.tokens_npy, 2)
     for number, contender in enumerate(chosen):
         if isinstance(contender, contenders.Peer):
             print(f"warming up {contender.name}", file=sys.stderr, flush=True)
@@ -122,7 +113,7 @@ def run_all(chosen, job, results):
     for repetition in range(job.repeat):
         job.tokens = job.calibration[repetition % len(job.calibration)]
         job.tokens_npy = os.path.join(job.out, "tokens.npy")
-        write_npy(job.tokens, job.tokens_npy)
+        make_tokens.write_npy(job.tokens, job.tokens_npy)
         for number, contender in enumerate(chosen):
             paths = contenders.Paths(os.path.join(job.out, f"run-{repetition}-{number}"))
             figures = run_once(contender, job, paths)
