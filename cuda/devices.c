@@ -8,8 +8,10 @@ int sq_cuda_capability(int device)
 {
     int major = 0, minor = 0;
     if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) != cudaSuccess ||
-        cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device) != cudaSuccess)
+        cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device) != cudaSuccess) {
+        sq_cuda_forget_error();
         return 0;
+    }
     return 10 * major + minor;
 }
 
@@ -23,6 +25,7 @@ static size_t append_device(int device, char *text, size_t bytes, size_t length)
 {
     struct cudaDeviceProp properties;
     bool known = cudaGetDeviceProperties(&properties, device) == cudaSuccess;
+    if (!known) sq_cuda_forget_error();
     int written =
         snprintf(text + length, bytes - length, "%sdevice %d (%.*s, sm_%d)", length > 0 ? ", " : "", device,
                  (int)sizeof properties.name, known ? properties.name : "no name", sq_cuda_capability(device));

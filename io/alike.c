@@ -8,11 +8,14 @@
 #include "config/options.h"
 #include "io/fingerprint.h"
 
-/* What a rank may have of its own is left out; that all compute the same bits is seen where they choose how. */
+/* What a rank may have of its own is left out: of models, which may lie on the nodes' disks, the contents count; that
+ * all compute the same bits is seen where they choose how. */
 static enum sq_status write_settings(const struct sq_config *config, char **lines_p)
 {
     struct sq_config shared = *config;
     char *lines = NULL;
+    shared.model = shared.checkpoint = shared.tokens = shared.log = shared.trace = NULL;
+    shared.against = config->against ? "" : NULL;
     shared.threads = 0;
     shared.memory_bytes = 0;
     shared.isa = SQ_ISA_BEST;
@@ -27,7 +30,7 @@ static void say_difference(const struct sq_comm *comm, const char *first, const 
     char rank[32], *text = NULL;
     snprintf(rank, sizeof rank, "rank %d", comm->rank);
     if (sq_fingerprint_compare(first, "rank 0", mine, rank, &text) == SQ_OK && text)
-        sq_error("the ranks of a job need the same settings, but for threads, memory and isa: %s", text);
+        sq_error("the ranks of a job need the same settings: %s", text);
     sq_free(text);
 }
 

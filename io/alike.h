@@ -9,7 +9,8 @@
 #include "io/checkpoint.h"
 #include "mpi/comm.h"
 
-/* All settings but threads, memory and isa, and the program's version. */
+/* The program's version and all settings but threads, memory, isa and the names of what is read, of the log and of the
+ * trace. */
 enum sq_status sq_alike_settings(const struct sq_comm *comm, const struct sq_config *config) SQ_MUST_CHECK;
 
 /* By sq_checkpoint_fingerprint(). */

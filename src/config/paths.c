@@ -1,5 +1,6 @@
 /* The files and folders of a command: none that is written may be one that is read, or another that is written. */
 #define _XOPEN_SOURCE 700
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -123,6 +124,7 @@ static enum sq_status add(struct names *names, struct used used, const char *pat
         sq_free(used.path);
         return status;
     }
+    assert(names->count < N_NAMES);
     names->used[names->count++] = used;
     for (int i = 0; i < names->count - 1; i++)
         SQ_TRY(check_pair(&names->used[i], &names->used[names->count - 1]));

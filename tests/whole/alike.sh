@@ -37,7 +37,7 @@ refuses "shards: rank 0 has 16, rank 2 has 4" --shards 4
 refuses "lm_head: rank 0 has false, rank 2 has true" --lm-head
 refuses "propagation: rank 0 has quantized, rank 2 has original" --propagation original
 refuses "resume: rank 0 has false, rank 2 has true" --resume
-refuses "model: rank 0 has" --model "$GOLDEN/llama_bias"
+refuses "llama_bias is not the same model on rank 2 as on rank 0" --model "$GOLDEN/llama_bias"
 
 apart() { # apart COMMAND OPTION...: "model" is another folder for the last rank
   timeout 60 mpirun -n 2 --wdir "$work/first" "$SHARDQ" "$@" : -n 1 --wdir "$work/last" "$SHARDQ" "$@" </dev/null >"$work/stdout" 2>"$work/err" &&
@@ -54,6 +54,6 @@ apart eval --model "$model" --against model --tokens "$work/tokens"
 run 3 quantize --model "$model" --tokens "$work/tokens" --out "$work/q" --no-assemble || { cat "$work/err"; fail "a store"; }
 apart assemble --store "$work/q.store.h5" --model model --out "$work/out"
 
-# threads and memory are a rank's own
-mpirun -n 1 "$SHARDQ" "${together[@]}" --threads 1 : -n 1 "$SHARDQ" "${together[@]}" --threads 2 --memory 1G </dev/null \
+# threads, memory, and where it finds the model are a rank's own
+mpirun -n 1 "$SHARDQ" "${together[@]}" --threads 1 : -n 1 "$SHARDQ" "${together[@]}" --threads 2 --memory 1G --model "$work/first/model" </dev/null \
   >"$work/stdout" 2>"$work/err" || { cat "$work/err"; fail "threads and memory"; }

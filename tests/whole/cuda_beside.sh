@@ -14,6 +14,7 @@ ranks=2
 if ! CUDASIM_ORDER=early run 2 "${job[@]}" --out "$work/two" --trace "$work/run.json"; then
   expect_message "have one device together"
   ranks=1
+  { ! is_stand_in || [ "$CUDASIM_DEVICES" -eq 1 ]; } || fail "two ranks do not get a device each"
   CUDASIM_ORDER=early expect 0 1 "${job[@]}" --out "$work/two" --trace "$work/run.json"
 fi
 

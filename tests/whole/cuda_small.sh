@@ -6,12 +6,14 @@ export CUDASIM_DEVICES=2 CUDASIM_CHECK=off # of each access the contract tests t
 export OMPI_MCA_btl_vader_backing_directory=$work # what a killed mpirun leaves goes with the rest
 
 need_device
+share=(--share-device) # where there may be one device only
+is_stand_in && share=()
 
 begin() { # begin MODEL OPTION...: what one rank makes of it
   rm -rf "${work:?}"/*
   tokens "$work/tokens" 4 14 "$(vocabulary "$1")" 1
   tokens "$work/eval" 3 14 "$(vocabulary "$1")" 2
-  job=(quantize --model "$GOLDEN/$1" --tokens "$work/tokens" --backend cuda --share-device --threads 2 --compute fp32 "${@:2}")
+  job=(quantize --model "$GOLDEN/$1" --tokens "$work/tokens" --backend cuda "${share[@]}" --threads 2 --compute fp32 "${@:2}")
   expect 0 1 "${job[@]}" --out "$work/one"
 }
 
@@ -21,7 +23,7 @@ same() { # same OUT
 }
 
 figures() { # figures RANKS
-  expect 0 "$1" eval --model "$work/one" --tokens "$work/eval" --backend cuda --share-device --threads 2 --compute fp32 --json
+  expect 0 "$1" eval --model "$work/one" --tokens "$work/eval" --backend cuda "${share[@]}" --threads 2 --compute fp32 --json
   sed 's/,"compute".*//' "$work/stdout"
 }
 
@@ -48,5 +50,5 @@ same two
 begin llama --propagation original
 CUDASIM_ORDER=1 expect 0 2 "${job[@]}" --out "$work/two"
 same two
-CUDASIM_ORDER=2 CUDASIM_DEVICES=1 expect 0 2 "${job[@]}" --out "$work/shared"
+CUDASIM_ORDER=2 CUDASIM_DEVICES=1 expect 0 2 "${job[@]}" --out "$work/shared" --share-device
 same shared
