@@ -10,6 +10,7 @@
 #include "io/folder.h"
 #include "io/job_record.h"
 #include "io/json.h"
+#include "io/lock.h"
 #include "io/readers.h"
 #include "io/side_files.h"
 #include "mpi/stop.h"
@@ -247,7 +248,7 @@ enum sq_status sq_assemble(const struct sq_comm *comm, const struct sq_checkpoin
         .comm = comm, .checkpoint = checkpoint, .store = store, .options = options, .lock = -1};
     enum sq_status status = prepare(&assembly);
     if (status == SQ_OK) status = build(&assembly);
-    if (assembly.tmp) sq_folder_unlock(assembly.tmp, assembly.lock);
+    if (assembly.tmp) sq_lock_release(assembly.tmp, assembly.lock);
     status = sq_comm_agree(comm, status); /* nobody goes on before lock and unfinished folder are gone */
     if (status == SQ_OK) *total_bytes_p = file_bytes(&assembly.plan);
     sq_assemble_plan_release(&assembly.plan);

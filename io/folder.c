@@ -184,11 +184,6 @@ enum sq_status sq_folder_lock(const char *out, const char *tmp, int *lock_p)
     return sq_lock_take(out, tmp, lock_p);
 }
 
-void sq_folder_unlock(const char *tmp, int lock)
-{
-    sq_lock_release(tmp, lock);
-}
-
 /* A failure leaves the old folder, if there was one, where it was. */
 static enum sq_status exchange(const char *tmp, const char *name, const char *inside, const char *old,
                                const char *marker)

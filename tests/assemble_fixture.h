@@ -9,6 +9,7 @@
 #include "io/assemble.h"
 #include "io/checkpoint.h"
 #include "io/folder.h"
+#include "io/lock.h"
 #include "io/store.h"
 #include "ranks.h"
 

@@ -355,7 +355,7 @@ static void test_locked(void **state)
     EXPECT_ERROR(0, "/locked is in use by another job", "locked.tmp.lock");
     CHECK(exists_with(path, ".tmp/.shardq-unfinished") && exists_with(path, ".tmp.lock") && !exists_with(path, ""));
     ranks_barrier();
-    if (ranks.comm.rank == 0) sq_folder_unlock(tmp, lock);
+    if (ranks.comm.rank == 0) sq_lock_release(tmp, lock);
     CHECK(sq_assemble(&ranks.comm, source, v1_store, &options, &bytes) == SQ_OK);
     CHECK(exists_with(path, "") && !exists_with(path, ".tmp") && !exists_with(path, ".tmp.lock"));
     ranks_listen();
