@@ -80,13 +80,12 @@ static const char *find_override(void)
 static enum sq_status refuse_override(const struct sq_comm *comm)
 {
     const char *name = find_override();
-    int64_t place = name ? comm->size - comm->rank : 0; /* the largest: of the lowest rank */
-    int64_t largest = place;
-    SQ_TRY(sq_comm_max_i64(comm, &largest, 1));
-    if (name && place == largest)
+    bool any, is_lowest;
+    SQ_TRY(sq_comm_lowest(comm, name != NULL, &any, &is_lowest));
+    if (is_lowest)
         sq_error("%s=%s in the environment changes the arithmetic of cuBLAS: unset it, or give it 0", name,
                  getenv(name));
-    return largest > 0 ? SQ_ERR_USAGE : SQ_OK;
+    return any ? SQ_ERR_USAGE : SQ_OK;
 }
 
 static enum sq_status open_device(const struct sq_comm *comm, int n_workers, bool may_share,

@@ -181,21 +181,28 @@ static enum sq_status text_of_first(const struct sq_comm *comm, const char *mine
     return status;
 }
 
+enum sq_status sq_comm_lowest(const struct sq_comm *comm, bool mine, bool *any_p, bool *is_lowest_p)
+{
+    int64_t place = mine ? comm->size - comm->rank : 0, largest = place; /* that of the lowest rank */
+    SQ_TRY(sq_comm_max_i64(comm, &largest, 1));
+    *any_p = largest > 0;
+    *is_lowest_p = mine && place == largest;
+    return SQ_OK;
+}
+
 enum sq_status sq_comm_compare(const struct sq_comm *comm, const char *mine, char **first_p)
 {
     char *first = NULL;
+    bool any = false, is_lowest = false;
     *first_p = NULL;
     if (comm->size == 1) return SQ_OK;
     enum sq_status status = text_of_first(comm, mine, &first);
-    int64_t place = status == SQ_OK && strcmp(mine, first) != 0 ? comm->size - comm->rank : 0;
-    int64_t largest = place; /* of the lowest rank */
-    if (status == SQ_OK) status = sq_comm_max_i64(comm, &largest, 1);
-    if (status == SQ_OK && largest > 0) status = SQ_ERR_USAGE;
-    if (status == SQ_ERR_USAGE && place == largest)
+    if (status == SQ_OK) status = sq_comm_lowest(comm, strcmp(mine, first) != 0, &any, &is_lowest);
+    if (is_lowest)
         *first_p = first;
     else
         sq_free(first);
-    return status;
+    return status == SQ_OK && any ? SQ_ERR_USAGE : status;
 }
 
 static enum sq_status broadcast(const struct sq_comm *comm, int root, void *buffer, size_t bytes)

@@ -92,6 +92,9 @@ enum sq_status sq_comm_agree(const struct sq_comm *comm, enum sq_status mine);
 typedef enum sq_status sq_rank_fn(void *context);
 enum sq_status sq_comm_first_rank_first(const struct sq_comm *comm, sq_rank_fn *fn, void *context) SQ_MUST_CHECK;
 
+/* Whether `mine` is true on any rank, and whether this is the lowest such rank, which speaks for all. */
+enum sq_status sq_comm_lowest(const struct sq_comm *comm, bool mine, bool *any_p, bool *is_lowest_p) SQ_MUST_CHECK;
+
 /* Whether every rank has the text of rank 0. Where not: SQ_ERR_USAGE on all ranks, and *first_p is that text on the
  * lowest rank with another one, which is to say what differs; released with sq_free(). NULL otherwise. */
 enum sq_status sq_comm_compare(const struct sq_comm *comm, const char *mine, char **first_p) SQ_MUST_CHECK;

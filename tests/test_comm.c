@@ -20,6 +20,23 @@ static void test_agree_takes_the_worst(void **state)
     assert_int_equal(sq_comm_agree(&ranks.comm, mine), SQ_STOPPED);
 }
 
+/* Nobody, each alone, and all from each on. */
+static void test_lowest(void **state)
+{
+    (void)state;
+    int rank = ranks.comm.rank, size = ranks.comm.size;
+    bool any, is_lowest;
+    CHECK(sq_comm_lowest(&ranks.comm, false, &any, &is_lowest) == SQ_OK);
+    CHECK(!any && !is_lowest);
+    for (int lowest = 0; lowest < size; lowest++)
+        for (int all = 0; all < 2; all++) {
+            bool mine = all ? rank >= lowest : rank == lowest;
+            CHECK(sq_comm_lowest(&ranks.comm, mine, &any, &is_lowest) == SQ_OK);
+            CHECK(any && is_lowest == (rank == lowest));
+        }
+    ranks_end_test();
+}
+
 /* The same on each, other texts on one rank, on several, and a longer one. */
 static void test_compare(void **state)
 {
@@ -281,6 +298,7 @@ static int run(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_agree_takes_the_worst),
+        cmocka_unit_test(test_lowest),
         cmocka_unit_test(test_compare),
         cmocka_unit_test(test_first_rank_first),
         cmocka_unit_test(test_sums_and_maxima),
