@@ -46,15 +46,19 @@ enum sq_status sq_alike_settings(const struct sq_comm *comm, const struct sq_con
     return status;
 }
 
-enum sq_status sq_alike_checkpoint(const struct sq_comm *comm, const struct sq_checkpoint *checkpoint)
+enum sq_status sq_alike_model(const struct sq_comm *comm, const struct sq_checkpoint *checkpoint, uint64_t fingerprint)
 {
     char mine[24], *first;
-    if (comm->size == 1) return SQ_OK;
-    snprintf(mine, sizeof mine, "%016" PRIx64, sq_checkpoint_fingerprint(checkpoint));
+    snprintf(mine, sizeof mine, "%016" PRIx64, fingerprint);
     enum sq_status status = sq_comm_compare(comm, mine, &first);
     if (first)
         sq_error("%s is not the same model on rank %d as on rank 0: its fingerprint is %s, not %s",
                  sq_checkpoint_folder(checkpoint), comm->rank, mine, first);
     sq_free(first);
     return status;
+}
+
+enum sq_status sq_alike_checkpoint(const struct sq_comm *comm, const struct sq_checkpoint *checkpoint)
+{
+    return comm->size == 1 ? SQ_OK : sq_alike_model(comm, checkpoint, sq_checkpoint_fingerprint(checkpoint));
 }

@@ -13,7 +13,10 @@
  * trace. */
 enum sq_status sq_alike_settings(const struct sq_comm *comm, const struct sq_config *config) SQ_MUST_CHECK;
 
-/* By sq_checkpoint_fingerprint(). */
+/* By its fingerprint, sq_checkpoint_fingerprint() of this rank. */
+enum sq_status sq_alike_model(const struct sq_comm *comm, const struct sq_checkpoint *checkpoint,
+                              uint64_t fingerprint) SQ_MUST_CHECK;
+/* The same, where nobody needs the fingerprint, which takes some reading; one rank does not. */
 enum sq_status sq_alike_checkpoint(const struct sq_comm *comm, const struct sq_checkpoint *checkpoint) SQ_MUST_CHECK;
 
 #endif

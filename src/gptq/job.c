@@ -42,7 +42,8 @@ static enum sq_status open_inputs(struct sq_job *job)
 {
     const struct sq_config *config = job->config;
     SQ_TRY(sq_comm_first_rank_first(job->world, open_model, job));
-    SQ_TRY(sq_alike_checkpoint(job->world, job->checkpoint));
+    job->model_hash = sq_checkpoint_fingerprint(job->checkpoint);
+    SQ_TRY(sq_alike_model(job->world, job->checkpoint, job->model_hash));
     SQ_TRY(sq_tokens_read(job->world, config->tokens, sq_model_vocab_size(job->model), sq_model_max_length(job->model),
                           &job->tokens));
     job->shards = sq_shards_make(job->tokens.n_samples, config->shards, job->world->rank, job->world->size);
@@ -94,7 +95,7 @@ static enum sq_status make_fingerprint(struct sq_job *job)
     char *settings = NULL;
     struct sq_config config = resolved(job);
     SQ_TRY(sq_config_fingerprint(&config, &settings));
-    struct sq_fingerprint_inputs inputs = {.model_hash = sq_checkpoint_fingerprint(job->checkpoint),
+    struct sq_fingerprint_inputs inputs = {.model_hash = job->model_hash,
                                            .tokens_hash = job->tokens.hash,
                                            .compute = sq_dtype_name(job->compute),
                                            .backend = job->backend->ops->name,

@@ -43,6 +43,7 @@ struct sq_job {
     struct sq_place place;
     struct sq_backend *backend; /* the place's */
     struct sq_checkpoint *checkpoint;
+    uint64_t model_hash; /* sq_checkpoint_fingerprint() */
     struct sq_model *model;
     struct sq_tokens tokens;
     struct sq_shards shards;
