@@ -23,3 +23,10 @@ need_text() {
   fetch_text
   texts=("$demo_text/calibration.txt" "$demo_text/evaluation.txt")
 }
+
+# An environment with torch, transformers and GPTQModel; a ready one can be named by its interpreter.
+need_gptqmodel() {
+  [ -z "${BENCH_GPTQMODEL_PYTHON-}" ] || return 0
+  python_environment .cache/interop tools/requirements-interop.txt
+  BENCH_GPTQMODEL_PYTHON=$PWD/.cache/interop/bin/python3
+}

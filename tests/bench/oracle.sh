@@ -5,8 +5,6 @@ set -euo pipefail
 need_program
 need_model
 need_text
-if [ -z "${BENCH_GPTQMODEL_PYTHON-}" ]; then
-  python_environment .cache/interop tools/requirements-interop.txt
-  BENCH_GPTQMODEL_PYTHON=$PWD/.cache/interop/bin/python3
-fi
-exec .venv/bin/python3 "$bench/oracle.py" --shardq "$shardq" --model "$model" --text "${texts[@]}" --python "$BENCH_GPTQMODEL_PYTHON" "$@"
+need_gptqmodel
+exec .venv/bin/python3 "$bench/oracle.py" --shardq "$shardq" --model "$model" --text "${texts[@]}" \
+  --python "$BENCH_GPTQMODEL_PYTHON" "$@"

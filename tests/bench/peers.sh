@@ -6,11 +6,7 @@ need_program
 need_model
 need_text
 
-# A ready environment can be named by its interpreter.
-if [ -z "${BENCH_GPTQMODEL_PYTHON-}" ]; then
-  python_environment .cache/interop tools/requirements-interop.txt
-  BENCH_GPTQMODEL_PYTHON=$PWD/.cache/interop/bin/python3
-fi
+need_gptqmodel
 if [ -z "${BENCH_LLMCOMPRESSOR_PYTHON-}" ]; then
   python_environment .cache/bench-llmcompressor "$bench/requirements-llmcompressor.txt"
   BENCH_LLMCOMPRESSOR_PYTHON=$PWD/.cache/bench-llmcompressor/bin/python3
