@@ -303,47 +303,45 @@ static void killed_by_environment(void)
     fputs("too late", stderr);
 }
 
-/* At the second memset, and for good. */
-static void freezes(void **state)
+/* A child with this setting, which has stopped there and was let go on. */
+static pid_t child_let_go(const char *setting, const char *where)
 {
-    (void)state;
-    setenv("CUDASIM_FREEZE", "cudaMemset:2", 1);
+    setenv(setting, where, 1);
     fflush(NULL);
     pid_t child = fork();
     if (child == 0) {
         killed_by_environment();
         _exit(5);
     }
+    unsetenv(setting);
     int status = 0;
     assert_int_equal(waitpid(child, &status, WUNTRACED), child);
     assert_true(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
     assert_int_equal(kill(child, SIGCONT), 0);
+    return child;
+}
+
+/* At the second memset, and for good. */
+static void freezes(void **state)
+{
+    (void)state;
+    int status = 0;
+    pid_t child = child_let_go("CUDASIM_FREEZE", "cudaMemset:2");
     assert_int_equal(waitpid(child, &status, WUNTRACED), child);
     assert_true(WIFSTOPPED(status));
     assert_int_equal(kill(child, SIGKILL), 0);
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-    unsetenv("CUDASIM_FREEZE");
 }
 
 /* There, once. */
 static void holds(void **state)
 {
     (void)state;
-    setenv("CUDASIM_HOLD", "cudaMemset:1", 1);
-    fflush(NULL);
-    pid_t child = fork();
-    if (child == 0) {
-        killed_by_environment();
-        _exit(5);
-    }
     int status = 0;
-    assert_int_equal(waitpid(child, &status, WUNTRACED), child);
-    assert_true(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
-    assert_int_equal(kill(child, SIGCONT), 0);
+    pid_t child = child_let_go("CUDASIM_HOLD", "cudaMemset:1");
     assert_int_equal(waitpid(child, &status, WUNTRACED), child);
     assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 5);
-    unsetenv("CUDASIM_HOLD");
 }
 
 static void kills(void **state)

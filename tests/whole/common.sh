@@ -59,6 +59,11 @@ expect_message() {
   grep '^shardq: error: ' "$work/err" | grep -qF -- "$1" || { cat "$work/err" >&2; fail "no '$1' in the message"; }
 }
 
+near() { # near A... B... TOLERANCE WHAT: of the numbers that two texts begin with: 0 < B and |A - B| <= TOLERANCE * B
+  echo "$4: $1, $2"
+  awk -v a="${1%%,*}" -v b="${2%%,*}" -v t="$3" 'BEGIN { exit !(b > 0 && a - b <= t * b && b - a <= t * b) }' || fail "$4: $1, $2"
+}
+
 is_stand_in() { grep -q CUDASIM_DEVICES "$SHARDQ"; } # for CUDA; what the settings CUDASIM_... tell it means nothing to a device
 
 need_device() { # ends the test as skipped where the program finds no device that it can use

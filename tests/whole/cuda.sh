@@ -75,14 +75,7 @@ grep -q "^device memory of a rank" "$work/plan" || fail "the plan is for no devi
 
 # --- products of bf16; layer errors again from the files ---
 
-prepare mixtral
-grep -q ", bf16 on sm_" "$work/err" || { cat "$work/err"; fail "not in bf16"; }
-same_checkpoint 4
-verify=(verify --model "$GOLDEN/mixtral" --checkpoint "$work/one" --tokens "$work/tokens" --backend cuda --threads 1 --json)
-must 1 "${verify[@]}"
-cp "$work/stdout" "$work/errors"
-must 3 "${verify[@]}"
-cmp "$work/errors" "$work/stdout" || fail "verify differs on 3 ranks"
+check_bf16 4 3
 
 # --- too few devices, none, one that is too small, a store that a device has begun ---
 

@@ -44,12 +44,20 @@ close_to_cpu() { # close_to_cpu [RANKS...]: whose perplexity is the same
   near "${device#*:}" "${cpu#*:}" 1e-5 "$model: nll on the device and on the CPU"
 }
 
-near() { # near A... B... TOLERANCE WHAT: of the numbers that two texts begin with
-  awk -v a="${1%%,*}" -v b="${2%%,*}" -v t="$3" 'BEGIN { exit !(b > 0 && a - b <= t * b && b - a <= t * b) }' || fail "$4: $1, $2"
-}
-
 check() { # check RANKS MODEL OPTION...
   local ranks
   prepare "$2" --compute fp32 "${@:3}"
   for ranks in $1; do same_checkpoint "$ranks"; done
+}
+
+# Products of bf16; layer errors again from the files.
+check_bf16() { # check_bf16 RANKS_OF_QUANTIZE RANKS_OF_VERIFY
+  prepare mixtral
+  grep -q ", bf16 on sm_" "$work/err" || { cat "$work/err"; fail "not in bf16"; }
+  same_checkpoint "$1"
+  local verify=(verify --model "$GOLDEN/mixtral" --checkpoint "$work/one" --tokens "$work/tokens" --backend cuda --threads 1 --json)
+  must 1 "${verify[@]}"
+  cp "$work/stdout" "$work/errors"
+  must "$2" "${verify[@]}" "${share[@]}"
+  cmp "$work/errors" "$work/stdout" || fail "verify differs on $2 ranks"
 }

@@ -1,21 +1,19 @@
 #!/usr/bin/env bash
-# The first blocks of SmolLM2-135M on devices, real ones or those of the stand-in for CUDA: the errors of its layers and its perplexity are those
-# that the CPU finds. Where the demo's model is not in .cache, a seeded one of the same shape.
+# The first blocks of SmolLM2-135M on devices, real ones or those of the stand-in for CUDA: the errors of its layers and its
+# perplexity are those that the CPU finds. Where the demo's model is not in .cache, a seeded one of the same shape.
 # BLOCKS (3): how many; 30 are the whole model.
-. "$(dirname "$0")/common.sh"
+. "$(dirname "$0")/cuda_common.sh"
 here=$(dirname "$0")
 top=$(cd "$here/../.." && pwd)
 blocks=${BLOCKS:-3}
-export CUDASIM_DEVICES=2 CUDASIM_CHECK=off
+export CUDASIM_DEVICES=2
 python=$top/.venv/bin/python3
 [ -x "$python" ] || python=python3
 "$python" -c 'import numpy, h5py' 2>/dev/null || { echo "skipped: no Python modules"; exit 77; }
 
-must() { # must RANKS ARGS...
-  run "$@" --threads 1 --compute fp32 --share-device >"$work/stdout" || { cat "$work/err" >&2; fail "$*"; }
-}
-
 need_device
+options=(--threads 1 --compute fp32)
+is_stand_in || options+=(--share-device) # there may be one device only
 
 real_model() {
   "$python" "$top/tests/bench/cut_model.py" "$top/.cache/smollm2" "$blocks" "$work/model"
@@ -37,18 +35,14 @@ EOF
 }
 
 nll() { # nll BACKEND CHECKPOINT
-  must 2 eval --backend "$1" --model "$work/$2" --tokens "$work/eval" --json
+  must 2 eval --backend "$1" --model "$work/$2" --tokens "$work/eval" "${options[@]}" --json
   sed -n 's/.*"nll":\([^,]*\).*/\1/p' "$work/stdout"
-}
-
-near() { # near A B TOLERANCE WHAT
-  echo "nll of $4: $1, $2"
-  awk -v a="$1" -v b="$2" -v t="$3" 'BEGIN { exit !(b > 0 && a - b <= t * b && b - a <= t * b) }' || fail "they are not close"
 }
 
 if [ -e "$top/.cache/smollm2/model.safetensors" ]; then kind=SmolLM2 && real_model; else kind=seeded && seeded_model; fi
 for backend in cuda cpu; do
-  must 2 quantize --model "$work/model" --tokens "$work/tokens" --backend $backend --propagation original --out "$work/$backend"
+  must 2 quantize --model "$work/model" --tokens "$work/tokens" --backend $backend --propagation original "${options[@]}" \
+    --out "$work/$backend"
   echo "$kind, $blocks of its blocks, $backend:$(sed -n 's/^  time//p' "$work/err")"
   "$SHARDQ" inspect "$work/$backend.store.h5" --json >"$work/$backend.json"
 done
@@ -63,5 +57,5 @@ worst = max((abs(device[name] / host[name] - 1), name) for name in host)
 print("errors of layers differ by at most %.3f %%: %s" % (100 * worst[0], worst[1]))
 sys.exit(worst[0] > 0.01 or device.keys() != host.keys())
 EOF
-near "$(nll cuda cuda)" "$(nll cpu cuda)" 1e-5 "the devices' checkpoint, on devices and on the CPU"
-near "$(nll cpu cuda)" "$(nll cpu cpu)" 0.002 "the devices' checkpoint and of the CPU's"
+near "$(nll cuda cuda)" "$(nll cpu cuda)" 1e-5 "nll of the devices' checkpoint, on devices and on the CPU"
+near "$(nll cpu cuda)" "$(nll cpu cpu)" 0.002 "nll of the devices' checkpoint and of the CPU's"

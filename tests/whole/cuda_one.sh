@@ -15,14 +15,7 @@ close_to_cpu 2
 
 # --- products of bf16; layer errors again from the files; a store that a device has begun ---
 
-prepare mixtral
-grep -q ", bf16 on sm_" "$work/err" || { cat "$work/err"; fail "not in bf16"; }
-same_checkpoint 2
-verify=(verify --model "$GOLDEN/mixtral" --checkpoint "$work/one" --tokens "$work/tokens" --backend cuda --threads 1 --json)
-must 1 "${verify[@]}"
-cp "$work/stdout" "$work/errors"
-must 2 "${verify[@]}" --share-device
-cmp "$work/errors" "$work/stdout" || fail "verify differs on a device that ranks share"
+check_bf16 2 2
 rm -r "$work/one"
 expect 2 1 "${job[@]}" "${options[@]}" --backend cpu --out "$work/one" --resume
 expect_message "one.store.h5 belongs to another run: "

@@ -12,10 +12,6 @@ field() { # field KEY: a number of the one JSON object in $work/stdout
   sed -n "s/.*\"$1\":\([^,}]*\).*/\1/p" "$work/stdout"
 }
 
-near() { # near A B TOLERANCE WHAT: 0 < B and |A - B| <= TOLERANCE * B
-  awk -v a="$1" -v b="$2" -v t="$3" 'BEGIN { exit !(b > 0 && a - b <= t * b && b - a <= t * b) }' || fail "$4: $1 and $2"
-}
-
 nll() { # nll MODEL
   must 2 eval --model "$1" --tokens "$work/eval" --compute fp32 --threads 1 --json
   field nll
