@@ -12,6 +12,10 @@ launcher=${SHARDQ_LAUNCHER:-srun}
 srun_options=(--mpi=pmix)
 mpirun_options=(--bind-to none)
 
+# By Slurm's own choice ranks of several nodes can leave the barrier at their start before the others have come to it, which then
+# crash (seen with Slurm 22.05); the barrier along a ring holds them.
+export SLURM_PMIX_FENCE=${SLURM_PMIX_FENCE:-ring}
+
 # How often a job is put back into the queue after ranks were lost (a node or a link went, a rank was killed). A job that
 # stops before its time limit is put back without counting. The job's comment in Slurm has the count.
 retries=${SHARDQ_RETRIES:-3}
