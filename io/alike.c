@@ -14,7 +14,7 @@ static enum sq_status write_settings(const struct sq_config *config, char **line
 {
     struct sq_config shared = *config;
     char *lines = NULL;
-    shared.model = shared.checkpoint = shared.tokens = shared.log = shared.trace = NULL;
+    shared.model = shared.checkpoint = shared.tokens = shared.machine = shared.log = shared.trace = NULL;
     shared.against = config->against ? "" : NULL;
     shared.threads = 0;
     shared.memory_bytes = 0;

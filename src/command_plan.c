@@ -35,11 +35,7 @@ static enum sq_status measure_machine(const struct sq_config *config, struct sq_
 static enum sq_status get_machine(const struct sq_config *config, struct sq_machine *machine)
 {
     if (!config->machine) return measure_machine(config, machine);
-    SQ_TRY(sq_machine_read(config->machine, machine));
-    if (config->backend == SQ_BACKEND_AUTO || config->backend == machine->backend) return SQ_OK;
-    sq_error("--backend %s: %s describes a machine for the other one",
-             config->backend == SQ_BACKEND_CPU ? "cpu" : "cuda", config->machine);
-    return SQ_ERR_USAGE;
+    return sq_machine_read_for(config->backend, config->machine, machine);
 }
 
 static enum sq_status choose_compute(const struct planning *p, enum sq_dtype *compute_p)
@@ -99,7 +95,6 @@ static enum sq_status make_plans(struct planning *p)
     for (int i = 0; i < p->config->ranks.count; i++) {
         int n_ranks = atoi(p->config->ranks.items[i]); /* checked when the options were read */
         SQ_TRY(sq_plan_make(&p->request, &p->machine, n_ranks, &p->plans[i]));
-        SQ_TRY(sq_plan_add_factors(&p->request, &p->machine, &p->plans[i]));
     }
     return SQ_OK;
 }

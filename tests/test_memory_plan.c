@@ -9,6 +9,7 @@
 
 #include "capture.h"
 #include "golden.h"
+#include "gptq/factor.h"
 #include "gptq/memory_plan.h"
 
 struct planned {
@@ -29,6 +30,7 @@ static int set_up(void **state)
     assert_int_equal(sq_config_set_defaults(&p.config), SQ_OK);
     assert_int_equal(sq_layers_resolve(p.model, &p.config, &p.layers), SQ_OK);
     p.request = (struct sq_memory_request){.traits = &sq_cpu_traits,
+                                           .spread_from = SQ_FACTOR_ALONE,
                                            .model = p.model,
                                            .layers = &p.layers,
                                            .config = &p.config,

@@ -104,6 +104,7 @@ static void make_request(struct planned *p, int64_t n_samples)
                                             .n_ranks = ranks.comm.size,
                                             .n_workers = 2,
                                             .traits = p->job->backend->traits,
+                                            .spread_from = p->job->factor.spread_from,
                                             .limit = p->config.memory_bytes};
 }
 

@@ -235,6 +235,15 @@ enum sq_status sq_machine_read(const char *path, struct sq_machine *machine_p)
     return SQ_OK;
 }
 
+enum sq_status sq_machine_read_for(enum sq_backend_choice backend, const char *path, struct sq_machine *machine_p)
+{
+    SQ_TRY(sq_machine_read(path, machine_p));
+    if (backend == SQ_BACKEND_AUTO || backend == machine_p->backend) return SQ_OK;
+    sq_error("--backend %s: %s describes a machine for the other one", backend == SQ_BACKEND_CPU ? "cpu" : "cuda",
+             path);
+    return SQ_ERR_USAGE;
+}
+
 void sq_machine_write(const struct sq_machine *machine, FILE *file)
 {
     for (int k = 0; k < N_KEYS; k++) {

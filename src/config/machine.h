@@ -29,6 +29,10 @@ struct sq_machine {
 /* SQ_ERR_USAGE naming file, line and key: unknown, missing or impossible. Local. */
 enum sq_status sq_machine_read(const char *path, struct sq_machine *machine_p) SQ_MUST_CHECK;
 
+/* The same of one for this backend (auto: for either), else SQ_ERR_USAGE. Local. */
+enum sq_status sq_machine_read_for(enum sq_backend_choice backend, const char *path,
+                                   struct sq_machine *machine_p) SQ_MUST_CHECK;
+
 /* Writes it as sq_machine_read() takes it. Local. */
 void sq_machine_write(const struct sq_machine *machine, FILE *file);
 

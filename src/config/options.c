@@ -198,8 +198,12 @@ static const struct sq_option options[] = {
      .offset = FIELD(spread_factors), .default_text = "auto", .words = spread_words, .min = 1, .max = 1e9,
      .commands = QUANTIZE | PLAN,
      .help = "Layers with at least so many inputs have their Hessian factored by all ranks together, others by each rank "
-             "for itself; auto: what usually pays with the backend; never. It changes no bytes of the result; `shardq "
-             "plan` shows what pays on a machine."},
+             "for itself; auto: those for which that is faster on the --machine, without one what usually pays with the "
+             "backend; never. It changes no bytes of the result; `shardq plan` shows what pays."},
+    {.key = "machine", .flag = "--machine", .value_name = "FILE.yaml", .type = SQ_OPTION_STRING,
+     .offset = FIELD(machine), .commands = PLAN | QUANTIZE,
+     .help = "Description of the machine: those of configs/machines, or what shardq bench has written. Without it plan "
+             "measures the one at hand; of quantize it says which factorizations ranks share."},
     {.key = "file_hints", .flag = "--file-hints", .value_name = "KEY=VALUE,...", .type = SQ_OPTION_LIST,
      .offset = FIELD(file_hints), .commands = QUANTIZE | ASSEMBLE,
      .help = "Hints for MPI-IO, which makes the store with them and opens it: striping_factor and striping_unit, how a "
@@ -242,11 +246,7 @@ static const struct sq_option options[] = {
      .help = "Writes a plain checkpoint with the rounded weights, for comparison."},
 
     {.section = "Plan",
-     .key = "machine", .flag = "--machine", .value_name = "FILE.yaml", .type = SQ_OPTION_STRING,
-     .offset = FIELD(machine), .commands = PLAN,
-     .help = "Description of the machine: those of configs/machines, or what shardq bench has written. Without it the "
-             "one at hand is measured."},
-    {.key = "ranks", .flag = "--ranks", .value_name = "N,N...", .type = SQ_OPTION_LIST, .offset = FIELD(ranks),
+     .key = "ranks", .flag = "--ranks", .value_name = "N,N...", .type = SQ_OPTION_LIST, .offset = FIELD(ranks),
      .default_text = "1", .min = 1, .max = 1048576, .commands = PLAN,
      .help = "Numbers of ranks to plan for."},
     {.key = "samples", .flag = "--samples", .value_name = "N", .type = SQ_OPTION_INT64, .offset = FIELD(samples),

@@ -167,6 +167,7 @@ static enum sq_status add_quantize(struct names *names, const struct sq_config *
     SQ_TRY(add(names, (struct used){.what = "--trace", .is_alone = true}, config->trace));
     SQ_TRY(add_derived(names, GIVEN_TRACE, config->trace));
     SQ_TRY(add(names, (struct used){.what = "--model"}, config->model));
+    SQ_TRY(add(names, (struct used){.what = "--machine"}, config->machine));
     return add(names, (struct used){.what = "--tokens"}, config->tokens);
 }
 

@@ -11,13 +11,6 @@
 
 /* --- memory ------------------------------------------------------------------------------------------------------ */
 
-int64_t sq_factor_spread_from(const struct sq_config *config, const struct sq_backend_traits *traits, int n_ranks)
-{
-    int64_t wanted = config->spread_factors;
-    if (n_ranks == 1 || wanted == SQ_SPREAD_NEVER) return SQ_FACTOR_ALONE;
-    return wanted == SQ_SPREAD_AUTO ? traits->spread_inputs : wanted;
-}
-
 size_t sq_factor_bytes(const struct sq_sizes *sizes, int64_t n_max, int64_t spread_from)
 {
     size_t n = (size_t)n_max;

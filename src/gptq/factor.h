@@ -6,13 +6,10 @@
 #include "mpi/comm.h"
 #include "tensor/traits.h"
 
-/* Inputs of a layer from which on the ranks of a job share its factorization, whether for all of a job or for a team:
- * config->spread_factors, where that leaves it open the traits'. SQ_FACTOR_ALONE: never. It changes no bits. Local. */
-#define SQ_FACTOR_ALONE INT64_MAX
-int64_t sq_factor_spread_from(const struct sq_config *config, const struct sq_backend_traits *traits, int n_ranks);
+#define SQ_FACTOR_ALONE INT64_MAX /* as the inputs from which on ranks share a factorization: never */
 
 /* Allocates a factor for layers up to n_max inputs; reused for every group, released with sq_factor_destroy().
- * spread_from: as sq_factor_spread_from() gives it. Local. */
+ * spread_from: as sq_plan_spread_from() gives it. Local. */
 enum sq_status sq_factor_create(struct sq_backend *backend, int64_t n_max, int64_t spread_from,
                                 struct sq_factor *factor_p) SQ_MUST_CHECK;
 void sq_factor_destroy(struct sq_backend *backend, struct sq_factor *factor);

@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "base/trace.h"
 #include "gptq/compute.h"
+#include "gptq/plan.h"
 #include "io/alike.h"
 #include "io/fingerprint.h"
 
@@ -112,6 +113,16 @@ static enum sq_status check_record(void *context)
     return sq_fingerprint_check_record(&job->config->record, job->fingerprint);
 }
 
+/* On rank 0, as the description of the machine need not be on every node. */
+static enum sq_status choose_spread(const struct sq_job *job, struct sq_memory_request *request)
+{
+    const char *path = job->config->machine;
+    struct sq_machine machine;
+    if (job->world->rank != 0) return SQ_OK;
+    if (path) SQ_TRY(sq_machine_read_for(sq_place_choice(&job->place), path, &machine));
+    return sq_plan_spread_from(request, path ? &machine : NULL, job->world->size, &request->spread_from);
+}
+
 static enum sq_status plan_memory(struct sq_job *job, struct sq_memory_request *request)
 {
     *request = (struct sq_memory_request){.model = job->model,
@@ -120,7 +131,11 @@ static enum sq_status plan_memory(struct sq_job *job, struct sq_memory_request *
                                           .compute = job->compute,
                                           .n_samples = job->shards.samples.count,
                                           .length = job->tokens.length,
-                                          .n_job_samples = job->tokens.n_samples};
+                                          .n_job_samples = job->tokens.n_samples,
+                                          .n_workers = job->backend->n_workers,
+                                          .traits = job->backend->traits};
+    SQ_TRY(sq_comm_agree(job->world, choose_spread(job, request)));
+    SQ_TRY(sq_comm_broadcast(job->world, 0, &request->spread_from, sizeof request->spread_from));
     return sq_memory_fit_ranks(&job->place, job->config->memory_bytes, sq_memory_count_quantize, request, &job->memory);
 }
 
@@ -145,8 +160,7 @@ static enum sq_status take_memory(struct sq_job *job, const struct sq_memory_req
     sq_free(folder);
     int64_t widest = sq_memory_widest_input(job->model, &job->layers);
     if (status == SQ_OK) status = sq_hessian_create(job->backend, widest, &job->memory.rooms, &job->hessian);
-    int64_t spread_from = sq_factor_spread_from(job->config, job->backend->traits, job->world->size);
-    if (status == SQ_OK) status = sq_factor_create(job->backend, widest, spread_from, &job->factor);
+    if (status == SQ_OK) status = sq_factor_create(job->backend, widest, request->spread_from, &job->factor);
     if (status == SQ_OK)
         status = job->backend->ops->alloc_host(job->backend, "rows of a group of linears",
                                                sq_memory_record_bytes(request), &job->records);

@@ -27,8 +27,9 @@ struct sq_memory_request {
     int64_t n_job_samples;     /* of all ranks: each has the token ids of the whole job */
     int n_ranks, n_workers;    /* workers: at most */
     const struct sq_backend_traits *traits;
-    int64_t limit;      /* bytes this rank may take of the backend's memory; 0: no limit */
-    int64_t host_limit; /* of a device's rank, likewise of the host's */
+    int64_t spread_from; /* quantize's: sq_plan_spread_from() */
+    int64_t limit;       /* bytes this rank may take of the backend's memory; 0: no limit */
+    int64_t host_limit;  /* of a device's rank, likewise of the host's */
 };
 
 enum sq_memory_kind {

@@ -112,11 +112,10 @@ static void count_solver(const struct sq_memory_request *request, struct sq_memo
     int64_t n = sq_memory_widest_input(request->model, request->layers), n_workers = request->n_workers;
     plan->backend[SQ_MEMORY_HESSIAN] =
         (int64_t)sq_hessian_bytes(&request->traits->sizes, n, &plan->rooms) + n * n * (int64_t)sizeof(float);
-    int64_t spread_from = sq_factor_spread_from(request->config, request->traits, request->n_ranks);
     plan->host[SQ_MEMORY_HESSIAN] = (int64_t)sq_hessian_host_bytes(n, request->n_workers);
     if (request->config->propagation == SQ_PROPAGATION_ORIGINAL)
         plan->backend[SQ_MEMORY_HESSIAN] += sq_memory_block_hessians(request->model);
-    plan->backend[SQ_MEMORY_FACTOR] = (int64_t)sq_factor_bytes(&request->traits->sizes, n, spread_from);
+    plan->backend[SQ_MEMORY_FACTOR] = (int64_t)sq_factor_bytes(&request->traits->sizes, n, request->spread_from);
     plan->host[SQ_MEMORY_FACTOR] = (int64_t)sq_factor_host_bytes(n);
     plan->backend[SQ_MEMORY_WORKSPACE] += (int64_t)sq_memory_scratch_bytes(request) * n_workers;
     plan->host[SQ_MEMORY_WORKSPACE] += (int64_t)sq_memory_record_bytes(request) +

@@ -68,36 +68,6 @@ static void set_limits(const struct sq_memory_request *request, const struct sq_
         plan->limit = (int64_t)(request->traits->is_host ? host : (machine->device_memory - workers) / 10 * 9);
 }
 
-/* --- the plan ----------------------------------------------------------------------------------------------------- */
-
-static void add_up(struct sq_plan *plan)
-{
-    for (int stage = 0; stage < SQ_N_STAGES; stage++)
-        plan->seconds += sq_plan_stage_seconds(plan, (enum sq_stage)stage);
-}
-
-enum sq_status sq_plan_make(const struct sq_memory_request *request, const struct sq_machine *machine, int n_ranks,
-                            struct sq_plan *plan_p)
-{
-    struct sq_plan plan = {.n_ranks = n_ranks};
-    struct sq_memory_request rank = *request;
-    const struct sq_layers *layers = request->layers;
-    set_limits(request, machine, &plan);
-    rank.n_ranks = n_ranks;
-    rank.n_job_samples = request->n_samples;
-    rank.n_samples = sq_shards_largest(request->n_samples, request->config->shards, n_ranks).samples.count;
-    rank.limit = plan.limit;
-    rank.host_limit = plan.host_limit;
-    plan.fits = sq_memory_plan_count(&rank, &plan.memory);
-    rank.n_workers = plan.memory.n_workers;
-    plan.store_bytes = sq_store_predict_bytes(layers->layers, layers->n_layers);
-    plan.state_bytes = 2 * request->n_samples * request->length * sq_model_hidden_size(request->model) * 4;
-    SQ_TRY(sq_simulate(&rank, &plan.memory, machine, n_ranks, &plan.run));
-    add_up(&plan);
-    *plan_p = plan;
-    return SQ_OK;
-}
-
 /* --- factors ------------------------------------------------------------------------------------------------------ */
 
 /* Adds a width where it belongs. */
@@ -112,11 +82,10 @@ static void add_width(struct sq_plan *plan, int64_t n)
     plan->factors[at] = (struct sq_plan_factor){.n = n};
 }
 
-enum sq_status sq_plan_add_factors(const struct sq_memory_request *request, const struct sq_machine *machine,
-                                   struct sq_plan *plan)
+static enum sq_status add_factors(const struct sq_memory_request *request, const struct sq_machine *machine,
+                                  struct sq_plan *plan)
 {
     int n_ranks = sq_simulate_team_ranks(request, plan->n_ranks);
-    plan->spread_from = sq_factor_spread_from(request->config, request->traits, plan->n_ranks);
     for (int i = 0; i < sq_model_n_linears(request->model); i++) {
         const struct sq_linear *linear = sq_model_linear(request->model, i);
         if (linear->expert < 0 && request->layers->of_linear[i] >= 0) add_width(plan, linear->in_features);
@@ -135,6 +104,61 @@ int64_t sq_plan_faster_from(const struct sq_plan *plan)
     while (plan->n_ranks > 1 && at > 0 && plan->factors[at - 1].shared < plan->factors[at - 1].alone)
         at--;
     return at < plan->n_factors ? plan->factors[at].n : 0;
+}
+
+/* plan->factors are those of this machine. */
+static int64_t spread_from(const struct sq_memory_request *request, const struct sq_machine *machine,
+                           const struct sq_plan *plan)
+{
+    int64_t wanted = request->config->spread_factors;
+    if (plan->n_ranks == 1 || wanted == SQ_SPREAD_NEVER) return SQ_FACTOR_ALONE;
+    if (wanted != SQ_SPREAD_AUTO) return wanted;
+    if (machine->link.bytes_per_second <= 0) return request->traits->spread_inputs;
+    int64_t faster_from = sq_plan_faster_from(plan);
+    return faster_from ? faster_from : SQ_FACTOR_ALONE;
+}
+
+enum sq_status sq_plan_spread_from(const struct sq_memory_request *request, const struct sq_machine *machine,
+                                   int n_ranks, int64_t *spread_from_p)
+{
+    const struct sq_machine unknown = {.ranks_per_node = 1};
+    struct sq_plan plan = {.n_ranks = n_ranks};
+    if (machine) SQ_TRY(add_factors(request, machine, &plan));
+    *spread_from_p = spread_from(request, machine ? machine : &unknown, &plan);
+    return SQ_OK;
+}
+
+/* --- the plan ----------------------------------------------------------------------------------------------------- */
+
+static void add_up(struct sq_plan *plan)
+{
+    for (int stage = 0; stage < SQ_N_STAGES; stage++)
+        plan->seconds += sq_plan_stage_seconds(plan, (enum sq_stage)stage);
+}
+
+enum sq_status sq_plan_make(const struct sq_memory_request *request, const struct sq_machine *machine, int n_ranks,
+                            struct sq_plan *plan_p)
+{
+    struct sq_plan plan = {.n_ranks = n_ranks};
+    struct sq_memory_request rank = *request;
+    const struct sq_layers *layers = request->layers;
+    set_limits(request, machine, &plan);
+    SQ_TRY(add_factors(request, machine, &plan));
+    plan.spread_from = spread_from(request, machine, &plan);
+    rank.spread_from = plan.spread_from;
+    rank.n_ranks = n_ranks;
+    rank.n_job_samples = request->n_samples;
+    rank.n_samples = sq_shards_largest(request->n_samples, request->config->shards, n_ranks).samples.count;
+    rank.limit = plan.limit;
+    rank.host_limit = plan.host_limit;
+    plan.fits = sq_memory_plan_count(&rank, &plan.memory);
+    rank.n_workers = plan.memory.n_workers;
+    plan.store_bytes = sq_store_predict_bytes(layers->layers, layers->n_layers);
+    plan.state_bytes = 2 * request->n_samples * request->length * sq_model_hidden_size(request->model) * 4;
+    SQ_TRY(sq_simulate(&rank, &plan.memory, machine, n_ranks, &plan.run));
+    add_up(&plan);
+    *plan_p = plan;
+    return SQ_OK;
 }
 
 /* --- sums --------------------------------------------------------------------------------------------------------- */

@@ -33,7 +33,8 @@ struct sq_plan {
     struct sq_simulation run;     /* likewise; its stages take so long on every rank */
     double seconds;
     int64_t store_bytes, state_bytes;               /* files */
-    struct sq_plan_factor factors[SQ_PLAN_FACTORS]; /* sq_plan_add_factors(); the narrowest first */
+    struct sq_plan_factor factors[SQ_PLAN_FACTORS]; /* of the widths that all ranks of a team solve together, without
+                                                     * experts; the narrowest first */
     int n_factors;
     int64_t spread_from; /* inputs from which on a run shares them */
 };
@@ -43,12 +44,14 @@ struct sq_plan {
 enum sq_status sq_plan_make(const struct sq_memory_request *request, const struct sq_machine *machine, int n_ranks,
                             struct sq_plan *plan_p) SQ_MUST_CHECK;
 
-/* Fills in plan->factors: the widths that all ranks of a team solve together, without experts. Local. */
-enum sq_status sq_plan_add_factors(const struct sq_memory_request *request, const struct sq_machine *machine,
-                                   struct sq_plan *plan) SQ_MUST_CHECK;
-
-/* Inputs of the narrowest of plan->factors from which on sharing is faster, for --spread-factors; 0: of none. Local. */
+/* Inputs of the narrowest of plan->factors from which on sharing is faster; 0: of none. Local. */
 int64_t sq_plan_faster_from(const struct sq_plan *plan);
+
+/* Inputs of a layer from which on the ranks of a job share its factorization, all of them or those of a team: as
+ * --spread-factors says; where that leaves it open, those from which on it is faster on this machine; where there is
+ * none (NULL) or it says nothing of links, the traits'. SQ_FACTOR_ALONE: never. It changes no bits. Local. */
+enum sq_status sq_plan_spread_from(const struct sq_memory_request *request, const struct sq_machine *machine,
+                                   int n_ranks, int64_t *spread_from_p) SQ_MUST_CHECK;
 
 /* The number of ranks that is worth having, among the powers of two: twice as many would take more than 9/10 of its
  * time, or more memory than they have where they share a node. *n_ranks_p 0: the job fits no number of ranks. Local. */

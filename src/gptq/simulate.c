@@ -317,10 +317,9 @@ static enum sq_status take_memory(struct sq_dry_run *run, const struct sq_memory
                                          .groups_ahead = memory->groups_ahead,
                                          .leaves_last = !request->config->lm_head};
     int64_t widest = sq_memory_widest_input(request->model, request->layers);
-    int64_t spread_from = sq_factor_spread_from(request->config, request->traits, run->world.size);
     SQ_TRY(sq_forward_create(run->backend, request->model, &options, &run->forward));
     SQ_TRY(sq_hessian_create(run->backend, widest, &memory->rooms, &run->hessian));
-    SQ_TRY(sq_factor_create(run->backend, widest, spread_from, &run->factor));
+    SQ_TRY(sq_factor_create(run->backend, widest, request->spread_from, &run->factor));
     SQ_TRY(ops->alloc(run->backend, "the solver's scratch", sq_memory_scratch_bytes(request), &run->scratch));
     return ops->alloc(run->backend, "rows of a group of linears", sq_memory_record_bytes(request), &run->records);
 }

@@ -112,28 +112,77 @@ opt=(plan --model "$work/opt" --machine "$work/forty.yaml" --length 2048 --json)
   "$SHARDQ" "${opt[@]}" --samples 16
   "$SHARDQ" "${opt[@]}" --samples 128 --ranks 8,64
   "$SHARDQ" "${opt[@]}" --samples 128 --ranks 8 --spread-factors never
+  "$SHARDQ" "${opt[@]}" --samples 128 --ranks 8 --spread-factors 49152
 } >"$work/plans" || fail "plan of OPT-175B"
 python3 - "$work/plans" <<'PYTHON'
 import json, sys
-one, eight, many, apart = [json.loads(line) for line in open(sys.argv[1])]
-n, edge, blocks = 49152, 512, 96
-columns, matrix, rest = n // edge, 4 * n * n, 13 * n # pivots, order, dead inputs
-for p in (one, eight, many, apart):
-    narrow, wide = p["factors"]
-    is_shared = p in (eight, many)
-    assert p["fits"] and p["memory_bytes"] <= p["limit_bytes"] < 4.0e10, p
-    assert matrix <= p["memory"]["hessian"] < 1.1 * matrix, p
-    assert p["memory"]["factor"] == matrix + rest + (4 * n * edge if is_shared else 0), p
-    assert (narrow["inputs"], wide["inputs"]) == (12288, n) and wide["is_shared"] == is_shared and not narrow["is_shared"], p
-    # each column of tiles, from its diagonal down
-    sent = blocks * 4 * edge * edge * columns * (columns + 1) // 2
-    assert p["collectives"]["memory"] == ({"calls": blocks * columns, "bytes": sent} if is_shared else {"calls": 0, "bytes": 0}), p
-    seconds = blocks * (3 * narrow["alone_seconds"] + wide["shared_seconds" if is_shared else "alone_seconds"])
-    assert abs(p["stages"]["factor"]["seconds"] - seconds) < 0.01 * seconds, p
+plans = one, eight, many, apart, wide_alone = [json.loads(line) for line in open(sys.argv[1])]
+edge, blocks, groups = 512, 96, {12288: 3, 49152: 1} # groups of a block by their inputs
+n = max(groups)
+matrix, rest = 4 * n * n, 13 * n # pivots, order, dead inputs
+for p in plans:
+    shared = {f["inputs"] for f in p["factors"] if f["is_shared"]}
     faster = [f["inputs"] for f in p["factors"] if f["shared_seconds"] < f["alone_seconds"]]
+    assert p["fits"] and p["memory_bytes"] <= p["limit_bytes"] < 4.0e10, p
+    assert [f["inputs"] for f in p["factors"]] == sorted(groups), p
     assert p["faster_from"] == (min(faster) if p["ranks"] > 1 else 0), p
+    assert shared == (set(faster) if p in (eight, many) else {n} if p == wide_alone else set()), p
+    assert matrix <= p["memory"]["hessian"] < 1.1 * matrix, p
+    assert p["memory"]["factor"] == matrix + rest + (4 * n * edge if shared else 0), p
+    # each column of tiles, from its diagonal down
+    columns = {inputs: inputs // edge for inputs in shared}
+    calls = blocks * sum(groups[inputs] * c for inputs, c in columns.items())
+    sent = blocks * sum(groups[inputs] * 4 * edge * edge * c * (c + 1) // 2 for inputs, c in columns.items())
+    assert p["collectives"]["memory"] == {"calls": calls, "bytes": sent}, p
+    seconds = blocks * sum(groups[f["inputs"]] * f["shared_seconds" if f["is_shared"] else "alone_seconds"] for f in p["factors"])
+    assert abs(p["stages"]["factor"]["seconds"] - seconds) < 0.01 * seconds, p
 assert many["factors"][1]["shared_seconds"] < eight["factors"][1]["shared_seconds"] < one["factors"][1]["alone_seconds"] / 4
 PYTHON
+
+# --- quantize shares the factorizations that are faster so on its --machine, with the same result ---
+
+mkdir "$work/wide"
+python3 - "$GOLDEN/llama/config.json" "$work/wide" <<'PYTHON'
+import array, json, random, struct, sys
+config = {**json.load(open(sys.argv[1])), "intermediate_size": 1280, "num_hidden_layers": 1, "torch_dtype": "float32"}
+json.dump(config, open(f"{sys.argv[2]}/config.json", "w"))
+hidden, wide, layer = config["hidden_size"], config["intermediate_size"], "model.layers.0"
+shapes = {f"{layer}.self_attn.{name}_proj.weight": [hidden, hidden] for name in "qkvo"}
+shapes |= {f"{layer}.mlp.{name}_proj.weight": [wide, hidden] for name in ("gate", "up")} | {f"{layer}.mlp.down_proj.weight": [hidden, wide]}
+shapes |= {f"{name}.weight": [config["vocab_size"], hidden] for name in ("model.embed_tokens", "lm_head")}
+shapes |= {f"{name}.weight": [hidden] for name in (f"{layer}.input_layernorm", f"{layer}.post_attention_layernorm", "model.norm")}
+header, data, draw = {}, bytearray(), random.Random(1)
+for name, shape in shapes.items():
+    begin, count = len(data), shape[0] * (shape[1] if len(shape) > 1 else 1)
+    data += array.array("f", (draw.gauss(0, 0.1) for _ in range(count))).tobytes()
+    header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [begin, len(data)]}
+text = json.dumps(header).encode()
+open(f"{sys.argv[2]}/model.safetensors", "wb").write(struct.pack("<Q", len(text)) + text + data)
+PYTHON
+tokens "$work/tokens" 16 64 "$(vocabulary llama)" 3
+sed 's/^link:.*/link: [1.0e15, 1.0e-12]/' "$top/configs/machines/laptop.yaml" >"$work/fast.yaml"
+sed 's/^link:.*/link: [1.0, 1.0]/' "$top/configs/machines/laptop.yaml" >"$work/slow.yaml"
+
+# wide NAME OPTION...: quantizes with them; sets bytes to what a rank takes
+wide() {
+  local job=(--model "$work/wide" --tokens "$work/tokens" --threads 1 --compute fp32 --backend cpu)
+  run 2 quantize "${job[@]}" --out "$work/$1" --log "$work/$1.jsonl" "${@:2}" || { cat "$work/err" >&2; fail "quantize $*"; }
+  bytes=$(sed -n 's/^{"event":"start".*"memory_bytes":\([0-9]*\).*/\1/p' "$work/$1.jsonl")
+}
+wide never --spread-factors never
+alone=$bytes
+shared=$((alone + 4 * 1280 * 128)) # a column of tiles, on its way
+wide auto
+[ "$bytes" -eq "$shared" ] || fail "$bytes bytes instead of $shared: no factorization is shared by itself"
+wide slow --machine "$work/slow.yaml"
+[ "$bytes" -eq "$alone" ] || fail "$bytes bytes instead of $alone: a factorization was shared over a slow link"
+wide fast --machine "$work/fast.yaml"
+[ "$bytes" -eq "$shared" ] || fail "$bytes bytes instead of $shared: no factorization was shared over a fast link"
+cmp "$work/never.store.h5" "$work/fast.store.h5" || fail "what ranks share changes the store"
+expect 2 2 quantize --model "$work/wide" --tokens "$work/tokens" --backend cpu --out "$work/other" --machine "$h100"
+expect_message "describes a machine for the other one"
+expect 2 2 quantize --model "$work/wide" --tokens "$work/tokens" --out "$work/other" --machine "$work/fast.yaml" --trace "$work/fast.yaml"
+expect_message "--machine"
 
 # --- what does not fit is said, and what cannot be is refused ---
 

@@ -86,10 +86,11 @@ def duration(seconds):
 
 
 def settings(recipe):
-    """The lines of the recipe that are for `plan`, as a dictionary of texts."""
+    """The keys of the recipe as a dictionary of texts, with the machine that a comment names."""
     with open(os.path.join(TOP, "configs", recipe), encoding="utf-8") as file:
-        pairs = (line.split(": ", 1) for line in file if not line.startswith("#") and ": " in line)
-        return {key: value.strip() for key, value in pairs}
+        text = file.read()
+    pairs = (line.split(": ", 1) for line in text.splitlines() if not line.startswith("#") and ": " in line)
+    return {**dict(pairs), "machine": re.search("^# for `shardq plan --machine (.*)`:$", text, re.MULTILINE)[1]}
 
 
 def describe(shardq, recipe, model, billions):
@@ -97,7 +98,7 @@ def describe(shardq, recipe, model, billions):
     given = settings(recipe)
     lines = [f"{BEGIN}{model}, {given['samples']} samples of {given['length']} tokens, {os.path.basename(given['machine'])}:"]
     wrong = []
-    for text in plan(shardq, recipe, model, "--json").splitlines():
+    for text in plan(shardq, recipe, model, "--machine", given["machine"], "--json").splitlines():
         p = json.loads(text)
         ranks = f"{p['ranks']} rank{'s' if p['ranks'] > 1 else ''}"
         where = ("activations on the host, " if p["host_memory"]["activations"] else "activations in a file, ") if p["spill"] else ""
