@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -247,42 +248,77 @@ static void test_events(void **state)
     assert_true(capture_is_one_error(message, (const char *const[4]){"/nonexistent/folder/log"}));
 }
 
+/* Writes events to a file that may not grow beyond 4 KiB: one that fits and one that does not. moved, if not
+ * NULL: what the open file is called from then on, while another one gets its name. Returns the messages. */
+static const char *cut_events(const char *path, const char *moved, struct capture *capture)
+{
+    struct rlimit before, tight;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    tight = (struct rlimit){.rlim_cur = 4096, .rlim_max = before.rlim_max};
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &tight), 0);
+    assert_int_equal(sq_log_open_events(path), SQ_OK);
+    if (moved) {
+        assert_int_equal(rename(path, moved), 0);
+        FILE *other = fopen(path, "w");
+        assert_non_null(other);
+        fputs("of somebody else, and longer", other);
+        fclose(other);
+    }
+    capture_start(capture);
+    sq_event("{\"block\":%d}", 5);
+    bool is_cut_early = sq_log_is_cut();
+    sq_event("{\"long\":\"%05000d\"}", 1);
+    sq_event("{\"lost\":true}");
+    sq_log_close();
+    const char *message = capture_stop(capture);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    signal(SIGXFSZ, SIG_DFL);
+    assert_true(!is_cut_early && sq_log_is_cut());
+    return message;
+}
+
 /* A file that may not grow: whole lines stay, one warning is counted, and what comes later does not get into it. */
 static void test_events_cut(void **state)
 {
     (void)state;
     char path[] = "/tmp/test_base_XXXXXX", text[8192] = "", wanted[128];
     struct capture capture;
-    struct rlimit before, tight;
     int descriptor = mkstemp(path);
     int64_t n_warnings = sq_log_n_warnings();
     assert_true(descriptor >= 0);
     assert_int_equal(write(descriptor, "{}\n", 3), 3); /* of an earlier run */
-    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
-    tight = (struct rlimit){.rlim_cur = 4096, .rlim_max = before.rlim_max};
-    signal(SIGXFSZ, SIG_IGN);
-    assert_int_equal(setrlimit(RLIMIT_FSIZE, &tight), 0);
-    assert_int_equal(sq_log_open_events(path), SQ_OK);
-    capture_start(&capture);
-    sq_event("{\"block\":%d}", 5);
-    bool is_cut_early = sq_log_is_cut();
-    sq_event("{\"long\":\"%05000d\"}", 1);
-    sq_event("{\"lost\":true}");
-    sq_log_close();
-    const char *message = capture_stop(&capture);
-    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
-    signal(SIGXFSZ, SIG_DFL);
+    const char *message = cut_events(path, NULL, &capture);
     snprintf(wanted, sizeof wanted, "shardq: warning: cannot write to log file %s: File too large; it ends", path);
     assert_int_equal(strncmp(message, wanted, strlen(wanted)), 0);
     assert_int_equal(strlen(strchr(message, '\n')), 1);
     assert_int_equal(sq_log_n_warnings(), n_warnings + 1);
-    assert_true(!is_cut_early && sq_log_is_cut());
     assert_int_equal(pread(descriptor, text, sizeof text - 1, 0), 15);
     assert_string_equal(text, "{}\n{\"block\":5}\n");
     assert_int_equal(sq_log_open_events(path), SQ_OK);
     assert_false(sq_log_is_cut());
     sq_log_close();
     close(descriptor);
+    unlink(path);
+}
+
+/* It is the file that was opened that is cut, not the one that has its name by then. */
+static void test_events_cut_moved(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/test_base_XXXXXX", moved[64], text[8192] = "";
+    struct capture capture;
+    struct stat other;
+    int descriptor = mkstemp(path);
+    assert_true(descriptor >= 0);
+    snprintf(moved, sizeof moved, "%s.moved", path);
+    assert_non_null(strstr(cut_events(path, moved, &capture), "it ends with the line before"));
+    assert_int_equal(pread(descriptor, text, sizeof text - 1, 0), 12);
+    assert_string_equal(text, "{\"block\":5}\n");
+    assert_int_equal(stat(path, &other), 0);
+    assert_int_equal(other.st_size, strlen("of somebody else, and longer"));
+    close(descriptor);
+    unlink(moved);
     unlink(path);
 }
 
@@ -294,6 +330,7 @@ int main(void)
         cmocka_unit_test(test_alloc_overflow), cmocka_unit_test(test_uses),       cmocka_unit_test(test_fail_nth),
         cmocka_unit_test(test_strings),        cmocka_unit_test(test_messages),   cmocka_unit_test(test_long_message),
         cmocka_unit_test(test_events),         cmocka_unit_test(test_events_cut),
+        cmocka_unit_test(test_events_cut_moved),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

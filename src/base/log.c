@@ -51,22 +51,34 @@ enum sq_status sq_log_open_events(const char *path)
     return SQ_OK;
 }
 
-/* error: of the write that failed. What is there of the line in work goes, too, as far as it can be taken out. */
-static void cut_events(int error)
+/* error: of the write that failed; fd: of the file, which is closed here. What is there of the line in work goes, too, as
+ * far as it can be taken out: by the descriptor, as the name may have become another file's. */
+static void cut_events(int fd, int error)
 {
     log_state.is_cut = true;
-    if (log_state.events) fclose(log_state.events); /* which may write more of that line */
-    log_state.events = NULL;
-    bool is_whole = log_state.events_bytes >= 0 && truncate(log_state.events_path, log_state.events_bytes) == 0;
+    bool is_whole = log_state.events_bytes >= 0 && ftruncate(fd, log_state.events_bytes) == 0;
+    if (fd >= 0) close(fd);
     sq_warning("cannot write to log file %s: %s; %s", log_state.events_path, strerror(error),
                is_whole ? "it ends with the line before" : "it ends here");
 }
 
-void sq_log_close(void)
+/* error: of a write that failed before; 0: none has. Closing may write more of a line, and may fail, too. */
+static void close_events(int error)
 {
     FILE *events = log_state.events;
     log_state.events = NULL;
-    if (events && fclose(events) != 0) cut_events(errno);
+    if (!events) return;
+    int fd = dup(fileno(events));
+    if (fclose(events) != 0 && error == 0) error = errno;
+    if (error)
+        cut_events(fd, error);
+    else if (fd >= 0)
+        close(fd);
+}
+
+void sq_log_close(void)
+{
+    close_events(0);
 }
 
 bool sq_log_is_cut(void)
@@ -187,7 +199,7 @@ void sq_event(const char *format, ...)
     bool is_written = vfprintf(events, format, args) >= 0 && fputc('\n', events) != EOF && fflush(events) == 0;
     va_end(args);
     if (!is_written)
-        cut_events(errno);
+        close_events(errno);
     else if (log_state.events_bytes >= 0)
         log_state.events_bytes = ftello(events);
 }
