@@ -19,11 +19,12 @@ enum sq_status sq_cuda_alloc(struct sq_backend *backend, const char *what, size_
     cudaError_t code = cudaMalloc(memory_p, bytes ? bytes : 1);
     if (code == cudaSuccess) return SQ_OK;
     int64_t left = 0;
-    char texts[2][16];
+    char needs[24], has[24];
     sq_cuda_forget_error();
     if (sq_cuda_free_bytes(backend, &left) != SQ_OK) return SQ_ERR_LIBRARY;
-    sq_error("device %d: %s needs %s, %s are free: %s", ((struct sq_cuda *)backend)->device, what,
-             sq_size_format((double)bytes, texts[0]), sq_size_format((double)left, texts[1]), cudaGetErrorString(code));
+    sq_size_format_apart((double)bytes, (double)left, needs, has);
+    sq_error("device %d: %s needs %s, %s are free: %s", ((struct sq_cuda *)backend)->device, what, needs, has,
+             cudaGetErrorString(code));
     return code == cudaErrorMemoryAllocation ? SQ_ERR_MEMORY : SQ_ERR_LIBRARY;
 }
 

@@ -68,11 +68,23 @@ static void test_sizes(void **state)
 static void test_formats(void **state)
 {
     (void)state;
-    char size[16], duration[48];
+    char size[16], duration[48], a[24], b[24];
     assert_string_equal(sq_size_format(0, size), "0 B");
     assert_string_equal(sq_size_format(1023, size), "1023 B");
     assert_string_equal(sq_size_format(1536, size), "1.5 KiB");
     assert_string_equal(sq_size_format(0x1p40, size), "1.0 TiB");
+    static const struct {
+        double a, b;
+        const char *text_a, *text_b;
+    } apart[] = {{1536, 0x1p30, "1.5 KiB", "1.0 GiB"},
+                 {0x1p30 * 1.52, 0x1p30 * 1.48, "1.52 GiB", "1.48 GiB"},
+                 {0x1p30 + 0x1p20, 0x1p30, "1.001 GiB", "1.000 GiB"},
+                 {0x1p40 + 1, 0x1p40, "1099511627777 B", "1099511627776 B"}};
+    for (size_t i = 0; i < sizeof apart / sizeof *apart; i++) {
+        sq_size_format_apart(apart[i].a, apart[i].b, a, b);
+        assert_string_equal(a, apart[i].text_a);
+        assert_string_equal(b, apart[i].text_b);
+    }
     assert_string_equal(sq_duration_format(3.2, duration), "3.2 s");
     assert_string_equal(sq_duration_format(65, duration), "1 min 05 s");
     assert_string_equal(sq_duration_format(3725, duration), "1 h 02 min");
@@ -325,11 +337,20 @@ static void test_events_cut_moved(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_status),         cmocka_unit_test(test_sizes),      cmocka_unit_test(test_formats),
-        cmocka_unit_test(test_paths),          cmocka_unit_test(test_clock),      cmocka_unit_test(test_alloc),
-        cmocka_unit_test(test_alloc_overflow), cmocka_unit_test(test_uses),       cmocka_unit_test(test_fail_nth),
-        cmocka_unit_test(test_strings),        cmocka_unit_test(test_messages),   cmocka_unit_test(test_long_message),
-        cmocka_unit_test(test_events),         cmocka_unit_test(test_events_cut),
+        cmocka_unit_test(test_status),
+        cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_formats),
+        cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_clock),
+        cmocka_unit_test(test_alloc),
+        cmocka_unit_test(test_alloc_overflow),
+        cmocka_unit_test(test_uses),
+        cmocka_unit_test(test_fail_nth),
+        cmocka_unit_test(test_strings),
+        cmocka_unit_test(test_messages),
+        cmocka_unit_test(test_long_message),
+        cmocka_unit_test(test_events),
+        cmocka_unit_test(test_events_cut),
         cmocka_unit_test(test_events_cut_moved),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

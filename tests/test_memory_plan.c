@@ -184,7 +184,7 @@ static void check_refused(const struct sq_memory_request *given, const struct sq
     capture_start(&capture);
     assert_int_equal(sq_memory_plan_make(&request, &least), SQ_ERR_USAGE);
     assert_true(capture_is_one_error(capture_stop(&capture),
-                                     (const char *const[4]){"of the host but may take", "activations "}));
+                                     (const char *const[4]){" B of the host but may take ", " B: ", "activations "}));
     request.host_limit = 0;
     request.limit--;
     capture_start(&capture);

@@ -44,7 +44,7 @@ int sq_size_parse(const char *text, int64_t *bytes_p)
     return 0;
 }
 
-char *sq_size_format(double bytes, char text[16])
+static char *format_size(double bytes, int digits, char *text, size_t size)
 {
     static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
     int unit = 0;
@@ -52,8 +52,21 @@ char *sq_size_format(double bytes, char text[16])
         bytes /= 1024;
         unit++;
     }
-    snprintf(text, 16, unit ? "%.1f %s" : "%.0f %s", bytes, units[unit]);
+    snprintf(text, size, "%.*f %s", unit ? digits : 0, bytes, units[unit]);
     return text;
+}
+
+char *sq_size_format(double bytes, char text[16])
+{
+    return format_size(bytes, 1, text, 16);
+}
+
+void sq_size_format_apart(double a, double b, char text_a[24], char text_b[24])
+{
+    for (int digits = 1; digits <= 3; digits++)
+        if (strcmp(format_size(a, digits, text_a, 24), format_size(b, digits, text_b, 24)) != 0) return;
+    snprintf(text_a, 24, "%.0f B", a);
+    snprintf(text_b, 24, "%.0f B", b);
 }
 
 char *sq_duration_format(double seconds, char text[48])

@@ -21,6 +21,10 @@ int sq_size_parse(const char *text, int64_t *bytes_p);
 /* 1536 -> "1.5 KiB", into text[16]. Returns text. */
 char *sq_size_format(double bytes, char text[16]);
 
+/* The same of two sizes that are not equal, such as what is needed and what there is: with as many digits as it takes
+ * to see which is larger, and in bytes where three are not enough. */
+void sq_size_format_apart(double a, double b, char text_a[24], char text_b[24]);
+
 /* 3725 s -> "1 h 02 min", 65 -> "1 min 05 s", 3.2 -> "3.2 s", into text[48]. Returns text. */
 char *sq_duration_format(double seconds, char text[48]);
 

@@ -125,27 +125,27 @@ static size_t list_kinds(const int64_t bytes[SQ_N_MEMORY], const char *where, ch
 
 static void describe_host(const struct sq_memory_request *request, const struct sq_memory_plan *plan)
 {
-    char list[320], text[2][16];
+    char list[320], needs[24], has[24];
     list_kinds(plan->host, "", list, sizeof list);
+    sq_size_format_apart((double)plan->resident_host, (double)request->host_limit, needs, has);
     sq_error(
         "beside its device a rank needs %s of the host but may take %s: %s; ranks on more nodes or fewer samples would "
         "fit",
-        sq_size_format((double)plan->resident_host, text[0]), sq_size_format((double)request->host_limit, text[1]),
-        list);
+        needs, has, list);
 }
 
 static void describe(const struct sq_memory_request *request, const struct sq_memory_plan *plan)
 {
-    char list[320] = "", where[32] = "", text[2][16];
+    char list[320] = "", where[32] = "", text[16], needs[24], has[24];
     int64_t embedding = sq_memory_embedding(request, plan);
     if (plan->place != SQ_ACTIVATIONS_NEAR)
         snprintf(where, sizeof where, " (already %s)", sq_activations_where(plan->place));
     size_t used = list_kinds(plan->backend, where, list, sizeof list);
     if (embedding > 0)
-        snprintf(list + used, sizeof list - used, ", embedding %s", sq_size_format((double)embedding, text[0]));
-    sq_error("a rank needs %s but may take %s: %s; more ranks, fewer samples or a larger --memory would fit",
-             sq_size_format((double)(plan->resident + embedding), text[0]),
-             sq_size_format((double)request->limit, text[1]), list);
+        snprintf(list + used, sizeof list - used, ", embedding %s", sq_size_format((double)embedding, text));
+    sq_size_format_apart((double)(plan->resident + embedding), (double)request->limit, needs, has);
+    sq_error("a rank needs %s but may take %s: %s; more ranks, fewer samples or a larger --memory would fit", needs,
+             has, list);
 }
 
 /* --- what does ---------------------------------------------------------------------------------------------------- */
