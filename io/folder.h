@@ -18,7 +18,7 @@ bool sq_folder_exists(const char *path);
 enum sq_status sq_folder_check_parent(const char *out) SQ_MUST_CHECK;
 
 /* Takes the lock OUT.tmp.lock, `tmp` being OUT.tmp, without which OUT.tmp may be another job's, and OUT may appear at
- * any moment: before one looks at OUT, until OUT.tmp is renamed or abandoned. SQ_ERR_USAGE says that OUT is in use by
+ * any moment: before one looks at OUT, until OUT.tmp is renamed or abandoned. SQ_ERR_BUSY says that OUT is in use by
  * another job, SQ_ERR_IO that the folder OUT is to stand in is not there or may not be written to. lock_p: to be
  * released with sq_lock_release(tmp). */
 enum sq_status sq_folder_lock(const char *out, const char *tmp, int *lock_p) SQ_MUST_CHECK;

@@ -42,7 +42,7 @@ static enum sq_status take(const char *result, const char *name, int *lock_p)
         if (code == EINTR) continue;
         if (code == EWOULDBLOCK) {
             sq_error("%s is in use by another job, which holds the lock %s", result, name);
-            return SQ_ERR_USAGE;
+            return SQ_ERR_BUSY;
         }
         sq_warning("cannot lock %s (%s): make sure that no other job writes %s", name, strerror(code), result);
         *lock_p = -1;

@@ -4,7 +4,7 @@
 
 #include "base/status.h"
 
-/* Takes the lock PATH.lock for this process until it ends or releases it: SQ_ERR_USAGE says that `result`, which is
+/* Takes the lock PATH.lock for this process until it ends or releases it: SQ_ERR_BUSY says that `result`, which is
  * what the user calls it, is in use when another process has it; a file that a killed job left is no lock.
  * SQ_ERR_IO when there can be no such file. lock_p: to be released with sq_lock_release(); -1 where the file system has
  * no locks (with a warning). */

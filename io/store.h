@@ -66,7 +66,7 @@ enum sq_status sq_store_create(const struct sq_comm *comm, const char *path, con
                                int n_layers, const char *config_yaml, const char *fingerprint,
                                struct sq_store **store_p) SQ_MUST_CHECK;
 
-/* Opens a store that is there, for writing (resume; takes the lock: SQ_ERR_USAGE when another job has it) or reading.
+/* Opens a store that is there, for writing (resume; takes the lock: SQ_ERR_BUSY when another job has it) or reading.
  * fingerprint not NULL: SQ_ERR_USAGE naming each line that differs. layers not NULL: SQ_ERR_INPUT on any difference.
  * Collective. */
 enum sq_status sq_store_open(const struct sq_comm *comm, const char *path, bool writable,

@@ -351,7 +351,7 @@ static void test_locked(void **state)
     make_tmp(path, ".shardq-unfinished");
     if (ranks.comm.rank == 0) CHECK(sq_folder_lock(path, tmp, &lock) == SQ_OK && lock >= 0);
     ranks_listen();
-    CHECK(sq_assemble(&ranks.comm, source, v1_store, &options, &bytes) == SQ_ERR_USAGE);
+    CHECK(sq_assemble(&ranks.comm, source, v1_store, &options, &bytes) == SQ_ERR_BUSY);
     EXPECT_ERROR(0, "/locked is in use by another job", "locked.tmp.lock");
     CHECK(exists_with(path, ".tmp/.shardq-unfinished") && exists_with(path, ".tmp.lock") && !exists_with(path, ""));
     ranks_barrier();

@@ -121,7 +121,7 @@ static void test_existing_and_locked(void **state)
     EXPECT_ERROR(0, path, "exists already", "--resume");
     CHECK(open_again(path, true, &store) == SQ_OK);
     ranks_listen();
-    CHECK(open_again(path, true, &second) == SQ_ERR_USAGE);
+    CHECK(open_again(path, true, &second) == SQ_ERR_BUSY);
     EXPECT_ERROR(0, path, "another job", "full.h5.lock");
     CHECK(open_again(path, false, &second) == SQ_OK); /* looking is allowed */
     sq_store_close(second);

@@ -8,6 +8,7 @@
     X(SQ_OK, 0)                                                                                                        \
     X(SQ_STOPPED, 75)    /* at a safe point; resumable */                                                              \
     X(SQ_ERR_USAGE, 2)   /* options that are wrong, or do not go with what is there */                                 \
+    X(SQ_ERR_BUSY, 1)    /* another job has what this one needs */                                                     \
     X(SQ_ERR_INPUT, 1)   /* a file that does not hold what it should */                                                \
     X(SQ_ERR_IO, 1)      /* reading or writing failed */                                                               \
     X(SQ_ERR_MEMORY, 1)  /* there is none left */                                                                      \

@@ -103,7 +103,7 @@ two_jobs() {
   begin
   kill -STOP "${pids[@]}"
   mv "$work/err" "$work/first.err"
-  expect 2 2 "${job[@]}" --out "$work/out" --resume
+  expect 1 2 "${job[@]}" --out "$work/out" --resume
   expect_message "$store is in use by another job"
   kill -CONT "${pids[@]}"
   { wait "$job_pid" || { cat "$work/first.err"; fail "the first of two jobs"; }; } 2>/dev/null
@@ -119,7 +119,7 @@ one_out() {
     start_held .safetensors 2 assemble --store "$work/whole.store.h5" --out "$work/out"
     kill -STOP "${pids[@]}"
     mv "$work/err" "$work/first.err"
-    expect 2 3 assemble --store "$work/$source" --out "$work/out/"
+    expect 1 3 assemble --store "$work/$source" --out "$work/out/"
     expect_message "$work/out is in use by another job, which holds the lock $work/out.tmp.lock"
     kill -CONT "${pids[@]}"
     { wait "$job_pid" || { cat "$work/first.err"; fail "the first of two jobs"; }; } 2>/dev/null

@@ -73,6 +73,6 @@ expect_message "exists"
 # two jobs on one store
 exec 9>"$work/out.store.h5.lock"
 flock -n 9 || fail "the lock of a finished job is held"
-expect 2 2 "${job[@]}" --out "$work/out" --resume
+expect 1 2 "${job[@]}" --out "$work/out" --resume
 expect_message "lock"
 exec 9>&-
