@@ -20,8 +20,8 @@ static void show_layer(void *context, const char *layer, int64_t out_features, i
     if (error > listing->largest) listing->largest = error;
     if (!listing->speaks) return;
     if (listing->config->json)
-        printf("%s{\"name\":\"%s\",\"out_features\":%lld,\"in_features\":%lld,\"error\":%.9g}",
-               listing->count > 1 ? ",\n " : "[", layer, (long long)out_features, (long long)in_features, error);
+        printf("{\"name\":\"%s\",\"out_features\":%lld,\"in_features\":%lld,\"error\":%.9g}\n", layer,
+               (long long)out_features, (long long)in_features, error);
     else
         printf("%-44s %6lld x %-6lld error %.3e\n", layer, (long long)out_features, (long long)in_features, error);
 }
@@ -30,10 +30,7 @@ static enum sq_status run(const struct sq_config *config, const struct sq_comm *
 {
     struct listing listing = {.config = config, .speaks = world->rank == 0};
     SQ_TRY(sq_verify(config, world, show_layer, &listing));
-    if (!listing.speaks) return SQ_OK;
-    if (config->json)
-        puts(listing.count ? "]" : "[]");
-    else
+    if (listing.speaks && !config->json)
         printf("%d quantized layers, mean error %.4e, largest %.4e\n", listing.count,
                listing.count ? listing.sum / listing.count : 0, listing.largest);
     return SQ_OK;

@@ -225,7 +225,8 @@ static const struct sq_option options[] = {
      .help = "Exits with an error when there were warnings."},
     {.key = "json", .flag = "--json", .off_flag = "--no-json", .type = SQ_OPTION_BOOL, .offset = FIELD(json),
      .default_text = "false", .commands = EVAL | PLAN | VERIFY | INSPECT,
-     .help = "Prints the result as one JSON object."},
+     .help = "Prints the result as one JSON object; plan one for each number of ranks, and verify one for each layer, "
+             "each on a line of its own."},
 
     {.section = "Result",
      .key = "assemble", .flag = "--assemble", .off_flag = "--no-assemble", .type = SQ_OPTION_BOOL,

@@ -74,7 +74,7 @@ def evaluate(job, folder, tokens, log):
 def verify(job, folder, tokens, log):
     text = measure.output_of([job.shardq, "verify", "--model", job.model, "--checkpoint", folder, "--tokens", tokens, "--compute",
                               job.compute, "--json"], log)
-    return {layer["name"]: layer["error"] for layer in json.loads(text)}
+    return {layer["name"]: layer["error"] for layer in map(json.loads, text.splitlines())}
 
 
 def run(job, tokens, bits, setting, seed):

@@ -52,7 +52,7 @@ check_verify() { # check_verify FOLDER LOG: of qwen3_moe
   cmp "$work/one" "$work/three" || fail "verify differs on three ranks"
   python3 - "$work/one" "$2" <<'END' || fail "verify finds other errors: $1"
 import json, sys
-found = {layer["name"]: layer["error"] for layer in json.load(open(sys.argv[1]))}
+found = {layer["name"]: layer["error"] for layer in map(json.loads, open(sys.argv[1]))}
 events = [json.loads(line) for line in open(sys.argv[2])]
 wanted = {event["name"]: event["error"] for event in events if event["event"] == "layer"}
 # both are sums of the same numbers in another order; an expert that no token came to has H = I in both

@@ -73,7 +73,7 @@ grep -qF 'makes the same bytes again here' "$work/err" || fail "verify does not 
 python3 - "$work/store.json" "$work/stdout" <<'EOF'
 import json, sys
 stored = {layer["name"]: layer["error"] for layer in json.load(open(sys.argv[1]))["layers"]}
-found = {layer["name"]: layer["error"] for layer in json.load(open(sys.argv[2]))}
+found = {layer["name"]: layer["error"] for layer in map(json.loads, open(sys.argv[2]))}
 wrong = [f"{n} {stored[n]} {found.get(n)}" for n in stored if not abs(found.get(n, 9) - stored[n]) <= 1e-3 * stored[n]]
 sys.exit("\n".join(["FAIL: verify does not find the errors of the store:", *wrong]) if wrong or not stored else 0)
 EOF
