@@ -10,7 +10,7 @@
 
 static enum sq_status refuse(const char *text)
 {
-    sq_error("file_hints: '%s' is no hint of the form key=value", text);
+    sq_error("--file-hints: '%s' is no hint of the form key=value", text);
     return SQ_ERR_USAGE;
 }
 
@@ -24,7 +24,7 @@ static enum sq_status set(MPI_Info info, const char *text)
     const char *value = equals + 1;
     if (*value == '\0' || strlen(value) >= MPI_MAX_INFO_VAL) return refuse(text);
     if (MPI_Info_set(info, key, value) == MPI_SUCCESS) return SQ_OK;
-    sq_error("file_hints: MPI does not take '%s'", text);
+    sq_error("--file-hints: MPI does not take '%s'", text);
     return SQ_ERR_USAGE;
 }
 

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "base/memory.h"
+#include "capture.h"
 #include "config/text.h"
 
 static void test_table_is_consistent(void **state)
@@ -138,6 +139,31 @@ static void test_wrong_words(void **state)
     assert_int_equal(QUANTIZE(&config, "--bits"), SQ_ERR_USAGE);
 }
 
+/* A value that is wrong is called by the flag that was typed, also one of a list. */
+static void test_flag_in_message(void **state)
+{
+    (void)state;
+    static const struct {
+        char *flag, *value;
+        const char *message;
+    } cases[] = {
+        {"--bits", "5", "shardq: error: --bits 5: must be 2, 3, 4 or 8\n"},
+        {"--ranks", "nonsense", "shardq: error: --ranks nonsense: must be 1 to 1048576\n"},
+        {"--ranks", "1,0", "shardq: error: --ranks 0: must be 1 to 1048576\n"},
+        {"--ranks", "1,", "shardq: error: --ranks: the value is empty\n"},
+        {"--set", "ranks=x", "shardq: error: --set ranks x: must be 1 to 1048576\n"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct sq_config config;
+        struct capture capture;
+        capture_start(&capture);
+        enum sq_status status = PARSE(SQ_COMMAND_PLAN, &config, "--model", "m", cases[i].flag, cases[i].value);
+        capture_stop(&capture);
+        assert_int_equal(status, SQ_ERR_USAGE);
+        assert_string_equal(capture.text, cases[i].message);
+    }
+}
+
 static void test_required(void **state)
 {
     (void)state;
@@ -264,6 +290,33 @@ static void test_derived_names(void **state)
     folder_remove(&folder);
 }
 
+/* Files of --config are read, and are nothing that a command may write. */
+static void test_config_files_stay(void **state)
+{
+    (void)state;
+    struct sq_config config;
+    struct folder folder;
+    char path[1024], before[1024];
+    write_file("threads: 1\n", &folder, path);
+    folder_write_text(&folder, "x.tmp", "threads: 2\n");
+    assert_non_null(getcwd(before, sizeof before));
+    assert_int_equal(chdir(folder.path), 0);
+    char *const flags[] = {"--log", "--trace", "--store", "--out"};
+    for (int f = 0; f < 4; f++)
+        if (QUANTIZE(&config, "--config", path, "--config", "x.tmp", flags[f], "job.yaml") != SQ_ERR_USAGE)
+            fail_msg("was not refused: %s", flags[f]);
+    assert_int_equal(QUANTIZE(&config, "--config", "x.tmp", "--trace", "x"), SQ_ERR_USAGE);
+    assert_int_equal(PARSE(SQ_COMMAND_ASSEMBLE, &config, "--store", "s", "--out", "x", "--config", "x.tmp"),
+                     SQ_ERR_USAGE);
+    assert_int_equal(PARSE(SQ_COMMAND_REPORT, &config, "a", "--out", "./job.yaml", "--config", path), SQ_ERR_USAGE);
+    assert_int_equal(PARSE(SQ_COMMAND_BENCH, &config, "--out", "x", "--config", "x.tmp"), SQ_ERR_USAGE);
+    assert_int_equal(QUANTIZE(&config, "--config", path, "--config", path, "--log", "log"), SQ_OK);
+    assert_int_equal(config.config_files.count, 2);
+    sq_config_release(&config);
+    assert_int_equal(chdir(before), 0);
+    folder_remove(&folder);
+}
+
 /* A file that is renamed to its name must cost nothing but a file: no link, folder, FIFO or device. */
 static void test_only_files_are_replaced(void **state)
 {
@@ -360,10 +413,12 @@ int main(void)
         cmocka_unit_test(test_flags),
         cmocka_unit_test(test_precedence),
         cmocka_unit_test(test_wrong_words),
+        cmocka_unit_test(test_flag_in_message),
         cmocka_unit_test(test_required),
         cmocka_unit_test(test_impossible_combinations),
         cmocka_unit_test(test_folders_end_without_a_slash),
         cmocka_unit_test(test_derived_names),
+        cmocka_unit_test(test_config_files_stay),
         cmocka_unit_test(test_only_files_are_replaced),
         cmocka_unit_test(test_help_has_every_option),
         cmocka_unit_test(test_nearest),

@@ -210,6 +210,9 @@ static void test_messages(void **state)
     } cases[] = {
         {"\nbits: 5\n", "shardq: error: job:2: bits 5: must be 2, 3, 4 or 8\n"},
         {"group-size: 5\n", "shardq: error: job:1: unknown key group-size; did you mean group_size?\n"},
+        {"ranks: [1, x]\n", "shardq: error: job:1: ranks x: must be 1 to 1048576\n"},
+        {"ranks: []\n", "shardq: error: job:1: ranks: the value is empty\n"},
+        {"ranks: ~\n", "shardq: error: job:1: ranks ~: must be 1 to 1048576\n"},
         {"damping: 2\n", "shardq: error: job:1: damping 2: must be 0 to 1\n"},
         {"rules:\n- {pattern: a,\n   group_size: 0}\n", "job:3: group_size 0: must be auto, -1 or 1 to 1048576\n"},
         {"rules: [{pattern: '(', skip: true}]\n", "bad regular expression \"(\": missing closing parenthesis"},

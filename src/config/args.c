@@ -154,8 +154,7 @@ static enum sq_status apply_option(const struct args *args, const struct arg *ar
     const struct sq_option *option = arg->option;
     if (option->type == SQ_OPTION_BOOL) return apply_bool(args, arg, config);
     if (!option->flag && option->type == SQ_OPTION_LIST)
-        return sq_list_append((void *)((char *)config + option->offset), option->value_name, arg->value,
-                              strlen(arg->value));
+        return sq_option_append(option, option->value_name, arg->value, strlen(arg->value), config);
     if (!option->flag && sq_option_is_given(option, config)) {
         sq_error("\"%s\" is not expected: there is a %s already", arg->value, option->value_name);
         return SQ_ERR_USAGE;
@@ -164,6 +163,12 @@ static enum sq_status apply_option(const struct args *args, const struct arg *ar
     if (option->type != SQ_OPTION_RULES) return sq_option_set(option, where, arg->value, config);
     struct sq_rule rule = {.pattern = (char *)arg->value, .skip = true};
     return sq_rules_insert(config, (*n_skips)++, where, &rule);
+}
+
+static enum sq_status apply_file(const char *path, struct sq_config *config)
+{
+    SQ_TRY(sq_yaml_read_file(path, config));
+    return sq_list_append(&config->config_files, "--config", path, strlen(path));
 }
 
 /* One walk over the words, applying those of one kind. */
@@ -176,7 +181,7 @@ static enum sq_status apply_kind(struct args *args, enum arg_kind kind, struct s
         SQ_TRY(next_arg(args, &arg));
         if (arg.kind != kind) continue;
         if (kind == ARG_HELP) config->help = true;
-        if (kind == ARG_CONFIG) SQ_TRY(sq_yaml_read_file(arg.value, config));
+        if (kind == ARG_CONFIG) SQ_TRY(apply_file(arg.value, config));
         if (kind == ARG_SET) SQ_TRY(apply_set(arg.value, config, given));
         if (kind != ARG_OPTION) continue;
         SQ_TRY(apply_option(args, &arg, config, &n_skips));

@@ -71,14 +71,6 @@ static enum sq_status check_quantization(const struct sq_config *config, uint64_
     return SQ_OK;
 }
 
-static enum sq_status check_ranks(const struct sq_config *config)
-{
-    int64_t value;
-    for (int i = 0; i < config->ranks.count; i++)
-        SQ_TRY(sq_option_read_integer(sq_option_find_key("ranks"), "ranks", config->ranks.items[i], &value));
-    return config->ranks.count > 0 ? SQ_OK : refuse("ranks is empty");
-}
-
 enum sq_status sq_config_check(struct sq_config *config, unsigned command, uint64_t given)
 {
     sq_paths_settle(config, command);
@@ -88,7 +80,6 @@ enum sq_status sq_config_check(struct sq_config *config, unsigned command, uint6
     SQ_TRY(sq_paths_check(config, command));
     if (command & (SQ_COMMAND_QUANTIZE | SQ_COMMAND_PLAN | SQ_COMMAND_CONFIG))
         SQ_TRY(check_quantization(config, given));
-    if (command & (SQ_COMMAND_PLAN | SQ_COMMAND_CONFIG)) SQ_TRY(check_ranks(config));
     if (command & (SQ_COMMAND_QUANTIZE | SQ_COMMAND_PLAN)) return settle_solver(config, given);
     return SQ_OK;
 }

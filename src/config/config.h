@@ -123,7 +123,8 @@ struct sq_config {
     struct sq_string_list ranks; /* "1,8,64": checked to be positive integers */
     int64_t samples, length;
     struct sq_config_record record;
-    bool help; /* --help was given; nothing else was looked at */
+    struct sq_string_list config_files; /* that --config named */
+    bool help;                          /* --help was given; nothing else was looked at */
 };
 
 /* Reads the words after the command's name: defaults, then --config files, then --set, then the other flags; then

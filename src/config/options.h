@@ -88,9 +88,13 @@ enum sq_status sq_option_read_bool(const char *where, const char *text, bool *va
 /* Makes a string, list or rules option not given. */
 void sq_option_clear(const struct sq_option *option, struct sq_config *config);
 
-/* Appends a copy of the first `length` bytes of text to a list. */
+/* Appends a copy of the first `length` bytes of text to a list; to that of an option, which is a number in its range
+ * where it has one. */
 enum sq_status sq_list_append(struct sq_string_list *list, const char *where, const char *text,
                               size_t length) SQ_MUST_CHECK;
+enum sq_status sq_option_append(const struct sq_option *option, const char *where, const char *text, size_t length,
+                                struct sq_config *config) SQ_MUST_CHECK;
+void sq_list_clear(struct sq_string_list *list);
 
 bool sq_option_is_given(const struct sq_option *option, const struct sq_config *config);
 

@@ -179,15 +179,27 @@ static enum sq_status add_assemble(struct names *names, const struct sq_config *
     return add(names, (struct used){.what = "--model"}, config->model);
 }
 
+/* Names that are only read, however many there are, and may be what they like among each other. */
+static enum sq_status add_read(struct names *names, const char *what, const struct sq_string_list *paths)
+{
+    for (int i = 0; i < paths->count; i++) {
+        SQ_TRY(add(names, (struct used){.what = what}, paths->items[i]));
+        remove_last(names);
+    }
+    return SQ_OK;
+}
+
 static enum sq_status add_report(struct names *names, const struct sq_config *config)
 {
     SQ_TRY(add(names, (struct used){.what = "--out", .is_alone = true}, config->out));
     SQ_TRY(add_derived(names, GIVEN_FILE, config->out));
-    for (int i = 0; i < config->inputs.count; i++) {
-        SQ_TRY(add(names, (struct used){.what = "an input"}, config->inputs.items[i]));
-        remove_last(names); /* inputs may be what they like among each other, and there may be many */
-    }
-    return SQ_OK;
+    return add_read(names, "an input", &config->inputs);
+}
+
+static enum sq_status add_bench(struct names *names, const struct sq_config *config)
+{
+    SQ_TRY(add(names, (struct used){.what = "--out", .is_alone = true}, config->out));
+    return add_derived(names, GIVEN_FILE, config->out);
 }
 
 static enum sq_status add_verify(struct names *names, const struct sq_config *config)
@@ -213,7 +225,9 @@ enum sq_status sq_paths_check(const struct sq_config *config, unsigned command)
     if (status == SQ_OK && command == SQ_COMMAND_QUANTIZE) status = add_quantize(&names, config);
     if (status == SQ_OK && command == SQ_COMMAND_ASSEMBLE) status = add_assemble(&names, config);
     if (status == SQ_OK && command == SQ_COMMAND_REPORT) status = add_report(&names, config);
+    if (status == SQ_OK && command == SQ_COMMAND_BENCH) status = add_bench(&names, config);
     if (status == SQ_OK && command == SQ_COMMAND_VERIFY) status = add_verify(&names, config);
+    if (status == SQ_OK) status = add_read(&names, "--config", &config->config_files);
     while (names.count > 0)
         remove_last(&names);
     return status;

@@ -106,13 +106,30 @@ out_item:
     return status;
 }
 
+enum sq_status sq_option_append(const struct sq_option *option, const char *where, const char *text, size_t length,
+                                struct sq_config *config)
+{
+    struct sq_string_list *list = (void *)((char *)config + option->offset);
+    int64_t value;
+    SQ_TRY(sq_list_append(list, where, text, length));
+    return option->max > 0 ? sq_option_read_integer(option, where, list->items[list->count - 1], &value) : SQ_OK;
+}
+
+void sq_list_clear(struct sq_string_list *list)
+{
+    for (int i = 0; i < list->count; i++)
+        sq_free(list->items[i]);
+    sq_free(list->items);
+    *list = (struct sq_string_list){0};
+}
+
 static enum sq_status set_list(const struct sq_option *option, const char *where, const char *text,
                                struct sq_config *config)
 {
     sq_option_clear(option, config);
     for (;;) {
         size_t length = strcspn(text, ",");
-        SQ_TRY(sq_list_append((void *)((char *)config + option->offset), where, text, length));
+        SQ_TRY(sq_option_append(option, where, text, length, config));
         if (!text[length]) return SQ_OK;
         text += length + 1;
     }
@@ -155,11 +172,7 @@ void sq_option_clear(const struct sq_option *option, struct sq_config *config)
         sq_free(*(char **)field);
         *(char **)field = NULL;
     } else if (option->type == SQ_OPTION_LIST) {
-        struct sq_string_list *list = field;
-        for (int i = 0; i < list->count; i++)
-            sq_free(list->items[i]);
-        sq_free(list->items);
-        *list = (struct sq_string_list){0};
+        sq_list_clear(field);
     } else if (option->type == SQ_OPTION_RULES) {
         sq_rules_clear(config);
     }
@@ -183,5 +196,6 @@ void sq_config_release(struct sq_config *config)
     const struct sq_option *table = sq_option_table(&count);
     for (int i = 0; i < count; i++)
         sq_option_clear(&table[i], config);
+    sq_list_clear(&config->config_files);
     sq_record_release(&config->record);
 }

@@ -133,22 +133,23 @@ static enum sq_status read_rules(const struct reader *reader, const yaml_node_t 
 static enum sq_status read_list(const struct reader *reader, const struct sq_option *option, const yaml_node_t *node,
                                 const char *where)
 {
-    struct sq_string_list *list = (void *)((char *)reader->config + option->offset);
     sq_option_clear(option, reader->config);
     for (const int *item = node->data.sequence.items.start; item < node->data.sequence.items.top; item++) {
         const char *text;
         SQ_TRY(read_scalar(reader, node_at(reader, *item), option->key, &text));
-        SQ_TRY(sq_list_append(list, where, text, strlen(text)));
+        SQ_TRY(sq_option_append(option, where, text, strlen(text), reader->config));
     }
-    return SQ_OK;
+    if (!option->default_text || sq_option_is_given(option, reader->config)) return SQ_OK;
+    sq_error("%s: the value is empty", where);
+    return SQ_ERR_USAGE;
 }
 
 static enum sq_status read_value(const struct reader *reader, const struct sq_option *option, const yaml_node_t *node)
 {
     char where[WHERE_MAX];
     const char *text;
-    bool may_be_absent =
-        option->type == SQ_OPTION_STRING || option->type == SQ_OPTION_LIST || option->type == SQ_OPTION_RULES;
+    bool may_be_absent = !option->default_text && (option->type == SQ_OPTION_STRING || option->type == SQ_OPTION_LIST ||
+                                                   option->type == SQ_OPTION_RULES);
     if (may_be_absent && is_null(node)) {
         sq_option_clear(option, reader->config);
         return SQ_OK;
