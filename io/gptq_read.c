@@ -10,26 +10,15 @@
 
 #include "base/log.h"
 #include "base/memory.h"
-#include "io/linear_form.h"
+#include "io/gptq_private.h"
 #include "io/pack.h"
-
-/* Output rows and input columns that are unpacked together; 32 codes are always whole words. */
-#define TILE 32
-
-struct gptq_layer {
-    const char *folder, *prefix;
-    const struct sq_tensor *qweight, *qzeros, *scales, *g_idx; /* g_idx may be NULL */
-    int64_t out_features, in_features, n_groups, group_size;
-    int bits;
-    bool zeros_less_one;
-};
 
 /* What dequantizing some rows needs, besides the tensors. */
 struct gptq_workspace {
     int32_t *groups; /* [in_features] */
-    float *scales;   /* [n_groups, TILE] */
-    uint8_t *zeros;  /* [n_groups, TILE] */
-    uint8_t *codes;  /* [TILE columns, TILE rows] */
+    float *scales;   /* [n_groups, SQ_GPTQ_TILE] */
+    uint8_t *zeros;  /* [n_groups, SQ_GPTQ_TILE] */
+    uint8_t *codes;  /* [SQ_GPTQ_TILE columns, SQ_GPTQ_TILE rows] */
     float *values;   /* the same */
 };
 
@@ -39,37 +28,10 @@ static bool has_shape(const struct sq_tensor *tensor, enum sq_dtype dtype, int n
            (n_dims == 1 || tensor->shape[1] == columns);
 }
 
-/* --- the settings in config.json ---------------------------------------------------------------------------------- */
-
-/* The job's settings. Layers may have others (`dynamic` holds regular expressions for them), but the shapes of a
- * layer's tensors tell its bits and its number of groups; so these decide only where the shapes leave a choice. */
-struct gptq_settings {
-    int64_t bits, group_size;
-    bool zeros_less_one;
-};
-
-static enum sq_status read_settings(const struct sq_linear_place *place, struct gptq_settings *settings_p)
-{
-    const json_t *object;
-    SQ_TRY(sq_linear_settings(place, "gptq", &object));
-    const char *format = json_string_value(json_object_get(object, "checkpoint_format"));
-    if (!format) format = json_string_value(json_object_get(object, "format"));
-    if (!format) format = "gptq";
-    if (strcmp(format, "gptq") && strcmp(format, "gptq_v2")) {
-        sq_error("%s: config.json: checkpoint_format is %s; only gptq and gptq_v2 are read",
-                 sq_checkpoint_folder(place->checkpoint), format);
-        return SQ_ERR_INPUT;
-    }
-    settings_p->bits = json_integer_value(json_object_get(object, "bits"));
-    settings_p->group_size = json_integer_value(json_object_get(object, "group_size"));
-    settings_p->zeros_less_one = !strcmp(format, "gptq");
-    return SQ_OK;
-}
-
 /* --- finding a layer and checking its shapes ---------------------------------------------------------------------- */
 
 /* The number of bits that explains the height of qweight; 0: none. */
-static int find_bits(const struct gptq_layer *layer, int64_t stated)
+static int find_bits(const struct sq_gptq_layer *layer, int64_t stated)
 {
     static const int known[] = {4, 8, 3, 2};
     int64_t words = layer->qweight->shape[0];
@@ -80,7 +42,7 @@ static int find_bits(const struct gptq_layer *layer, int64_t stated)
 }
 
 /* The group size that explains the number of groups; 0: none. */
-static int64_t find_group_size(const struct gptq_layer *layer, int64_t stated)
+static int64_t find_group_size(const struct sq_gptq_layer *layer, int64_t stated)
 {
     int64_t n_groups = layer->n_groups, in_features = layer->in_features;
     if (n_groups == 1) return in_features;
@@ -95,19 +57,19 @@ static bool is_scales(const struct sq_tensor *tensor, int64_t out_features)
 }
 
 /* Fills the layer from its tensors, all shapes checked. */
-static enum sq_status find_layer(const struct sq_linear_place *place, struct gptq_layer *layer_p)
+static enum sq_status find_layer(const struct sq_linear_place *place, struct sq_gptq_layer *layer_p)
 {
     const struct sq_checkpoint *checkpoint = place->checkpoint;
-    struct gptq_layer layer = {.folder = sq_checkpoint_folder(checkpoint),
-                               .prefix = place->prefix,
-                               .qweight = sq_checkpoint_find_part(checkpoint, place->prefix, "qweight"),
-                               .qzeros = sq_checkpoint_find_part(checkpoint, place->prefix, "qzeros"),
-                               .scales = sq_checkpoint_find_part(checkpoint, place->prefix, "scales"),
-                               .g_idx = sq_checkpoint_find_part(checkpoint, place->prefix, "g_idx"),
-                               .out_features = place->out_features,
-                               .in_features = place->in_features};
-    struct gptq_settings settings;
-    SQ_TRY(read_settings(place, &settings));
+    struct sq_gptq_layer layer = {.folder = sq_checkpoint_folder(checkpoint),
+                                  .prefix = place->prefix,
+                                  .qweight = sq_checkpoint_find_part(checkpoint, place->prefix, "qweight"),
+                                  .qzeros = sq_checkpoint_find_part(checkpoint, place->prefix, "qzeros"),
+                                  .scales = sq_checkpoint_find_part(checkpoint, place->prefix, "scales"),
+                                  .g_idx = sq_checkpoint_find_part(checkpoint, place->prefix, "g_idx"),
+                                  .out_features = place->out_features,
+                                  .in_features = place->in_features};
+    struct sq_gptq_settings settings;
+    SQ_TRY(sq_gptq_settings_read(place, &settings));
     layer.zeros_less_one = settings.zeros_less_one;
     layer.bits = layer.qweight->n_dims == 2 ? find_bits(&layer, settings.bits) : 0;
     if (!layer.bits || !has_shape(layer.qweight, SQ_I32, 2, layer.qweight->shape[0], layer.out_features))
@@ -127,8 +89,9 @@ static enum sq_status find_layer(const struct sq_linear_place *place, struct gpt
 
 enum sq_status sq_gptq_check(const struct sq_linear_place *place)
 {
-    struct gptq_layer layer;
-    return find_layer(place, &layer);
+    struct sq_gptq_layer layer;
+    SQ_TRY(find_layer(place, &layer));
+    return sq_gptq_settings_compare(place, &layer);
 }
 
 /* --- dequantizing ------------------------------------------------------------------------------------------------- */
@@ -142,7 +105,7 @@ static void release_workspace(struct gptq_workspace *workspace)
     sq_free(workspace->values);
 }
 
-static enum sq_status read_groups(const struct gptq_layer *layer, int32_t *groups)
+static enum sq_status read_groups(const struct sq_gptq_layer *layer, int32_t *groups)
 {
     if (layer->g_idx)
         memcpy(groups, layer->g_idx->data, (size_t)layer->in_features * sizeof *groups);
@@ -158,14 +121,16 @@ static enum sq_status read_groups(const struct gptq_layer *layer, int32_t *group
     return SQ_OK;
 }
 
-static enum sq_status make_workspace(const struct gptq_layer *layer, struct gptq_workspace *workspace_p)
+static enum sq_status make_workspace(const struct sq_gptq_layer *layer, struct gptq_workspace *workspace_p)
 {
     struct gptq_workspace w = {0};
     enum sq_status status = sq_alloc("g_idx", layer->in_features, sizeof *w.groups, (void **)&w.groups);
-    if (status == SQ_OK) status = sq_alloc("scales", layer->n_groups, TILE * sizeof *w.scales, (void **)&w.scales);
-    if (status == SQ_OK) status = sq_alloc("zeros", layer->n_groups, TILE, (void **)&w.zeros);
-    if (status == SQ_OK) status = sq_alloc("codes", TILE, TILE, (void **)&w.codes);
-    if (status == SQ_OK) status = sq_alloc("weights", TILE, TILE * sizeof *w.values, (void **)&w.values);
+    if (status == SQ_OK)
+        status = sq_alloc("scales", layer->n_groups, SQ_GPTQ_TILE * sizeof *w.scales, (void **)&w.scales);
+    if (status == SQ_OK) status = sq_alloc("zeros", layer->n_groups, SQ_GPTQ_TILE, (void **)&w.zeros);
+    if (status == SQ_OK) status = sq_alloc("codes", SQ_GPTQ_TILE, SQ_GPTQ_TILE, (void **)&w.codes);
+    if (status == SQ_OK)
+        status = sq_alloc("weights", SQ_GPTQ_TILE, SQ_GPTQ_TILE * sizeof *w.values, (void **)&w.values);
     if (status == SQ_OK) status = read_groups(layer, w.groups);
     if (status != SQ_OK) {
         release_workspace(&w);
@@ -175,76 +140,74 @@ static enum sq_status make_workspace(const struct gptq_layer *layer, struct gptq
     return SQ_OK;
 }
 
-static enum sq_status read_scales(const struct gptq_layer *layer, int64_t row, int64_t rows, float *scales)
+static enum sq_status read_scales(const struct sq_gptq_layer *layer, int64_t row, int64_t rows, float *scales)
 {
     size_t size = sq_dtype_size(layer->scales->dtype);
     for (int64_t g = 0; g < layer->n_groups; g++) {
         int64_t first = g * layer->out_features + row;
         if (!sq_tensor_is_finite(layer->scales, first, rows)) return SQ_ERR_NUMERIC;
         sq_dtype_to_f32(layer->scales->dtype, (const char *)layer->scales->data + (size_t)first * size, rows,
-                        scales + g * TILE);
+                        scales + g * SQ_GPTQ_TILE);
     }
     return SQ_OK;
 }
 
-/* Zero points of rows [row, row + rows), which do not cross a multiple of TILE. The less-one form came into the world
- * by subtracting one from every field of a whole word at once, borrows between fields included; adding it back to the
- * whole word undoes exactly that. With 3 bits, where fields straddle words, it was done field by field. */
-static void read_zeros(const struct gptq_layer *layer, int64_t row, int64_t rows, uint8_t *zeros)
+/* The less-one form came into the world by subtracting one from every field of a whole word at once, borrows between
+ * fields included; adding it back to the whole word undoes exactly that. With 3 bits, where fields straddle words, it
+ * was done field by field. */
+void sq_gptq_read_zeros(const struct sq_gptq_layer *layer, int64_t group, int64_t row, int64_t rows, uint8_t *zeros)
 {
     int bits = layer->bits;
-    uint32_t mask = (1u << bits) - 1, ones = bits == 3 ? 0 : UINT32_MAX / mask;
-    int64_t row_words = layer->qzeros->shape[1], first = row / TILE * bits;
+    uint32_t mask = (1u << bits) - 1, ones = bits == 3 ? 0 : UINT32_MAX / mask, words[8] = {0};
+    int64_t row_words = layer->qzeros->shape[1], first = row / SQ_GPTQ_TILE * bits;
     int64_t n_words = row_words - first < bits ? row_words - first : bits;
-    for (int64_t g = 0; g < layer->n_groups; g++) {
-        uint32_t words[8] = {0};
-        const char *source = (const char *)layer->qzeros->data + 4 * (g * row_words + first);
-        memcpy(words, source, (size_t)n_words * sizeof *words);
-        for (int64_t w = 0; w < n_words && layer->zeros_less_one; w++)
-            words[w] += ones;
-        sq_unpack_codes(bits, 1, row % TILE, rows, words, 1, zeros + g * TILE);
-        for (int64_t c = 0; c < rows && layer->zeros_less_one && bits == 3; c++)
-            zeros[g * TILE + c] = (uint8_t)((zeros[g * TILE + c] + 1u) & mask);
-    }
+    const char *source = (const char *)layer->qzeros->data + 4 * (group * row_words + first);
+    memcpy(words, source, (size_t)n_words * sizeof *words);
+    for (int64_t w = 0; w < n_words && layer->zeros_less_one; w++)
+        words[w] += ones;
+    sq_unpack_codes(bits, 1, row % SQ_GPTQ_TILE, rows, words, 1, zeros);
+    for (int64_t c = 0; c < rows && layer->zeros_less_one && bits == 3; c++)
+        zeros[c] = (uint8_t)((zeros[c] + 1u) & mask);
 }
 
 /* Columns [column, column + columns) of the tile's rows; weights: the first of them in the tile's first row. */
-static void dequantize_columns(const struct gptq_layer *layer, const struct gptq_workspace *w, int64_t row,
+static void dequantize_columns(const struct sq_gptq_layer *layer, const struct gptq_workspace *w, int64_t row,
                                int64_t rows, int64_t column, int64_t columns, float *weights)
 {
     const char *words = (const char *)layer->qweight->data + 4 * row;
     sq_unpack_codes(layer->bits, rows, column, columns, words, layer->out_features, w->codes);
     for (int64_t k = 0; k < columns; k++) {
-        const float *scales = w->scales + w->groups[column + k] * TILE;
-        const uint8_t *zeros = w->zeros + w->groups[column + k] * TILE;
+        const float *scales = w->scales + w->groups[column + k] * SQ_GPTQ_TILE;
+        const uint8_t *zeros = w->zeros + w->groups[column + k] * SQ_GPTQ_TILE;
         for (int64_t c = 0; c < rows; c++)
-            w->values[k * TILE + c] = scales[c] * (float)(w->codes[k * rows + c] - zeros[c]);
+            w->values[k * SQ_GPTQ_TILE + c] = scales[c] * (float)(w->codes[k * rows + c] - zeros[c]);
     }
     for (int64_t c = 0; c < rows; c++)
         for (int64_t k = 0; k < columns; k++)
-            weights[c * layer->in_features + k] = w->values[k * TILE + c];
+            weights[c * layer->in_features + k] = w->values[k * SQ_GPTQ_TILE + c];
 }
 
-static enum sq_status dequantize_tile(const struct gptq_layer *layer, const struct gptq_workspace *w, int64_t row,
+static enum sq_status dequantize_tile(const struct sq_gptq_layer *layer, const struct gptq_workspace *w, int64_t row,
                                       int64_t rows, float *weights)
 {
     SQ_TRY(read_scales(layer, row, rows, w->scales));
-    read_zeros(layer, row, rows, w->zeros);
-    for (int64_t k = 0; k < layer->in_features; k += TILE) {
-        int64_t columns = k + TILE < layer->in_features ? TILE : layer->in_features - k;
+    for (int64_t g = 0; g < layer->n_groups; g++)
+        sq_gptq_read_zeros(layer, g, row, rows, w->zeros + g * SQ_GPTQ_TILE);
+    for (int64_t k = 0; k < layer->in_features; k += SQ_GPTQ_TILE) {
+        int64_t columns = k + SQ_GPTQ_TILE < layer->in_features ? SQ_GPTQ_TILE : layer->in_features - k;
         dequantize_columns(layer, w, row, rows, k, columns, weights + k);
     }
     return SQ_OK;
 }
 
-static enum sq_status dequantize_rows(const struct gptq_layer *layer, int64_t row, int64_t rows, float *weights)
+static enum sq_status dequantize_rows(const struct sq_gptq_layer *layer, int64_t row, int64_t rows, float *weights)
 {
     struct gptq_workspace workspace;
     SQ_TRY(make_workspace(layer, &workspace));
     enum sq_status status = SQ_OK;
     int64_t end = row + rows;
     for (int64_t r = row; r < end && status == SQ_OK;) {
-        int64_t next = (r / TILE + 1) * TILE < end ? (r / TILE + 1) * TILE : end;
+        int64_t next = (r / SQ_GPTQ_TILE + 1) * SQ_GPTQ_TILE < end ? (r / SQ_GPTQ_TILE + 1) * SQ_GPTQ_TILE : end;
         status = dequantize_tile(layer, &workspace, r, next - r, weights + (r - row) * layer->in_features);
         r = next;
     }
@@ -254,7 +217,7 @@ static enum sq_status dequantize_rows(const struct gptq_layer *layer, int64_t ro
 
 enum sq_status sq_gptq_read(const struct sq_linear_place *place, int64_t row, int64_t rows, float *weights)
 {
-    struct gptq_layer layer;
+    struct sq_gptq_layer layer;
     SQ_TRY(find_layer(place, &layer));
     return dequantize_rows(&layer, row, rows, weights);
 }

@@ -104,10 +104,43 @@ static enum sq_status find_layer(const struct sq_linear_place *place, struct pac
     return SQ_OK;
 }
 
+/* weights: of an entry of config_groups. */
+static bool is_described(const struct packed_layer *layer, const json_t *weights)
+{
+    int64_t size = json_integer_value(json_object_get(weights, "group_size")); /* 0, also for null: none */
+    int64_t n_groups = size > 0 ? (layer->place->in_features + size - 1) / size : 1;
+    return json_integer_value(json_object_get(weights, "num_bits")) == layer->grid.bits &&
+           layer->n_groups == n_groups && json_is_false(json_object_get(weights, "symmetric")) != layer->grid.symmetric;
+}
+
+/* Readers that go by config_groups would take tensors that it does not describe for other weights. Its targets are not
+ * matched. */
+static enum sq_status compare_settings(const struct packed_layer *layer)
+{
+    const char *name;
+    const json_t *settings;
+    json_t *group;
+    SQ_TRY(sq_linear_settings(layer->place, "compressed-tensors", &settings));
+    json_t *groups = json_object_get(settings, "config_groups");
+    if (json_object_size(groups) == 0) return SQ_OK;
+    json_object_foreach(groups, name, group)
+    {
+        if (is_described(layer, json_object_get(group, "weights"))) return SQ_OK;
+    }
+    sq_error(
+        "%s: config.json: config_groups has nothing with the num_bits %d, %lld group%s of %lld inputs and symmetric "
+        "%s of %s",
+        sq_checkpoint_folder(layer->place->checkpoint), layer->grid.bits, (long long)layer->n_groups,
+        layer->n_groups == 1 ? "" : "s", (long long)layer->place->in_features, layer->grid.symmetric ? "true" : "false",
+        layer->place->prefix);
+    return SQ_ERR_INPUT;
+}
+
 enum sq_status sq_packed_check(const struct sq_linear_place *place)
 {
     struct packed_layer layer;
-    return find_layer(place, &layer);
+    SQ_TRY(find_layer(place, &layer));
+    return compare_settings(&layer);
 }
 
 /* --- dequantizing ------------------------------------------------------------------------------------------------- */

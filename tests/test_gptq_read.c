@@ -32,15 +32,18 @@ struct layer {
     int32_t g_idx[IN];
 };
 
-#define CONFIG(format, bits, group_size)                                                                               \
-    "{\"quantization_config\": {\"quant_method\": \"gptq\", \"checkpoint_format\": \"" format "\", \"bits\": " bits    \
-    ", \"group_size\": " group_size "}}"
+/* more: members behind a comma */
+#define CONFIG(format, more)                                                                                           \
+    "{\"quantization_config\": {\"quant_method\": \"gptq\", \"checkpoint_format\": \"" format "\"" more "}}"
+#define BITS_4 ", \"bits\": 4, \"group_size\": 32"
+#define DYNAMIC                                                                                                        \
+    ", \"dynamic\": {\"+:a\": {\"bits\": 2}, \"+:b\": {\"bits\": 3, \"group_size\": 32}, \"+:c\": {\"bits\": 8}}"
 
 static void make_layer(int bits, struct layer *layer)
 {
     uint32_t x = (uint32_t)bits;
-    *layer =
-        (struct layer){.bits = bits, .config = CONFIG("gptq_v2", "4", "32"), .scale_dtype = "F32", .with_g_idx = true};
+    *layer = (struct layer){
+        .bits = bits, .config = CONFIG("gptq_v2", BITS_4 DYNAMIC), .scale_dtype = "F32", .with_g_idx = true};
     for (int n = 0; n < OUT; n++)
         for (int k = 0; k < IN; k++)
             layer->codes[n][k] = (uint8_t)((x = x * 1664525u + 1013904223u) >> 24 & ((1u << bits) - 1));
@@ -142,10 +145,10 @@ static void test_all_bits(void **state)
     static const int all_bits[] = {2, 3, 4, 8};
     struct layer layer;
     for (int b = 0; b < 4; b++) {
-        make_layer(all_bits[b], &layer); /* config.json says 4 bits and groups of 32: the shapes know better */
+        make_layer(all_bits[b], &layer); /* the shapes know what `dynamic` says in patterns */
         check_layer(&layer);
         layer.less_one = true;
-        layer.config = CONFIG("gptq", "4", "-1");
+        layer.config = CONFIG("gptq", ", \"bits\": 4, \"group_size\": -1" DYNAMIC);
         check_layer(&layer);
     }
 }
@@ -169,7 +172,7 @@ static void test_missing_g_idx(void **state)
     make_layer(3, &layer);
     layer.with_g_idx = false;
     check_layer(&layer);
-    layer.config = CONFIG("gptq_v2", "3", "500");
+    layer.config = CONFIG("gptq_v2", ", \"bits\": 3");
     check_layer(&layer);
 }
 
@@ -217,9 +220,9 @@ static void test_refused(void **state)
     REFUSED(&layer, "layer", IN, "no quantization_config");
     layer.config = "{\"quantization_config\": {\"quant_method\": \"awq\", \"bits\": 4}}";
     REFUSED(&layer, "layer", IN, "quant_method is awq");
-    layer.config = CONFIG("marlin", "4", "32");
+    layer.config = CONFIG("marlin", BITS_4);
     REFUSED(&layer, "layer", IN, "checkpoint_format is marlin");
-    layer.config = CONFIG("gptq", "4", "32");
+    layer.config = CONFIG("gptq", BITS_4);
     layer.g_idx[95] = GROUPS;
     REFUSED(&layer, "layer", IN, "layer.g_idx[95] is 3");
     layer.g_idx[95] = -1;
@@ -227,6 +230,61 @@ static void test_refused(void **state)
     layer.g_idx[95] = 0;
     layer.scale_dtype = "I32";
     REFUSED(&layer, "layer", IN, "layer.scales", "type I32");
+}
+
+/* What the tensors are is told from what config.json says of them: message NULL where the two go together. */
+static void check_settings(const struct layer *given, const char *config, const char *message)
+{
+    struct folder folder;
+    struct capture capture;
+    struct sq_checkpoint *checkpoint;
+    struct layer layer = *given;
+    layer.config = config;
+    folder_create(&folder);
+    write_layer(&folder, &layer);
+    assert_int_equal(sq_checkpoint_open(folder.path, &checkpoint), SQ_OK);
+    capture_start(&capture);
+    enum sq_status status = sq_checkpoint_check_linear(checkpoint, &linear);
+    const char *text = capture_stop(&capture);
+    bool is_right =
+        message ? capture_is_one_error(text, (const char *const[4]){folder.path, "config.json", message}) : !*text;
+    if (!is_right) fail_msg("wanted '%s' of %s, got: %s", message ? message : "nothing", config, text);
+    assert_int_equal(status, message ? SQ_ERR_INPUT : SQ_OK);
+    sq_checkpoint_close(checkpoint);
+    folder_remove(&folder);
+}
+
+static void test_settings(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *config, *message;
+    } cases[] = {
+        {CONFIG("gptq_v2", ""), NULL},
+        {CONFIG("gptq_v2", BITS_4 ", \"sym\": false, \"desc_act\": true"), NULL},
+        {CONFIG("gptq_v2", ", \"bits\": 8"), "bits is 8, but layer has 4 bits"},
+        {CONFIG("gptq_v2", ", \"bits\": \"4\""), "bits is \"4\""},
+        {CONFIG("gptq_v2", ", \"bits\": 8, \"dynamic\": {\"+:a\": {\"bits\": 3}, \"-:b\": {}}"), "bits is 8"},
+        {CONFIG("gptq_v2", ", \"bits\": 8, \"dynamic\": {\"+:a\": {\"bits\": 4}}"), NULL},
+        {CONFIG("gptq_v2", ", \"group_size\": 64"),
+         "group_size is 64, but layer has 4 bits, 3 groups of its 96 inputs"},
+        {CONFIG("gptq_v2", ", \"group_size\": -1"), "group_size is -1"},
+        {CONFIG("gptq_v2", ", \"group_size\": 40"), NULL}, /* the last one short */
+        {CONFIG("gptq_v2", BITS_4 ", \"sym\": true"),
+         "sym is true, but layer has 4 bits, 3 groups of its 96 inputs, and zero"},
+        {CONFIG("gptq_v2", BITS_4 ", \"desc_act\": false"), "desc_act is false, but layer has"},
+    };
+    struct layer layer;
+    make_layer(4, &layer);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        check_settings(&layer, cases[i].config, cases[i].message);
+    memset(layer.zeros, 8, sizeof layer.zeros);
+    for (int k = 0; k < IN; k++)
+        layer.g_idx[k] = k / (IN / GROUPS);
+    check_settings(&layer, CONFIG("gptq_v2", BITS_4 ", \"sym\": true, \"desc_act\": false"), NULL);
+    check_settings(&layer, CONFIG("gptq", BITS_4 ", \"sym\": true"), "sym is true"); /* of the other format */
+    layer.zeros[0][OUT - 1] = 7;
+    check_settings(&layer, CONFIG("gptq_v2", BITS_4 ", \"sym\": true"), "sym is true");
 }
 
 /* Reading says nothing, the report names the place. */
@@ -259,6 +317,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_all_bits),       cmocka_unit_test(test_half_scales), cmocka_unit_test(test_missing_g_idx),
         cmocka_unit_test(test_unnamed_format), cmocka_unit_test(test_refused),     cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_settings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -215,11 +215,57 @@ static void test_refused(void **state)
     REFUSED(&layer, IN, "layer.weight_scale", "the first 70 x 4"); /* 90 inputs are not 4 equal groups */
 }
 
+/* The tensors of a layer are what some entry of config_groups says. */
+static void test_settings(void **state)
+{
+    (void)state;
+#define GROUPS(members)                                                                                                \
+    "{\"quantization_config\": {\"quant_method\": \"compressed-tensors\", \"format\": \"pack-quantized\", "            \
+    "\"config_groups\": {" members "}}}"
+#define GROUP(name, bits, symmetric, size)                                                                             \
+    "\"" name "\": {\"weights\": {\"num_bits\": " bits ", \"symmetric\": " symmetric ", \"group_size\": " size "}}"
+    static const struct {
+        int groups, asymmetric;
+        const char *config;
+        bool is_so;
+    } cases[] = {
+        {3, 1, GROUPS(""), true},
+        {3, 1, GROUPS(GROUP("a", "4", "false", "30")), true},
+        {3, 1, GROUPS(GROUP("a", "8", "true", "-1") ", " GROUP("b", "4", "false", "30")), true},
+        {3, 1, GROUPS(GROUP("a", "4", "false", "45") ", " GROUP("b", "8", "false", "30")), false},
+        {3, 1, GROUPS(GROUP("a", "4", "true", "30")), false},
+        {3, 0, GROUPS(GROUP("a", "4", "false", "30")), false},
+        {3, 0, GROUPS(GROUP("a", "4", "true", "null")), false},
+        {1, 0, GROUPS(GROUP("a", "4", "true", "null")), true},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct layer layer;
+        struct folder folder;
+        struct capture capture;
+        struct sq_checkpoint *checkpoint;
+        make_layer(4, cases[i].groups, cases[i].asymmetric, &layer);
+        layer.config = cases[i].config;
+        folder_create(&folder);
+        write_layer(&folder, &layer);
+        assert_int_equal(sq_checkpoint_open(folder.path, &checkpoint), SQ_OK);
+        capture_start(&capture);
+        enum sq_status status = sq_checkpoint_check_linear(checkpoint, &linear);
+        const char *text = capture_stop(&capture);
+        bool is_one =
+            capture_is_one_error(text, (const char *const[4]){"config_groups has nothing", "num_bits 4", "layer"});
+        if (cases[i].is_so ? *text != 0 : !is_one) fail_msg("%s: %s", cases[i].config, text);
+        assert_int_equal(status, cases[i].is_so ? SQ_OK : SQ_ERR_INPUT);
+        sq_checkpoint_close(checkpoint);
+        folder_remove(&folder);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_all_forms),
         cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_settings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
