@@ -1,6 +1,7 @@
 /* The store: one HDF5 file per job that keeps every finished layer.
  *
- *   /                       attributes: format, config (resolved YAML), fingerprint (YAML), versions, n_layers
+ *   /                       attributes: format, config (resolved YAML), fingerprint (YAML), versions, n_layers,
+ *                           checksum (XXH3 of these texts, names, and the layers' attributes and shapes)
  *   /layers/NAME/codes      u8  [out_features, row_bytes]   each row a little-endian bit stream of `bits` bits per code
  *   /layers/NAME/scales     u16 [out_features, groups]      bit patterns of f16 or bf16
  *   /layers/NAME/zeros      u8  [out_features, groups]

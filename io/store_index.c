@@ -38,6 +38,29 @@ uint64_t sq_store_report_hash(const struct sq_layer_report *report)
     return XXH3_64bits(report, sizeof *report); /* eight bytes each: there is no padding */
 }
 
+static void hash_text(XXH3_state_t *state, const char *text)
+{
+    XXH3_64bits_update(state, text, strlen(text) + 1);
+}
+
+uint64_t sq_store_index_hash(const struct sq_store_index *index)
+{
+    XXH3_state_t state;
+    XXH3_64bits_reset(&state);
+    hash_text(&state, index->config);
+    hash_text(&state, index->fingerprint);
+    hash_text(&state, index->versions);
+    for (int l = 0; l < index->n_layers; l++) {
+        const struct sq_store_layer *layer = &index->layers[l];
+        const int64_t values[] = {layer->out_features,    layer->in_features,    layer->is_transposed,
+                                  layer->grid.bits,       layer->grid.symmetric, layer->grid.group_size,
+                                  layer->grid.scale_dtype};
+        hash_text(&state, layer->name);
+        XXH3_64bits_update(&state, values, sizeof values);
+    }
+    return XXH3_64bits_digest(&state);
+}
+
 /* --- reading ---------------------------------------------------------------------------------------------------------
  */
 
@@ -222,6 +245,17 @@ static enum sq_status read_count(hid_t file, const char *path, int *n_layers_p)
     return SQ_OK;
 }
 
+static enum sq_status check_hash(hid_t file, const char *path, const struct sq_store_index *index)
+{
+    int64_t stored;
+    uint64_t computed = sq_store_index_hash(index);
+    SQ_TRY(sq_h5_get_integer(file, "checksum", &stored));
+    if ((uint64_t)stored == computed) return SQ_OK;
+    sq_error("%s: the checksum of its settings and layers is %016llx, the stored one %016llx", path,
+             (unsigned long long)computed, (unsigned long long)stored);
+    return SQ_ERR_INPUT;
+}
+
 static enum sq_status read_all(hid_t file, const char *path, struct sq_store_index *index)
 {
     SQ_TRY(check_format(file, path));
@@ -232,6 +266,7 @@ static enum sq_status read_all(hid_t file, const char *path, struct sq_store_ind
     SQ_TRY(allocate_tables(index));
     SQ_TRY(read_names(file, path, index));
     SQ_TRY(read_layers(file, index));
+    SQ_TRY(check_hash(file, path, index));
     SQ_TRY(check_checksums(file, path, index));
     return read_tables(file, index);
 }

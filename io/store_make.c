@@ -66,27 +66,25 @@ static enum sq_status write_layer(hid_t parent, const struct sq_store_layer *lay
     return status;
 }
 
-static enum sq_status write_versions(hid_t file)
+static enum sq_status describe_versions(char **text_p)
 {
     unsigned major, minor, release;
-    char mpi[MPI_MAX_LIBRARY_VERSION_STRING], *text;
+    char mpi[MPI_MAX_LIBRARY_VERSION_STRING];
     int length;
     H5get_libversion(&major, &minor, &release);
     MPI_Get_library_version(mpi, &length);
-    SQ_TRY(sq_string_format(&text, "shardq %s\nHDF5 %u.%u.%u\nxxHash %u\nMPI %.*s\n", SHARDQ_VERSION, major, minor,
-                            release, XXH_versionNumber(), (int)strcspn(mpi, "\n"), mpi));
-    enum sq_status status = sq_h5_set_text(file, "versions", text);
-    sq_free(text);
-    return status;
+    return sq_string_format(text_p, "shardq %s\nHDF5 %u.%u.%u\nxxHash %u\nMPI %.*s\n", SHARDQ_VERSION, major, minor,
+                            release, XXH_versionNumber(), (int)strcspn(mpi, "\n"), mpi);
 }
 
-static enum sq_status write_attributes(hid_t file, int n_layers, const char *config_yaml, const char *fingerprint)
+static enum sq_status write_attributes(hid_t file, const struct sq_store_index *index)
 {
     SQ_TRY(sq_h5_set_text(file, "format", SQ_STORE_FORMAT));
-    SQ_TRY(sq_h5_set_integer(file, "n_layers", n_layers));
-    SQ_TRY(sq_h5_set_text(file, "config", config_yaml));
-    SQ_TRY(sq_h5_set_text(file, "fingerprint", fingerprint));
-    return write_versions(file);
+    SQ_TRY(sq_h5_set_integer(file, "n_layers", index->n_layers));
+    SQ_TRY(sq_h5_set_text(file, "config", index->config));
+    SQ_TRY(sq_h5_set_text(file, "fingerprint", index->fingerprint));
+    SQ_TRY(sq_h5_set_text(file, "versions", index->versions));
+    return sq_h5_set_integer(file, "checksum", (int64_t)sq_store_index_hash(index));
 }
 
 static enum sq_status write_names(hid_t file, const struct sq_store_layer *layers, int n_layers)
@@ -133,12 +131,14 @@ static enum sq_status write_layers(hid_t file, const struct sq_store_layer *laye
     return status;
 }
 
-static enum sq_status write_file(const char *path, const struct sq_store_layer *layers, int n_layers,
-                                 const char *config_yaml, const char *fingerprint)
+/* index: what the new store has to begin with. */
+static enum sq_status write_file(const char *path, const struct sq_store_index *index)
 {
     hid_t file;
+    const struct sq_store_layer *layers = index->layers;
+    int n_layers = index->n_layers;
     SQ_TRY(sq_h5_create(path, metadata_bytes(n_layers), &file));
-    enum sq_status status = write_attributes(file, n_layers, config_yaml, fingerprint);
+    enum sq_status status = write_attributes(file, index);
     if (status == SQ_OK) status = write_names(file, layers, n_layers);
     if (status == SQ_OK) status = write_tables(file, layers, n_layers);
     if (status == SQ_OK) status = write_layers(file, layers, n_layers);
@@ -149,15 +149,21 @@ static enum sq_status write_file(const char *path, const struct sq_store_layer *
 enum sq_status sq_store_make(const struct sq_comm *comm, const char *path, const struct sq_store_layer *layers,
                              int n_layers, const char *config_yaml, const char *fingerprint)
 {
-    char *temporary;
-    SQ_TRY(sq_string_format(&temporary, "%s.tmp", path));
+    struct sq_store_index index = {.n_layers = n_layers,
+                                   .layers = (struct sq_store_layer *)layers,
+                                   .config = (char *)config_yaml,
+                                   .fingerprint = (char *)fingerprint};
+    char *temporary = NULL;
+    enum sq_status status = describe_versions(&index.versions);
+    if (status == SQ_OK) status = sq_string_format(&temporary, "%s.tmp", path);
     /* the probe finds a full disk before HDF5 does, which cannot give up a file that it failed to write */
-    enum sq_status status = sq_file_probe(comm, temporary, sq_store_predict_bytes(layers, n_layers));
+    if (status == SQ_OK) status = sq_file_probe(comm, temporary, sq_store_predict_bytes(layers, n_layers));
     if (status == SQ_OK) {
-        status = write_file(temporary, layers, n_layers, config_yaml, fingerprint);
+        status = write_file(temporary, &index);
         if (status == SQ_OK) status = sq_file_publish(temporary, path);
         if (status != SQ_OK) unlink(temporary);
     }
+    sq_free(index.versions);
     sq_free(temporary);
     return status;
 }

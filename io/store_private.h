@@ -5,7 +5,7 @@
 #include "io/h5.h"
 #include "io/store.h"
 
-#define SQ_STORE_FORMAT "shardq store 5"
+#define SQ_STORE_FORMAT "shardq store 6"
 
 /* Progress of a layer that is marked complete, but whose report has not its checksum: only in memory. */
 #define SQ_STORE_BAD_REPORT 2
@@ -69,6 +69,9 @@ hid_t sq_store_report_type(bool in_file);
 
 /* The checksum of a report. */
 uint64_t sq_store_report_hash(const struct sq_layer_report *report);
+
+/* The checksum of config, fingerprint, versions and layers. */
+uint64_t sq_store_index_hash(const struct sq_store_index *index);
 
 /* Reads and checks everything but rows. Rank 0 alone. An index is released in any state, also after a failure. */
 enum sq_status sq_store_index_read(const char *path, struct sq_store_index *index_p) SQ_MUST_CHECK;

@@ -229,6 +229,63 @@ static long offset_of(const char *name)
     return offset;
 }
 
+/* Where a text first stands in the whole store. */
+static long find_text(const char *text)
+{
+    char path[1024];
+    long size = 0, at = 0;
+    char *bytes = (char *)ranks_read_file(ranks_file("full.h5", path), &size);
+    while (at < size - (long)strlen(text) && memcmp(bytes + at, text, strlen(text)) != 0)
+        at++;
+    free(bytes);
+    return at;
+}
+
+/* What is written once, and HDF5 keeps without a checksum: one bit of it is not taken for something else. */
+static void test_damaged_head(void **state)
+{
+    (void)state;
+    char path[1024];
+    const long offsets[] = {find_text(CONFIG), find_text(FINGERPRINT) + 8, find_text("\nHDF5 ") + 6};
+    for (size_t i = 0; i < sizeof offsets / sizeof *offsets; i++) {
+        struct sq_store *store = NULL;
+        damaged_copy(0, offsets[i], path);
+        ranks_listen();
+        CHECK(open_again(path, false, &store) == SQ_ERR_INPUT);
+        EXPECT_ERROR(0, path, "the checksum of its settings and layers is", "the stored one");
+    }
+    remove_file("damaged.h5");
+    end_test();
+}
+
+static void set_attribute(const char *path, const char *object, const char *name, int64_t value)
+{
+    hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
+    hid_t group = H5Gopen2(file, object, H5P_DEFAULT), attribute = H5Aopen(group, name, H5P_DEFAULT);
+    CHECK(H5Awrite(attribute, H5T_NATIVE_INT64, &value) >= 0);
+    H5Aclose(attribute);
+    H5Gclose(group);
+    H5Fclose(file);
+}
+
+static void test_damaged_layer(void **state)
+{
+    (void)state;
+    char path[1024];
+    static const char *const names[] = {"symmetric", "transposed"}; /* that nothing else contradicts */
+    for (int i = 0; i < 2; i++) {
+        struct sq_store *store = NULL;
+        damaged_copy(0, -1, path);
+        if (ranks.comm.rank == 0) set_attribute(path, "layers/model.layers.2.up_proj", names[i], i == 1);
+        ranks_barrier();
+        ranks_listen();
+        CHECK(open_again(path, false, &store) == SQ_ERR_INPUT);
+        EXPECT_ERROR(0, path, "the checksum of its settings and layers is", "the stored one");
+    }
+    remove_file("damaged.h5");
+    end_test();
+}
+
 /* A byte changed in the codes of layer 3, row 65. */
 static void test_damaged_codes(void **state)
 {
@@ -312,6 +369,8 @@ static int run(void)
         cmocka_unit_test(test_other_run),
         cmocka_unit_test(test_no_store),
         cmocka_unit_test(test_damaged_metadata),
+        cmocka_unit_test(test_damaged_head),
+        cmocka_unit_test(test_damaged_layer),
         cmocka_unit_test(test_damaged_codes),
         cmocka_unit_test(test_recheck),
         cmocka_unit_test(test_recheck_report),
