@@ -14,6 +14,7 @@ struct sq_command {
     const char *summary; /* one sentence, for --help */
     unsigned mask;       /* its bit of SQ_COMMAND_* */
     bool needs_mpi;
+    bool stops_at_signals; /* at a safe point (mpi/stop.h); others end at once */
     /* For a command that is another program: becomes it, with these words. Returns an exit code only when that fails.
      */
     int (*hand_over)(int argc, char **argv);

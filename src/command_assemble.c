@@ -7,7 +7,6 @@
 #include "command.h"
 #include "io/alike.h"
 #include "io/assemble.h"
-#include "mpi/stop.h"
 
 struct assembling {
     const struct sq_config *config; /* of this command */
@@ -66,7 +65,6 @@ out_close_source:
 static enum sq_status run(const struct sq_config *config, const struct sq_comm *world)
 {
     struct sq_store *store = NULL;
-    sq_stop_catch_signals();
     SQ_TRY(sq_store_open(world, config->store, false, NULL, 0, NULL, &store));
     enum sq_status status = run_with_store(config, world, store);
     if (status == SQ_STOPPED)
@@ -80,5 +78,6 @@ const struct sq_command sq_command_assemble = {
     .summary = "Makes a checkpoint folder from a finished store.",
     .mask = SQ_COMMAND_ASSEMBLE,
     .needs_mpi = true,
+    .stops_at_signals = true,
     .run = run,
 };

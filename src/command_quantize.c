@@ -84,7 +84,6 @@ static enum sq_status run(const struct sq_config *config, const struct sq_comm *
     double started = sq_seconds();
     bool out_exists = false;
     struct sq_job *job = NULL;
-    sq_stop_catch_signals();
     SQ_TRY(check_out(config, world, &out_exists));
     if (config->trace) SQ_TRY(sq_trace_file_begin(world, config->trace));
     SQ_TRY(sq_job_open(config, world, &job));
@@ -101,5 +100,6 @@ const struct sq_command sq_command_quantize = {
     .summary = "Quantizes a model with GPTQ, layer by layer into a store, and assembles the checkpoint.",
     .mask = SQ_COMMAND_QUANTIZE,
     .needs_mpi = true,
+    .stops_at_signals = true,
     .run = run,
 };

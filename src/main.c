@@ -8,6 +8,7 @@
 #include "config/text.h"
 #include "io/alike.h"
 #include "mpi/file_hints.h"
+#include "mpi/stop.h"
 #include "version.h"
 
 static void write_usage(FILE *file)
@@ -99,6 +100,7 @@ static enum sq_status flush_results(void)
 static int start_command(const struct sq_command *command, int argc, char **argv)
 {
     struct sq_comm world = {.size = 1};
+    if (command->stops_at_signals) sq_stop_catch_signals(); /* before MPI starts, which may take a while */
     if (command->needs_mpi) {
         enum sq_status started = sq_comm_init(&argc, &argv, &world);
         if (started != SQ_OK) return sq_status_exit_code(started);

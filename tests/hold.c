@@ -1,10 +1,11 @@
 /* To be preloaded: rank 0 stops itself, as by SIGSTOP, at a point that does not depend on speed, once: if there is a
  * file HOLD_FILE then, which it removes. HOLD_AT says where: when it flushes a file of HDF5 for that time, if it is a
- * number; else when it reserves room for a file whose name ends so. */
+ * number; before MPI starts, if it is MPI_Init_thread; else when it reserves room for a file whose name ends so. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <hdf5.h>
+#include <mpi.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +29,14 @@ static void hold(void)
 {
     const char *file = getenv("HOLD_FILE");
     if (is_first_rank() && file && unlink(file) == 0) raise(SIGSTOP);
+}
+
+int MPI_Init_thread(int *argc, char ***argv, int required, int *provided)
+{
+    int (*next)(int *, char ***, int, int *) =
+        (int (*)(int *, char ***, int, int *))dlsym(RTLD_NEXT, "MPI_Init_thread");
+    if (strcmp(place(), "MPI_Init_thread") == 0) hold();
+    return next(argc, argv, required, provided);
 }
 
 herr_t H5Fflush(hid_t object, H5F_scope_t scope)

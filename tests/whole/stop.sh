@@ -8,10 +8,10 @@ job=(quantize --model "$GOLDEN/llama" --tokens "$work/tokens" --threads 1)
 expect 0 1 "${job[@]}" --out "$work/whole"
 
 # To one of the ranks, as a person would, or to mpirun, which passes SIGUSR1 on to all.
-stop_with() { # stop_with SIGNAL RANKS TO
+stop_with() { # stop_with SIGNAL RANKS TO [AT]
   local status=0 to
   rm -rf "$work/out" "$work/out".*
-  start_held 1 "$2" "${job[@]}" --out "$work/out"
+  start_held "${4-1}" "$2" "${job[@]}" --out "$work/out"
   if [ "$3" = rank ]; then to=${pids[0]}; else to=$job_pid; fi
   kill "-$1" "$to"
   [ "$3" = rank ] || sleep 0.2 # mpirun passes it on
@@ -27,6 +27,9 @@ stop_with() { # stop_with SIGNAL RANKS TO
 stop_with USR1 1 rank
 stop_with TERM 2 rank
 stop_with USR1 3 mpirun
+# while MPI starts
+stop_with USR1 1 rank MPI_Init_thread
+stop_with TERM 1 rank MPI_Init_thread
 
 # while the checkpoint is written
 assembling=(quantize --model "$GOLDEN/llama" --tokens "$work/tokens" --threads 1 --out "$work/assembled" --store "$work/assembled.h5")
