@@ -40,12 +40,20 @@ static enum sq_status assemble(struct sq_job *job, const struct sq_assemble_opti
     return SQ_OK;
 }
 
-/* Under --strict a layer that was warned of makes the whole job fail, after everything has been written. */
+/* Under --strict a layer that was warned of, also by an earlier run, or any other warning makes the whole job fail,
+ * after everything has been written. Of a log that was cut main.c speaks. */
 static enum sq_status check_strict(const struct sq_job *job)
 {
     int flagged = sq_progress_n_flagged(job);
-    if (!job->config->strict || flagged == 0) return SQ_OK;
-    if (job->world->rank == 0) sq_error("--strict: %d of %d layers were warned of", flagged, job->layers.n_layers);
+    int64_t n_warnings = sq_log_n_warnings() - sq_log_is_cut();
+    if (!job->config->strict) return SQ_OK;
+    SQ_TRY(sq_comm_max_i64(job->world, &n_warnings, 1));
+    if (flagged == 0 && n_warnings == 0) return SQ_OK;
+    if (job->world->rank != 0) return SQ_ERR_STRICT;
+    if (flagged > 0)
+        sq_error("--strict: %d of %d layers were warned of", flagged, job->layers.n_layers);
+    else
+        sq_error("--strict: %lld warning%s", (long long)n_warnings, n_warnings == 1 ? "" : "s");
     return SQ_ERR_STRICT;
 }
 

@@ -1,6 +1,12 @@
 #include "gptq/flags.h"
 
-unsigned sq_layer_flags(const struct sq_layer_report *report, enum sq_solver solver, int64_t least_tokens)
+bool sq_layer_has_few_tokens(int64_t n_tokens, enum sq_solver solver, int64_t in_features)
+{
+    return solver != SQ_SOLVER_RTN && n_tokens < in_features;
+}
+
+unsigned sq_layer_flags(const struct sq_layer_report *report, enum sq_solver solver, int64_t in_features,
+                        int64_t expert_tokens)
 {
     unsigned flags = 0;
     if (report->n_rungs > 0) flags |= SQ_FLAG_RAISED;
@@ -9,6 +15,8 @@ unsigned sq_layer_flags(const struct sq_layer_report *report, enum sq_solver sol
     if (report->n_limited > 0) flags |= SQ_FLAG_LIMITED;
     if (solver != SQ_SOLVER_RTN && report->error >= report->error_rtn && report->error_rtn > 0 && report->n_tokens > 0)
         flags |= SQ_FLAG_NO_BETTER;
-    if (report->n_tokens < least_tokens) flags |= SQ_FLAG_STARVED;
+    if (report->n_tokens < expert_tokens) flags |= SQ_FLAG_STARVED;
+    if (expert_tokens == 0 && sq_layer_has_few_tokens(report->n_tokens, solver, in_features))
+        flags |= SQ_FLAG_FEW_TOKENS;
     return flags;
 }

@@ -93,12 +93,27 @@ static enum sq_status check_lm_head(const struct sq_model *model, const struct s
     return SQ_ERR_USAGE;
 }
 
+/* A rule that is for no layer is most likely a name that is not written as the model has it; but a file may serve
+ * several models. */
+static enum sq_status warn_of_rule(const struct resolving *r, const struct sq_rule *rule)
+{
+    bool matches = false;
+    for (int i = 0; i < sq_model_n_linears(r->model) && !matches; i++)
+        SQ_TRY(sq_rule_matches(rule, sq_model_linear(r->model, i)->name, &matches));
+    if (!matches && sq_log_rank() == 0)
+        sq_warning("rule \"%s\" matches no linear layer of %s; the first is called %s", rule->pattern,
+                   sq_checkpoint_folder(sq_model_checkpoint(r->model)), sq_model_linear(r->model, 0)->name);
+    return SQ_OK;
+}
+
 /* Fills `layers`, whose arrays are as long as the model's list of linears. */
 static enum sq_status fill(struct resolving *r, struct sq_layers *layers)
 {
     int n_linears = sq_model_n_linears(r->model);
     for (int i = 0; i < n_linears; i++)
         SQ_TRY(sq_config_match_rule(r->config, sq_model_linear(r->model, i)->name, &r->rules[i]));
+    for (int i = 0; i < r->config->n_rules; i++)
+        SQ_TRY(warn_of_rule(r, &r->config->rules[i]));
     layers->group_size = resolve_group(r);
     for (int i = 0; i < n_linears; i++) {
         layers->of_linear[i] = -1;

@@ -16,8 +16,8 @@ struct sq_layers {
     int64_t group_size; /* of the job, resolved: never SQ_GROUP_AUTO */
 };
 
-/* A group size that does not divide in_features is SQ_ERR_USAGE naming layers and sizes that fit, unless
- * config->ragged. Local. */
+/* A rule that matches no linear is warned of, by rank 0. A group size that does not divide in_features is SQ_ERR_USAGE
+ * naming layers and sizes that fit, unless config->ragged. Local. */
 enum sq_status sq_layers_resolve(const struct sq_model *model, const struct sq_config *config,
                                  struct sq_layers *layers_p) SQ_MUST_CHECK;
 void sq_layers_release(struct sq_layers *layers);

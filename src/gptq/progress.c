@@ -29,8 +29,9 @@ static const struct sq_linear *linear_of(const struct sq_job *job, int layer)
 
 static unsigned flags_of(const struct sq_job *job, int layer, const struct sq_layer_report *report)
 {
-    int64_t least_tokens = linear_of(job, layer)->expert >= 0 ? job->config->expert_tokens : 0;
-    return sq_layer_flags(report, job->config->solver, least_tokens);
+    const struct sq_linear *linear = linear_of(job, layer);
+    int64_t expert_tokens = linear->expert >= 0 ? job->config->expert_tokens : 0;
+    return sq_layer_flags(report, job->config->solver, linear->in_features, expert_tokens);
 }
 
 /* The first of an expert's layers speaks for it. */
@@ -41,6 +42,26 @@ static bool is_first_of_expert(const struct sq_job *job, int layer)
     if (layer == 0) return true;
     const struct sq_linear *before = linear_of(job, layer - 1);
     return before->expert != linear->expert || before->block != linear->block;
+}
+
+/* One warning for all layers, before the work begins: every one that is not an expert's sees all tokens. */
+static void warn_of_few_tokens(const struct sq_job *job)
+{
+    const struct sq_linear *widest = NULL;
+    int64_t n_tokens = job->tokens.n_samples * job->tokens.length;
+    int count = 0;
+    for (int i = 0; i < job->layers.n_layers; i++) {
+        const struct sq_linear *linear = linear_of(job, i);
+        if (linear->expert >= 0 || !sq_layer_has_few_tokens(n_tokens, job->config->solver, linear->in_features))
+            continue;
+        if (!widest || linear->in_features > widest->in_features) widest = linear;
+        count++;
+    }
+    if (!widest) return;
+    sq_warning("%s: %lld tokens are fewer than %d of %d layers have inputs, the widest %lld (%s): their Hessians are "
+               "singular but for damping",
+               job->config->tokens, (long long)n_tokens, count, job->layers.n_layers, (long long)widest->in_features,
+               widest->name);
 }
 
 void sq_progress_start(const struct sq_job *job, int n_done)
@@ -62,6 +83,7 @@ void sq_progress_start(const struct sq_job *job, int n_done)
         "\"group_size\":%lld,\"memory_bytes\":%lld}",
         job->layers.n_layers, n_done, job->world->size, job->backend->n_workers, sq_dtype_name(job->compute),
         config->bits, (long long)job->layers.group_size, (long long)job->memory.resident);
+    warn_of_few_tokens(job);
 }
 
 /* One warning for all layers of an expert. */

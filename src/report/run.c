@@ -77,7 +77,7 @@ static bool is_of_expert(const json_t *layer)
 
 static unsigned flags_of(const struct sq_report_run *run, const json_t *layer)
 {
-    int64_t least = is_of_expert(layer) ? count(json_object_get(run->object, "config"), "expert_tokens") : 0;
+    int64_t expert_tokens = is_of_expert(layer) ? count(json_object_get(run->object, "config"), "expert_tokens") : 0;
     const char *solver = config_text(run, "solver");
     const struct sq_layer_report report = {.error = number(layer, "error"),
                                            .error_rtn = number(layer, "error_rtn"),
@@ -87,7 +87,7 @@ static unsigned flags_of(const struct sq_report_run *run, const json_t *layer)
                                            .n_tokens = count(layer, "tokens")};
     enum sq_solver kind = solver && !strcmp(solver, "rtn") ? SQ_SOLVER_RTN : SQ_SOLVER_GPTQ;
     bool is_done = json_is_number(json_object_get(layer, "error"));
-    return is_done ? sq_layer_flags(&report, kind, least) : 0;
+    return is_done ? sq_layer_flags(&report, kind, count(layer, "in"), expert_tokens) : 0;
 }
 
 static json_t *row_of(const struct sq_report_run *run, const json_t *layer)

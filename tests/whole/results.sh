@@ -146,7 +146,11 @@ rules:
   - {pattern: 'layers\.1\.mlp', skip: true}
 EOF
 forget
-must 2 quantize "${llama[@]}" --out "$work/made" --config "$work/rules.yaml" --skip o_proj --bits 3
+must 2 quantize "${llama[@]}" --out "$work/made" --config "$work/rules.yaml" --skip o_proj --skip 'mlp.down_prj' --skip lm_head \
+  --skip 'layers\.[01]\.self_attn\.o_proj$' --bits 3
+[ "$(grep 'matches no' "$work/err")" = \
+  "shardq: warning: [rank 0] rule \"mlp.down_prj\" matches no linear layer of $GOLDEN/llama; the first is called model.layers.0.self_attn.q_proj" ] ||
+  { cat "$work/err"; fail "not one warning of the rule that is misspelt"; }
 must 1 inspect "$work/made.store.h5" --json
 python3 - "$work/stdout" <<'EOF'
 import json, sys
@@ -159,11 +163,28 @@ must 2 assemble --store "$work/made.store.h5" --out "$work/plain" --dequantized
 tokens "$work/eval" 3 24 "$(vocabulary llama)" 2
 near "$(nll "$work/made")" "$(nll "$work/plain")" 1e-3 "nll with rules" # the plain one rounds to F16
 
+# --- warnings: fewer tokens than inputs; other warnings, with --strict ---
+
+forget
+tokens "$work/few" 1 64 "$(vocabulary llama)" 1
+few=(quantize --model "$GOLDEN/llama" --tokens "$work/few" --no-assemble --threads 1)
+must 1 "${few[@]}" --out "$work/made"
+grep -q "warning: $work/few: 64 tokens are fewer than 2 of 14 layers have inputs, the widest 128 (model.layers.0.mlp.down_proj): " \
+  "$work/err" || { cat "$work/err"; fail "no warning of few tokens"; }
+grep -q "warnings  *1;.* 2 of 14" "$work/err" || { cat "$work/err"; fail "the summary does not count few tokens"; }
+expect 1 2 "${few[@]}" --out "$work/again" --strict
+expect_message "--strict: 2 of 14 layers"
+must 1 "${few[@]}" --out "$work/again1" --solver rtn --strict
+forget
+expect 1 2 "${few[@]}" --out "$work/made" --solver rtn --strict --skip misspelt
+expect_message "--strict: 1 warning"
+
 # --- warnings: an input that is zero in every token ---
 
 forget
 poke "$work/smollm2/model.safetensors" model.layers.0.input_layernorm.weight '\0000\0000\0000\0000'
-job=(quantize --model "$work/smollm2" --tokens "$work/calibration")
+tokens "$work/enough" 6 24 "$(vocabulary smollm2)" 1
+job=(quantize --model "$work/smollm2" --tokens "$work/enough")
 must 2 "${job[@]}" --out "$work/made"
 grep -q "warning: .*q_proj: 1 inputs were zero" "$work/err" || fail "no warning of a dead input"
 grep -q "warnings  *3;.* 3 of 14" "$work/err" || { cat "$work/err"; fail "the summary does not count the warnings"; }

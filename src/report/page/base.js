@@ -12,6 +12,7 @@ const FLAGS = [
   [8, "scales at a limit", "some scales are too large or too small for their type"],
   [16, "no gain", "the error is no better than plain rounding's"],
   [STARVED, "few tokens", "the router sent them fewer calibration tokens than expert_tokens asks for"],
+  [64, "fewer tokens than inputs", "the calibration has fewer tokens than they have inputs"],
 ];
 
 /* el("p", {class: "soft"}, "text", child): an element; with svg("g", ...) one of a drawing. */
