@@ -12,6 +12,7 @@
 #include "gptq/memory_eval.h"
 #include "gptq/place.h"
 #include "io/alike.h"
+#include "io/tokenizer.h"
 #include "model/evaluate.h"
 #include "mpi/split.h"
 
@@ -99,6 +100,13 @@ static enum sq_status plan_memory(const struct sq_config *config, const struct s
     return SQ_OK;
 }
 
+static enum sq_status compare_tokenizers(const struct sq_config *config, const struct sq_comm *world,
+                                         const struct sq_tokens *tokens)
+{
+    SQ_TRY(sq_tokenizer_compare(world, tokens, config->tokens, config->model));
+    return config->against ? sq_tokenizer_compare(world, tokens, config->tokens, config->against) : SQ_OK;
+}
+
 static enum sq_status evaluate(const struct sq_config *config, const struct sq_place *place, const struct opened *model,
                                const struct opened *against)
 {
@@ -110,7 +118,8 @@ static enum sq_status evaluate(const struct sq_config *config, const struct sq_p
     SQ_TRY(sq_compute_choose(world, place->backend, config->compute, &options.compute));
     SQ_TRY(sq_tokens_read(world, config->tokens, sq_model_vocab_size(model->model), common_length(model, against),
                           &tokens));
-    enum sq_status status = plan_memory(config, place, model, against, &tokens, &options);
+    enum sq_status status = compare_tokenizers(config, world, &tokens);
+    if (status == SQ_OK) status = plan_memory(config, place, model, against, &tokens, &options);
     if (status == SQ_OK)
         status = sq_evaluate(place->backend, world, model->model, against->model, &tokens, &options, &evaluation);
     if (status == SQ_OK && world->rank == 0) show(config, &evaluation, options.compute, sq_seconds() - started);

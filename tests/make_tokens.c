@@ -1,16 +1,32 @@
-/* make_tokens OUT SAMPLES LENGTH VOCABULARY SEED: a token file of seeded random ids, for whole-program tests. */
+/* make_tokens OUT SAMPLES LENGTH VOCABULARY SEED [SHA256]: a token file of seeded random ids, for whole-program tests;
+ * with the hash of a tokenizer that they are said to be made with. */
 #include <hdf5.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-static int write_tokens(const char *path, const int32_t *ids, hsize_t samples, hsize_t length)
+/* As h5py writes it. */
+static int write_tokenizer(hid_t data, const char *sha256)
+{
+    hid_t type = H5Tcopy(H5T_C_S1), space = H5Screate(H5S_SCALAR);
+    H5Tset_size(type, H5T_VARIABLE);
+    hid_t attribute = H5Acreate2(data, "tokenizer_sha256", type, space, H5P_DEFAULT, H5P_DEFAULT);
+    int failed = H5Awrite(attribute, type, &sha256) < 0;
+    H5Aclose(attribute);
+    H5Sclose(space);
+    H5Tclose(type);
+    return failed;
+}
+
+/* sha256: NULL for none */
+static int write_tokens(const char *path, const int32_t *ids, hsize_t samples, hsize_t length, const char *sha256)
 {
     const hsize_t shape[2] = {samples, length};
     hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
     hid_t space = H5Screate_simple(2, shape, NULL);
     hid_t data = H5Dcreate2(file, "tokens", H5T_STD_I32LE, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
     int failed = H5Dwrite(data, H5T_NATIVE_INT32, H5S_ALL, H5S_ALL, H5P_DEFAULT, ids) < 0;
+    if (sha256) failed |= write_tokenizer(data, sha256);
     H5Dclose(data);
     H5Sclose(space);
     return H5Fclose(file) < 0 || failed;
@@ -18,8 +34,8 @@ static int write_tokens(const char *path, const int32_t *ids, hsize_t samples, h
 
 int main(int argc, char **argv)
 {
-    if (argc != 6) {
-        fprintf(stderr, "usage: make_tokens OUT SAMPLES LENGTH VOCABULARY SEED\n");
+    if (argc != 6 && argc != 7) {
+        fprintf(stderr, "usage: make_tokens OUT SAMPLES LENGTH VOCABULARY SEED [SHA256]\n");
         return 2;
     }
     long samples = atol(argv[2]), length = atol(argv[3]), vocabulary = atol(argv[4]);
@@ -30,7 +46,7 @@ int main(int argc, char **argv)
         random = random * 6364136223846793005u + 1442695040888963407u; /* Knuth's MMIX generator */
         ids[i] = (int32_t)((random >> 33) % (uint64_t)vocabulary);
     }
-    int failed = write_tokens(argv[1], ids, (hsize_t)samples, (hsize_t)length);
+    int failed = write_tokens(argv[1], ids, (hsize_t)samples, (hsize_t)length, argc == 7 ? argv[6] : NULL);
     free(ids);
     return failed;
 }

@@ -13,6 +13,7 @@
 #include "gptq/plan.h"
 #include "io/alike.h"
 #include "io/fingerprint.h"
+#include "io/tokenizer.h"
 
 const char *sq_stage_name(enum sq_stage stage)
 {
@@ -47,6 +48,7 @@ static enum sq_status open_inputs(struct sq_job *job)
     SQ_TRY(sq_alike_model(job->world, job->checkpoint, job->model_hash));
     SQ_TRY(sq_tokens_read(job->world, config->tokens, sq_model_vocab_size(job->model), sq_model_max_length(job->model),
                           &job->tokens));
+    SQ_TRY(sq_tokenizer_compare(job->world, &job->tokens, config->tokens, config->model));
     job->shards = sq_shards_make(job->tokens.n_samples, config->shards, job->world->rank, job->world->size);
     return SQ_OK;
 }

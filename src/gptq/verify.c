@@ -8,6 +8,7 @@
 #include "gptq/memory_verify.h"
 #include "gptq/verify_private.h"
 #include "io/alike.h"
+#include "io/tokenizer.h"
 
 /* --- one layer ---------------------------------------------------------------------------------------------------- */
 
@@ -283,6 +284,7 @@ static enum sq_status run(struct sq_verification *v)
     SQ_TRY(sq_alike_checkpoint(v->world, v->quantized));
     SQ_TRY(sq_tokens_read(v->world, config->tokens, sq_model_vocab_size(v->model), sq_model_max_length(v->model),
                           &v->tokens));
+    SQ_TRY(sq_tokenizer_compare(v->world, &v->tokens, config->tokens, config->model));
     v->shards = sq_shards_make(v->tokens.n_samples, config->shards, v->world->rank, v->world->size);
     SQ_TRY(plan_memory(v, compute, &memory));
     SQ_TRY(sq_comm_agree(v->world, take_memory(v, compute, &memory)));
