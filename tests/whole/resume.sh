@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Jobs killed with -9 at random moments (one rank, all of them, or mpirun), resumed with other rank counts until they are done,
-# end in the bytes of an undisturbed run. Both ways of propagation take turns.
+# end in the bytes of an undisturbed run. Both ways of propagation take turns. Each stage of a job is hit: the last kills are aimed at
+# those that chance has left out.
 # KILLS (12): how many kills have to hit; SEED (1) draws the moments; KILL_MODEL and KILL_SAMPLES: a larger job.
 . "$(dirname "$0")/common.sh"
 kills=${KILLS:-12}
@@ -22,8 +23,33 @@ for mode in quantized original; do
   echo "$mode, undisturbed:$(sed -n 's/^  time//p' "$work/err")"
 done
 
+stages=(opening "first layers" "later layers" assembling)
+declare -A hits_in=()
+find_stage() { # sets stage, where the job is
+  if [ -e "$work/resumed.tmp" ]; then stage=assembling
+  elif grep -q '^block' "$work/err"; then stage="later layers"
+  elif grep -q 'layers to quantize' "$work/err"; then stage="first layers"
+  else stage=opening; fi
+}
+
+find_missing() { # sets missing, the stages that no kill has hit
+  local each
+  missing=()
+  for each in "${stages[@]}"; do [ -n "${hits_in[$each]-}" ] || missing+=("$each"); done
+}
+
+await_stage() { # await_stage STAGE MPIRUN_PID
+  until [ -n "$(ranks_of)" ] || ! kill -0 "$2" 2>/dev/null; do sleep 0.005; done
+  until find_stage; [ "$stage" = "$1" ] || ! kill -0 "$2" 2>/dev/null; do sleep 0.002; done
+}
+
 # Half of the moments are drawn from the whole time of a job, half from the time after it has opened its files.
 wait_for_moment() { # wait_for_moment MPIRUN_PID
+  find_missing
+  if [ "${#missing[@]}" -ge $((kills - hits)) ]; then
+    await_stage "${missing[0]}" "$1"
+    return
+  fi
   if [ $((RANDOM % 2)) -eq 0 ]; then
     pause $((RANDOM % whole_ms))
     return
@@ -32,15 +58,12 @@ wait_for_moment() { # wait_for_moment MPIRUN_PID
   pause $((RANDOM % (10#$work_ms + 1)))
 }
 
-declare -A hits_in=()
-kill_job() { # kill_job MPIRUN_PID; sets stage, where the job was
+kill_job() { # kill_job MPIRUN_PID; sets stage, where the job was; empty: it was at its end
   local victims
+  stage=""
   mapfile -t victims < <(ranks_of)
   [ "${#victims[@]}" -gt 0 ] || return 0
-  if [ -e "$work/resumed.tmp" ]; then stage=assembling
-  elif grep -q '^block' "$work/err"; then stage="later layers"
-  elif grep -q 'layers to quantize' "$work/err"; then stage="first layers"
-  else stage=opening; fi
+  find_stage
   case $((RANDOM % 5)) in
     0 | 1) victims=("${victims[RANDOM % ${#victims[@]}]}") ;;
     2) victims=("$1") ;;
@@ -59,6 +82,11 @@ await_end() { # await_end MPIRUN_PID; fails when ranks go on
   kill -9 "$1" || true
 }
 
+more() { # whether to kill on
+  find_missing
+  [ "$hits" -lt "$kills" ] || [ "${#missing[@]}" -gt 0 ]
+}
+
 # Runs or goes on with the job of this mode; sets status.
 round() {
   local pid ranks=$((RANDOM % 4 + 1))
@@ -66,7 +94,7 @@ round() {
   : >"$work/err"
   mpirun -n "$ranks" "$SHARDQ" "${job[@]}" --propagation "$mode" --out "$work/resumed" --resume </dev/null >"$work/stdout" 2>"$work/err" &
   pid=$!
-  if [ "$hits" -lt "$kills" ]; then
+  if more; then
     wait_for_moment "$pid"
     # without bash's words on killed jobs
     { kill_job "$pid" && { [ -z "$stage" ] || await_end "$pid"; }; } 2>/dev/null || fail "ranks of a killed job still run"
@@ -75,7 +103,8 @@ round() {
 }
 
 hits=0 jobs=0
-while [ "$hits" -lt "$kills" ]; do
+while more; do
+  [ "$jobs" -lt $((kills * 3)) ] || fail "no kill hit a job while ${missing[*]} in $jobs jobs"
   mode=$([ $((jobs % 2)) -eq 0 ] && echo quantized || echo original)
   rm -rf "$work/resumed" "$work/resumed".*
   jobs=$((jobs + 1)) status=1
@@ -89,4 +118,4 @@ while [ "$hits" -lt "$kills" ]; do
   [ "$(cd "$work" && echo resumed*)" = "resumed resumed.store.h5" ] || fail "left behind: $(cd "$work" && echo resumed*)"
 done
 echo "$hits kills in $jobs jobs, every result that of an undisturbed run; while"
-for stage in "${!hits_in[@]}"; do echo "  $stage: ${hits_in[$stage]}"; done
+for stage in "${stages[@]}"; do echo "  $stage: ${hits_in[$stage]}"; done
