@@ -1,6 +1,7 @@
 /* The solver against the double-precision oracle, what it reports against what it wrote, bad input, and the
  * same bits from any number of workers. */
 #include "solve_fixture.h"
+#include "tensor/dry.h"
 
 /* A code may differ from the oracle's where the quotient lies this near to a rounding boundary, in steps: the updated
  * weight is a sum of up to 300 products in f32, some 1e-6 of a largest quotient of 128 (8 bits), with room for the
@@ -166,6 +167,7 @@ static void test_oracle(void **state)
         {"two columns", 2, 2, 4, true, REF, ACT, true, -1, SQ_F16, 0},
         {"one column", 1, 1, 4, true, REF, NAT, true, -1, SQ_F16, 0},
         {"fewer samples than inputs", 256, 64, 4, true, REF, ACT, true, -1, SQ_F16, 30},
+        {"hardly any samples", 256, 64, 4, true, REF, ACT, true, 9, SQ_F16, 6},
     };
     static const int64_t solve_columns[] = {1, 130, 256}; /* a block; a block and a little; two blocks */
     for (size_t k = 0; k < sizeof solve_columns / sizeof *solve_columns; k++) {
@@ -288,6 +290,40 @@ static void test_bad_weights(void **state)
     }
 }
 
+/* --- operations -------------------------------------------------------------------------------------------------- */
+
+/* Operations of products for a row of n inputs, as a share of n^2. */
+static double product_share(const struct sq_backend_traits *traits, int64_t n)
+{
+    struct sq_rates rates = {.operation_seconds = 0};
+    struct sq_backend *dry;
+    struct sq_factor factor;
+    struct sq_solve_options options = {.static_groups = true, .grid = {4, true, 128, SQ_F16}};
+    struct sq_solve_result nowhere = {0};
+    void *scratch = NULL;
+    for (int i = 0; i < SQ_N_WORK; i++)
+        rates.of[i].per_second = 1;
+    assert_int_equal(sq_backend_create_dry(traits, 1, &rates, &dry), SQ_OK);
+    assert_int_equal(sq_factor_create(dry, n, SQ_FACTOR_ALONE, &factor), SQ_OK);
+    assert_int_equal(dry->ops->alloc(dry, "scratch", sq_solve_scratch_bytes(&dry->sizes, &options, n), &scratch),
+                     SQ_OK);
+    struct sq_matrix weights = sq_matrix_view(scratch, SQ_F32, dry->sizes.solve_rows, n);
+    assert_int_equal(sq_solve_tile(dry, &factor, &options, weights, scratch, &nowhere), SQ_OK);
+    double operations = sq_dry_work(dry)[SQ_WORK_TILE] / (double)dry->sizes.solve_rows;
+    dry->ops->free(dry, scratch);
+    sq_factor_destroy(dry, &factor);
+    dry->ops->destroy(dry);
+    return operations / (double)(n * n);
+}
+
+/* One each for GPTQ and for the forms of the weights and of plain rounding. The error is what GPTQ loses: no form. */
+static void test_operations(void **state)
+{
+    (void)state;
+    assert_float_equal(product_share(&sq_cpu_traits, 6144), 3, 0.1);
+    assert_float_equal(product_share(&sq_cuda_traits, 6144), 3, 0.1);
+}
+
 /* --- the same bits ----------------------------------------------------------------------------------------------- */
 
 static void check_equal(const struct layer *layer, const struct solved *a, const struct solved *b)
@@ -351,7 +387,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_oracle),          cmocka_unit_test(test_rtn),         cmocka_unit_test(test_search),
         cmocka_unit_test(test_extreme_weights), cmocka_unit_test(test_bad_weights), cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_diagonal_only),
+        cmocka_unit_test(test_diagonal_only),   cmocka_unit_test(test_operations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,7 +13,7 @@ static void make_unit(float *unit, int64_t columns)
 /* A near tie may round either way, and the columns after it follow: the row is left there. */
 static void compare_quantized(const struct sq_column_block *b, const struct oracle_grid *grid, int r)
 {
-    double errors[MOST];
+    double errors[MOST], loss = 1, size = 1; /* what was there before */
     for (int64_t j = 0; j < b->columns; j++) {
         int64_t at = b->index[j] * ROWS + r;
         double w = (double)b->weights[at], x = w + (double)b->products[j * ROWS + r];
@@ -25,12 +25,18 @@ static void compare_quantized(const struct sq_column_block *b, const struct orac
         assert_int_equal(b->codes[at], code);
         errors[j] = w - scale * (code - zero);
         assert_true(fabs((double)b->errors[j * ROWS + r] - errors[j]) < 1e-6);
+        double gross = (double)b->variance[b->index[j]] * pow(x - scale * (code - zero), 2);
+        double damping = (double)b->ridge * errors[j] * errors[j];
+        loss += gross - damping;
+        size += gross + damping;
     }
+    assert_true(fabs(b->loss[r] - loss) <= 1e-5 * size);
 }
 
 static void check_quantize(const struct sq_solve_kernels *kernels, int64_t columns)
 {
-    static float unit[MOST * MOST], products[MOST * ROWS], weights[MOST * ROWS], errors[MOST * ROWS];
+    static float unit[MOST * MOST], products[MOST * ROWS], weights[MOST * ROWS], errors[MOST * ROWS], variance[MOST];
+    double loss[ROWS];
     static uint8_t codes[MOST * ROWS];
     int32_t index[MOST];
     struct grid_rows rows;
@@ -38,10 +44,26 @@ static void check_quantize(const struct sq_solve_kernels *kernels, int64_t colum
     make_unit(unit, columns);
     fill(products, columns * ROWS);
     fill(weights, columns * ROWS);
-    for (int64_t j = 0; j < columns; j++)
+    for (int64_t j = 0; j < columns; j++) {
         index[j] = (int32_t)(columns - 1 - j);
-    struct sq_column_block block = {columns, index, unit,   MOST, products, weights, make_scales(&rows, 8),
-                                    MOST,    15,    errors, codes};
+        variance[j] = (float)(j % 5 + 1);
+    }
+    for (int r = 0; r < ROWS; r++)
+        loss[r] = 1;
+    struct sq_column_block block = {.columns = columns,
+                                    .index = index,
+                                    .unit = unit,
+                                    .unit_stride = MOST,
+                                    .products = products,
+                                    .weights = weights,
+                                    .scales = make_scales(&rows, 8),
+                                    .group_size = MOST,
+                                    .max_code = 15,
+                                    .errors = errors,
+                                    .codes = codes,
+                                    .loss = loss,
+                                    .variance = variance,
+                                    .ridge = 0.5f};
     kernels->quantize(&block);
     for (int r = 0; r < ROWS; r++)
         compare_quantized(&block, &grid, r);

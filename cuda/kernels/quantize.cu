@@ -33,13 +33,18 @@ static __device__ __forceinline__ void add_earlier(const float *earlier, int64_t
 
 /* --- quantize ----------------------------------------------------------------------------------------------------- */
 
-/* One column of the thread's row: code and error of the updated value x. */
+/* One column of the thread's row: code, error and loss of the updated value x. */
 static __device__ __forceinline__ float round_column(const struct sq_column_block &b, int64_t lanes, int64_t lane,
-                                                     int64_t j, int64_t index, int64_t cell, float weight, float x)
+                                                     int64_t j, int64_t index, int64_t cell, float weight, float x,
+                                                     float *loss)
 {
     const float zero = b.scales.zero[cell];
     const float centred = fminf(fmaxf(rintf(x * b.scales.inverse[cell]), -zero), (float)b.max_code - zero);
-    const float error = weight - b.scales.scale[cell] * centred;
+    const float rounded = b.scales.scale[cell] * centred, error = weight - rounded;
+    if (b.loss) {
+        const float missed = x - rounded, gross = fmaf(b.variance[index] * missed, missed, *loss);
+        *loss = fmaf(-b.ridge * error, error, gross);
+    }
     b.errors[j * lanes + lane] = error;
     b.codes[index * lanes + lane] = (uint8_t)(centred + zero);
     return error;
@@ -51,6 +56,7 @@ static __global__ void __launch_bounds__(LANES) quantize(int64_t lanes, struct s
     __shared__ int32_t index[SPAN], group[SPAN];
     const int64_t lane = (int64_t)blockIdx.x * LANES + threadIdx.x;
     const int columns = (int)b.columns;
+    float loss = 0.0f;
     for (int first = 0; first < columns; first += SPAN) {
         const int count = columns - first < SPAN ? columns - first : SPAN;
         __syncthreads(); /* the span before may still be read */
@@ -70,12 +76,14 @@ static __global__ void __launch_bounds__(LANES) quantize(int64_t lanes, struct s
 #pragma unroll
         for (int i = 0; i < SPAN; i++) {
             if (i >= count) break;
-            const float error = round_column(b, lanes, lane, first + i, index[i], group[i] * lanes + lane, w[i], x[i]);
+            const float error =
+                round_column(b, lanes, lane, first + i, index[i], group[i] * lanes + lane, w[i], x[i], &loss);
 #pragma unroll
             for (int later = i + 1; later < SPAN; later++)
                 x[later] = fmaf(m[first + i][later], error, x[later]);
         }
     }
+    if (b.loss) b.loss[lane] += (double)loss;
 }
 
 cudaError_t sq_kernel_quantize(cudaStream_t stream, int64_t lanes, const struct sq_column_block *block)

@@ -36,13 +36,23 @@ static enum sq_status measure_rounding(struct sq_tile *tile)
     return sq_tile_form(tile, tile->errors, NULL, tile->error_rtn);
 }
 
+/* GPTQ alone, of the whole Hessian: what it loses is the error, and no product is made for that. */
+static enum sq_status solve_measured(struct sq_tile *tile)
+{
+    SQ_TRY(tile->backend->ops->clear(tile->backend, tile->error, (size_t)tile->lanes * sizeof *tile->error));
+    tile->loss = tile->error;
+    return sq_tile_gptq(tile);
+}
+
 static enum sq_status solve(struct sq_tile *tile)
 {
-    SQ_TRY(tile->options->solver == SQ_SOLVER_OBQ ? sq_tile_obq(tile) : sq_tile_gptq(tile));
-    SQ_TRY(sq_tile_residual(tile));
     /* a Hessian that no damping makes positive definite has no minimum to descend to */
-    if (tile->options->refine > 0 && !tile->factor->diagonal_only) return sq_tile_refine(tile);
-    return sq_tile_form(tile, tile->errors, NULL, tile->error);
+    bool is_whole = !tile->factor->diagonal_only, is_refined = is_whole && tile->options->refine > 0;
+    bool is_obq = tile->options->solver == SQ_SOLVER_OBQ;
+    if (is_whole && !is_refined && !is_obq) return solve_measured(tile);
+    SQ_TRY(is_obq ? sq_tile_obq(tile) : sq_tile_gptq(tile));
+    SQ_TRY(sq_tile_residual(tile));
+    return is_refined ? sq_tile_refine(tile) : sq_tile_form(tile, tile->errors, NULL, tile->error);
 }
 
 /* Takes everything out of what the next tile's solve writes to. */

@@ -1,6 +1,9 @@
 /* GPTQ on one tile: Q_j = grid(W_j + sum_{k<j} (W_k - Q_k) M_kj), in blocks of columns. What comes from earlier columns
  * is one product (left-looking) for as many blocks as the backend likes; the rest is a product for each block and what
- * happens inside it. */
+ * happens inside it.
+ *
+ * What it loses is the layer's error: with H + damping = R R', e (H + damping) e' is the sum over columns of
+ * (sum_{k<=j} e_k R_kj)^2 = R_jj^2 (X_j - Q_j)^2, X_j being what grid() rounds. */
 #include "gptq/solve_tile.h"
 
 /* Columns [j, j + columns) in processing order, with products = what the columns before j add to them. */
@@ -17,7 +20,10 @@ static enum sq_status quantize_block(struct sq_tile *tile, int64_t j, int64_t co
                                     .group_size = tile->options->grid.group_size,
                                     .max_code = sq_grid_max_code(&tile->options->grid),
                                     .errors = sq_tile_columns(tile, tile->errors, j),
-                                    .codes = tile->codes};
+                                    .codes = tile->codes,
+                                    .loss = tile->loss,
+                                    .variance = factor->diagonal.data,
+                                    .ridge = (float)factor->ridge};
     return tile->backend->ops->solve->quantize(tile->backend, &block);
 }
 

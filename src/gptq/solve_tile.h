@@ -27,6 +27,7 @@ struct sq_tile {
     float *centred;  /* [SQ_SOLVE_COLUMNS, ROWS] */
     /* [ROWS] */
     double *error, *error_rtn, *norm, *before;
+    double *loss;     /* what GPTQ adds e H e' to; NULL: not wanted */
     int64_t n_rounds; /* of refinement, made so far */
     /* by rows, as in sq_solve_result */
     uint8_t *row_codes, *row_zeros;

@@ -40,6 +40,11 @@ struct sq_column_block {
     int max_code;
     float *errors;  /* [columns, ROWS] out: w - q in processing order */
     uint8_t *codes; /* [n, ROWS] out, plain order */
+    /* GPTQ's loss, NULL: not wanted. To loss [ROWS] is added the sum over columns of variance (x - q)^2 - ridge (w -
+     * q)^2, x the weight as updated; f32 over the block, then f64. */
+    double *loss;
+    const float *variance; /* [n] plain order: R_jj^2 */
+    float ridge;
 };
 
 /* Columns of one group, for descend(). G = e H of a column is the sum of what comes from the columns before the span,
