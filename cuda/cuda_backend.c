@@ -92,6 +92,7 @@ static const struct sq_backend_ops cuda_ops = {
     .parallel = cuda_parallel,
     .linear = sq_cuda_linear,
     .matmul = sq_cuda_matmul,
+    .matmul_split = sq_cuda_matmul_split,
     .column_squares = sq_cuda_column_squares,
     .gram_pack = sq_cuda_gram_pack,
     .gram_add = sq_cuda_gram_add,
@@ -128,7 +129,9 @@ static enum sq_status describe(struct sq_cuda *cuda)
                            "asking for the multiprocessors"));
     SQ_TRY(sq_cuda_checked(cudaRuntimeGetVersion(&runtime), "asking for the version"));
     SQ_TRY(sq_cublas_checked(cublasGetVersion(cuda->workers[0].blas, &blas), "asking for the version"));
-    snprintf(cuda->isa, sizeof cuda->isa, "sm_%dx%d", sq_cuda_capability(cuda->device), n_multiprocessors);
+    int capability = sq_cuda_capability(cuda->device);
+    cuda->is_split = sq_cuda_is_split(capability);
+    snprintf(cuda->isa, sizeof cuda->isa, "sm_%dx%d", capability, n_multiprocessors);
     snprintf(cuda->base.libraries, sizeof cuda->base.libraries, "CUDA %d.%d, cuBLAS %d", runtime / 1000,
              runtime % 1000 / 10, blas);
     cuda->base.isa = cuda->isa;

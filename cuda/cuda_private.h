@@ -47,6 +47,7 @@ struct sq_cuda {
     struct sq_backend base; /* first: a sq_backend * of this backend is a sq_cuda * */
     int device;
     char isa[24];                   /* "sm_90x132": what it is, and its multiprocessors */
+    bool is_split;                  /* matmul_split goes by way of BF16 */
     struct sq_cuda_worker *workers; /* [n_made] */
     int n_made;
     cudaStream_t in;            /* for uploads that go on beside the work */
@@ -112,15 +113,20 @@ enum sq_status sq_cuda_timer_show(const struct sq_cuda *cuda, struct sq_cuda_tim
                                   int stream, const char *name) SQ_MUST_CHECK;
 void sq_cuda_timer_destroy(struct sq_cuda_timer *timer);
 
-/* gemm.c: products by cuBLAS, in true f32 or from bf16 with f32 sums */
+/* gemm.c: products by cuBLAS, in true f32 or from bf16 with f32 sums; matmul_split in f32 by way of bf16 */
 enum sq_status sq_cuda_linear(struct sq_backend *, struct sq_matrix x, struct sq_matrix w, const float *bias,
                               struct sq_matrix y);
 enum sq_status sq_cuda_matmul(struct sq_backend *, struct sq_matrix a, struct sq_matrix b, bool accumulate,
                               struct sq_matrix c);
+enum sq_status sq_cuda_matmul_split(struct sq_backend *, struct sq_matrix a, struct sq_matrix b, bool accumulate,
+                                    struct sq_matrix c);
 /* c = x' y; x [t, m], y [t, n] of one dtype, c F32 [m, n] */
 enum sq_status sq_cuda_gram(struct sq_backend *, struct sq_matrix x, struct sq_matrix y, struct sq_matrix c);
 enum sq_status sq_cuda_update(struct sq_backend *, struct sq_matrix a, struct sq_matrix b, struct sq_matrix c);
 cudaDataType sq_cuda_type(enum sq_dtype dtype);
+/* Whether devices of this compute capability (times 10) do more products in BF16 than matmul_split takes in the time of
+ * one in f32. */
+bool sq_cuda_is_split(int capability);
 
 /* hessian.c */
 enum sq_status sq_cuda_column_squares(struct sq_backend *, struct sq_matrix x, double *squares);

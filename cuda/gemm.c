@@ -76,6 +76,64 @@ static enum sq_status linear_in_pieces(struct sq_backend *backend, struct sq_mat
     return SQ_OK;
 }
 
+/* --- f32 by products in BF16 ---------------------------------------------------------------------------------------
+ */
+
+/* With a = a0 + a1 + a2 and b = b0 + b1 + b2 in BF16, each a 2^-9 of the one before at most, and all of f32's bits,
+ *
+ *     a b = a0 b0 + a0 b1 + a1 b0 + a1 b1 + a0 b2 + a2 b0
+ *
+ * to 2^-26: one product of matrices whose factors are made in a worker's room. */
+#define SPLIT_UNIT 16 /* columns of a, so that rows of its copies start at whole lines of memory */
+_Static_assert(SQ_SPLIT_COPIES * sizeof(uint16_t) * 2 * SQ_SOLVE_ROWS_MAX * SPLIT_UNIT + SQ_ALIGNMENT <= SQ_CUDA_ROOM,
+               "a piece has so many columns at least");
+
+static enum sq_status split(struct sq_backend *backend, struct sq_split copies, struct sq_matrix x, struct sq_matrix y)
+{
+    return sq_cuda_checked(sq_kernel_split(sq_cuda_worker(backend)->stream, copies, x, y), "a split");
+}
+
+static enum sq_status multiply_split(struct sq_backend *backend, struct sq_matrix a, struct sq_matrix b, float beta,
+                                     struct sq_matrix c)
+{
+    int64_t m = a.rows, k = a.cols, n = b.cols;
+    size_t left_bytes = (size_t)sq_aligned(SQ_SPLIT_COPIES * m * k * (int64_t)sizeof(uint16_t));
+    char *room = sq_cuda_worker(backend)->room;
+    struct sq_matrix left = sq_matrix_view(room, SQ_BF16, m, SQ_SPLIT_COPIES * k);
+    struct sq_matrix right = sq_matrix_view(room + left_bytes, SQ_BF16, SQ_SPLIT_COPIES * k, n);
+    SQ_TRY(split(backend, (struct sq_split){{0, 0, 1, 1, 0, 2}, k}, a, sq_matrix_part(left, 0, m, 0, k)));
+    SQ_TRY(split(backend, (struct sq_split){{0, 1, 0, 1, 2, 0}, k * n}, b, sq_matrix_part(right, 0, k, 0, n)));
+    return multiply(backend, 1, (struct factor){left, false}, (struct factor){right, false}, beta, c);
+}
+
+/* By the makers' peaks these, of A100, H100, B200 and B300, do at least 14 in that time; of the others none known does
+ * more than 4. */
+bool sq_cuda_is_split(int capability)
+{
+    return capability == 80 || capability == 90 || capability == 100 || capability == 103;
+}
+
+/* As many columns of a at once as the room holds: a number that depends on the shapes alone. */
+static enum sq_status multiply_in_room(struct sq_backend *backend, struct sq_matrix a, struct sq_matrix b,
+                                       bool accumulate, struct sq_matrix c)
+{
+    int64_t column_bytes = SQ_SPLIT_COPIES * (int64_t)sizeof(uint16_t) * (a.rows + b.cols);
+    int64_t most = ((int64_t)SQ_CUDA_ROOM - SQ_ALIGNMENT) / column_bytes / SPLIT_UNIT * SPLIT_UNIT;
+    for (int64_t k = 0; k < a.cols; k += most) {
+        int64_t columns = smaller(a.cols - k, most);
+        SQ_TRY(multiply_split(backend, sq_matrix_part(a, 0, a.rows, k, columns),
+                              sq_matrix_part(b, k, columns, 0, b.cols), accumulate || k > 0 ? 1 : 0, c));
+    }
+    return SQ_OK;
+}
+
+enum sq_status sq_cuda_matmul_split(struct sq_backend *backend, struct sq_matrix a, struct sq_matrix b, bool accumulate,
+                                    struct sq_matrix c)
+{
+    bool is_split = ((const struct sq_cuda *)backend)->is_split;
+    return (is_split ? multiply_in_room : sq_cuda_matmul)(backend, a, b, accumulate, c);
+}
+
 /* --- the operations ----------------------------------------------------------------------------------------------- */
 
 enum sq_status sq_cuda_linear(struct sq_backend *backend, struct sq_matrix x, struct sq_matrix w, const float *bias,

@@ -41,27 +41,40 @@ static void test_linear(void **state)
     }
 }
 
+static void check_matmul(enum sq_status (*matmul)(struct sq_backend *, struct sq_matrix, struct sq_matrix, bool,
+                                                  struct sq_matrix),
+                         int64_t m, int64_t k, int64_t n, bool accumulate)
+{
+    struct sq_matrix a = make(SQ_F32, m, k, 1), b = make(SQ_F32, k, n, 2), c = make(SQ_F32, m, n, 3);
+    struct sq_matrix before = make(SQ_F32, m, n, 3);
+    struct sq_matrix out = give(c);
+    assert_int_equal(matmul(backend, give(a), give(b), accumulate, out), SQ_OK);
+    take(out, c);
+    free_given();
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; j < n; j++) {
+            double sum = accumulate ? at(before, i, j) : 0, magnitude = fabs(sum);
+            for (int64_t l = 0; l < k; l++) {
+                sum += at(a, i, l) * at(b, l, j);
+                magnitude += fabs(at(a, i, l) * at(b, l, j));
+            }
+            check_near(c, i, j, sum, magnitude, (double)k + 2);
+        }
+    free(a.data);
+    free(b.data);
+    free(c.data);
+    free(before.data);
+}
+
 static void test_matmul(void **state)
 {
     (void)state;
     for (int accumulate = 0; accumulate < 2; accumulate++) {
-        struct sq_matrix a = make(SQ_F32, 32, 70, 1), b = make(SQ_F32, 70, 45, 2), c = make(SQ_F32, 32, 45, 3);
-        struct sq_matrix before = make(SQ_F32, 32, 45, 3);
-        struct sq_matrix out = give(c);
-        assert_int_equal(ops->matmul(backend, give(a), give(b), accumulate, out), SQ_OK);
-        take(out, c);
-        free_given();
-        for (int64_t i = 0; i < 32; i++)
-            for (int64_t j = 0; j < 45; j++) {
-                double sum = accumulate ? at(before, i, j) : 0;
-                for (int64_t l = 0; l < 70; l++)
-                    sum += at(a, i, l) * at(b, l, j);
-                check_near(c, i, j, sum, 70, 70);
-            }
-        free(a.data);
-        free(b.data);
-        free(c.data);
-        free(before.data);
+        check_matmul(ops->matmul, 32, 70, 45, accumulate);
+        check_matmul(ops->matmul_split, 1, 1, 1, accumulate);
+        check_matmul(ops->matmul_split, 3, 5, 64, accumulate);
+        check_matmul(ops->matmul_split, 192, 33, 45, accumulate);
+        check_matmul(ops->matmul_split, 256, 700, 64, accumulate); /* on the stand-in for CUDA two pieces */
     }
 }
 

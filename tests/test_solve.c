@@ -292,8 +292,8 @@ static void test_bad_weights(void **state)
 
 /* --- operations -------------------------------------------------------------------------------------------------- */
 
-/* Operations of products for a row of n inputs, as a share of n^2. */
-static double product_share(const struct sq_backend_traits *traits, int64_t n)
+/* Operations of products of this kind for a row of n inputs, as a share of n^2. Other work is done one a second. */
+static double product_share(const struct sq_backend_traits *traits, double bf16_rate, enum sq_work work, int64_t n)
 {
     struct sq_rates rates = {.operation_seconds = 0};
     struct sq_backend *dry;
@@ -302,26 +302,31 @@ static double product_share(const struct sq_backend_traits *traits, int64_t n)
     struct sq_solve_result nowhere = {0};
     void *scratch = NULL;
     for (int i = 0; i < SQ_N_WORK; i++)
-        rates.of[i].per_second = 1;
+        rates.of[i].per_second = i == SQ_WORK_BF16 ? bf16_rate : 1;
     assert_int_equal(sq_backend_create_dry(traits, 1, &rates, &dry), SQ_OK);
     assert_int_equal(sq_factor_create(dry, n, SQ_FACTOR_ALONE, &factor), SQ_OK);
     assert_int_equal(dry->ops->alloc(dry, "scratch", sq_solve_scratch_bytes(&dry->sizes, &options, n), &scratch),
                      SQ_OK);
     struct sq_matrix weights = sq_matrix_view(scratch, SQ_F32, dry->sizes.solve_rows, n);
     assert_int_equal(sq_solve_tile(dry, &factor, &options, weights, scratch, &nowhere), SQ_OK);
-    double operations = sq_dry_work(dry)[SQ_WORK_TILE] / (double)dry->sizes.solve_rows;
+    double operations = sq_dry_work(dry)[work] / (double)dry->sizes.solve_rows;
     dry->ops->free(dry, scratch);
     sq_factor_destroy(dry, &factor);
     dry->ops->destroy(dry);
     return operations / (double)(n * n);
 }
 
-/* One each for GPTQ and for the forms of the weights and of plain rounding. The error is what GPTQ loses: no form. */
+/* One each for GPTQ and for the forms of the weights and of plain rounding. The error is what GPTQ loses: no form. A
+ * device with fast products in BF16 makes forms from six, of whole blocks. */
 static void test_operations(void **state)
 {
     (void)state;
-    assert_float_equal(product_share(&sq_cpu_traits, 6144), 3, 0.1);
-    assert_float_equal(product_share(&sq_cuda_traits, 6144), 3, 0.1);
+    int64_t n = 6144, block = sq_cuda_traits.sizes.solve_columns;
+    double whole = 1 + (double)block / (double)n;
+    assert_float_equal(product_share(&sq_cpu_traits, 10, SQ_WORK_TILE, n), 3, 0.1);
+    assert_float_equal(product_share(&sq_cuda_traits, 10, SQ_WORK_TILE, n), 1, 0.1);
+    assert_float_equal(product_share(&sq_cuda_traits, 10, SQ_WORK_BF16, n), 12 * whole, 0.1);
+    assert_float_equal(product_share(&sq_cuda_traits, 5, SQ_WORK_TILE, n), 1 + 2 * whole, 0.1);
 }
 
 /* --- the same bits ----------------------------------------------------------------------------------------------- */

@@ -29,6 +29,32 @@ cudaError_t sq_kernel_convert(cudaStream_t stream, struct sq_matrix x, struct sq
                              : run_convert<uint16_t, uint16_t>(stream, x, y);
 }
 
+static __global__ void split(struct sq_split copies, struct sq_matrix x, struct sq_matrix y)
+{
+    const int64_t col = THIS_COLUMN;
+    if (col >= x.cols) return;
+    for (int64_t row = blockIdx.y; row < x.rows; row += gridDim.y) {
+        float left = ((const float *)x.data)[row * x.stride + col];
+        uint16_t numbers[3];
+#pragma unroll
+        for (int i = 0; i < 3; i++) {
+            numbers[i] = sq_f32_to_bf16(left);
+            left -= sq_bf16_to_f32(numbers[i]);
+        }
+        uint16_t *out = (uint16_t *)y.data + row * y.stride + col;
+#pragma unroll
+        for (int i = 0; i < SQ_SPLIT_COPIES; i++) {
+            const int which = copies.which[i];
+            out[i * copies.step] = which == 0 ? numbers[0] : which == 1 ? numbers[1] : numbers[2];
+        }
+    }
+}
+
+cudaError_t sq_kernel_split(cudaStream_t stream, struct sq_split copies, struct sq_matrix x, struct sq_matrix y)
+{
+    return sq_launch(split, sq_element_grid(x.rows, x.cols), SQ_ELEMENT_THREADS, stream, copies, x, y);
+}
+
 template <class T>
 static __global__ void copy_parts(const T *x, int64_t x_stride, int64_t x_step, T *y, int64_t y_stride, int64_t y_step,
                                   int64_t rows, int64_t count, int64_t width)

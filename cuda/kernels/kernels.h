@@ -16,6 +16,14 @@ int sq_kernels_lowest_capability(void);
 
 /* elementwise.cu */
 cudaError_t sq_kernel_convert(cudaStream_t stream, struct sq_matrix x, struct sq_matrix y);
+/* x F32 as the sum of three numbers in BF16: 0: x rounded; 1, 2: what is then left, rounded. Copies of them: copy i of
+ * number which[i] is at y + i * step, y BF16 of x's shape. */
+#define SQ_SPLIT_COPIES 6
+struct sq_split {
+    uint8_t which[SQ_SPLIT_COPIES];
+    int64_t step; /* elements */
+};
+cudaError_t sq_kernel_split(cudaStream_t stream, struct sq_split split, struct sq_matrix x, struct sq_matrix y);
 cudaError_t sq_kernel_copy_parts(cudaStream_t stream, int64_t count, int64_t width, struct sq_matrix x, int64_t x_step,
                                  struct sq_matrix y, int64_t y_step);
 cudaError_t sq_kernel_add(cudaStream_t stream, struct sq_matrix x, struct sq_matrix y);

@@ -149,20 +149,28 @@ cudaError_t sq_kernel_centre(cudaStream_t stream, int64_t lanes, int64_t columns
 
 /* --- rows --------------------------------------------------------------------------------------------------------- */
 
-static __global__ void dot(int64_t lanes, int64_t columns, const float *x, const float *y, double factor, double *sums)
+#define PARTS 16 /* of the columns: a thread for each row would leave most of the device idle */
+
+static __global__ void __launch_bounds__(EDGE *PARTS)
+    dot(int64_t lanes, int64_t columns, const float *x, const float *y, double factor, double *sums)
 {
-    const int64_t lane = THIS_LANE;
-    if (lane >= lanes) return;
-    float sum = 0.0f;
-    for (int64_t j = 0; j < columns; j++)
-        sum = fmaf(x[j * lanes + lane], y[j * lanes + lane], sum);
-    sums[lane] += factor * (double)sum;
+    __shared__ double parts[PARTS][EDGE];
+    const int64_t lane = (int64_t)blockIdx.x * EDGE + threadIdx.x;
+    double sum = 0;
+    for (int64_t j = threadIdx.y; j < columns; j += PARTS)
+        sum = fma((double)x[j * lanes + lane], (double)y[j * lanes + lane], sum);
+    parts[threadIdx.y][threadIdx.x] = sum;
+    __syncthreads();
+    if (threadIdx.y > 0) return;
+    for (int part = 1; part < PARTS; part++)
+        sum += parts[part][threadIdx.x];
+    sums[lane] += factor * sum;
 }
 
 cudaError_t sq_kernel_dot(cudaStream_t stream, int64_t lanes, int64_t columns, const float *x, const float *y,
                           double factor, double *sums)
 {
-    return sq_launch(dot, sq_blocks(lanes, LANES), LANES, stream, lanes, columns, x, y, factor, sums);
+    return sq_launch(dot, sq_blocks(lanes, EDGE), dim3(EDGE, PARTS), stream, lanes, columns, x, y, factor, sums);
 }
 
 /* The two kernels read `after` as it was; keep_figures then changes it. */

@@ -52,7 +52,12 @@ size_t sq_tile_layout(const struct sq_sizes *sizes, const struct sq_solve_option
     return used;
 }
 
-enum sq_status sq_tile_product(const struct sq_tile *tile, struct sq_matrix a, float *x, bool accumulate, float *out)
+typedef enum sq_status product_fn(struct sq_backend *backend, struct sq_matrix a, struct sq_matrix b, bool accumulate,
+                                  struct sq_matrix c);
+
+/* As sq_tile_product(), by this operation of the backend's. */
+static enum sq_status multiply(const struct sq_tile *tile, product_fn *product, struct sq_matrix a, float *x,
+                               bool accumulate, float *out)
 {
     const struct sq_backend_ops *ops = tile->backend->ops;
     struct sq_matrix y = sq_matrix_view(out, SQ_F32, a.rows, tile->lanes);
@@ -61,9 +66,14 @@ enum sq_status sq_tile_product(const struct sq_tile *tile, struct sq_matrix a, f
         int64_t columns = a.cols - k < PANEL ? a.cols - k : PANEL;
         struct sq_matrix panel = sq_matrix_part(a, 0, a.rows, k, columns);
         struct sq_matrix part = sq_matrix_view(sq_tile_columns(tile, x, k), SQ_F32, columns, tile->lanes);
-        SQ_TRY(ops->matmul(tile->backend, panel, part, accumulate || k > 0, y));
+        SQ_TRY(product(tile->backend, panel, part, accumulate || k > 0, y));
     }
     return SQ_OK;
+}
+
+enum sq_status sq_tile_product(const struct sq_tile *tile, struct sq_matrix a, float *x, bool accumulate, float *out)
+{
+    return multiply(tile, tile->backend->ops->matmul, a, x, accumulate, out);
 }
 
 struct sq_tile_span sq_tile_span_at(const struct sq_tile *tile, int64_t j)
@@ -83,7 +93,7 @@ int64_t sq_tile_spans_end(const struct sq_tile *tile, int64_t j)
     return end;
 }
 
-/* A quadratic form x H x' in work. */
+/* A quadratic form x H x' in work, which is reported: no code depends on it but by way of own_products. */
 struct form {
     float *x;            /* [n, ROWS] */
     float *own_products; /* or NULL */
@@ -98,19 +108,21 @@ static enum sq_status add_block(const struct sq_tile *tile, const struct form *f
     struct sq_matrix hessian = sq_matrix_part(tile->factor->hessian, j, columns, j, columns);
     float *block = sq_tile_columns(tile, form->x, j);
     float *own = form->own_products ? sq_tile_columns(tile, form->own_products, j) : tile->parts[1];
-    SQ_TRY(sq_tile_product(tile, hessian, block, false, own));
+    product_fn *product = form->own_products ? tile->backend->ops->matmul : tile->backend->ops->matmul_split;
+    SQ_TRY(multiply(tile, product, hessian, block, false, own));
     SQ_TRY(solve->dot(tile->backend, columns, block, before, 2, form->sums));
     return solve->dot(tile->backend, columns, block, own, 1, form->sums);
 }
 
-/* Columns [first, end), block by block. */
+/* Columns [first, end): span by span, or one block. */
 static enum sq_status add_blocks(const struct sq_tile *tile, const struct form *form, int64_t first, int64_t end)
 {
     struct sq_matrix rows = sq_matrix_part(tile->factor->hessian, first, end - first, 0, end);
     float *x = sq_tile_columns(tile, form->x, first);
-    SQ_TRY(sq_tile_product(tile, sq_matrix_part(rows, 0, end - first, 0, first), form->x, false, tile->parts[0]));
+    SQ_TRY(multiply(tile, tile->backend->ops->matmul_split, sq_matrix_part(rows, 0, end - first, 0, first), form->x,
+                    false, tile->parts[0]));
     for (int64_t j = first, columns; j < end; j += columns) {
-        columns = form->own_products ? sq_tile_span_at(tile, j).columns : smaller(end - j, SQ_SOLVE_BLOCK);
+        columns = form->own_products ? sq_tile_span_at(tile, j).columns : end - j;
         float *before = sq_tile_columns(tile, tile->parts[0], j - first);
         SQ_TRY(sq_tile_product(tile, sq_matrix_part(rows, j - first, columns, first, j - first), x, true, before));
         SQ_TRY(add_block(tile, form, j, columns, before));

@@ -4,7 +4,7 @@
 
 #include "gptq/solve.h"
 
-/* Columns of a block of GPTQ, and of a block of a quadratic form. */
+/* Columns of a block of GPTQ, and at least of a block of a quadratic form. */
 #define SQ_SOLVE_BLOCK 128
 
 struct sq_tile {
@@ -65,8 +65,8 @@ struct sq_tile_span sq_tile_span_at(const struct sq_tile *tile, int64_t j);
 /* The end of the whole spans from column j on that one product from outside serves. */
 int64_t sq_tile_spans_end(const struct sq_tile *tile, int64_t j);
 
-/* sums[row] = x H x' by rows, x [n, ROWS] in plain order: sum over blocks b of x_b (2 H_b,<b x_<b + H_bb x_b). With
- * own_products [n, ROWS] the blocks are the spans, and the H_bb x_b are left there; NULL: not wanted. */
+/* sums[row] = x H x' by rows, x [n, ROWS] in plain order: sum over blocks b of x_b (2 H_b,<b x_<b + H_bb x_b), to be
+ * reported. With own_products [n, ROWS] the blocks are the spans, and the H_bb x_b are left there; NULL: not wanted. */
 enum sq_status sq_tile_form(const struct sq_tile *tile, float *x, float *own_products, double *sums) SQ_MUST_CHECK;
 
 /* The grids of all groups from the original weights; a search weighs errors by importance [n] (NULL: all alike). */

@@ -163,6 +163,10 @@ struct sq_backend_ops {
     /* c = a b (accumulate: c += a b); all F32, a [m, k], b [k, n], c [m, n]. */
     enum sq_status (*matmul)(struct sq_backend *backend, struct sq_matrix a, struct sq_matrix b, bool accumulate,
                              struct sq_matrix c);
+    /* The same where no code depends on it: with f32's accuracy, but other roundings, where that is faster. m and n at
+     * most SQ_SOLVE_ROWS_MAX. */
+    enum sq_status (*matmul_split)(struct sq_backend *backend, struct sq_matrix a, struct sq_matrix b, bool accumulate,
+                                   struct sq_matrix c);
 
     /* --- exact sums of Hessians (one worker each) ----------------------------------------------------------------- */
     /* squares[j] = sum over rows of x[:, j]^2, f64 in host memory; x F32 or BF16 [m, n]. */

@@ -126,6 +126,7 @@ static const struct sq_backend_ops cpu_ops = {
     .parallel = cpu_parallel,
     .linear = sq_cpu_linear,
     .matmul = sq_cpu_matmul,
+    .matmul_split = sq_cpu_matmul,
     .column_squares = sq_cpu_column_squares,
     .gram_pack = sq_cpu_gram_pack,
     .gram_add = sq_cpu_gram_add,

@@ -181,7 +181,9 @@ static enum sq_status centre(struct sq_backend *backend, int64_t columns, const 
 static enum sq_status dot(struct sq_backend *backend, int64_t columns, const float *x, const float *y, double factor,
                           double *sums)
 {
-    kernels(backend)->dot(columns, x, y, factor, sums);
+    for (int64_t j = 0; j < columns; j += SQ_SOLVE_COLUMNS)
+        kernels(backend)->dot(smaller(SQ_SOLVE_COLUMNS, columns - j), x + j * SQ_SOLVE_ROWS, y + j * SQ_SOLVE_ROWS,
+                              factor, sums);
     return SQ_OK;
 }
 

@@ -26,5 +26,6 @@ const struct sq_backend_traits sq_cuda_traits = {.name = "cuda",
                                                  .is_host = false,
                                                  .n_workers = 4,
                                                  .spread_inputs = SQ_CUDA_SPREAD_INPUTS,
+                                                 .split_products = 6,
                                                  .worker_bytes = SQ_CUDA_ROOM + SQ_CUDA_WORKSPACE,
                                                  .attention_scratch = attention_scratch};

@@ -80,6 +80,19 @@ static enum sq_status dry_matmul(struct sq_backend *backend, struct sq_matrix a,
     return sq_dry_do(backend, SQ_WORK_TILE, 2 * cells(a) * (double)b.cols, smallest(a.rows, a.cols, a.cols));
 }
 
+/* Both factors are split first: F32 is read, and BF16 is written for each product. */
+static enum sq_status dry_matmul_split(struct sq_backend *backend, struct sq_matrix a, struct sq_matrix b,
+                                       bool accumulate, struct sq_matrix c)
+{
+    const struct sq_rate *of = ((struct sq_dry *)backend)->rates->of;
+    const int n_products = backend->traits->split_products;
+    bool is_faster = n_products > 0 && of[SQ_WORK_BF16].per_second > n_products * of[SQ_WORK_TILE].per_second;
+    if (!is_faster) return dry_matmul(backend, a, b, accumulate, c);
+    SQ_TRY(sq_dry_do(backend, SQ_WORK_STREAM, (bytes_of(a) + bytes_of(b)) * (1 + 0.5 * n_products), 0));
+    return sq_dry_do(backend, SQ_WORK_BF16, 2 * cells(a) * (double)b.cols * n_products,
+                     smallest(a.rows, a.cols, b.cols));
+}
+
 static enum sq_status dry_column_squares(struct sq_backend *backend, struct sq_matrix x, double *squares)
 {
     memset(squares, 0, (size_t)x.cols * sizeof *squares);
@@ -297,6 +310,7 @@ const struct sq_backend_ops sq_dry_ops = {
     .parallel = sq_dry_parallel,
     .linear = dry_linear,
     .matmul = dry_matmul,
+    .matmul_split = dry_matmul_split,
     .column_squares = dry_column_squares,
     .gram_pack = dry_gram_pack,
     .gram_add = dry_gram_add,

@@ -117,7 +117,7 @@ struct sq_solve_ops {
     /* centred = code - zero for columns of one group. */
     enum sq_status (*centre)(struct sq_backend *backend, int64_t columns, const uint8_t *codes, const float *zero,
                              float *centred);
-    /* sums[row] += factor * sum_j x[j, row] * y[j, row]; f32 over columns <= SQ_SOLVE_COLUMNS, then f64. */
+    /* sums[row] += factor * sum_j x[j, row] * y[j, row]; f32 over at most SQ_SOLVE_COLUMNS columns, then f64. */
     enum sq_status (*dot)(struct sq_backend *backend, int64_t columns, const float *x, const float *y, double factor,
                           double *sums);
     /* Twice: the best scale for the codes, then one pass of coordinate descent over the codes. */

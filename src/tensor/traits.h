@@ -11,6 +11,7 @@ struct sq_backend_traits {
     bool is_host;
     int n_workers;         /* by default; 0: as many as there are processors */
     int64_t spread_inputs; /* of a layer, from which on several ranks factor its Hessian faster than each for itself */
+    int split_products;    /* in BF16 that one of matmul_split() is made of where that is faster; 0: never */
     size_t worker_bytes;   /* of the backend's memory that each worker takes when the backend is made */
     /* Bytes of scratch that attention of one sample takes. */
     size_t (*attention_scratch)(const struct sq_attention *shape, int64_t length);
