@@ -1,4 +1,5 @@
 /* The solver's kernels for columns and grids beside their plain twins in double precision, in every variant. */
+#include "scale_check.h"
 #include "solve_variants.h"
 
 /* M' inside a block: unit lower triangular, entries that keep sums of 64 terms of order one. */
@@ -101,47 +102,6 @@ static void test_settle(void **state)
 
 /* --- grids ------------------------------------------------------------------------------------------------------- */
 
-static double weighted_error(const struct oracle_grid *grid, int64_t columns, const float *w, const float *importance,
-                             double scale, double zero)
-{
-    double sum = 0;
-    for (int64_t j = 0; j < columns; j++) {
-        double x = (double)w[j * ROWS], e = x - scale * (oracle_code(grid, x, scale, zero) - zero);
-        sum += (importance ? (double)importance[j] : 1) * e * e;
-    }
-    return sum;
-}
-
-/* The same 20 coarse and 8 fine steps; where f32 sees two errors as equal the choice is free, so errors are compared.
- */
-static void check_found(const struct oracle_grid *grid, enum sq_scale_rule rule, int64_t columns, const float *w,
-                        const float *importance, double scale, double zero)
-{
-    double exact[MOST], base, base_zero, best = INFINITY, best_factor = 1;
-    for (int64_t j = 0; j < columns; j++)
-        exact[j] = (double)w[j * ROWS];
-    oracle_scale(grid, rule == SQ_SCALE_ABSMAX, columns, exact, &base, &base_zero);
-    assert_true(fabs(zero - base_zero) <= 1); /* the row of zeros, taken as -1 .. 1, has a tie here */
-    if (rule != SQ_SCALE_SEARCH) {
-        assert_true(fabs(scale - base) <= base * 0x1p-11 * 1.001);
-        return;
-    }
-    for (int phase = 0; phase < 2; phase++) {
-        double centre = best_factor;
-        for (int i = 0; i < (phase ? 8 : 20); i++) {
-            double factor = phase ? centre + 0.045 * (2.0 * (i + 1) / 9 - 1) : 1.1 - 0.045 * i;
-            double error = weighted_error(grid, columns, w, importance, base * factor, zero);
-            if (error < best) best_factor = factor;
-            best = fmin(best, error);
-        }
-    }
-    /* rounding the scale to f16 moves each point of the grid by up to 2^-11 of itself */
-    double found = weighted_error(grid, columns, w, importance, scale, zero), shift = 0;
-    for (int64_t j = 0; j < columns; j++)
-        shift += (importance ? (double)importance[j] : 1) * exact[j] * exact[j] * 0x1p-22;
-    assert_true(sqrt(found) <= sqrt(best) * 1.0001 + 2 * sqrt(shift));
-}
-
 static void check_find_scales(const struct sq_solve_kernels *kernels, int64_t columns)
 {
     static float weights[MOST * ROWS], importance[MOST];
@@ -161,8 +121,9 @@ static void check_find_scales(const struct sq_solve_kernels *kernels, int64_t co
             for (int r = 0; r < ROWS; r++) {
                 assert_true(rows.scale[r] == sq_grid_round_scale(SQ_F16, rows.scale[r]));
                 assert_true(rows.inverse[r] == 1.0f / rows.scale[r]);
-                check_found(&oracle, (enum sq_scale_rule)rule, columns, weights + r, weighing, (double)rows.scale[r],
-                            (double)rows.zero[r]);
+                check_scale(
+                    &(struct scale_case){&oracle, (enum sq_scale_rule)rule, columns, ROWS, weights + r, weighing},
+                    (double)rows.scale[r], (double)rows.zero[r]);
             }
         }
     }
