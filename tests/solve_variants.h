@@ -16,10 +16,10 @@
 #include "tensor/cpu_isa.h"
 #include "tensor/kernels/solve.h"
 
-enum { ROWS = SQ_SOLVE_ROWS, MOST = 70 };
+enum { ROWS = SQ_SOLVE_ROWS, MOST = SQ_SOLVE_COLUMNS };
 
-/* Column counts: fewer than a kernel's unrolling, between, a whole group, one more. */
-static const int64_t counts[] = {1, 3, 4, 7, 33, 64, 65};
+/* Column counts: fewer than a kernel's unrolling, between, a whole group, one more, about a block, and the most. */
+static const int64_t counts[] = {1, 3, 4, 7, 33, 64, 65, 127, 128, 129, SQ_SOLVE_COLUMNS};
 enum { N_COUNTS = sizeof counts / sizeof *counts };
 
 static uint64_t random_state;

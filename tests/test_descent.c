@@ -1,4 +1,6 @@
-/* The refinement kernel beside its plain twin in double precision, in every variant. */
+/* The refinement kernel beside its plain twin in double precision, in every variant of the CPU's and as an operation of
+ * the backend. */
+#include "backends.h"
 #include "solve_variants.h"
 
 static const int max_code = 7;
@@ -139,38 +141,41 @@ static double share(const struct span *s, const float *side, const double *h, in
 
 static int n_compared;
 
-static void check_descend_with(const struct sq_solve_kernels *kernels, int64_t columns, bool refit)
+/* What became of a span, `done`, beside what should become of it as it was. */
+static void compare_span(const struct span *start, const struct span *done, int64_t columns, bool refit)
 {
-    static struct span start, done;
     static double h[MOST * MOST];
-    make_span(kernels, columns, &start);
-    done = start;
-    struct sq_descent descent = span_descent(&done, columns, refit);
-    kernels->descend(&descent);
     for (int r = 0; r < ROWS; r++) {
-        struct plain_row p = make_plain(&start, columns, r, h);
-        double before = share(&start, start.right, h, columns, r), after = share(&done, start.left, h, columns, r);
-        assert_true(fabs(done.before[r] - before) < 1e-4 * (1 + fabs(before)));
-        assert_true(fabs(done.after[r] - after) < 1e-3 * (1 + fabs(after)));
+        struct plain_row p = make_plain(start, columns, r, h);
+        double before = share(start, start->right, h, columns, r), after = share(done, start->left, h, columns, r);
+        assert_true(fabs(done->before[r] - before) < 1e-4 * (1 + fabs(before)));
+        assert_true(fabs(done->after[r] - after) < 1e-3 * (1 + fabs(after)));
         for (int pass = 0; pass < 2; pass++) {
             if (refit) plain_refit(&p);
             plain_codes(&p);
         }
         if (p.near_tie) continue;
         n_compared++;
-        assert_true((double)done.grid.scale[r] == p.scale);
+        assert_true((double)done->grid.scale[r] == p.scale);
         for (int64_t i = 0; i < columns; i++) {
-            assert_int_equal(done.codes[i * ROWS + r], p.c[i] + p.zero);
-            assert_true(done.errors[i * ROWS + r] ==
-                        done.weights[i * ROWS + r] - done.grid.scale[r] * (done.codes[i * ROWS + r] - 4.0f));
+            assert_int_equal(done->codes[i * ROWS + r], p.c[i] + p.zero);
+            assert_true(done->errors[i * ROWS + r] ==
+                        done->weights[i * ROWS + r] - done->grid.scale[r] * (done->codes[i * ROWS + r] - 4.0f));
         }
     }
 }
 
+/* With and without a scale to refit, by a kernel. */
 static void check_descend(const struct sq_solve_kernels *kernels, int64_t columns)
 {
-    check_descend_with(kernels, columns, false);
-    check_descend_with(kernels, columns, true);
+    static struct span start, done;
+    for (int refit = 0; refit < 2; refit++) {
+        make_span(kernels, columns, &start);
+        done = start;
+        struct sq_descent descent = span_descent(&done, columns, refit);
+        kernels->descend(&descent);
+        compare_span(&start, &done, columns, refit);
+    }
 }
 
 static void test_descend(void **state)
@@ -180,8 +185,33 @@ static void test_descend(void **state)
     for_each_variant(check_descend);
     assert_true(n_compared > N_COUNTS * 2 * ROWS / 2); /* most rows meet no near tie */
 }
+
+/* The whole span is in the backend's memory: pointers into it are only reckoned here. */
+static void test_backend(void **state)
+{
+    (void)state;
+    static struct span start, done;
+    struct sq_backend *backend;
+    assert_int_equal(backend_create(1, &backend), SQ_OK);
+    backend->sizes.solve_rows = ROWS;
+    n_compared = 0;
+    for (int i = 0; i < 2 * N_COUNTS; i++) {
+        int64_t columns = counts[i / 2];
+        random_state = (uint64_t)columns;
+        make_span(&sq_solve_kernels_generic, columns, &start);
+        struct span *there = backend_give(backend, &start, sizeof start);
+        struct sq_descent descent = span_descent(there, columns, i % 2);
+        assert_int_equal(backend->ops->solve->descend(backend, &descent), SQ_OK);
+        backend_take(backend, there, sizeof done, &done);
+        backend_free(backend, there);
+        compare_span(&start, &done, columns, i % 2);
+    }
+    assert_true(n_compared > N_COUNTS * 2 * ROWS / 2);
+    backend->ops->destroy(backend);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_descend)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_descend), cmocka_unit_test(test_backend)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -382,6 +382,7 @@ static void test_diagonal_only(void **state)
     options.solver = SQ_SOLVER_RTN;
     assert_int_equal(fixture_solve(&layer, &options, 0.01, 1, &rtn), SQ_OK);
     assert_memory_equal(gptq.result.codes, rtn.result.codes, 6 * 96);
+    assert_memory_equal(gptq.result.error, rtn.result.error, 6 * sizeof(double)); /* of all of H, as it was */
     solved_free(&gptq);
     solved_free(&rtn);
     layer_free(&layer);
