@@ -1,13 +1,7 @@
 #include "tensor/cuda_traits.h"
 
-/* Sizes that keep a GPU busy; the stand-in for tests builds with small ones, so that small layers have many tiles. */
 #ifndef SQ_CUDA_SIZES
-#define SQ_CUDA_SIZES                                                                                                  \
-    {                                                                                                                  \
-        .solve_rows = 1024, .solve_columns = 1024, .factor_tile = 512, .factor_rows = 2048, .hessian_panel = 1024,     \
-        .hessian_tokens = (int64_t)1 << 20, .hessian_packed = 0, .hessian_slice = (int64_t)64 << 20,                   \
-        .expert_rows = 1024                                                                                            \
-    }
+#define SQ_CUDA_SIZES SQ_CUDA_DEVICE_SIZES
 #endif
 
 #ifndef SQ_CUDA_SPREAD_INPUTS

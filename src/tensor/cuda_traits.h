@@ -4,6 +4,14 @@
 
 #include "tensor/traits.h"
 
+/* Sizes that keep a GPU busy; the stand-in for tests builds with small ones, so that small layers have many tiles. */
+#define SQ_CUDA_DEVICE_SIZES                                                                                           \
+    {                                                                                                                  \
+        .solve_rows = 1024, .solve_columns = 1024, .factor_tile = 512, .factor_rows = 2048, .hessian_panel = 1024,     \
+        .hessian_tokens = (int64_t)1 << 20, .hessian_packed = 0, .hessian_slice = (int64_t)64 << 20,                   \
+        .expert_rows = 1024                                                                                            \
+    }
+
 /* Bytes of a worker's device memory for the operation at hand, and for cuBLAS: what it asks for on sm_90. Rows of a
  * product by way of the room, at most; fixed, as shapes of products decide the order of sums. */
 #ifndef SQ_CUDA_ROOM
