@@ -17,5 +17,5 @@ set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_PACKAGE_SECTION science)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON) # the libraries, from the program itself
 set(CPACK_DEBIAN_PACKAGE_DEPENDS openmpi-bin)
-set(CPACK_DEBIAN_PACKAGE_SUGGESTS "python3-h5py, python3-numpy, slurm-client") # and `tokenizers` from PyPI, for tokenize
+set(CPACK_DEBIAN_PACKAGE_SUGGESTS "python3-h5py, python3-numpy, python3-xxhash, slurm-client") # and `tokenizers` from PyPI, for tokenize
 include(CPack)

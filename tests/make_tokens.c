@@ -1,4 +1,4 @@
-/* make_tokens OUT SAMPLES LENGTH VOCABULARY SEED [SHA256]: a token file of seeded random ids, for whole-program tests;
+/* make_tokens OUT SAMPLES LENGTH VOCABULARY SEED [XXH3]: a token file of seeded random ids, for whole-program tests;
  * with the hash of a tokenizer that they are said to be made with. */
 #include <hdf5.h>
 #include <stdint.h>
@@ -6,27 +6,27 @@
 #include <stdlib.h>
 
 /* As h5py writes it. */
-static int write_tokenizer(hid_t data, const char *sha256)
+static int write_tokenizer(hid_t data, const char *xxh3)
 {
     hid_t type = H5Tcopy(H5T_C_S1), space = H5Screate(H5S_SCALAR);
     H5Tset_size(type, H5T_VARIABLE);
-    hid_t attribute = H5Acreate2(data, "tokenizer_sha256", type, space, H5P_DEFAULT, H5P_DEFAULT);
-    int failed = H5Awrite(attribute, type, &sha256) < 0;
+    hid_t attribute = H5Acreate2(data, "tokenizer_xxh3", type, space, H5P_DEFAULT, H5P_DEFAULT);
+    int failed = H5Awrite(attribute, type, &xxh3) < 0;
     H5Aclose(attribute);
     H5Sclose(space);
     H5Tclose(type);
     return failed;
 }
 
-/* sha256: NULL for none */
-static int write_tokens(const char *path, const int32_t *ids, hsize_t samples, hsize_t length, const char *sha256)
+/* xxh3: NULL for none */
+static int write_tokens(const char *path, const int32_t *ids, hsize_t samples, hsize_t length, const char *xxh3)
 {
     const hsize_t shape[2] = {samples, length};
     hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
     hid_t space = H5Screate_simple(2, shape, NULL);
     hid_t data = H5Dcreate2(file, "tokens", H5T_STD_I32LE, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
     int failed = H5Dwrite(data, H5T_NATIVE_INT32, H5S_ALL, H5S_ALL, H5P_DEFAULT, ids) < 0;
-    if (sha256) failed |= write_tokenizer(data, sha256);
+    if (xxh3) failed |= write_tokenizer(data, xxh3);
     H5Dclose(data);
     H5Sclose(space);
     return H5Fclose(file) < 0 || failed;
@@ -35,7 +35,7 @@ static int write_tokens(const char *path, const int32_t *ids, hsize_t samples, h
 int main(int argc, char **argv)
 {
     if (argc != 6 && argc != 7) {
-        fprintf(stderr, "usage: make_tokens OUT SAMPLES LENGTH VOCABULARY SEED [SHA256]\n");
+        fprintf(stderr, "usage: make_tokens OUT SAMPLES LENGTH VOCABULARY SEED [XXH3]\n");
         return 2;
     }
     long samples = atol(argv[2]), length = atol(argv[3]), vocabulary = atol(argv[4]);

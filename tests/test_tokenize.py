@@ -12,8 +12,8 @@ import tempfile
 import unittest
 
 SKIPPED = 77  # ctest's SKIP_RETURN_CODE for this test
-if any(importlib.util.find_spec(name) is None for name in ("h5py", "numpy", "tokenizers")):
-    print("skipped: h5py, numpy or tokenizers is missing; ./bootstrap build installs them into .venv")
+if any(importlib.util.find_spec(name) is None for name in ("h5py", "numpy", "tokenizers", "xxhash")):
+    print("skipped: h5py, numpy, tokenizers or xxhash is missing; ./bootstrap build installs them into .venv")
     sys.exit(SKIPPED)
 
 import h5py
@@ -154,6 +154,7 @@ class TokenizeTest(unittest.TestCase):
         summary = json.loads(done.stdout)
         self.assertEqual(summary["samples"], 4)
         self.assertEqual(summary["tokenizer_vocabulary"], 99)
+        self.assertEqual(summary["tokenizer_xxh3"], "5dad45355b8fbb95")  # as tests/whole/results.sh has it
         self.assertTrue(0 < summary["vocabulary_seen"] <= 99)
         done = self.start("--text", self.a, "--samples", 4, "--length", 32, "--force")
         self.assertIn("vocabulary seen", done.stdout)

@@ -190,6 +190,7 @@ def count_lengths(texts):
 
 def load_tokenizer(folder):
     import tokenizers
+    import xxhash
 
     path = os.path.join(folder, "tokenizer.json")
     data = read_bytes(path)
@@ -199,7 +200,7 @@ def load_tokenizer(folder):
         raise Failure(f"cannot read {path}: {' '.join(str(error).split())}") from None
     tokenizer.no_truncation()  # some models' files ask for both
     tokenizer.no_padding()
-    return tokenizer, hashlib.sha256(data).hexdigest()
+    return tokenizer, xxhash.xxh3_64_hexdigest(data)
 
 
 def find_bos(tokenizer, folder, mode, windows):
@@ -332,7 +333,7 @@ def describe(arguments, sources, samples, tokenizer, tokenizer_digest, bos):
               for source in sources]
     return {"method": "windows" if arguments.windows else "draw-overlap" if arguments.overlap else "draw",
             "method_version": METHOD_VERSION, "seed": str(arguments.seed), "samples": len(samples),
-            "length": arguments.length, "bos": -1 if bos is None else bos, "tokenizer_sha256": tokenizer_digest,
+            "length": arguments.length, "bos": -1 if bos is None else bos, "tokenizer_xxh3": tokenizer_digest,
             "tokenizer_vocabulary": tokenizer.get_vocab_size(), "vocabulary_seen": len(numpy.unique(samples)),
             "sources": json.dumps(listed, sort_keys=True), "field": arguments.field,
             "versions": f"tokenizers {tokenizers.__version__}, numpy {numpy.__version__}"}

@@ -77,7 +77,7 @@ need_device() { # ends the test as skipped where the program finds no device tha
   fail "no job on the device"
 }
 
-tokens() { # tokens FILE SAMPLES LENGTH VOCABULARY SEED [SHA256]: the last of a tokenizer
+tokens() { # tokens FILE SAMPLES LENGTH VOCABULARY SEED [XXH3]: the last of a tokenizer
   "$MAKE_TOKENS" "$@"
 }
 
