@@ -15,7 +15,7 @@
 
 #define DIGITS 16
 
-/* The digits in the line "tokenizer_xxh3: ..." of the provenance; NULL: there is no such line. */
+/* What stands in the line "tokenizer_xxh3: ..." of the provenance, up to its end; NULL: there is no such line. */
 static const char *find_stated(const char *provenance)
 {
     static const char key[] = "tokenizer_xxh3: ";
@@ -24,23 +24,22 @@ static const char *find_stated(const char *provenance)
         line = strchr(line, '\n');
         if (line) line++;
     }
-    if (!line) return NULL;
-    const char *digits = line + sizeof key - 1;
-    return strspn(digits, "0123456789abcdef") == DIGITS ? digits : NULL;
+    return line ? line + sizeof key - 1 : NULL;
 }
 
-/* stated: DIGITS of the tokens' own tokenizer. */
+/* stated: what the tokens say of their own tokenizer, up to the end of the line. */
 static enum sq_status compare(const char *stated, const char *path, const char *tokenizer)
 {
     char found[DIGITS + 1];
+    int length = (int)strcspn(stated, "\n");
     struct sq_map map;
     if (access(tokenizer, F_OK) != 0) return SQ_OK;
     SQ_TRY(sq_map_open(tokenizer, &map));
     snprintf(found, sizeof found, "%016" PRIx64, (uint64_t)XXH3_64bits(map.data, map.bytes));
     sq_map_close(&map);
-    if (memcmp(found, stated, DIGITS) != 0)
+    if (length != DIGITS || memcmp(found, stated, DIGITS) != 0)
         sq_warning("%s: its tokens were made with another tokenizer than %s (XXH3 %.*s, not %s)", path, tokenizer,
-                   DIGITS, stated, found);
+                   length, stated, found);
     return SQ_OK;
 }
 

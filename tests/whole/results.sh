@@ -196,6 +196,7 @@ warns_of_tokenizer 1 "${made_by[@]}" --out "$work/again1"
 grep -q '^  warnings  *1;' "$work/err" || { cat "$work/err"; fail "the summary does not count it"; }
 expect 1 1 "${made_by[@]}" --out "$work/again2" --strict
 expect_message "--strict: 1 warning"
+tokens "$work/made-by" 6 24 "$(vocabulary llama)" 1 5DAD # no hash of any tokenizer
 warns_of_tokenizer 2 eval --model "$work/made" --against "$GOLDEN/llama" --tokens "$work/made-by"
 warns_of_tokenizer 1 verify --model "$GOLDEN/llama" --checkpoint "$work/made" --tokens "$work/made-by"
 cp -r "$GOLDEN/llama" "$work/again-model"
