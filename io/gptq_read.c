@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "io/gptq_private.h"
 #include "io/pack.h"
+#include "tensor/grid.h"
 
 /* What dequantizing some rows needs, besides the tensors. */
 struct gptq_workspace {
@@ -46,7 +47,7 @@ static int64_t find_group_size(const struct sq_gptq_layer *layer, int64_t stated
 {
     int64_t n_groups = layer->n_groups, in_features = layer->in_features;
     if (n_groups == 1) return in_features;
-    if (stated > 0 && (in_features + stated - 1) / stated == n_groups) return stated;
+    if (stated > 0 && sq_group_count(in_features, stated) == n_groups) return stated;
     return n_groups > 0 && in_features % n_groups == 0 ? in_features / n_groups : 0;
 }
 

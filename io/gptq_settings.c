@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "io/gptq_private.h"
+#include "tensor/grid.h"
 
 enum sq_status sq_gptq_settings_read(const struct sq_linear_place *place, struct sq_gptq_settings *settings_p)
 {
@@ -33,9 +34,7 @@ static bool has_bits(const struct sq_gptq_layer *layer, const json_t *value)
 
 static bool has_groups(const struct sq_gptq_layer *layer, const json_t *value)
 {
-    int64_t size = json_integer_value(value);
-    if (!json_is_integer(value)) return false;
-    return layer->n_groups == (size > 0 ? (layer->in_features + size - 1) / size : 1);
+    return json_is_integer(value) && layer->n_groups == sq_group_count(layer->in_features, json_integer_value(value));
 }
 
 /* One that says that it is not symmetric may have such zero points, too. The first group speaks for all. */

@@ -108,9 +108,9 @@ static enum sq_status find_layer(const struct sq_linear_place *place, struct pac
 static bool is_described(const struct packed_layer *layer, const json_t *weights)
 {
     int64_t size = json_integer_value(json_object_get(weights, "group_size")); /* 0, also for null: none */
-    int64_t n_groups = size > 0 ? (layer->place->in_features + size - 1) / size : 1;
     return json_integer_value(json_object_get(weights, "num_bits")) == layer->grid.bits &&
-           layer->n_groups == n_groups && json_is_false(json_object_get(weights, "symmetric")) != layer->grid.symmetric;
+           layer->n_groups == sq_group_count(layer->place->in_features, size) &&
+           json_is_false(json_object_get(weights, "symmetric")) != layer->grid.symmetric;
 }
 
 /* Readers that go by config_groups would take tensors that it does not describe for other weights. Its targets are not

@@ -269,6 +269,7 @@ static void test_settings(void **state)
         {CONFIG("gptq_v2", ", \"group_size\": 64"),
          "group_size is 64, but layer has 4 bits, 3 groups of its 96 inputs"},
         {CONFIG("gptq_v2", ", \"group_size\": -1"), "group_size is -1"},
+        {CONFIG("gptq_v2", ", \"group_size\": 9223372036854775807"), "group_size is 9223372036854775807"},
         {CONFIG("gptq_v2", ", \"group_size\": 40"), NULL}, /* the last one short */
         {CONFIG("gptq_v2", BITS_4 ", \"sym\": true"),
          "sym is true, but layer has 4 bits, 3 groups of its 96 inputs, and zero"},

@@ -237,6 +237,8 @@ static void test_settings(void **state)
         {3, 0, GROUPS(GROUP("a", "4", "false", "30")), false},
         {3, 0, GROUPS(GROUP("a", "4", "true", "null")), false},
         {1, 0, GROUPS(GROUP("a", "4", "true", "null")), true},
+        {1, 0, GROUPS(GROUP("a", "4", "true", "9223372036854775807")), true},
+        {3, 0, GROUPS(GROUP("a", "4", "true", "9223372036854775807")), false},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct layer layer;

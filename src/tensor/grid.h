@@ -16,6 +16,13 @@ struct sq_grid {
     enum sq_dtype scale_dtype; /* SQ_F16 or SQ_BF16: every scale is rounded to it before it is used */
 };
 
+/* Groups of a row, for a size that a file states and that may be any number: ceil(in_features / group_size), and one
+ * where it is not positive. */
+static inline int64_t sq_group_count(int64_t in_features, int64_t group_size)
+{
+    return group_size > 0 && group_size < in_features ? (in_features + group_size - 1) / group_size : 1;
+}
+
 /* Groups of a row: ceil(in_features / group_size). */
 SQ_ANYWHERE static inline int64_t sq_grid_n_groups(const struct sq_grid *grid, int64_t in_features)
 {
