@@ -2,6 +2,7 @@
 #define XXH_INLINE_ALL
 #include "io/tokenizer.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -33,7 +34,7 @@ static enum sq_status compare(const char *stated, const char *path, const char *
     char found[DIGITS + 1];
     int length = (int)strcspn(stated, "\n");
     struct sq_map map;
-    if (access(tokenizer, F_OK) != 0) return SQ_OK;
+    if (access(tokenizer, F_OK) != 0 && errno == ENOENT) return SQ_OK; /* other faults are for opening to tell */
     SQ_TRY(sq_map_open(tokenizer, &map));
     snprintf(found, sizeof found, "%016" PRIx64, (uint64_t)XXH3_64bits(map.data, map.bytes));
     sq_map_close(&map);

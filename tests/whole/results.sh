@@ -202,6 +202,9 @@ warns_of_tokenizer 1 verify --model "$GOLDEN/llama" --checkpoint "$work/made" --
 cp -r "$GOLDEN/llama" "$work/again-model"
 rm "$work/again-model/tokenizer.json"
 warns_of_tokenizer 0 eval --model "$work/again-model" --tokens "$work/made-by"
+ln -s tokenizer.json "$work/again-model/tokenizer.json" # to itself
+expect 1 2 eval --model "$work/again-model" --tokens "$work/made-by"
+expect_message "again-model/tokenizer.json: Too many levels of symbolic links"
 
 # --- warnings: an input that is zero in every token ---
 
