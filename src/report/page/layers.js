@@ -62,8 +62,8 @@ function warningSection(run) {
       count ?
           el("ul", {}, all) :
           el("p", {},
-             "No raised damping, no dead inputs, no scales at their limits, no starved experts, more tokens than inputs, and no layer that " +
-                 "plain rounding would have done as well."));
+             "No raised damping, no dead inputs, no scales at their limits, no starved experts, more tokens than " +
+                 "inputs, and no layer that plain rounding would have done as well."));
   box.className = "warnings" + (count ? "" : " none");
   return box;
 }
