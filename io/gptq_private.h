@@ -38,8 +38,8 @@ enum sq_status sq_gptq_settings_compare(const struct sq_linear_place *place,
 
 /* --- gptq_read.c ------------------------------------------------------------------------------------------------- */
 
-#define SQ_GPTQ_TILE 32 /* output rows and input columns that are unpacked together; 32 codes are always whole words   \
-                         */
+/* Output rows and input columns that are unpacked together; 32 codes are always whole words. */
+#define SQ_GPTQ_TILE 32
 
 /* Zero points of rows [row, row + rows) of a group, which do not cross a multiple of SQ_GPTQ_TILE. Local. */
 void sq_gptq_read_zeros(const struct sq_gptq_layer *layer, int64_t group, int64_t row, int64_t rows, uint8_t *zeros);

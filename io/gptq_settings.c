@@ -65,7 +65,11 @@ static bool has_order(const struct sq_gptq_layer *layer, const json_t *value)
 static const struct {
     const char *name;
     bool (*is_so)(const struct sq_gptq_layer *layer, const json_t *value);
-} keys[] = {{"bits", has_bits}, {"group_size", has_groups}, {"sym", has_symmetry}, {"desc_act", has_order}};
+    const char *otherwise; /* what the layer has then, beside its bits and groups */
+} keys[] = {{"bits", has_bits, ""},
+            {"group_size", has_groups, ""},
+            {"sym", has_symmetry, ", and zero points that are not symmetric"},
+            {"desc_act", has_order, ", and groups that are not in the order of columns"}};
 #define N_KEYS ((int)(sizeof keys / sizeof *keys))
 
 /* Whether an entry of `dynamic` has a value of the key that the layer goes with. Its patterns are not matched. */
@@ -84,11 +88,9 @@ static bool is_exception(const json_t *settings, int k, const struct sq_gptq_lay
 static enum sq_status refuse_key(const struct sq_gptq_layer *layer, int k, const json_t *value)
 {
     char *text = json_dumps(value, JSON_ENCODE_ANY);
-    sq_error("%s: config.json: %s is %.40s, but %s has %d bits, %lld group%s of its %lld inputs%s%s", layer->folder,
+    sq_error("%s: config.json: %s is %.40s, but %s has %d bits, %lld group%s of its %lld inputs%s", layer->folder,
              keys[k].name, text ? text : "?", layer->prefix, layer->bits, (long long)layer->n_groups,
-             layer->n_groups == 1 ? "" : "s", (long long)layer->in_features,
-             keys[k].is_so == has_symmetry ? ", and zero points that are not symmetric" : "",
-             keys[k].is_so == has_order ? ", and groups that are not in the order of columns" : "");
+             layer->n_groups == 1 ? "" : "s", (long long)layer->in_features, keys[k].otherwise);
     free(text);
     return SQ_ERR_INPUT;
 }

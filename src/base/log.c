@@ -51,8 +51,8 @@ enum sq_status sq_log_open_events(const char *path)
     return SQ_OK;
 }
 
-/* error: of the write that failed; fd: of the file, which is closed here. What is there of the line in work goes, too, as
- * far as it can be taken out: by the descriptor, as the name may have become another file's. */
+/* error: of the write that failed; fd: of the file, which is closed here. What is there of the line in work goes, too,
+ * as far as it can be taken out: by the descriptor, as the name may have become another file's. */
 static void cut_events(int fd, int error)
 {
     log_state.is_cut = true;

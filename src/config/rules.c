@@ -92,63 +92,35 @@ static enum sq_status refuse_match(const struct sq_rule *rule, const char *name,
     return SQ_ERR_USAGE;
 }
 
-/* What PCRE2 needs for the names that follow; released in any state. */
-struct matching {
-    pcre2_match_context *context;
-    pcre2_match_data *data;
-};
-
-static void end_matching(struct matching *matching)
+enum sq_status sq_rule_matches(const struct sq_rule *rule, const char *name, bool *matches_p)
 {
-    pcre2_match_data_free(matching->data);
-    pcre2_match_context_free(matching->context);
-}
-
-static enum sq_status begin_matching(const char *name, struct matching *matching_p)
-{
-    struct matching matching = {pcre2_match_context_create(NULL),
-                                pcre2_match_data_create(1, NULL)}; /* only whether, not where */
-    if (!matching.context || !matching.data) {
+    enum sq_status status = SQ_OK;
+    pcre2_match_context *context = pcre2_match_context_create(NULL);
+    pcre2_match_data *data = pcre2_match_data_create(1, NULL); /* only whether, not where */
+    if (!context || !data) {
         sq_error("cannot allocate what PCRE2 needs to match module %s", name);
-        end_matching(&matching);
-        return SQ_ERR_MEMORY;
+        status = SQ_ERR_MEMORY;
+        goto out_match;
     }
-    pcre2_set_match_limit(matching.context, MATCH_LIMIT);
-    *matching_p = matching;
-    return SQ_OK;
-}
+    pcre2_set_match_limit(context, MATCH_LIMIT);
+    int code = pcre2_match(rule->regex, (PCRE2_SPTR)name, PCRE2_ZERO_TERMINATED, 0, 0, data, context);
+    if (code < 0 && code != PCRE2_ERROR_NOMATCH) status = refuse_match(rule, name, code);
+    if (status == SQ_OK) *matches_p = code >= 0;
 
-static enum sq_status match(const struct matching *matching, const struct sq_rule *rule, const char *name,
-                            bool *matches_p)
-{
-    int code =
-        pcre2_match(rule->regex, (PCRE2_SPTR)name, PCRE2_ZERO_TERMINATED, 0, 0, matching->data, matching->context);
-    if (code < 0 && code != PCRE2_ERROR_NOMATCH) return refuse_match(rule, name, code);
-    *matches_p = code >= 0;
-    return SQ_OK;
+out_match:
+    pcre2_match_data_free(data);
+    pcre2_match_context_free(context);
+    return status;
 }
 
 enum sq_status sq_config_match_rule(const struct sq_config *config, const char *name, const struct sq_rule **rule_p)
 {
-    struct matching matching;
-    SQ_TRY(begin_matching(name, &matching));
     const struct sq_rule *found = NULL;
-    enum sq_status status = SQ_OK;
-    for (int i = 0; i < config->n_rules && !found && status == SQ_OK; i++) {
+    for (int i = 0; i < config->n_rules && !found; i++) {
         bool matches = false;
-        status = match(&matching, &config->rules[i], name, &matches);
+        SQ_TRY(sq_rule_matches(&config->rules[i], name, &matches));
         if (matches) found = &config->rules[i];
     }
-    if (status == SQ_OK) *rule_p = found;
-    end_matching(&matching);
-    return status;
-}
-
-enum sq_status sq_rule_matches(const struct sq_rule *rule, const char *name, bool *matches_p)
-{
-    struct matching matching;
-    SQ_TRY(begin_matching(name, &matching));
-    enum sq_status status = match(&matching, rule, name, matches_p);
-    end_matching(&matching);
-    return status;
+    *rule_p = found;
+    return SQ_OK;
 }

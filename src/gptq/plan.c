@@ -106,14 +106,14 @@ int64_t sq_plan_faster_from(const struct sq_plan *plan)
     return at < plan->n_factors ? plan->factors[at].n : 0;
 }
 
-/* plan->factors are those of this machine. */
+/* plan->factors are those of this machine; NULL: there is none. */
 static int64_t spread_from(const struct sq_memory_request *request, const struct sq_machine *machine,
                            const struct sq_plan *plan)
 {
     int64_t wanted = request->config->spread_factors;
     if (plan->n_ranks == 1 || wanted == SQ_SPREAD_NEVER) return SQ_FACTOR_ALONE;
     if (wanted != SQ_SPREAD_AUTO) return wanted;
-    if (machine->link.bytes_per_second <= 0) return request->traits->spread_inputs;
+    if (!machine || machine->link.bytes_per_second <= 0) return request->traits->spread_inputs;
     int64_t faster_from = sq_plan_faster_from(plan);
     return faster_from ? faster_from : SQ_FACTOR_ALONE;
 }
@@ -121,10 +121,9 @@ static int64_t spread_from(const struct sq_memory_request *request, const struct
 enum sq_status sq_plan_spread_from(const struct sq_memory_request *request, const struct sq_machine *machine,
                                    int n_ranks, int64_t *spread_from_p)
 {
-    const struct sq_machine unknown = {.ranks_per_node = 1};
     struct sq_plan plan = {.n_ranks = n_ranks};
     if (machine) SQ_TRY(add_factors(request, machine, &plan));
-    *spread_from_p = spread_from(request, machine ? machine : &unknown, &plan);
+    *spread_from_p = spread_from(request, machine, &plan);
     return SQ_OK;
 }
 

@@ -18,15 +18,15 @@ struct sq_grid {
 
 /* Groups of a row, for a size that a file states and that may be any number: ceil(in_features / group_size), and one
  * where it is not positive. */
-static inline int64_t sq_group_count(int64_t in_features, int64_t group_size)
+SQ_ANYWHERE static inline int64_t sq_group_count(int64_t in_features, int64_t group_size)
 {
     return group_size > 0 && group_size < in_features ? (in_features + group_size - 1) / group_size : 1;
 }
 
-/* Groups of a row: ceil(in_features / group_size). */
+/* Groups of a row of this grid. */
 SQ_ANYWHERE static inline int64_t sq_grid_n_groups(const struct sq_grid *grid, int64_t in_features)
 {
-    return (in_features + grid->group_size - 1) / grid->group_size;
+    return sq_group_count(in_features, grid->group_size);
 }
 
 SQ_ANYWHERE static inline int sq_grid_max_code(const struct sq_grid *grid)
