@@ -69,7 +69,7 @@ static void test_order(void **state)
 {
     (void)state;
     float h[36] = {0};
-    const float diagonal[6] = {2, 5, 5, 0, 9, 1};
+    const float diagonal[6] = {2, 5, 5, 0, 9, 0.5f};
     for (int i = 0; i < 6; i++)
         h[i * 6 + i] = diagonal[i];
     struct sq_backend *backend;
@@ -82,7 +82,8 @@ static void test_order(void **state)
     float *hessian = backend_read(backend, factor.hessian);
     assert_true(hessian[3 * 6 + 3] == 1.0f);
     free(hessian);
-    assert_true(fabs(factor.ridge - 0.1 * 22 / 5) < 1e-12); /* the mean is over live inputs */
+    assert_true(fabs(factor.ridge - 0.1 * 21.5 / 5) < 1e-12); /* the mean is over live inputs */
+    assert_true(factor.min_diagonal == 0.5);
     drop_factor(backend, &factor);
 }
 

@@ -47,7 +47,7 @@ static void check_same(int64_t n, const struct made *a, const struct made *b)
     CHECK(a->status == b->status);
     CHECK(a->figures.n_rungs == b->figures.n_rungs && a->figures.diagonal_only == b->figures.diagonal_only);
     CHECK(a->figures.damping == b->figures.damping && a->figures.ridge == b->figures.ridge);
-    CHECK(a->figures.n_dead == b->figures.n_dead);
+    CHECK(a->figures.n_dead == b->figures.n_dead && a->figures.min_diagonal == b->figures.min_diagonal);
     if (a->status != SQ_OK) return;
     CHECK(memcmp(a->order, b->order, (size_t)n * sizeof *a->order) == 0);
     CHECK(memcmp(a->variance, b->variance, numbers) == 0);

@@ -290,6 +290,39 @@ static void test_bad_weights(void **state)
     }
 }
 
+/* --- a ridge that drowns columns --------------------------------------------------------------------------------- */
+
+/* One input so large that damping by a share of the mean takes all digits of the others, and that no weight uses. */
+static void check_drowned(double damping)
+{
+    struct layer layer = fixture_layer(20, 96, 300, 7, 41);
+    for (int64_t j = 0; j < 96; j++) {
+        layer.hessian[j] *= 1e4f;
+        layer.hessian[j * 96] *= 1e4f;
+    }
+    for (int64_t r = 0; r < layer.rows; r++)
+        layer.weights[r * 96] = 0;
+    struct sq_solve_options options = {
+        .grid_kind = SQ_GRID_SEARCH, .order = ACT, .static_groups = true, .grid = {4, true, 32, SQ_F16}};
+    struct solved solved;
+    assert_int_equal(fixture_solve(&layer, &options, damping, 1, &solved), SQ_OK);
+    double *h = fixture_exact_hessian(&layer);
+    for (int64_t r = 0; r < layer.rows; r++) {
+        double error = fixture_row_error(&layer, &options.grid, h, &solved, r);
+        assert_true(fabs(solved.result.error[r] - error) <= 1e-4 * error);
+    }
+    free(h);
+    solved_free(&solved);
+    layer_free(&layer);
+}
+
+static void test_drowned(void **state)
+{
+    (void)state;
+    check_drowned(1);
+    check_drowned(0.01);
+}
+
 /* --- operations -------------------------------------------------------------------------------------------------- */
 
 /* Operations of products of this kind for a row of n inputs, as a share of n^2. Other work is done one a second. */
@@ -393,7 +426,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_oracle),          cmocka_unit_test(test_rtn),         cmocka_unit_test(test_search),
         cmocka_unit_test(test_extreme_weights), cmocka_unit_test(test_bad_weights), cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_diagonal_only),   cmocka_unit_test(test_operations),
+        cmocka_unit_test(test_diagonal_only),   cmocka_unit_test(test_drowned),     cmocka_unit_test(test_operations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -64,10 +64,10 @@ void sq_factor_destroy(struct sq_backend *backend, struct sq_factor *factor)
 
 /* --- dead inputs and order --------------------------------------------------------------------------------------- */
 
-/* Marks dead inputs, and takes the mean over the others; 1 when all are dead. */
+/* Marks dead inputs, and takes the mean and the smallest of the others; 1 when all are dead. */
 static enum sq_status find_dead(struct sq_factor *factor, float *diagonal, double *mean_p)
 {
-    double sum = 0;
+    double sum = 0, smallest = INFINITY;
     factor->n_dead = 0;
     for (int64_t j = 0; j < factor->n; j++) {
         if (!isfinite(diagonal[j]) || diagonal[j] < 0) {
@@ -78,9 +78,13 @@ static enum sq_status find_dead(struct sq_factor *factor, float *diagonal, doubl
         factor->dead[j] = diagonal[j] == 0;
         factor->n_dead += factor->dead[j];
         sum += (double)diagonal[j];
-        if (factor->dead[j]) diagonal[j] = 1;
+        if (factor->dead[j])
+            diagonal[j] = 1;
+        else
+            smallest = fmin(smallest, (double)diagonal[j]);
     }
     int64_t n_live = factor->n - factor->n_dead;
+    factor->min_diagonal = n_live > 0 ? smallest : 1;
     *mean_p = n_live > 0 ? sum / (double)n_live : 1;
     return SQ_OK;
 }

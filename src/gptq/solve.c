@@ -3,6 +3,10 @@
 #include "base/log.h"
 #include "gptq/solve_tile.h"
 
+/* Up to this multiple of the smallest H_jj the ridge leaves it four digits: the factor is of H_jj + ridge in f32, and
+ * GPTQ's loss takes the ridge off again. */
+#define MOST_RIDGE 1000
+
 size_t sq_solve_scratch_bytes(const struct sq_sizes *sizes, const struct sq_solve_options *options, int64_t n)
 {
     struct sq_tile tile;
@@ -36,7 +40,14 @@ static enum sq_status measure_rounding(struct sq_tile *tile)
     return sq_tile_form(tile, tile->errors, NULL, tile->error_rtn);
 }
 
-/* GPTQ alone, of the whole Hessian: what it loses is the error, and no product is made for that. */
+/* Whether what GPTQ loses tells the error: by a factor of the whole Hessian that the ridge does not drown. */
+static bool loss_is_error(const struct sq_tile *tile)
+{
+    const struct sq_factor *factor = tile->factor;
+    return !factor->diagonal_only && factor->ridge <= MOST_RIDGE * factor->min_diagonal;
+}
+
+/* GPTQ alone: what it loses is the error, and no product is made for that. */
 static enum sq_status solve_measured(struct sq_tile *tile)
 {
     SQ_TRY(tile->backend->ops->clear(tile->backend, tile->error, (size_t)tile->lanes * sizeof *tile->error));
@@ -49,7 +60,7 @@ static enum sq_status solve(struct sq_tile *tile)
     /* a Hessian that no damping makes positive definite has no minimum to descend to */
     bool is_whole = !tile->factor->diagonal_only, is_refined = is_whole && tile->options->refine > 0;
     bool is_obq = tile->options->solver == SQ_SOLVER_OBQ;
-    if (is_whole && !is_refined && !is_obq) return solve_measured(tile);
+    if (!is_refined && !is_obq && loss_is_error(tile)) return solve_measured(tile);
     SQ_TRY(is_obq ? sq_tile_obq(tile) : sq_tile_gptq(tile));
     SQ_TRY(sq_tile_residual(tile));
     return is_refined ? sq_tile_refine(tile) : sq_tile_form(tile, tile->errors, NULL, tile->error);

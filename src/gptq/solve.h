@@ -25,10 +25,11 @@ struct sq_factor {
     int64_t spread_from;                /* inputs from which on ranks share the factorization */
     void *panel;                        /* of the factorization, on its way to other ranks; NULL: never shared */
     int64_t n_dead;
-    double damping;     /* what was used in the end: lambda of the ladder */
-    double ridge;       /* lambda * mean(diag H): what was added to the diagonal */
-    int n_rungs;        /* how often lambda had to be raised */
-    bool diagonal_only; /* last rung: off-diagonal terms dropped */
+    double damping;      /* what was used in the end: lambda of the ladder */
+    double ridge;        /* lambda * mean(diag H): what was added to the diagonal */
+    double min_diagonal; /* the smallest H_jj of the live inputs, undamped; 1 when all are dead */
+    int n_rungs;         /* how often lambda had to be raised */
+    bool diagonal_only;  /* last rung: off-diagonal terms dropped */
 };
 
 /* Settings of the solve that are the same for all tiles of a layer. */
