@@ -160,6 +160,7 @@ enum sq_status sq_backend_create_cuda(int device, int n_workers, struct sq_backe
                                      .traits = &sq_cuda_traits,
                                      .sizes = sq_cuda_traits.sizes,
                                      .has_bf16 = true, /* kernels/built.cu */
+                                     .bf16_is_faster = true,
                                      .n_workers = n_workers > 0 ? n_workers : sq_cuda_traits.n_workers};
     cuda->device = device;
     enum sq_status status = start(cuda);

@@ -40,12 +40,14 @@ static enum sq_status get_machine(const struct sq_config *config, struct sq_mach
 
 static enum sq_status choose_compute(const struct planning *p, enum sq_dtype *compute_p)
 {
-    bool has_bf16 = p->machine.rates.of[SQ_WORK_BF16].per_second > 0;
-    if (p->config->compute == SQ_COMPUTE_BF16 && !has_bf16) {
+    const struct sq_rates *rates = &p->machine.rates;
+    enum sq_compute wanted = p->config->compute;
+    if (wanted == SQ_COMPUTE_BF16 && rates->of[SQ_WORK_BF16].per_second == 0) {
         sq_error("--compute bf16: the machine has no rate bf16_product, or none for bf16_gram");
         return SQ_ERR_USAGE;
     }
-    *compute_p = p->config->compute == SQ_COMPUTE_FP32 || !has_bf16 ? SQ_F32 : SQ_BF16;
+    bool is_f32 = wanted == SQ_COMPUTE_FP32 || (wanted == SQ_COMPUTE_AUTO && !sq_rates_bf16_is_faster(rates));
+    *compute_p = is_f32 ? SQ_F32 : SQ_BF16;
     return SQ_OK;
 }
 

@@ -179,7 +179,7 @@ static const struct sq_option options[] = {
     {.key = "compute", .flag = "--compute", .value_name = "TYPE", .type = SQ_OPTION_CHOICE, .offset = FIELD(compute),
      .default_text = "auto", .words = compute_words, .commands = QUANTIZE | EVAL | PLAN | VERIFY,
      .keep = SQ_KEEP_ARITHMETIC,
-     .help = "Arithmetic of the model's matrix products; auto: bf16 where the processor has it."},
+     .help = "Arithmetic of the model's matrix products; auto: bf16 where the processor does it faster than fp32."},
     {.key = "threads", .flag = "--threads", .value_name = "N", .type = SQ_OPTION_INT, .offset = FIELD(threads),
      .default_text = "auto", .words = auto_words, .min = 1, .max = 4096,
      .commands = QUANTIZE | ASSEMBLE | EVAL | PLAN | VERIFY | BENCH,

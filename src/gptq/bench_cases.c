@@ -35,7 +35,7 @@ static enum sq_status run_f32(struct sq_backend *backend, const struct sq_bench_
 
 static enum sq_dtype best_dtype(const struct sq_backend *backend)
 {
-    return backend->has_bf16 ? SQ_BF16 : SQ_F32;
+    return backend->bf16_is_faster ? SQ_BF16 : SQ_F32;
 }
 
 /* size: of a head */

@@ -5,12 +5,12 @@
 enum sq_status sq_compute_choose(const struct sq_comm *comm, const struct sq_backend *backend, enum sq_compute wanted,
                                  enum sq_dtype *compute_p)
 {
-    int64_t lacks_bf16 = !backend->has_bf16;
-    SQ_TRY(sq_comm_max_i64(comm, &lacks_bf16, 1));
-    if (wanted == SQ_COMPUTE_BF16 && lacks_bf16) {
+    int64_t lacks[] = {!backend->has_bf16, !backend->bf16_is_faster};
+    SQ_TRY(sq_comm_max_i64(comm, lacks, 2));
+    if (wanted == SQ_COMPUTE_BF16 && lacks[0]) {
         if (comm->rank == 0) sq_error("--compute bf16: not every rank's processor has bf16 arithmetic (AVX-512 BF16)");
         return SQ_ERR_USAGE;
     }
-    *compute_p = wanted == SQ_COMPUTE_FP32 || lacks_bf16 ? SQ_F32 : SQ_BF16;
+    *compute_p = wanted == SQ_COMPUTE_FP32 || (wanted == SQ_COMPUTE_AUTO && lacks[1]) ? SQ_F32 : SQ_BF16;
     return SQ_OK;
 }

@@ -293,7 +293,8 @@ struct sq_backend {
     int n_workers;           /* may be made less, outside of parallel(): the others then get no items */
     bool is_host;            /* its memory is the host's */
     struct sq_beside beside; /* step NULL: nothing. The caller's to set, outside of parallel() */
-    bool has_bf16;           /* linear and gram_add take BF16 at full speed */
+    bool has_bf16;           /* linear and gram_add take BF16, by instructions made for it */
+    bool bf16_is_faster;     /* has_bf16, and they take less time than those of F32 */
     /* what the bits depend on beside the code */
     char libraries[96]; /* "oneDNN 2.6.3 (instructions 0x7), OpenBLAS 0.3.21 Haswell" */
     const char *isa;    /* "avx512", "avx2", "generic" */

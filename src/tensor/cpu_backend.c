@@ -243,6 +243,7 @@ enum sq_status sq_backend_create_cpu(int n_threads, enum sq_isa isa, struct sq_b
                             .n_workers = n_threads > 0 ? n_threads : sq_node_processors(),
                             .is_host = true,
                             .has_bf16 = sq_cpu_has_bf16(),
+                            .bf16_is_faster = sq_cpu_bf16_is_faster(variant->id),
                             .isa = variant->isa,
                             .held = dnnl_get_effective_cpu_isa() == variant->onednn ? variant->id : SQ_ISA_BEST};
     cpu->forward = variant->forward;

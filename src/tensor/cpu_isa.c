@@ -62,7 +62,22 @@ bool sq_cpu_has(enum sq_isa isa)
     }
 }
 
+/* Intel's cores since Sapphire Rapids multiply bf16 in their tile registers; where these are not to be had (a virtual
+ * machine may hide them), the vector instruction VDPBF16PS has half the speed of f32: 166 and 304 GFLOP/s of two cores
+ * (tests/bench/peak.c, Emerald Rapids without AMX). On AMD's it has twice that of f32. Cooper Lake had no tiles. */
+bool sq_cpu_bf16_is_faster(enum sq_isa isa)
+{
+    if (isa == SQ_ISA_AMX) return true;
+    return isa == SQ_ISA_AVX512BF16 && (!__builtin_cpu_is("intel") || __builtin_cpu_is("cooperlake"));
+}
+
 #else
+
+bool sq_cpu_bf16_is_faster(enum sq_isa isa)
+{
+    (void)isa;
+    return false;
+}
 
 bool sq_cpu_has(enum sq_isa isa)
 {

@@ -233,6 +233,7 @@ enum sq_status sq_backend_create_dry(const struct sq_backend_traits *traits, int
                                     .n_workers = workers,
                                     .is_host = traits->is_host,
                                     .has_bf16 = rates->of[SQ_WORK_BF16].per_second > 0,
+                                    .bf16_is_faster = sq_rates_bf16_is_faster(rates),
                                     .isa = "dry"};
     dry->rates = rates;
     dry->free_at = free_at;

@@ -44,6 +44,12 @@ struct sq_rates {
     double parallel_seconds;  /* that starting the workers and waiting for them takes */
 };
 
+/* As sq_backend's bf16_is_faster, by the rates alone. Half sizes are left out: they hardly differ. */
+static inline bool sq_rates_bf16_is_faster(const struct sq_rates *rates)
+{
+    return rates->of[SQ_WORK_BF16].per_second > rates->of[SQ_WORK_F32].per_second;
+}
+
 /* Owned by the caller, destroyed with backend->ops->destroy(backend). rates stay the caller's. n_workers 0: the kind's
  * default. Local. */
 enum sq_status sq_backend_create_dry(const struct sq_backend_traits *traits, int n_workers,

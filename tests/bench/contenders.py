@@ -29,11 +29,10 @@ class Paths:
         self.report, self.log = os.path.join(folder, "report.json"), os.path.join(folder, "output.log")
 
 
-def has_fast_bf16():
-    """Whether the processor multiplies bf16 in hardware; elsewhere float32 is the faster type for everybody."""
-    with open("/proc/cpuinfo", encoding="utf-8") as file:
-        flags = next((line for line in file if line.startswith("flags")), "").split()
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+def faster_dtype(isa):
+    """The type that is the faster one for the peers on this processor, by a look at its clock."""
+    script = os.path.join(HERE, "peer_dtype.py")
+    return measure.output_of([os.environ["BENCH_GPTQMODEL_PYTHON"], script], env=ISA_LIMITS[isa]).strip()
 
 
 class Shardq:

@@ -33,10 +33,12 @@ def run(command, log=None, env=None):
     return {"wall": wall, "cpu": usage.ru_utime + usage.ru_stime, "peak_mb": usage.ru_maxrss / 1024}
 
 
-def output_of(command, log=None):
+def output_of(command, log=None, env=None):
     """The standard output of a command that need not be measured; its messages go to the end of `log`."""
+    environment = {**os.environ, **(env or {})}
     with open(log, "ab") if log else contextlib.nullcontext() as messages:
-        result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=messages, text=True)
+        result = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=messages,
+                                text=True)
     if result.returncode:
         said = f"; its messages are in {log}" if log else ""
         raise Failed(f"exit code {result.returncode} from: {' '.join(map(str, command))}{said}")

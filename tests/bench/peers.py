@@ -33,13 +33,13 @@ def parse_arguments():
     parser.add_argument("--batch", type=int, default=8, help="samples of one forward pass of a peer (8)")
     parser.add_argument("--isa", choices=("auto", "avx2"), default="auto",
                         help="instructions that everybody may use: all that the processor has (auto), or AVX2 at most")
-    parser.add_argument("--dtype", choices=("bfloat16", "float32"), help="of the peers' forward pass (bfloat16 where the "
-                        "processor multiplies it and --isa lets it, else float32)")
+    parser.add_argument("--dtype", choices=("bfloat16", "float32"), help="of the peers' forward pass (the one in which "
+                        "their torch does a linear layer in less time)")
     parser.add_argument("--only", nargs="+", metavar="TEXT", help="only contenders whose name contains one of these")
     parser.add_argument("--shardq", default="build/shardq", metavar="FILE")
     arguments = parser.parse_args()
     if arguments.dtype is None:
-        arguments.dtype = "bfloat16" if arguments.isa == "auto" and contenders.has_fast_bf16() else "float32"
+        arguments.dtype = contenders.faster_dtype(arguments.isa)
     return arguments
 
 
