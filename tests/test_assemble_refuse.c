@@ -358,6 +358,7 @@ static void test_locked(void **state)
     if (ranks.comm.rank == 0) sq_lock_release(tmp, lock);
     CHECK(sq_assemble(&ranks.comm, source, v1_store, &options, &bytes) == SQ_OK);
     CHECK(exists_with(path, "") && !exists_with(path, ".tmp") && !exists_with(path, ".tmp.lock"));
+    ranks_barrier(); /* what comes takes the lock again */
     ranks_listen();
     CHECK(sq_assemble(&ranks.comm, source, v1_store, &options, &bytes) == SQ_ERR_USAGE);
     EXPECT_ERROR(0, "locked is there already");
