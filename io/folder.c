@@ -195,8 +195,10 @@ static enum sq_status exchange(const char *tmp, const char *name, const char *in
     if (status == SQ_OK) status = rename_path(tmp, name);
     if (status != SQ_OK && sq_folder_exists(inside)) (void)rename_path(inside, name); /* the old one stays */
     if (status == SQ_OK && sync_folder(parent))
-        sq_warning("%s is complete, but its name may not be on the disk yet: %s", name, strerror(errno));
-    if (status == SQ_OK && unlink(marker) != 0) sq_warning("cannot remove %s: %s", marker, strerror(errno));
+        sq_warning(SQ_WARNING_FILE, "%s is complete, but its name may not be on the disk yet: %s", name,
+                   strerror(errno));
+    if (status == SQ_OK && unlink(marker) != 0)
+        sq_warning(SQ_WARNING_FILE, "cannot remove %s: %s", marker, strerror(errno));
     if (status == SQ_OK && sq_folder_exists(old)) sq_folder_remove(old);
     close(parent);
     return status;

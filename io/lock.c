@@ -44,7 +44,8 @@ static enum sq_status take(const char *result, const char *name, int *lock_p)
             sq_error("%s is in use by another job, which holds the lock %s", result, name);
             return SQ_ERR_BUSY;
         }
-        sq_warning("cannot lock %s (%s): make sure that no other job writes %s", name, strerror(code), result);
+        sq_warning(SQ_WARNING_FILE, "cannot lock %s (%s): make sure that no other job writes %s", name, strerror(code),
+                   result);
         *lock_p = -1;
         return SQ_OK;
     }

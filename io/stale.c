@@ -14,7 +14,8 @@
 bool sq_stale_wait(struct sq_stale *stale, int code, const char *path)
 {
     if (code != ESTALE || stale->n_tries == N_PAUSES) return false;
-    if (stale->n_tries == 0) sq_warning("%s: %s; it is tried again for half a minute", path, strerror(code));
+    if (stale->n_tries == 0)
+        sq_warning(SQ_WARNING_FILE, "%s: %s; it is tried again for half a minute", path, strerror(code));
     long long pause_ns = FIRST_PAUSE_NS << stale->n_tries++;
     struct timespec pause = {.tv_sec = pause_ns / 1000000000, .tv_nsec = pause_ns % 1000000000};
     nanosleep(&pause, NULL);

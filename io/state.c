@@ -132,7 +132,7 @@ void sq_state_close(struct sq_state *state, int remove)
         sq_h5_close_shared(state->file);
         (void)sq_comm_agree(&state->comm, SQ_OK);
         if (remove && state->comm.rank == 0 && unlink(state->path) != 0)
-            sq_warning("cannot remove %s: %s", state->path, strerror(errno));
+            sq_warning(SQ_WARNING_FILE, "cannot remove %s: %s", state->path, strerror(errno));
     }
     sq_free(state->path);
     sq_free(state->checksums);
@@ -248,7 +248,8 @@ static enum sq_status read_sample(struct sq_state *state, const struct slot *slo
         SQ_TRY(sq_h5_read_rows(slot->samples, H5T_NATIVE_UINT8, start + at, piece, bytes + at));
     }
     if (XXH3_64bits(bytes, (size_t)state->sample_bytes) == checksum) return SQ_OK;
-    sq_warning("%s: the checksum of sample %lld (before block %lld) does not match: what was saved is of no use",
+    sq_warning(SQ_WARNING_DAMAGE,
+               "%s: the checksum of sample %lld (before block %lld) does not match: what was saved is of no use",
                state->path, (long long)sample, (long long)slot->mark.block);
     return SQ_ERR_INPUT;
 }

@@ -52,10 +52,12 @@ static enum sq_status take_back(struct sq_store *store, int layer, int64_t damag
     const struct sq_store_layer *damaged = &store->index.layers[layer];
     int64_t row = (sq_store_layer_tiles(damaged) - damage) * SQ_STORE_TILE_ROWS;
     if (damage > 0)
-        sq_warning("%s: layer %s is damaged (by its checksum, from row %lld on) and is quantized again", store->path,
+        sq_warning(SQ_WARNING_DAMAGE,
+                   "%s: layer %s is damaged (by its checksum, from row %lld on) and is quantized again", store->path,
                    damaged->name, (long long)row);
     else
-        sq_warning("%s: the report of layer %s is damaged (by its checksum); the layer is quantized again", store->path,
+        sq_warning(SQ_WARNING_DAMAGE,
+                   "%s: the report of layer %s is damaged (by its checksum); the layer is quantized again", store->path,
                    damaged->name);
     return sq_h5_write_rows(store->progress, H5T_NATIVE_UINT8, layer, 1, &undone);
 }

@@ -39,8 +39,8 @@ static enum sq_status compare(const char *stated, const char *path, const char *
     snprintf(found, sizeof found, "%016" PRIx64, (uint64_t)XXH3_64bits(map.data, map.bytes));
     sq_map_close(&map);
     if (length != DIGITS || memcmp(found, stated, DIGITS) != 0)
-        sq_warning("%s: its tokens were made with another tokenizer than %s (XXH3 %.*s, not %s)", path, tokenizer,
-                   length, stated, found);
+        sq_warning(SQ_WARNING_TOKENIZER, "%s: its tokens were made with another tokenizer than %s (XXH3 %.*s, not %s)",
+                   path, tokenizer, length, stated, found);
     return SQ_OK;
 }
 

@@ -1,4 +1,5 @@
 /* shardq plan: memory, bytes and time of a job for several numbers of ranks, before it is run. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/log.h"
@@ -101,6 +102,14 @@ static enum sq_status make_plans(struct planning *p)
     return SQ_OK;
 }
 
+static void warn_of_few_tokens(const struct planning *p)
+{
+    char source[64];
+    snprintf(source, sizeof source, "--samples %lld, --length %lld", (long long)p->config->samples,
+             (long long)p->length);
+    sq_layers_warn_of_tokens(&p->layers, p->model, p->config->solver, source, p->config->samples * p->length);
+}
+
 /* Without links a machine says nothing about several ranks. */
 static enum sq_status find_useful(const struct planning *p, int *n_ranks_p)
 {
@@ -127,6 +136,7 @@ static enum sq_status run(const struct sq_config *config, const struct sq_comm *
     enum sq_status status = open_model(&p);
     if (status == SQ_OK) status = get_machine(config, &p.machine);
     if (status == SQ_OK) status = make_request(&p);
+    if (status == SQ_OK) warn_of_few_tokens(&p);
     if (status == SQ_OK) status = make_plans(&p);
     if (status == SQ_OK) status = show(&p);
     sq_free(p.plans);

@@ -3,8 +3,10 @@
 #include "base/log.h"
 #include "command.h"
 #include "config/options.h"
+#include "gptq/flags.h"
 #include "gptq/progress.h"
 #include "gptq/run.h"
+#include "gptq/strict.h"
 #include "mpi/stop.h"
 #include "mpi/trace_file.h"
 #include "io/assemble.h"
@@ -40,23 +42,6 @@ static enum sq_status assemble(struct sq_job *job, const struct sq_assemble_opti
     return SQ_OK;
 }
 
-/* Under --strict a layer that was warned of, also by an earlier run, or any other warning makes the whole job fail,
- * after everything has been written. Of a log that was cut main.c speaks. */
-static enum sq_status check_strict(const struct sq_job *job)
-{
-    int flagged = sq_progress_n_flagged(job);
-    int64_t n_warnings = sq_log_n_warnings() - sq_log_is_cut();
-    if (!job->config->strict) return SQ_OK;
-    SQ_TRY(sq_comm_max_i64(job->world, &n_warnings, 1));
-    if (flagged == 0 && n_warnings == 0) return SQ_OK;
-    if (job->world->rank != 0) return SQ_ERR_STRICT;
-    if (flagged > 0)
-        sq_error("--strict: %d of %d layers were warned of", flagged, job->layers.n_layers);
-    else
-        sq_error("--strict: %lld warning%s", (long long)n_warnings, n_warnings == 1 ? "" : "s");
-    return SQ_ERR_STRICT;
-}
-
 static enum sq_status run_job(struct sq_job *job, bool out_exists, double started)
 {
     struct sq_assemble_options options;
@@ -68,14 +53,15 @@ static enum sq_status run_job(struct sq_job *job, bool out_exists, double starte
         SQ_TRY(sq_assemble_matches(job->world, job->store, &options, &is_finished));
     if (is_finished) {
         sq_info("%s is complete; nothing to do", job->config->out);
-        return check_strict(job);
+        job->n_flagged_before = sq_progress_n_flagged(job, SQ_FLAG_ANY);
+        return sq_strict_check(job);
     }
     SQ_TRY(sq_assemble_check(job->world, job->checkpoint, job->store, &options));
     SQ_TRY(sq_run(job));
     SQ_TRY(sq_stop_check(job->world));
     if (job->config->assemble) SQ_TRY(assemble(job, &options, &total_bytes));
     sq_progress_summary(job, total_bytes, sq_seconds() - started);
-    return check_strict(job);
+    return sq_strict_check(job);
 }
 
 /* A run that stopped has one, too; after an error the ranks have no more in common than its status. */

@@ -216,7 +216,7 @@ static void test_messages(void **state)
 
     sq_log_set_rank(2, 4);
     capture_start(&capture);
-    sq_warning("dead input %d", 7);
+    sq_warning(SQ_WARNING_LAYER, "dead input %d", 7);
     sq_info("only rank 0 says this");
     assert_string_equal(capture_stop(&capture), "shardq: warning: [rank 2] dead input 7\n");
     assert_int_equal(sq_log_n_warnings(), before + 1);

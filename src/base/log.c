@@ -16,7 +16,7 @@ static struct {
     int rank;
     int n_ranks;
     char error_prefix[48]; /* for sq_log_last_words(), which cannot make it */
-    int64_t n_warnings;
+    int64_t n_warnings[SQ_N_WARNINGS];
     bool progress_shown;
     bool is_looked_at, has_terminal, has_colors; /* the last two once the first is set */
     FILE *events;
@@ -58,7 +58,7 @@ static void cut_events(int fd, int error)
     log_state.is_cut = true;
     bool is_whole = log_state.events_bytes >= 0 && ftruncate(fd, log_state.events_bytes) == 0;
     if (fd >= 0) close(fd);
-    sq_warning("cannot write to log file %s: %s; %s", log_state.events_path, strerror(error),
+    sq_warning(SQ_WARNING_LOG, "cannot write to log file %s: %s; %s", log_state.events_path, strerror(error),
                is_whole ? "it ends with the line before" : "it ends here");
 }
 
@@ -153,18 +153,36 @@ void sq_error(const char *format, ...)
     va_end(args);
 }
 
-void sq_warning(const char *format, ...)
+const char *sq_warning_name(enum sq_warning kind)
+{
+    static const char *const names[SQ_N_WARNINGS] = {
+#define X(kind, name) [kind] = name,
+        SQ_WARNINGS(X)
+#undef X
+    };
+    return names[kind];
+}
+
+void sq_warning(enum sq_warning kind, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    log_state.n_warnings++;
+    log_state.n_warnings[kind]++;
     write_line("warning", "\033[1;33m", format, args);
     va_end(args);
 }
 
 int64_t sq_log_n_warnings(void)
 {
-    return log_state.n_warnings;
+    int64_t sum = 0;
+    for (int kind = 0; kind < SQ_N_WARNINGS; kind++)
+        sum += log_state.n_warnings[kind];
+    return sum;
+}
+
+int64_t sq_log_n_warnings_of(enum sq_warning kind)
+{
+    return log_state.n_warnings[kind];
 }
 
 void sq_info(const char *format, ...)

@@ -26,10 +26,31 @@ bool sq_log_is_cut(void);
  * values, in the library's own words; no guesses. */
 void sq_error(const char *format, ...) SQ_PRINTF(1, 2);
 
+/* What a warning is about, and how --strict calls it. */
+#define SQ_WARNINGS(X)                                                                                                 \
+    X(SQ_WARNING_LAYER, "layers")                                                                                      \
+    X(SQ_WARNING_RULE, "rules without effect")                                                                         \
+    X(SQ_WARNING_TOKENIZER, "tokens of another tokenizer")                                                             \
+    X(SQ_WARNING_DAMAGE, "damaged files that are made again")                                                          \
+    X(SQ_WARNING_FILE, "the file system")                                                                              \
+    X(SQ_WARNING_LOG, "the log")
+
+enum sq_warning {
+#define X(kind, name) kind,
+    SQ_WARNINGS(X)
+#undef X
+        SQ_N_WARNINGS
+};
+
+const char *sq_warning_name(enum sq_warning kind);
+
 /* As sq_error, counted; the count is the number the last line of a run reports and --strict looks at. A warning
  * that every rank would give alike is given on rank 0 only, by the caller. */
-void sq_warning(const char *format, ...) SQ_PRINTF(1, 2);
+void sq_warning(enum sq_warning kind, const char *format, ...) SQ_PRINTF(2, 3);
 int64_t sq_log_n_warnings(void);
+
+/* Those of one kind. */
+int64_t sq_log_n_warnings_of(enum sq_warning kind);
 
 /* As sq_error, for a handler of signals: format has one %s, and nothing is called that may not be called there. */
 void sq_log_last_words(const char *format, const char *name);

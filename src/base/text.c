@@ -4,12 +4,12 @@
 #include <ctype.h>
 #include <errno.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "base/log.h"
 #include "base/memory.h"
 
 enum sq_status sq_path_join(const char *folder, const char *name, char **path_p)
@@ -81,4 +81,13 @@ char *sq_duration_format(double seconds, char text[48])
         snprintf(text, 48, "%ld h %02ld min", minutes / 60, minutes % 60);
     }
     return text;
+}
+
+void sq_text_append(char *text, size_t size, const char *format, ...)
+{
+    size_t used = strlen(text);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text + used, size - used, format, args);
+    va_end(args);
 }

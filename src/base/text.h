@@ -1,11 +1,11 @@
-/* Small text helpers: paths and sizes. */
+/* Small text helpers: paths, sizes, lists. */
 #ifndef SQ_BASE_TEXT_H
 #define SQ_BASE_TEXT_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/status.h"
+#include "base/log.h"
 
 /* folder + "/" + name as a new string, released with sq_free(). */
 enum sq_status sq_path_join(const char *folder, const char *name, char **path_p) SQ_MUST_CHECK;
@@ -27,5 +27,8 @@ void sq_size_format_apart(double a, double b, char text_a[24], char text_b[24]);
 
 /* 3725 s -> "1 h 02 min", 65 -> "1 min 05 s", 3.2 -> "3.2 s", into text[48]. Returns text. */
 char *sq_duration_format(double seconds, char text[48]);
+
+/* Adds to the end of a text in size bytes, as much as there is room for. */
+void sq_text_append(char *text, size_t size, const char *format, ...) SQ_PRINTF(3, 4);
 
 #endif

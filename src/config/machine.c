@@ -117,6 +117,11 @@ static enum sq_status read_name(const struct reader *reader, const yaml_node_t *
     return SQ_OK;
 }
 
+static const char *backend_name(enum sq_backend_choice backend)
+{
+    return backend == SQ_BACKEND_CPU ? "cpu" : "cuda";
+}
+
 static enum sq_status read_backend(const struct reader *reader, const yaml_node_t *node, enum sq_backend_choice *field)
 {
     const char *text = text_of(node);
@@ -239,8 +244,8 @@ enum sq_status sq_machine_read_for(enum sq_backend_choice backend, const char *p
 {
     SQ_TRY(sq_machine_read(path, machine_p));
     if (backend == SQ_BACKEND_AUTO || backend == machine_p->backend) return SQ_OK;
-    sq_error("--backend %s: %s describes a machine for the other one", backend == SQ_BACKEND_CPU ? "cpu" : "cuda",
-             path);
+    sq_error("--machine %s: it describes a machine for backend %s, not %s", path, backend_name(machine_p->backend),
+             backend_name(backend));
     return SQ_ERR_USAGE;
 }
 
@@ -255,7 +260,7 @@ void sq_machine_write(const struct sq_machine *machine, FILE *file)
             fprintf(file, "%s: \"%s\"\n", keys[k].name, (const char *)field);
             break;
         case BACKEND:
-            fprintf(file, "%s: %s\n", keys[k].name, machine->backend == SQ_BACKEND_CPU ? "cpu" : "cuda");
+            fprintf(file, "%s: %s\n", keys[k].name, backend_name(machine->backend));
             break;
         case COUNT:
             fprintf(file, "%s: %d\n", keys[k].name, *(const int *)field);

@@ -18,6 +18,8 @@ struct used {
     const char *what;   /* in messages, such as "--out" */
     bool is_alone;      /* may be no other name: it is written, or would say nothing then */
     bool is_replaced;   /* a folder that goes as a whole when the new one comes */
+    bool is_account;    /* of the run, no result: may not be in a folder that is_source */
+    bool is_source;     /* a folder whose files are read, or copied with the result */
     char *path, *place; /* as given or derived; absolute, and real as far as it is there. Its own */
 };
 
@@ -87,13 +89,15 @@ static enum sq_status place_of(const char *path, char **place_p)
 static bool is_in(const struct used *used, const struct used *folder)
 {
     size_t length = strlen(folder->place);
-    return folder->is_replaced && !strncmp(folder->place, used->place, length) && used->place[length] == '/';
+    return !strncmp(folder->place, used->place, length) && used->place[length] == '/';
 }
 
 static enum sq_status check_not_in(const struct used *used, const struct used *folder)
 {
-    if (!is_in(used, folder)) return SQ_OK;
-    sq_error("%s is in %s, which is replaced as a whole: %s", used->what, folder->what, used->path);
+    bool is_refused = folder->is_replaced || (folder->is_source && used->is_account);
+    if (!is_refused || !is_in(used, folder)) return SQ_OK;
+    sq_error("%s is in %s, which is %s: %s", used->what, folder->what,
+             folder->is_replaced ? "replaced as a whole" : "only read", used->path);
     return SQ_ERR_USAGE;
 }
 
@@ -163,10 +167,10 @@ static enum sq_status add_quantize(struct names *names, const struct sq_config *
     SQ_TRY(add(names, (struct used){.what = "--out", .is_alone = true, .is_replaced = config->assemble}, config->out));
     if (config->assemble) SQ_TRY(add_derived(names, GIVEN_OUT, config->out));
     SQ_TRY(add_store(names, config));
-    SQ_TRY(add(names, (struct used){.what = "--log", .is_alone = true}, config->log));
-    SQ_TRY(add(names, (struct used){.what = "--trace", .is_alone = true}, config->trace));
+    SQ_TRY(add(names, (struct used){.what = "--log", .is_alone = true, .is_account = true}, config->log));
+    SQ_TRY(add(names, (struct used){.what = "--trace", .is_alone = true, .is_account = true}, config->trace));
     SQ_TRY(add_derived(names, GIVEN_TRACE, config->trace));
-    SQ_TRY(add(names, (struct used){.what = "--model"}, config->model));
+    SQ_TRY(add(names, (struct used){.what = "--model", .is_source = true}, config->model));
     SQ_TRY(add(names, (struct used){.what = "--machine"}, config->machine));
     return add(names, (struct used){.what = "--tokens"}, config->tokens);
 }

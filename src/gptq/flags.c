@@ -1,5 +1,13 @@
 #include "gptq/flags.h"
 
+const char *sq_flag_name(int bit)
+{
+    static const char *const names[SQ_N_FLAGS] = {
+        "raised damping",        "only the diagonal used",  "dead inputs", "scales at a limit", "no gain over rounding",
+        "experts of few tokens", "fewer tokens than inputs"};
+    return names[bit];
+}
+
 bool sq_layer_has_few_tokens(int64_t n_tokens, enum sq_solver solver, int64_t in_features)
 {
     return solver != SQ_SOLVER_RTN && n_tokens < in_features;

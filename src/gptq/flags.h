@@ -15,6 +15,11 @@ enum {
     SQ_FLAG_STARVED = 32,   /* a layer of an expert that too few tokens came to */
     SQ_FLAG_FEW_TOKENS = 64 /* any other with fewer tokens than inputs: its Hessian has not full rank */
 };
+#define SQ_N_FLAGS 7
+#define SQ_FLAG_ANY ((1u << SQ_N_FLAGS) - 1)
+
+/* What flag 1 << bit is called. */
+const char *sq_flag_name(int bit);
 
 /* Bits SQ_FLAG_*. expert_tokens: for a layer of an expert, below how many it is starved; for any other 0. Local. */
 unsigned sq_layer_flags(const struct sq_layer_report *report, enum sq_solver solver, int64_t in_features,

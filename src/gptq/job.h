@@ -53,7 +53,8 @@ struct sq_job {
     struct sq_memory_plan memory;
     struct sq_forward *forward;
     struct sq_store *store;
-    bool is_new; /* the store was made by this job */
+    bool is_new;          /* the store was made by this job */
+    int n_flagged_before; /* layers in it that earlier runs warned of, and this one does not make again */
     struct sq_state *state;
     int64_t state_block; /* block before which the saved activations stand; -1: none */
     struct sq_hessian_workspace hessian;

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "gptq/flags.h"
 
 static const int64_t group_choices[] = {128, 64, 32};
 #define N_GROUP_CHOICES (int)(sizeof group_choices / sizeof *group_choices)
@@ -95,14 +96,34 @@ static enum sq_status check_lm_head(const struct sq_model *model, const struct s
 
 /* A rule that is for no layer is most likely a name that is not written as the model has it; but a file may serve
  * several models. */
+static void warn_of_misspelt(const struct resolving *r, const struct sq_rule *rule)
+{
+    sq_warning(SQ_WARNING_RULE, "rule \"%s\" matches no linear layer of %s; the first is called %s", rule->pattern,
+               sq_checkpoint_folder(sq_model_checkpoint(r->model)), sq_model_linear(r->model, 0)->name);
+}
+
+/* first: the first linear it matches. */
+static void warn_of_hidden(const struct resolving *r, const struct sq_rule *rule, int first)
+{
+    sq_warning(SQ_WARNING_RULE, "rule \"%s\" has no effect: earlier rules match all its layers, the first (%s) \"%s\"",
+               rule->pattern, sq_model_linear(r->model, first)->name, r->rules[first]->pattern);
+}
+
+/* Of a rule that is no layer's. All linears of the model are looked at, whatever of them is done or to be done. */
 static enum sq_status warn_of_rule(const struct resolving *r, const struct sq_rule *rule)
 {
-    bool matches = false;
-    for (int i = 0; i < sq_model_n_linears(r->model) && !matches; i++)
-        SQ_TRY(sq_rule_matches(rule, sq_model_linear(r->model, i)->name, &matches));
-    if (!matches && sq_log_rank() == 0)
-        sq_warning("rule \"%s\" matches no linear layer of %s; the first is called %s", rule->pattern,
-                   sq_checkpoint_folder(sq_model_checkpoint(r->model)), sq_model_linear(r->model, 0)->name);
+    int first = -1;
+    for (int i = 0; i < sq_model_n_linears(r->model); i++) {
+        bool matches = false;
+        if (r->rules[i] == rule) return SQ_OK;
+        if (first < 0) SQ_TRY(sq_rule_matches(rule, sq_model_linear(r->model, i)->name, &matches));
+        if (matches) first = i;
+    }
+    if (sq_log_rank() != 0) return SQ_OK;
+    if (first < 0)
+        warn_of_misspelt(r, rule);
+    else
+        warn_of_hidden(r, rule, first);
     return SQ_OK;
 }
 
@@ -158,4 +179,22 @@ void sq_layers_release(struct sq_layers *layers)
     sq_free(layers->of_linear);
     sq_free(layers->linears);
     memset(layers, 0, sizeof *layers);
+}
+
+void sq_layers_warn_of_tokens(const struct sq_layers *layers, const struct sq_model *model, enum sq_solver solver,
+                              const char *source, int64_t n_tokens)
+{
+    const struct sq_linear *widest = NULL;
+    int count = 0;
+    for (int i = 0; i < layers->n_layers; i++) {
+        const struct sq_linear *linear = sq_model_linear(model, layers->linears[i]);
+        if (linear->expert >= 0 || !sq_layer_has_few_tokens(n_tokens, solver, linear->in_features)) continue;
+        if (!widest || linear->in_features > widest->in_features) widest = linear;
+        count++;
+    }
+    if (!widest) return;
+    sq_warning(SQ_WARNING_LAYER,
+               "%s: %lld tokens are fewer than the inputs of %d of %d layers, the widest %s with %lld: without damping "
+               "their Hessians would be singular",
+               source, (long long)n_tokens, count, layers->n_layers, widest->name, (long long)widest->in_features);
 }

@@ -1,6 +1,5 @@
 #include "gptq/progress.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 
 #include "base/log.h"
@@ -44,26 +43,6 @@ static bool is_first_of_expert(const struct sq_job *job, int layer)
     return before->expert != linear->expert || before->block != linear->block;
 }
 
-/* One warning for all layers, before the work begins: every one that is not an expert's sees all tokens. */
-static void warn_of_few_tokens(const struct sq_job *job)
-{
-    const struct sq_linear *widest = NULL;
-    int64_t n_tokens = job->tokens.n_samples * job->tokens.length;
-    int count = 0;
-    for (int i = 0; i < job->layers.n_layers; i++) {
-        const struct sq_linear *linear = linear_of(job, i);
-        if (linear->expert >= 0 || !sq_layer_has_few_tokens(n_tokens, job->config->solver, linear->in_features))
-            continue;
-        if (!widest || linear->in_features > widest->in_features) widest = linear;
-        count++;
-    }
-    if (!widest) return;
-    sq_warning("%s: %lld tokens are fewer than %d of %d layers have inputs, the widest %lld (%s): their Hessians are "
-               "singular but for damping",
-               job->config->tokens, (long long)n_tokens, count, job->layers.n_layers, (long long)widest->in_features,
-               widest->name);
-}
-
 void sq_progress_start(const struct sq_job *job, int n_done)
 {
     const struct sq_config *config = job->config;
@@ -83,7 +62,8 @@ void sq_progress_start(const struct sq_job *job, int n_done)
         "\"group_size\":%lld,\"memory_bytes\":%lld}",
         job->layers.n_layers, n_done, job->world->size, job->backend->n_workers, sq_dtype_name(job->compute),
         config->bits, (long long)job->layers.group_size, (long long)job->memory.resident);
-    warn_of_few_tokens(job);
+    sq_layers_warn_of_tokens(&job->layers, job->model, config->solver, config->tokens,
+                             job->tokens.n_samples * job->tokens.length);
 }
 
 /* One warning for all layers of an expert. */
@@ -92,10 +72,12 @@ static void warn_of_expert(const struct sq_job *job, int layer, const struct sq_
     const struct sq_linear *linear = linear_of(job, layer);
     if (!is_first_of_expert(job, layer)) return;
     if (report->n_tokens == 0)
-        sq_warning("block %d: no token came to expert %d; it is plainly rounded", linear->block + 1, linear->expert);
+        sq_warning(SQ_WARNING_LAYER, "block %d: no token came to expert %d; it is plainly rounded", linear->block + 1,
+                   linear->expert);
     else
-        sq_warning("block %d: expert %d was calibrated with %lld tokens, fewer than %lld", linear->block + 1,
-                   linear->expert, (long long)report->n_tokens, (long long)job->config->expert_tokens);
+        sq_warning(SQ_WARNING_LAYER, "block %d: expert %d was calibrated with %lld tokens, fewer than %lld",
+                   linear->block + 1, linear->expert, (long long)report->n_tokens,
+                   (long long)job->config->expert_tokens);
 }
 
 static void warn_of_layer(const struct sq_job *job, int layer, const struct sq_layer_report *report)
@@ -104,17 +86,21 @@ static void warn_of_layer(const struct sq_job *job, int layer, const struct sq_l
     unsigned flags = flags_of(job, layer, report);
     if (flags & SQ_FLAG_STARVED) warn_of_expert(job, layer, report);
     if (flags & SQ_FLAG_DIAGONAL)
-        sq_warning("%s: the Hessian was not positive definite at any damping; only its diagonal was used", name);
+        sq_warning(SQ_WARNING_LAYER,
+                   "%s: the Hessian was not positive definite at any damping; only its diagonal was used", name);
     if (flags & SQ_FLAG_RAISED)
-        sq_warning("%s: damping was raised %lld times, to %g", name, (long long)report->n_rungs, report->damping);
+        sq_warning(SQ_WARNING_LAYER, "%s: damping was raised %lld times, to %g", name, (long long)report->n_rungs,
+                   report->damping);
     if (flags & SQ_FLAG_DEAD)
-        sq_warning("%s: %lld inputs were zero in every token; their weights are quantized as zero", name,
-                   (long long)report->n_dead);
+        sq_warning(SQ_WARNING_LAYER, "%s: %lld inputs were zero in every token; their weights are quantized as zero",
+                   name, (long long)report->n_dead);
     if (flags & SQ_FLAG_LIMITED)
-        sq_warning("%s: %lld scales are too large or too small for type %s, and were held at its limit or lost digits",
+        sq_warning(SQ_WARNING_LAYER,
+                   "%s: %lld scales are too large or too small for type %s, and were held at its limit or lost digits",
                    name, (long long)report->n_limited, sq_dtype_name(job->config->scale_dtype));
     if (flags & SQ_FLAG_NO_BETTER)
-        sq_warning("%s: error %.3g is no better than plain rounding's %.3g", name, report->error, report->error_rtn);
+        sq_warning(SQ_WARNING_LAYER, "%s: error %.3g is no better than plain rounding's %.3g", name, report->error,
+                   report->error_rtn);
 }
 
 void sq_progress_layer(const struct sq_job *job, int layer, const struct sq_layer_report *report, double seconds)
@@ -161,11 +147,11 @@ void sq_progress_left(const struct sq_job *job, int layer, const struct sq_progr
         sq_info("block %3d/%d  done: %s", block + 1, n_blocks, describe_rate(job, point, text));
 }
 
-int sq_progress_n_flagged(const struct sq_job *job)
+int sq_progress_n_flagged(const struct sq_job *job, unsigned flags)
 {
     int count = 0;
     for (int i = 0; i < job->layers.n_layers; i++)
-        count += flags_of(job, i, sq_store_report(job->store, i)) != 0;
+        if (sq_store_is_done(job->store, i)) count += (flags_of(job, i, sq_store_report(job->store, i)) & flags) != 0;
     return count;
 }
 
@@ -285,57 +271,46 @@ static void show_experts(const struct sq_job *job)
 /* --- the same as data: members of the event, each list behind a comma ------------------------------------------------
  */
 
-struct members {
-    char text[4096];
-    size_t used;
-};
+#define MEMBERS_BYTES 4096
 
-static void SQ_PRINTF(2, 3) add(struct members *members, const char *format, ...)
-{
-    va_list args;
-    size_t room = sizeof members->text - members->used;
-    va_start(args, format);
-    int length = vsnprintf(members->text + members->used, room, format, args);
-    va_end(args);
-    if (length > 0) members->used += (size_t)length < room ? (size_t)length : room - 1;
-}
-
-static void add_times(const struct sq_job *job, struct members *members)
+static void add_times(const struct sq_job *job, char members[MEMBERS_BYTES])
 {
     for (int i = 0; i < SQ_N_STAGES; i++)
-        add(members, "%s\"%s\":%.4f", i ? "," : ",\"stages\":{", sq_stage_name(i), job->seconds[i]);
-    add(members, "}");
+        sq_text_append(members, MEMBERS_BYTES, "%s\"%s\":%.4f", i ? "," : ",\"stages\":{", sq_stage_name(i),
+                       job->seconds[i]);
+    sq_text_append(members, MEMBERS_BYTES, "}");
 }
 
-static void add_experts(const struct sq_job *job, struct members *members)
+static void add_experts(const struct sq_job *job, char members[MEMBERS_BYTES])
 {
     struct experts experts = count_experts(job);
     if (experts.count > 0)
-        add(members, ",\"experts\":{\"count\":%d,\"fewest_tokens\":%lld,\"most_tokens\":%lld,\"starved\":%d}",
-            experts.count, (long long)experts.fewest, (long long)experts.most, experts.n_starved);
+        sq_text_append(members, MEMBERS_BYTES,
+                       ",\"experts\":{\"count\":%d,\"fewest_tokens\":%lld,\"most_tokens\":%lld,\"starved\":%d}",
+                       experts.count, (long long)experts.fewest, (long long)experts.most, experts.n_starved);
 }
 
-static void add_worst(const struct sq_job *job, struct members *members)
+static void add_worst(const struct sq_job *job, char members[MEMBERS_BYTES])
 {
     int worst[N_WORST];
     int count = find_worst(job, worst);
     for (int i = 0; i < count; i++)
-        add(members, "%s{\"name\":\"%s\",\"error\":%.9g}", i ? "," : ",\"worst\":[", job->layers.layers[worst[i]].name,
-            sq_store_report(job->store, worst[i])->error);
-    add(members, "]");
+        sq_text_append(members, MEMBERS_BYTES, "%s{\"name\":\"%s\",\"error\":%.9g}", i ? "," : ",\"worst\":[",
+                       job->layers.layers[worst[i]].name, sq_store_report(job->store, worst[i])->error);
+    sq_text_append(members, MEMBERS_BYTES, "]");
 }
 
 static void log_end(const struct sq_job *job, int64_t total_bytes, double seconds)
 {
-    struct members members = {.used = 0};
-    add_times(job, &members);
-    add_experts(job, &members);
-    add_worst(job, &members);
+    char members[MEMBERS_BYTES] = "";
+    add_times(job, members);
+    add_experts(job, members);
+    add_worst(job, members);
     sq_event("{\"event\":\"end\",\"seconds\":%.3f,\"warnings\":%lld,\"bytes_before\":%lld,\"bytes_after\":%lld,"
              "\"layers\":%d,\"flagged\":%d,\"weights\":%lld,\"bits_per_weight\":%.9g,\"rounds\":%.6g%s}",
              seconds, (long long)sq_log_n_warnings(), (long long)source_bytes(job), (long long)total_bytes,
-             job->layers.n_layers, sq_progress_n_flagged(job), (long long)n_quantized_weights(job),
-             bits_per_weight(job), mean_rounds(job), members.text);
+             job->layers.n_layers, sq_progress_n_flagged(job, SQ_FLAG_ANY), (long long)n_quantized_weights(job),
+             bits_per_weight(job), mean_rounds(job), members);
 }
 
 void sq_progress_summary(const struct sq_job *job, int64_t total_bytes, double seconds)
@@ -356,5 +331,5 @@ void sq_progress_summary(const struct sq_job *job, int64_t total_bytes, double s
         "  warnings     %lld; layers with raised damping, dead inputs, scales at a limit, few tokens or no gain over "
         "rounding: "
         "%d of %d",
-        (long long)sq_log_n_warnings(), sq_progress_n_flagged(job), job->layers.n_layers);
+        (long long)sq_log_n_warnings(), sq_progress_n_flagged(job, SQ_FLAG_ANY), job->layers.n_layers);
 }

@@ -23,8 +23,8 @@ struct sq_progress_point {
  * line behind the last layer of each block. layer: the one done last. Local. */
 void sq_progress_left(const struct sq_job *job, int layer, const struct sq_progress_point *point);
 
-/* Layers in the store that were warned of, in this run or an earlier one: what --strict looks at. Local. */
-int sq_progress_n_flagged(const struct sq_job *job);
+/* Layers in the store that were warned of by any of these flags (flags.h), in this run or an earlier one. Local. */
+int sq_progress_n_flagged(const struct sq_job *job, unsigned flags);
 
 /* Sizes, worst layers, time by stage, warnings. total_bytes: of the assembled checkpoint, 0 if there is none. Local. */
 void sq_progress_summary(const struct sq_job *job, int64_t total_bytes, double seconds);

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/trace.h"
+#include "gptq/flags.h"
 #include "gptq/progress.h"
 #include "gptq/run_private.h"
 #include "mpi/stop.h"
@@ -203,6 +204,7 @@ enum sq_status sq_run(struct sq_job *job)
     int64_t first = 0;
     if (!job->is_new) SQ_TRY(sq_store_recheck(job->store));
     run.n_done_before = sq_job_n_done(job);
+    job->n_flagged_before = sq_progress_n_flagged(job, SQ_FLAG_ANY);
     sq_progress_start(job, run.n_done_before);
     if (sq_job_is_complete(job)) return SQ_OK;
     SQ_TRY(sq_stop_check(job->world));

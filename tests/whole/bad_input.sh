@@ -145,6 +145,8 @@ quantize 2 "--resume" "$source" "$work/good" --store "$work/made.store.h5"
 for log in out.tmp out.tmp.lock out.store.h5.lock out.store.h5.state; do # the program's own names
   quantize 2 "and --log are the same: $new/$log" "$source" "$work/good" --log "$new/$log"
 done
+ln -s "$source" "$work/model-link"
+quantize 2 "--trace is in --model, which is only read: $work/model-link/trace" "$source" "$work/good" --trace "$work/model-link/trace"
 cp "$work/good" "$work/mine.store.h5.tmp"
 quantize 2 "the unfinished store and --tokens are the same" "$source" "$work/mine.store.h5.tmp" --out "$work/mine"
 cmp "$work/good" "$work/mine.store.h5.tmp" || fail "the token file has gone"

@@ -38,7 +38,8 @@ check "3:1" qwen3_moe_fused --bits 3 --dequantized
 
 job=(quantize --model "$GOLDEN/qwen3_moe" --tokens "$work/tokens" --threads 1)
 expect 1 2 "${job[@]}" --out "$work/strict" --strict --log "$work/log"
-expect_message "layers were warned of"
+expect_message "--strict: there were warnings: layers: "
+grep -q "experts of few tokens: [0-9]*)" "$work/err" || { cat "$work/err"; fail "--strict does not name experts of few tokens"; }
 grep -q '"name":"model.layers.0.mlp.experts.4.up_proj".*"tokens":0,"routed":0' "$work/log" || fail "no count of tokens in --log"
 tail -n 1 "$work/log" | python3 -c 'import json, sys; e = json.load(sys.stdin)["experts"]; sys.exit(not (e["count"] == e["starved"] == 6 and
   e["fewest_tokens"] == 0 < e["most_tokens"]))' || { tail -n 1 "$work/log"; fail "no experts in --log"; }

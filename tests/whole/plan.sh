@@ -18,6 +18,14 @@ grep -q "128 samples of 2048 tokens" "$work/stdout" || { cat "$work/stdout"; fai
 expect 2 1 plan --model "$work/bare" --length 2048 --machine "$h100"
 expect_message "--length 2048: $work/bare knows 256 positions"
 
+# --- a calibration that is too small is warned of before it is made ---
+
+"$SHARDQ" plan --model "$work/bare" --samples 1 --length 64 --machine "$h100" >/dev/null 2>"$work/err" || fail "plan of few tokens"
+grep -q "warning: --samples 1, --length 64: 64 tokens are fewer than the inputs of 2 of 14 layers, the widest model.layers.0.mlp.down_proj with 128: " \
+  "$work/err" || { cat "$work/err"; fail "plan does not warn of few tokens"; }
+"$SHARDQ" plan --model "$work/bare" --samples 2 --length 64 --machine "$h100" >/dev/null 2>"$work/err" || fail "plan of enough tokens"
+! grep -q warning "$work/err" || { cat "$work/err"; fail "plan warns of enough tokens"; }
+
 # --- a machine that is measured, by two ranks ---
 
 run 2 bench --threads 1 --backend cpu --out "$work/machine.yaml" || { cat "$work/err" >&2; fail "bench"; }
@@ -180,7 +188,7 @@ wide fast --machine "$work/fast.yaml"
 [ "$bytes" -eq "$shared" ] || fail "$bytes bytes instead of $shared: no factorization was shared over a fast link"
 cmp "$work/never.store.h5" "$work/fast.store.h5" || fail "what ranks share changes the store"
 expect 2 2 quantize --model "$work/wide" --tokens "$work/tokens" --backend cpu --out "$work/other" --machine "$h100"
-expect_message "describes a machine for the other one"
+expect_message "$h100: it describes a machine for backend cuda, not cpu"
 expect 2 2 quantize --model "$work/wide" --tokens "$work/tokens" --out "$work/other" --machine "$work/fast.yaml" --trace "$work/fast.yaml"
 expect_message "--machine"
 
@@ -188,7 +196,7 @@ expect_message "--machine"
 
 "$SHARDQ" "${job[@]}" --machine "$work/machine.yaml" --memory 2M --json | grep -q '"fits":false.*"useful_ranks":0' || fail "2 MiB are enough"
 expect 2 1 "${job[@]}" --machine "$h100" --backend cpu
-expect_message "describes a machine for the other one"
+expect_message "$h100: it describes a machine for backend cuda, not cpu"
 echo "threads: none" >"$work/bad.yaml"
 expect 2 1 "${job[@]}" --machine "$work/bad.yaml"
 expect_message "bad.yaml:1: threads"

@@ -146,11 +146,16 @@ rules:
   - {pattern: 'layers\.1\.mlp', skip: true}
 EOF
 forget
-must 2 quantize "${llama[@]}" --out "$work/made" --config "$work/rules.yaml" --skip o_proj --skip 'mlp.down_prj' --skip lm_head \
-  --skip 'layers\.[01]\.self_attn\.o_proj$' --bits 3
-[ "$(grep 'matches no' "$work/err")" = \
-  "shardq: warning: [rank 0] rule \"mlp.down_prj\" matches no linear layer of $GOLDEN/llama; the first is called model.layers.0.self_attn.q_proj" ] ||
-  { cat "$work/err"; fail "not one warning of the rule that is misspelt"; }
+ruled=("${llama[@]}" --config "$work/rules.yaml" --skip o_proj --skip 'mlp.down_prj' --skip lm_head
+  --skip 'layers\.[01]\.self_attn\.o_proj$' --bits 3)
+cat >"$work/warnings" <<EOF
+shardq: warning: [rank 0] rule "mlp.down_prj" matches no linear layer of $GOLDEN/llama; the first is called model.layers.0.self_attn.q_proj
+shardq: warning: [rank 0] rule "layers\.[01]\.self_attn\.o_proj\$" has no effect: earlier rules match all its layers, the first (model.layers.0.self_attn.o_proj) "o_proj"
+EOF
+for resume in --no-resume --resume; do # the second time all layers are done
+  must 2 quantize "${ruled[@]}" --out "$work/made" $resume
+  grep 'warning: .*rule ' "$work/err" | cmp - "$work/warnings" || { cat "$work/err"; fail "not the warnings of one misspelt and one hidden rule"; }
+done
 must 1 inspect "$work/made.store.h5" --json
 python3 - "$work/stdout" <<'EOF'
 import json, sys
@@ -169,15 +174,20 @@ forget
 tokens "$work/few" 1 64 "$(vocabulary llama)" 1
 few=(quantize --model "$GOLDEN/llama" --tokens "$work/few" --no-assemble --threads 1)
 must 1 "${few[@]}" --out "$work/made"
-grep -q "warning: $work/few: 64 tokens are fewer than 2 of 14 layers have inputs, the widest 128 (model.layers.0.mlp.down_proj): " \
+grep -q "warning: $work/few: 64 tokens are fewer than the inputs of 2 of 14 layers, the widest model.layers.0.mlp.down_proj with 128: " \
   "$work/err" || { cat "$work/err"; fail "no warning of few tokens"; }
 grep -q "warnings  *1;.* 2 of 14" "$work/err" || { cat "$work/err"; fail "the summary does not count few tokens"; }
 expect 1 2 "${few[@]}" --out "$work/again" --strict
-expect_message "--strict: 2 of 14 layers"
+expect_message "--strict: there were warnings: layers: 2 of 14 (fewer tokens than inputs: 2)"
+must 2 "${few[@]}" --out "$work/again" --resume
+expect 1 2 "${few[@]}" --out "$work/again" --resume --strict
+expect_message "--strict: there were warnings: layers: 2 of 14 (fewer tokens than inputs: 2; of an earlier run: 2)"
+expect 1 2 "${few[@]}" --out "$work/again2" --strict --skip misspelt
+expect_message "--strict: there were warnings: layers: 2 of 14 (fewer tokens than inputs: 2), rules without effect: 1"
 must 1 "${few[@]}" --out "$work/again1" --solver rtn --strict
 forget
 expect 1 2 "${few[@]}" --out "$work/made" --solver rtn --strict --skip misspelt
-expect_message "--strict: 1 warning"
+expect_message "--strict: there were warnings: rules without effect: 1"
 
 # --- warnings: tokens that another tokenizer has made ---
 
@@ -195,7 +205,7 @@ tokens "$work/made-by" 6 24 "$(vocabulary llama)" 1 0123456789abcdef
 warns_of_tokenizer 1 "${made_by[@]}" --out "$work/again1"
 grep -q '^  warnings  *1;' "$work/err" || { cat "$work/err"; fail "the summary does not count it"; }
 expect 1 1 "${made_by[@]}" --out "$work/again2" --strict
-expect_message "--strict: 1 warning"
+expect_message "--strict: there were warnings: tokens of another tokenizer: 1"
 tokens "$work/made-by" 6 24 "$(vocabulary llama)" 1 5DAD # no hash of any tokenizer
 warns_of_tokenizer 2 eval --model "$work/made" --against "$GOLDEN/llama" --tokens "$work/made-by"
 warns_of_tokenizer 1 verify --model "$GOLDEN/llama" --checkpoint "$work/made" --tokens "$work/made-by"
@@ -216,7 +226,7 @@ must 2 "${job[@]}" --out "$work/made"
 grep -q "warning: .*q_proj: 1 inputs were zero" "$work/err" || fail "no warning of a dead input"
 grep -q "warnings  *3;.* 3 of 14" "$work/err" || { cat "$work/err"; fail "the summary does not count the warnings"; }
 expect 1 2 "${job[@]}" --out "$work/again" --strict --log "$work/log"
-expect_message "--strict: 3 of 14 layers"
+expect_message "--strict: there were warnings: layers: 3 of 14 (dead inputs: 3)"
 same_folder "$work/made" "$work/again"
 [ "$(grep -c '"event":"layer"' "$work/log")" -eq 14 ] || fail "the log does not have 14 layers"
 python3 - "$work/log" "$work/err" <<'EOF'
@@ -241,6 +251,8 @@ good = {
 }
 sys.exit(0 if all(good.values()) else f"FAIL: the log's end: {[name for name in good if not good[name]]} of {end}")
 EOF
+expect 1 1 "${job[@]}" --out "$work/again" --strict --resume
+expect_message "--strict: there were warnings: layers: 3 of 14 (dead inputs: 3; of an earlier run: 3)"
 
 # --- warnings: scales that F16 does not hold, too large in one layer and too small in another ---
 
