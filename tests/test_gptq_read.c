@@ -1,22 +1,9 @@
 /* Reading GPTQ layers that others wrote: any group order, scales in F32, missing g_idx, zeros less one; and bad files.
  */
 #define _XOPEN_SOURCE 700
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-#include "capture.h"
-#include "folder.h"
-#include "io/checkpoint.h"
 #include "io/pack.h"
+#include "quantized_fixture.h"
 
-#define OUT 70
 #define IN 96
 #define GROUPS 3
 #define MAX_WORDS (IN * 8 / 32 * OUT)
@@ -70,14 +57,9 @@ static void pack_zeros(const struct layer *layer, int g, uint32_t *words, int64_
         words[w] -= UINT32_MAX / mask;
 }
 
-static size_t append(unsigned char *data, size_t *used, const void *bytes, size_t size)
+static void write_layer(const struct folder *folder, const void *written)
 {
-    memcpy(data + *used, bytes, size);
-    return *used += size;
-}
-
-static void write_layer(const struct folder *folder, const struct layer *layer)
-{
+    const struct layer *layer = written;
     static uint32_t qweight[MAX_WORDS], qzeros[GROUPS * OUT];
     static unsigned char data[1 << 17];
     static uint16_t halves[GROUPS * OUT];
@@ -105,39 +87,21 @@ static void write_layer(const struct folder *folder, const struct layer *layer)
     folder_write_text(folder, "config.json", layer->config);
 }
 
-static const struct sq_checkpoint_linear linear = {"layer", OUT, IN, false};
-
-static void check_rows(const struct sq_checkpoint *checkpoint, const struct layer *layer, int64_t row, int64_t rows)
+static float weight_of(const void *written, int n, int k)
 {
-    static float weights[OUT * IN + 1];
-    weights[rows * IN] = 12345;
-    assert_int_equal(sq_checkpoint_read_linear(checkpoint, &linear, row, rows, weights), SQ_OK);
-    for (int64_t n = row; n < row + rows; n++)
-        for (int k = 0; k < IN; k++) {
-            int g = layer->with_g_idx ? layer->g_idx[k] : k / (IN / GROUPS);
-            float wanted = layer->scales[g][n] * (float)(layer->codes[n][k] - layer->zeros[g][n]);
-            assert_memory_equal(&weights[(n - row) * IN + k], &wanted, sizeof wanted);
-        }
-    assert_true(weights[rows * IN] == 12345);
+    const struct layer *layer = written;
+    int g = layer->with_g_idx ? layer->g_idx[k] : k / (IN / GROUPS);
+    return layer->scales[g][n] * (float)(layer->codes[n][k] - layer->zeros[g][n]);
 }
 
-/* Writes, reads whole and in parts that begin and end anywhere. */
-static void check_layer(const struct layer *layer)
+static int64_t bytes_of(const void *written)
 {
-    struct folder folder;
-    struct sq_checkpoint *checkpoint;
-    folder_create(&folder);
-    write_layer(&folder, layer);
-    assert_int_equal(sq_checkpoint_open(folder.path, &checkpoint), SQ_OK);
-    assert_int_equal(sq_checkpoint_check_linear(checkpoint, &linear), SQ_OK);
-    check_rows(checkpoint, layer, 0, OUT);
-    check_rows(checkpoint, layer, 5, 40);
-    check_rows(checkpoint, layer, 33, 1);
-    check_rows(checkpoint, layer, 64, 6);
-    check_rows(checkpoint, layer, 7, 0);
-    sq_checkpoint_close(checkpoint);
-    folder_remove(&folder);
+    const struct layer *layer = written;
+    int64_t words = sq_pack_words(IN, layer->bits) * OUT + GROUPS * sq_pack_words(OUT, layer->bits);
+    return 4 * words + GROUPS * OUT * (!strcmp(layer->scale_dtype, "F16") ? 2 : 4);
 }
+
+static const struct form form = {IN, write_layer, weight_of, bytes_of};
 
 static void test_all_bits(void **state)
 {
@@ -146,10 +110,10 @@ static void test_all_bits(void **state)
     struct layer layer;
     for (int b = 0; b < 4; b++) {
         make_layer(all_bits[b], &layer); /* the shapes know what `dynamic` says in patterns */
-        check_layer(&layer);
+        check_layer(&form, &layer);
         layer.less_one = true;
         layer.config = CONFIG("gptq", ", \"bits\": 4, \"group_size\": -1" DYNAMIC);
-        check_layer(&layer);
+        check_layer(&form, &layer);
     }
 }
 
@@ -162,7 +126,7 @@ static void test_half_scales(void **state)
     for (int g = 0; g < GROUPS; g++)
         for (int n = 0; n < OUT; n++)
             layer.scales[g][n] = 0.5f + (float)(g * OUT + n) / 1024;
-    check_layer(&layer);
+    check_layer(&form, &layer);
 }
 
 static void test_missing_g_idx(void **state)
@@ -171,9 +135,9 @@ static void test_missing_g_idx(void **state)
     struct layer layer;
     make_layer(3, &layer);
     layer.with_g_idx = false;
-    check_layer(&layer);
+    check_layer(&form, &layer);
     layer.config = CONFIG("gptq_v2", ", \"bits\": 3");
-    check_layer(&layer);
+    check_layer(&form, &layer);
 }
 
 /* A format that is not named is the older one. */
@@ -184,30 +148,10 @@ static void test_unnamed_format(void **state)
     make_layer(4, &layer);
     layer.less_one = true;
     layer.config = "{\"quantization_config\": {\"quant_method\": \"gptq\", \"bits\": 4}}";
-    check_layer(&layer);
+    check_layer(&form, &layer);
 }
 
-static void check_refused(const struct layer *layer, const char *prefix, int64_t in_features,
-                          const char *const parts[4])
-{
-    static float weights[OUT * IN];
-    struct folder folder;
-    struct capture capture;
-    struct sq_checkpoint *checkpoint;
-    folder_create(&folder);
-    write_layer(&folder, layer);
-    assert_int_equal(sq_checkpoint_open(folder.path, &checkpoint), SQ_OK);
-    capture_start(&capture);
-    const struct sq_checkpoint_linear asked = {prefix, OUT, in_features, false};
-    enum sq_status status = sq_checkpoint_read_linear(checkpoint, &asked, 0, OUT, weights);
-    const char *text = capture_stop(&capture);
-    if (!capture_is_one_error(text, parts)) fail_msg("wanted one line with '%s', got: %s", parts[0], text);
-    assert_int_equal(status, SQ_ERR_INPUT);
-    sq_checkpoint_close(checkpoint);
-    folder_remove(&folder);
-}
-
-#define REFUSED(layer, prefix, in, ...) check_refused(layer, prefix, in, (const char *const[4]){__VA_ARGS__})
+#define REFUSED(layer, prefix, in, ...) check_refused(&form, layer, prefix, in, (const char *const[4]){__VA_ARGS__})
 
 static void test_refused(void **state)
 {
@@ -232,26 +176,11 @@ static void test_refused(void **state)
     REFUSED(&layer, "layer", IN, "layer.scales", "type I32");
 }
 
-/* What the tensors are is told from what config.json says of them: message NULL where the two go together. */
-static void check_settings(const struct layer *given, const char *config, const char *message)
+static void check_config(const struct layer *given, const char *config, const char *message)
 {
-    struct folder folder;
-    struct capture capture;
-    struct sq_checkpoint *checkpoint;
     struct layer layer = *given;
     layer.config = config;
-    folder_create(&folder);
-    write_layer(&folder, &layer);
-    assert_int_equal(sq_checkpoint_open(folder.path, &checkpoint), SQ_OK);
-    capture_start(&capture);
-    enum sq_status status = sq_checkpoint_check_linear(checkpoint, &linear);
-    const char *text = capture_stop(&capture);
-    bool is_right =
-        message ? capture_is_one_error(text, (const char *const[4]){folder.path, "config.json", message}) : !*text;
-    if (!is_right) fail_msg("wanted '%s' of %s, got: %s", message ? message : "nothing", config, text);
-    assert_int_equal(status, message ? SQ_ERR_INPUT : SQ_OK);
-    sq_checkpoint_close(checkpoint);
-    folder_remove(&folder);
+    check_settings(&form, &layer, message);
 }
 
 static void test_settings(void **state)
@@ -278,14 +207,14 @@ static void test_settings(void **state)
     struct layer layer;
     make_layer(4, &layer);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        check_settings(&layer, cases[i].config, cases[i].message);
+        check_config(&layer, cases[i].config, cases[i].message);
     memset(layer.zeros, 8, sizeof layer.zeros);
     for (int k = 0; k < IN; k++)
         layer.g_idx[k] = k / (IN / GROUPS);
-    check_settings(&layer, CONFIG("gptq_v2", BITS_4 ", \"sym\": true, \"desc_act\": false"), NULL);
-    check_settings(&layer, CONFIG("gptq", BITS_4 ", \"sym\": true"), "sym is true"); /* of the other format */
+    check_config(&layer, CONFIG("gptq_v2", BITS_4 ", \"sym\": true, \"desc_act\": false"), NULL);
+    check_config(&layer, CONFIG("gptq", BITS_4 ", \"sym\": true"), "sym is true"); /* of the other format */
     layer.zeros[0][OUT - 1] = 7;
-    check_settings(&layer, CONFIG("gptq_v2", BITS_4 ", \"sym\": true"), "sym is true");
+    check_config(&layer, CONFIG("gptq_v2", BITS_4 ", \"sym\": true"), "sym is true");
 }
 
 /* Reading says nothing, the report names the place. */
@@ -294,23 +223,19 @@ static void test_not_finite(void **state)
     (void)state;
     static float weights[OUT * IN];
     struct layer layer;
-    struct folder folder;
     struct capture capture;
-    struct sq_checkpoint *checkpoint;
+    const struct sq_checkpoint_linear linear = linear_of(&form);
     make_layer(4, &layer);
     layer.scales[2][69] = INFINITY;
-    folder_create(&folder);
-    write_layer(&folder, &layer);
-    assert_int_equal(sq_checkpoint_open(folder.path, &checkpoint), SQ_OK);
+    struct opened opened = open_layer(&form, &layer);
     capture_start(&capture);
-    assert_int_equal(sq_checkpoint_read_linear(checkpoint, &linear, 0, 69, weights), SQ_OK);
-    assert_int_equal(sq_checkpoint_read_linear(checkpoint, &linear, 0, OUT, weights), SQ_ERR_NUMERIC);
-    assert_true(sq_checkpoint_report_linear(checkpoint, "layer"));
+    assert_int_equal(sq_checkpoint_read_linear(opened.checkpoint, &linear, 0, 69, weights), SQ_OK);
+    assert_int_equal(sq_checkpoint_read_linear(opened.checkpoint, &linear, 0, OUT, weights), SQ_ERR_NUMERIC);
+    assert_true(sq_checkpoint_report_linear(opened.checkpoint, "layer"));
     const char *text = capture_stop(&capture);
     assert_true(capture_is_one_error(
         text, (const char *const[4]){"model.safetensors: tensor layer.scales", "value inf in row 2, column 69"}));
-    sq_checkpoint_close(checkpoint);
-    folder_remove(&folder);
+    close_layer(&opened);
 }
 
 int main(void)

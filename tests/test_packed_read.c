@@ -1,23 +1,10 @@
 /* Reading compressed-tensors layers (pack-quantized) that others wrote: every width, groups and channels, both kinds of
  * zero point, rows that do not fill a word; and bad files. */
 #define _XOPEN_SOURCE 700
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "base/half.h"
-#include "capture.h"
-#include "folder.h"
-#include "io/checkpoint.h"
+#include "quantized_fixture.h"
 #include "tensor/dtype.h"
 
-#define OUT 70
 #define IN 90 /* no multiple of a word's codes */
 #define MAX_GROUPS 4
 
@@ -67,14 +54,9 @@ static int words_of(int count, int bits)
     return (count * bits + 31) / 32;
 }
 
-static size_t append(unsigned char *data, size_t *used, const void *bytes, size_t size)
+static void write_layer(const struct folder *folder, const void *written)
 {
-    memcpy(data + *used, bytes, size);
-    return *used += size;
-}
-
-static void write_layer(const struct folder *folder, const struct layer *layer)
-{
+    const struct layer *layer = written;
     static uint32_t packed[OUT * IN], zeros[OUT * MAX_GROUPS];
     static uint16_t halves[OUT * MAX_GROUPS];
     static float floats[OUT * MAX_GROUPS];
@@ -112,42 +94,22 @@ static void write_layer(const struct folder *folder, const struct layer *layer)
     folder_write_text(folder, "config.json", layer->config);
 }
 
-static const struct sq_checkpoint_linear linear = {"layer", OUT, IN, false};
-
-static void check_rows(const struct sq_checkpoint *checkpoint, const struct layer *layer, int64_t row, int64_t rows)
+static float weight_of(const void *written, int n, int k)
 {
-    static float weights[OUT * IN + 1];
-    weights[rows * IN] = 12345;
-    assert_int_equal(sq_checkpoint_read_linear(checkpoint, &linear, row, rows, weights), SQ_OK);
-    for (int64_t n = row; n < row + rows; n++)
-        for (int k = 0; k < IN; k++) {
-            int g = k / (IN / layer->groups);
-            float wanted = layer->scales[n][g] * (float)(layer->codes[n][k] - layer->zeros[n][g]);
-            assert_memory_equal(&weights[(n - row) * IN + k], &wanted, sizeof wanted);
-        }
-    assert_true(weights[rows * IN] == 12345);
+    const struct layer *layer = written;
+    int g = k / (IN / layer->groups);
+    return layer->scales[n][g] * (float)(layer->codes[n][k] - layer->zeros[n][g]);
 }
 
-/* Writes, reads whole and in parts that begin and end anywhere. */
-static void check_layer(const struct layer *layer)
+static int64_t bytes_of(const void *written)
 {
-    struct folder folder;
-    struct sq_checkpoint *checkpoint;
-    folder_create(&folder);
-    write_layer(&folder, layer);
-    assert_int_equal(sq_checkpoint_open(folder.path, &checkpoint), SQ_OK);
-    assert_int_equal(sq_checkpoint_check_linear(checkpoint, &linear), SQ_OK);
+    const struct layer *layer = written;
     int64_t scale_bytes = OUT * layer->groups * (!strcmp(layer->scale_dtype, "BF16") ? 2 : 4);
     int64_t zero_bytes = layer->asymmetric ? 4 * words_of(OUT, layer->bits) * layer->groups : 0;
-    assert_int_equal(sq_checkpoint_quantized_bytes(checkpoint, "layer"),
-                     4 * OUT * words_of(IN, layer->bits) + scale_bytes + zero_bytes);
-    check_rows(checkpoint, layer, 0, OUT);
-    check_rows(checkpoint, layer, 33, 1);
-    check_rows(checkpoint, layer, 64, 6);
-    check_rows(checkpoint, layer, 7, 0);
-    sq_checkpoint_close(checkpoint);
-    folder_remove(&folder);
+    return 4 * OUT * words_of(IN, layer->bits) + scale_bytes + zero_bytes;
 }
+
+static const struct form form = {IN, write_layer, weight_of, bytes_of};
 
 static void test_all_forms(void **state)
 {
@@ -157,35 +119,16 @@ static void test_all_forms(void **state)
     for (int b = 0; b < 4; b++)
         for (int asymmetric = 0; asymmetric < 2; asymmetric++) {
             make_layer(all_bits[b], 3, asymmetric, &layer);
-            check_layer(&layer);
+            check_layer(&form, &layer);
             make_layer(all_bits[b], 1, asymmetric, &layer);
-            check_layer(&layer);
+            check_layer(&form, &layer);
             layer.scale_dtype = "F32";
             layer.config = CONFIG("mixed-precision");
-            check_layer(&layer);
+            check_layer(&form, &layer);
         }
 }
 
-static void check_refused(const struct layer *layer, int64_t in_features, const char *const parts[4])
-{
-    static float weights[OUT * IN];
-    struct folder folder;
-    struct capture capture;
-    struct sq_checkpoint *checkpoint;
-    folder_create(&folder);
-    write_layer(&folder, layer);
-    assert_int_equal(sq_checkpoint_open(folder.path, &checkpoint), SQ_OK);
-    capture_start(&capture);
-    const struct sq_checkpoint_linear asked = {"layer", OUT, in_features, false};
-    enum sq_status status = sq_checkpoint_read_linear(checkpoint, &asked, 0, OUT, weights);
-    const char *text = capture_stop(&capture);
-    if (!capture_is_one_error(text, parts)) fail_msg("wanted one line with '%s', got: %s", parts[0], text);
-    assert_int_equal(status, SQ_ERR_INPUT);
-    sq_checkpoint_close(checkpoint);
-    folder_remove(&folder);
-}
-
-#define REFUSED(layer, in, ...) check_refused(layer, in, (const char *const[4]){__VA_ARGS__})
+#define REFUSED(layer, in, ...) check_refused(&form, layer, "layer", in, (const char *const[4]){__VA_ARGS__})
 
 static void test_refused(void **state)
 {
@@ -242,23 +185,9 @@ static void test_settings(void **state)
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct layer layer;
-        struct folder folder;
-        struct capture capture;
-        struct sq_checkpoint *checkpoint;
         make_layer(4, cases[i].groups, cases[i].asymmetric, &layer);
         layer.config = cases[i].config;
-        folder_create(&folder);
-        write_layer(&folder, &layer);
-        assert_int_equal(sq_checkpoint_open(folder.path, &checkpoint), SQ_OK);
-        capture_start(&capture);
-        enum sq_status status = sq_checkpoint_check_linear(checkpoint, &linear);
-        const char *text = capture_stop(&capture);
-        bool is_one =
-            capture_is_one_error(text, (const char *const[4]){"config_groups has nothing", "num_bits 4", "layer"});
-        if (cases[i].is_so ? *text != 0 : !is_one) fail_msg("%s: %s", cases[i].config, text);
-        assert_int_equal(status, cases[i].is_so ? SQ_OK : SQ_ERR_INPUT);
-        sq_checkpoint_close(checkpoint);
-        folder_remove(&folder);
+        check_settings(&form, &layer, cases[i].is_so ? NULL : "config_groups has nothing with the num_bits 4");
     }
 }
 
