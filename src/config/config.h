@@ -58,9 +58,9 @@ enum sq_format {
 struct sq_rule {
     char *pattern;
     bool skip;
-    int bits;           /* 0: as the job */
-    int64_t group_size; /* SQ_GROUP_AUTO: as the job */
-    void *regex;        /* the pattern, compiled */
+    int bits;                 /* 0: as the job */
+    int64_t group_size;       /* SQ_GROUP_AUTO: as the job */
+    struct sq_pattern *regex; /* the pattern, compiled (config/pattern.h) */
 };
 
 struct sq_string_list {
@@ -170,9 +170,6 @@ void sq_config_write_help(const char *name, const char *summary, unsigned comman
  * pattern when PCRE2 gives up on it. Local. */
 enum sq_status sq_config_match_rule(const struct sq_config *config, const char *name,
                                     const struct sq_rule **rule_p) SQ_MUST_CHECK;
-
-/* Whether the rule's pattern is found in the name, whatever other rules say. Otherwise as above. */
-enum sq_status sq_rule_matches(const struct sq_rule *rule, const char *name, bool *matches_p) SQ_MUST_CHECK;
 
 /* Releases what the strings, lists and rules own and clears them; the struct itself is the caller's. */
 void sq_config_release(struct sq_config *config);

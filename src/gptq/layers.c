@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "config/pattern.h"
 #include "gptq/flags.h"
 
 static const int64_t group_choices[] = {128, 64, 32};
@@ -116,7 +117,7 @@ static enum sq_status warn_of_rule(const struct resolving *r, const struct sq_ru
     for (int i = 0; i < sq_model_n_linears(r->model); i++) {
         bool matches = false;
         if (r->rules[i] == rule) return SQ_OK;
-        if (first < 0) SQ_TRY(sq_rule_matches(rule, sq_model_linear(r->model, i)->name, &matches));
+        if (first < 0) SQ_TRY(sq_pattern_matches(rule->regex, sq_model_linear(r->model, i)->name, &matches));
         if (matches) first = i;
     }
     if (sq_log_rank() != 0) return SQ_OK;
