@@ -13,6 +13,7 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "io/fused.h"
+#include "io/quantization.h"
 #include "io/safetensors.h"
 #include "io/scales.h"
 
@@ -181,6 +182,7 @@ enum sq_status sq_checkpoint_open(const char *folder, struct sq_checkpoint **che
     if (status == SQ_OK) status = add_weights(checkpoint);
     if (status == SQ_OK) status = sq_fused_split(checkpoint);
     if (status == SQ_OK) status = sq_scales_join(checkpoint);
+    if (status == SQ_OK) status = sq_quantization_open(checkpoint);
     if (status != SQ_OK) goto out_close;
     *checkpoint_p = checkpoint;
     return SQ_OK;
@@ -233,6 +235,7 @@ void sq_checkpoint_close(struct sq_checkpoint *checkpoint)
         sq_map_close(&checkpoint->maps[i]);
     sq_free(checkpoint->tensors);
     sq_free(checkpoint->maps);
+    sq_quantization_close(checkpoint->quantization);
     json_decref(checkpoint->config);
     sq_free(checkpoint->folder);
     sq_free(checkpoint);

@@ -52,6 +52,10 @@ bool sq_checkpoint_is_bare(const struct sq_checkpoint *checkpoint);
 const char *sq_checkpoint_folder(const struct sq_checkpoint *checkpoint);
 const json_t *sq_checkpoint_config(const struct sq_checkpoint *checkpoint); /* config.json, borrowed */
 
+/* quantization_config of config.json or, where layers are quantized and it has none, quantize_config.json; NULL where
+ * there is neither. Borrowed. */
+const json_t *sq_checkpoint_quantization(const struct sq_checkpoint *checkpoint);
+
 /* All tensors in the order of name; NULL where the name is absent. Borrowed. Local. */
 int64_t sq_checkpoint_n_tensors(const struct sq_checkpoint *checkpoint);
 const struct sq_tensor *sq_checkpoint_tensor(const struct sq_checkpoint *checkpoint, int64_t index);
@@ -111,9 +115,10 @@ enum sq_status sq_tensor_read_columns_f32(const struct sq_tensor *tensor, int64_
  * the next access. Local. */
 void sq_tensor_give_back(const struct sq_tensor *tensor);
 
-/* XXH3 over config.json, the names, dtypes and shapes of all tensors and, of each, 34 evenly spaced pages of 4 KiB, the
- * first and the last bytes among them; tensors of up to 136 KiB are covered whole. Cheap, and another model or another
- * training step shows; a change confined to the bytes between the pages does not. */
+/* XXH3 over config.json (and quantize_config.json where that is read), the names, dtypes and shapes of all tensors and,
+ * of each, 34 evenly spaced pages of 4 KiB, the first and the last bytes among them; tensors of up to 136 KiB are
+ * covered whole. Cheap, and another model or another training step shows; a change confined to the bytes between the
+ * pages does not. */
 uint64_t sq_checkpoint_fingerprint(const struct sq_checkpoint *checkpoint);
 
 /* --- linear layers, plain or quantized (io/linear_read.c) ----------------------------------------------------------

@@ -20,6 +20,7 @@ struct sq_checkpoint {
     int n_maps;
     struct sq_tensor *tensors; /* sorted by name */
     int64_t n_tensors;
+    struct sq_quantization *quantization; /* NULL: nothing is quantized (io/quantization.h) */
 };
 
 /* Sorts the tensors by name; a name that is there twice is SQ_ERR_INPUT. Local. */

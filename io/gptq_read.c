@@ -69,16 +69,14 @@ static enum sq_status find_layer(const struct sq_linear_place *place, struct sq_
                                   .g_idx = sq_checkpoint_find_part(checkpoint, place->prefix, "g_idx"),
                                   .out_features = place->out_features,
                                   .in_features = place->in_features};
-    struct sq_gptq_settings settings;
-    SQ_TRY(sq_gptq_settings_read(place, &settings));
-    layer.zeros_less_one = settings.zeros_less_one;
-    layer.bits = layer.qweight->n_dims == 2 ? find_bits(&layer, settings.bits) : 0;
+    SQ_TRY(sq_gptq_settings_find(place, &layer.settings));
+    layer.bits = layer.qweight->n_dims == 2 ? find_bits(&layer, layer.settings.stated.bits) : 0;
     if (!layer.bits || !has_shape(layer.qweight, SQ_I32, 2, layer.qweight->shape[0], layer.out_features))
         return sq_linear_report_part(place, "qweight", layer.qweight);
     if (!layer.scales || !is_scales(layer.scales, layer.out_features))
         return sq_linear_report_part(place, "scales", layer.scales);
     layer.n_groups = layer.scales->shape[0];
-    layer.group_size = find_group_size(&layer, settings.group_size);
+    layer.group_size = find_group_size(&layer, layer.settings.stated.group_size);
     if (!layer.qzeros ||
         !has_shape(layer.qzeros, SQ_I32, 2, layer.n_groups, sq_pack_words(layer.out_features, layer.bits)))
         return sq_linear_report_part(place, "qzeros", layer.qzeros);
@@ -92,7 +90,7 @@ enum sq_status sq_gptq_check(const struct sq_linear_place *place)
 {
     struct sq_gptq_layer layer;
     SQ_TRY(find_layer(place, &layer));
-    return sq_gptq_settings_compare(place, &layer);
+    return sq_gptq_settings_compare(&layer);
 }
 
 /* --- dequantizing ------------------------------------------------------------------------------------------------- */
@@ -164,10 +162,10 @@ void sq_gptq_read_zeros(const struct sq_gptq_layer *layer, int64_t group, int64_
     int64_t n_words = row_words - first < bits ? row_words - first : bits;
     const char *source = (const char *)layer->qzeros->data + 4 * (group * row_words + first);
     memcpy(words, source, (size_t)n_words * sizeof *words);
-    for (int64_t w = 0; w < n_words && layer->zeros_less_one; w++)
+    for (int64_t w = 0; w < n_words && layer->settings.zeros_less_one; w++)
         words[w] += ones;
     sq_unpack_codes(bits, 1, row % SQ_GPTQ_TILE, rows, words, 1, zeros);
-    for (int64_t c = 0; c < rows && layer->zeros_less_one && bits == 3; c++)
+    for (int64_t c = 0; c < rows && layer->settings.zeros_less_one && bits == 3; c++)
         zeros[c] = (uint8_t)((zeros[c] + 1u) & mask);
 }
 

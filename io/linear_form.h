@@ -6,6 +6,7 @@
 
 #include "base/status.h"
 #include "io/checkpoint.h"
+#include "io/quantization.h"
 
 #define SQ_FORM_MAX_PARTS 3
 
@@ -33,10 +34,12 @@ enum sq_status sq_packed_check(const struct sq_linear_place *place) SQ_MUST_CHEC
 enum sq_status sq_packed_read(const struct sq_linear_place *place, int64_t row, int64_t rows,
                               float *weights) SQ_MUST_CHECK;
 
-/* quantization_config of the folder, when its quant_method is `method`; else SQ_ERR_INPUT with a message naming the
- * layer that needs it. Local. */
+/* What the folder says of its quantized layers, when its quant_method is `method`, and the rule for this one (NULL:
+ * none). SQ_ERR_INPUT with a message naming the layer when it says nothing, has another method, or leaves the layer as
+ * it is. Local. */
 enum sq_status sq_linear_settings(const struct sq_linear_place *place, const char *method,
-                                  const json_t **settings_p) SQ_MUST_CHECK;
+                                  const struct sq_quantization **quantization_p,
+                                  const struct sq_layer_rule **rule_p) SQ_MUST_CHECK;
 
 /* "PREFIX.part ... does not fit a layer of N outputs and K inputs", or that the layer has no such part (tensor NULL).
  * Returns SQ_ERR_INPUT. */

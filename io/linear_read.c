@@ -1,7 +1,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "io/checkpoint.h"
+#include "io/checkpoint_private.h"
 #include "io/linear_form.h"
 
 /* --- plain weights ------------------------------------------------------------------------------------------------ */
@@ -92,21 +92,35 @@ int64_t sq_checkpoint_quantized_bytes(const struct sq_checkpoint *checkpoint, co
 
 /* --- what the quantized forms share ------------------------------------------------------------------------------- */
 
-enum sq_status sq_linear_settings(const struct sq_linear_place *place, const char *method, const json_t **settings_p)
+static enum sq_status check_method(const struct sq_linear_place *place, const char *method)
 {
     const char *folder = sq_checkpoint_folder(place->checkpoint);
-    const json_t *object = json_object_get(sq_checkpoint_config(place->checkpoint), "quantization_config");
-    if (!json_is_object(object)) {
+    const struct sq_quantization *quantization = place->checkpoint->quantization;
+    if (!quantization->object) {
         sq_error("%s: %s has no weight, and config.json has no quantization_config", folder, place->prefix);
         return SQ_ERR_INPUT;
     }
-    const char *found = json_string_value(json_object_get(object, "quant_method"));
-    if (!found || strcmp(found, method)) {
-        sq_error("%s: config.json: quant_method is %s; the tensors of %s need %s", folder, found ? found : "missing",
-                 place->prefix, method);
+    const char *found = quantization->method;
+    if (found && !strcmp(found, method)) return SQ_OK;
+    sq_error("%s: %s: quant_method is %s; the tensors of %s need %s", folder, quantization->file,
+             found ? found : "missing", place->prefix, method);
+    return SQ_ERR_INPUT;
+}
+
+enum sq_status sq_linear_settings(const struct sq_linear_place *place, const char *method,
+                                  const struct sq_quantization **quantization_p, const struct sq_layer_rule **rule_p)
+{
+    const struct sq_layer_rule *rule;
+    const struct sq_quantization *quantization = place->checkpoint->quantization;
+    SQ_TRY(check_method(place, method));
+    SQ_TRY(sq_quantization_find(quantization, place->prefix, place->is_transposed, &rule));
+    if (rule && rule->is_exempt) {
+        sq_error("%s: %s: %s leaves %s as it is, but its tensors are quantized", quantization->folder,
+                 quantization->file, rule->key, place->prefix);
         return SQ_ERR_INPUT;
     }
-    *settings_p = object;
+    *quantization_p = quantization;
+    *rule_p = rule;
     return SQ_OK;
 }
 

@@ -13,33 +13,13 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "io/codes.h"
-#include "io/linear_form.h"
 #include "io/pack.h"
-#include "tensor/grid.h"
-
-struct packed_layer {
-    const struct sq_linear_place *place;
-    const struct sq_tensor *packed, *scale, *shape, *zero_point; /* zero_point: NULL when symmetric */
-    struct sq_grid grid;
-    int64_t n_groups;
-};
+#include "io/packed_private.h"
 
 /* --- finding a layer and checking its shapes ---------------------------------------------------------------------- */
 
-static enum sq_status check_settings(const struct sq_linear_place *place)
-{
-    const json_t *settings;
-    SQ_TRY(sq_linear_settings(place, "compressed-tensors", &settings));
-    const char *format = json_string_value(json_object_get(settings, "format"));
-    if (format && (!strcmp(format, "pack-quantized") || !strcmp(format, "mixed-precision"))) return SQ_OK;
-    sq_error("%s: config.json: format is %s; only pack-quantized is read", sq_checkpoint_folder(place->checkpoint),
-             format ? format : "missing");
-    return SQ_ERR_INPUT;
-}
-
-/* The number of bits that explains the words of a row; 0: none. Settings differ between layers, and which applies to
- * which is said in patterns; the shape says it itself. */
-static int find_bits(const struct packed_layer *layer)
+/* The number of bits that explains the words of a row; 0: none. The shape says it itself. */
+static int find_bits(const struct sq_packed_layer *layer)
 {
     static const int known[] = {4, 8, 2, 3};
     const struct sq_tensor *packed = layer->packed;
@@ -49,7 +29,7 @@ static int find_bits(const struct packed_layer *layer)
     return 0;
 }
 
-static bool is_scale(const struct packed_layer *layer)
+static bool is_scale(const struct sq_packed_layer *layer)
 {
     const struct sq_tensor *scale = layer->scale;
     bool is_float = scale->dtype == SQ_F16 || scale->dtype == SQ_BF16 || scale->dtype == SQ_F32;
@@ -57,14 +37,14 @@ static bool is_scale(const struct packed_layer *layer)
            layer->place->in_features % scale->shape[1] == 0;
 }
 
-static bool is_zero_point(const struct packed_layer *layer)
+static bool is_zero_point(const struct sq_packed_layer *layer)
 {
     const struct sq_tensor *zeros = layer->zero_point;
     return zeros->dtype == SQ_I32 && zeros->n_dims == 2 && zeros->shape[1] == layer->n_groups &&
            zeros->shape[0] == sq_pack_words(layer->place->out_features, layer->grid.bits);
 }
 
-static bool is_shape(const struct packed_layer *layer)
+static bool is_shape(const struct sq_packed_layer *layer)
 {
     int64_t found[2];
     if (layer->shape->dtype != SQ_I64 || layer->shape->n_dims != 1 || layer->shape->shape[0] != 2) return false;
@@ -80,16 +60,16 @@ static enum sq_status check_order(const struct sq_linear_place *place)
     return SQ_ERR_INPUT;
 }
 
-static enum sq_status find_layer(const struct sq_linear_place *place, struct packed_layer *layer_p)
+static enum sq_status find_layer(const struct sq_linear_place *place, struct sq_packed_layer *layer_p)
 {
-    struct packed_layer layer = {
+    struct sq_packed_layer layer = {
         .place = place,
         .packed = sq_checkpoint_find_part(place->checkpoint, place->prefix, "weight_packed"),
         .scale = sq_checkpoint_find_part(place->checkpoint, place->prefix, "weight_scale"),
         .shape = sq_checkpoint_find_part(place->checkpoint, place->prefix, "weight_shape"),
         .zero_point = sq_checkpoint_find_part(place->checkpoint, place->prefix, "weight_zero_point"),
     };
-    SQ_TRY(check_settings(place));
+    SQ_TRY(sq_linear_settings(place, "compressed-tensors", &layer.quantization, &layer.rule));
     SQ_TRY(check_order(place));
     layer.grid.bits = find_bits(&layer);
     if (!layer.grid.bits) return sq_linear_report_part(place, "weight_packed", layer.packed);
@@ -104,48 +84,16 @@ static enum sq_status find_layer(const struct sq_linear_place *place, struct pac
     return SQ_OK;
 }
 
-/* weights: of an entry of config_groups. */
-static bool is_described(const struct packed_layer *layer, const json_t *weights)
-{
-    int64_t size = json_integer_value(json_object_get(weights, "group_size")); /* 0, also for null: none */
-    return json_integer_value(json_object_get(weights, "num_bits")) == layer->grid.bits &&
-           layer->n_groups == sq_group_count(layer->place->in_features, size) &&
-           json_is_false(json_object_get(weights, "symmetric")) != layer->grid.symmetric;
-}
-
-/* Readers that go by config_groups would take tensors that it does not describe for other weights. Its targets are not
- * matched. */
-static enum sq_status compare_settings(const struct packed_layer *layer)
-{
-    const char *name;
-    const json_t *settings;
-    json_t *group;
-    SQ_TRY(sq_linear_settings(layer->place, "compressed-tensors", &settings));
-    json_t *groups = json_object_get(settings, "config_groups");
-    if (json_object_size(groups) == 0) return SQ_OK;
-    json_object_foreach(groups, name, group)
-    {
-        if (is_described(layer, json_object_get(group, "weights"))) return SQ_OK;
-    }
-    sq_error(
-        "%s: config.json: config_groups has nothing with the num_bits %d, %lld group%s of %lld inputs and symmetric "
-        "%s of %s",
-        sq_checkpoint_folder(layer->place->checkpoint), layer->grid.bits, (long long)layer->n_groups,
-        layer->n_groups == 1 ? "" : "s", (long long)layer->place->in_features, layer->grid.symmetric ? "true" : "false",
-        layer->place->prefix);
-    return SQ_ERR_INPUT;
-}
-
 enum sq_status sq_packed_check(const struct sq_linear_place *place)
 {
-    struct packed_layer layer;
+    struct sq_packed_layer layer;
     SQ_TRY(find_layer(place, &layer));
-    return compare_settings(&layer);
+    return sq_packed_settings_compare(&layer);
 }
 
 /* --- dequantizing ------------------------------------------------------------------------------------------------- */
 
-static enum sq_status read_scales(const struct packed_layer *layer, int64_t row, float *scales)
+static enum sq_status read_scales(const struct sq_packed_layer *layer, int64_t row, float *scales)
 {
     const struct sq_tensor *scale = layer->scale;
     size_t row_bytes = (size_t)layer->n_groups * sq_dtype_size(scale->dtype);
@@ -158,7 +106,7 @@ static enum sq_status read_scales(const struct packed_layer *layer, int64_t row,
     return SQ_OK;
 }
 
-static void read_zeros(const struct packed_layer *layer, int64_t row, uint8_t *zeros)
+static void read_zeros(const struct sq_packed_layer *layer, int64_t row, uint8_t *zeros)
 {
     if (layer->zero_point)
         sq_unpack_codes(layer->grid.bits, layer->n_groups, row, 1, layer->zero_point->data, layer->n_groups, zeros);
@@ -167,7 +115,7 @@ static void read_zeros(const struct packed_layer *layer, int64_t row, uint8_t *z
 }
 
 /* scales f32 [G], zeros u8 [G], codes u8 [K]: room for one row. */
-static enum sq_status read_rows(const struct packed_layer *layer, int64_t row, int64_t rows, float *scales,
+static enum sq_status read_rows(const struct sq_packed_layer *layer, int64_t row, int64_t rows, float *scales,
                                 uint8_t *zeros, uint8_t *codes, float *weights)
 {
     int64_t in = layer->place->in_features, row_bytes = 4 * layer->packed->shape[1];
@@ -182,7 +130,7 @@ static enum sq_status read_rows(const struct packed_layer *layer, int64_t row, i
 
 enum sq_status sq_packed_read(const struct sq_linear_place *place, int64_t row, int64_t rows, float *weights)
 {
-    struct packed_layer layer;
+    struct sq_packed_layer layer;
     void *scales = NULL, *zeros = NULL, *codes = NULL;
     SQ_TRY(find_layer(place, &layer));
     enum sq_status status = sq_alloc("scales", layer.n_groups, sizeof(float), &scales);

@@ -111,7 +111,7 @@ static enum sq_status describe_experts(const struct sq_model *model, json_t *obj
 /* Adds what only a quantized checkpoint has. */
 static enum sq_status describe_quantization(const struct sq_model *model, json_t *object)
 {
-    const json_t *settings = json_object_get(sq_checkpoint_config(sq_model_checkpoint(model)), "quantization_config");
+    const json_t *settings = sq_checkpoint_quantization(sq_model_checkpoint(model));
     if (!settings) return SQ_OK;
     struct quantized quantized = count_quantized(model);
     double bits = quantized.weights ? 8.0 * (double)quantized.bytes / (double)quantized.weights : 0;

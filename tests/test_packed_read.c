@@ -158,45 +158,121 @@ static void test_refused(void **state)
     REFUSED(&layer, IN, "layer.weight_scale", "the first 70 x 4"); /* 90 inputs are not 4 equal groups */
 }
 
-/* The tensors of a layer are what some entry of config_groups says. */
-static void test_settings(void **state)
+/* members: of quantization_config, behind a comma */
+#define SETTINGS(members)                                                                                              \
+    "{\"quantization_config\": {\"quant_method\": \"compressed-tensors\", \"format\": \"pack-quantized\", " members "}}"
+#define GROUPS(members) "\"config_groups\": {" members "}"
+#define GROUP(name, targets, bits, symmetric, size)                                                                    \
+    "\"" name "\": {\"targets\": [" targets "], \"weights\": {\"num_bits\": " bits ", \"symmetric\": " symmetric       \
+    ", \"group_size\": " size "}}"
+#define LINEAR "\"Linear\""
+
+struct settings_case {
+    int groups, asymmetric;
+    const char *config, *message;
+};
+
+static void check_configs(const struct settings_case *cases, size_t n_cases)
 {
-    (void)state;
-#define GROUPS(members)                                                                                                \
-    "{\"quantization_config\": {\"quant_method\": \"compressed-tensors\", \"format\": \"pack-quantized\", "            \
-    "\"config_groups\": {" members "}}}"
-#define GROUP(name, bits, symmetric, size)                                                                             \
-    "\"" name "\": {\"weights\": {\"num_bits\": " bits ", \"symmetric\": " symmetric ", \"group_size\": " size "}}"
-    static const struct {
-        int groups, asymmetric;
-        const char *config;
-        bool is_so;
-    } cases[] = {
-        {3, 1, GROUPS(""), true},
-        {3, 1, GROUPS(GROUP("a", "4", "false", "30")), true},
-        {3, 1, GROUPS(GROUP("a", "8", "true", "-1") ", " GROUP("b", "4", "false", "30")), true},
-        {3, 1, GROUPS(GROUP("a", "4", "false", "45") ", " GROUP("b", "8", "false", "30")), false},
-        {3, 1, GROUPS(GROUP("a", "4", "true", "30")), false},
-        {3, 0, GROUPS(GROUP("a", "4", "false", "30")), false},
-        {3, 0, GROUPS(GROUP("a", "4", "true", "null")), false},
-        {1, 0, GROUPS(GROUP("a", "4", "true", "null")), true},
-        {1, 0, GROUPS(GROUP("a", "4", "true", "9223372036854775807")), true},
-        {3, 0, GROUPS(GROUP("a", "4", "true", "9223372036854775807")), false},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    for (size_t i = 0; i < n_cases; i++) {
         struct layer layer;
         make_layer(4, cases[i].groups, cases[i].asymmetric, &layer);
         layer.config = cases[i].config;
-        check_settings(&form, &layer, cases[i].is_so ? NULL : "config_groups has nothing with the num_bits 4");
+        check_settings(&form, &layer, cases[i].message);
     }
+}
+#define CHECK_CONFIGS(cases) check_configs(cases, sizeof cases / sizeof *cases)
+
+/* The tensors of a layer are what its entry of config_groups says. */
+static void test_settings(void **state)
+{
+    (void)state;
+    static const struct settings_case cases[] = {
+        {3, 1, SETTINGS(GROUPS("")), NULL},
+        {3, 1, SETTINGS(GROUPS(GROUP("a", LINEAR, "4", "false", "30"))), NULL},
+        {3, 1, SETTINGS(GROUPS(GROUP("a", LINEAR, "8", "false", "30"))),
+         "config.json: config_groups.a.weights.num_bits is 8, but layer has 4 bits, 3 groups of its 90 inputs"},
+        {3, 1, SETTINGS(GROUPS(GROUP("a", LINEAR, "4", "false", "45"))), "a.weights.group_size is 45, but layer has"},
+        /* as many groups, but no size that divides a row */
+        {3, 1, SETTINGS(GROUPS(GROUP("a", LINEAR, "4", "false", "31"))), "a.weights.group_size is 31, but layer has"},
+        {3, 1, SETTINGS(GROUPS(GROUP("a", LINEAR, "4", "true", "30"))),
+         "a.weights.symmetric is true, but layer has 4 bits, 3 groups of its 90 inputs, and a weight_zero_point"},
+        {3, 0, SETTINGS(GROUPS(GROUP("a", LINEAR, "4", "false", "30"))), "symmetric is false, but layer has"},
+        {3, 0, SETTINGS(GROUPS(GROUP("a", LINEAR, "4", "true", "null"))), "group_size is missing, but layer has"},
+        {1, 0, SETTINGS(GROUPS(GROUP("a", LINEAR, "4", "true", "null"))), NULL},
+        {1, 0, SETTINGS(GROUPS(GROUP("a", LINEAR, "4", "null", "null"))), NULL},
+        {1, 0, SETTINGS(GROUPS(GROUP("a", LINEAR, "4", "true", "-1"))), NULL},
+        {1, 0, SETTINGS(GROUPS(GROUP("a", LINEAR, "4", "true", "9223372036854775807"))), NULL},
+        {3, 0, SETTINGS(GROUPS(GROUP("a", LINEAR, "4", "true", "9223372036854775807"))),
+         "group_size is 92233720368547"},
+        {1, 0, SETTINGS(GROUPS(GROUP("a", LINEAR, "4", "true", "89"))), "group_size is 89, but layer has"},
+    };
+    CHECK_CONFIGS(cases);
+}
+
+/* A layer has the settings of a target that is its name, else of a pattern that matches from the name's first
+ * character, else of its class. */
+static void test_targets(void **state)
+{
+    (void)state;
+#define OTHER(name, targets) GROUP(name, targets, "8", "true", "30")
+#define RIGHT(name, targets) GROUP(name, targets, "4", "true", "30")
+    static const struct settings_case cases[] = {
+        {3, 0, SETTINGS(GROUPS(OTHER("a", LINEAR) ", " RIGHT("b", "\"layer\""))), NULL},
+        {3, 0, SETTINGS(GROUPS(OTHER("a", LINEAR) ", " RIGHT("b", "\"x\", \"re:l.y\""))), NULL},
+        {3, 0, SETTINGS(GROUPS(RIGHT("a", LINEAR) ", " OTHER("b", "\"re:.*yer$\""))),
+         "config_groups.b.weights.num_bits is 8, but layer has"},
+        {3, 0, SETTINGS(GROUPS(RIGHT("a", LINEAR) ", " OTHER("b", "\"re:yer\""))), NULL},
+        {3, 0, SETTINGS(GROUPS(OTHER("a", "\"re:.*\"") ", " RIGHT("b", "\"layer\""))), NULL},
+        {3, 0, SETTINGS(GROUPS(OTHER("a", "\"re:l\"") ", " RIGHT("b", "\"re:.*\""))), NULL},
+        {3, 0, SETTINGS(GROUPS(OTHER("a", "\"Own\"") ", " RIGHT("b", LINEAR))), NULL},
+        {3, 0, SETTINGS(GROUPS(OTHER("a", "\"Conv1D\"") ", " RIGHT("b", LINEAR))), NULL},
+        {3, 0, SETTINGS(GROUPS(RIGHT("a", "\"OwnLinear\""))), NULL}, /* it may be the layer's class */
+        {3, 0, SETTINGS(GROUPS(RIGHT("a", "\"lay\", \"re:yer\", \"other.layer\""))),
+         "config.json: config_groups has no target that layer matches"},
+        {3, 0, SETTINGS(GROUPS(RIGHT("a", LINEAR)) ", \"ignore\": [\"lm_head\", \"re:yer\", \"Own\"]"), NULL},
+        {3, 0, SETTINGS(GROUPS(RIGHT("a", LINEAR)) ", \"ignore\": [\"lm_head\", \"layer\"]"),
+         "config.json: ignore leaves layer as it is, but its tensors are quantized"},
+        {3, 0, SETTINGS(GROUPS(RIGHT("a", LINEAR)) ", \"ignore\": [\"re:.*yer\"]"), "ignore leaves layer"},
+        {3, 0, SETTINGS(GROUPS("\"a\": {\"targets\": [\"Linear\"], \"weights\": null}")),
+         "config_groups.a.weights leaves layer as it is"},
+        {3, 0, SETTINGS(GROUPS(RIGHT("a", "\"re:(\""))), "a.weights: bad regular expression \"(\""},
+    };
+    CHECK_CONFIGS(cases);
+}
+
+static void test_types(void **state)
+{
+    (void)state;
+    static const struct settings_case cases[] = {
+        {3, 0, SETTINGS("\"config_groups\": []"), "config.json: config_groups is [], a list; it must be an object"},
+        {3, 0, SETTINGS(GROUPS("\"a\": [\"Linear\"]")),
+         "config_groups.a is [\"Linear\"], a list; it must be an object"},
+        {3, 0, SETTINGS(GROUPS("\"a\": {\"targets\": [\"Linear\"], \"weights\": {\"group_size\": 30}}")),
+         "config_groups.a.weights.num_bits is missing; it must be an integer"},
+        {3, 0, SETTINGS(GROUPS("\"a\": {\"targets\": [\"Linear\"], \"weights\": 4}")),
+         "config_groups.a.weights is 4, an integer; it must be an object"},
+        {3, 0, SETTINGS(GROUPS("\"a\": {\"weights\": {\"num_bits\": 4}}")),
+         "config_groups.a.targets is missing; it must be a list"},
+        {3, 0, SETTINGS(GROUPS("\"a\": {\"targets\": \"Linear\", \"weights\": {\"num_bits\": 4}}")),
+         "config_groups.a.targets is \"Linear\", a string; it must be a list"},
+        {3, 0, SETTINGS(GROUPS(GROUP("a", "4", "4", "true", "30"))), "config_groups.a.targets has something that is"},
+        {3, 0, SETTINGS(GROUPS(GROUP("a", LINEAR, "\"4\"", "true", "30"))),
+         "num_bits is \"4\", a string; it must be an"},
+        {3, 0, SETTINGS(GROUPS(GROUP("a", LINEAR, "4", "\"true\"", "30"))), "symmetric is \"true\", a string; it must"},
+        {3, 0, SETTINGS(GROUPS(GROUP("a", LINEAR, "4", "true", "\"30\""))), "group_size is \"30\", a string; it must"},
+        {3, 0, SETTINGS("\"ignore\": \"lm_head\""), "ignore is \"lm_head\", a string; it must be a list"},
+        {3, 0, "{\"quantization_config\": {\"quant_method\": \"compressed-tensors\"}}",
+         "format is missing; it must be a string"},
+    };
+    CHECK_CONFIGS(cases);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_all_forms),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_settings),
+        cmocka_unit_test(test_all_forms), cmocka_unit_test(test_refused), cmocka_unit_test(test_settings),
+        cmocka_unit_test(test_targets),   cmocka_unit_test(test_types),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
