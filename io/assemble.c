@@ -117,7 +117,7 @@ static enum sq_status check_request(struct sq_assembly *assembly)
     if (assembly->comm->rank != 0) return SQ_OK;
     SQ_TRY(sq_assemble_check_source(assembly->checkpoint, assembly->store));
     SQ_TRY(check_model(assembly->checkpoint, assembly->store, assembly->options));
-    SQ_TRY(sq_folder_lock(assembly->options->out, assembly->tmp, &assembly->lock));
+    if (!assembly->options->is_locked) SQ_TRY(sq_folder_lock(assembly->options->out, assembly->tmp, &assembly->lock));
     return check_out(assembly->store, assembly->options);
 }
 

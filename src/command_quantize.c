@@ -1,6 +1,7 @@
 /* shardq quantize: from a model and calibration tokens to a store, and on to a checkpoint. */
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "command.h"
 #include "config/options.h"
 #include "gptq/flags.h"
@@ -11,9 +12,17 @@
 #include "mpi/trace_file.h"
 #include "io/assemble.h"
 #include "io/folder.h"
+#include "io/lock.h"
 
-/* Whether the output folder is there already; what would only fail in the end is found before the work begins. */
-static enum sq_status look_at_out(const struct sq_config *config, int64_t *exists_p)
+/* The folder that is assembled in the end. Its lock is held all the while, so that no other job comes to it first. */
+struct out {
+    bool exists; /* already when the job begins */
+    char *tmp;   /* on rank 0; NULL: nothing is locked */
+    int lock;
+};
+
+/* What would only fail in the end is found before the work begins. */
+static enum sq_status look_at_out(const struct sq_config *config, bool *exists_p)
 {
     *exists_p = sq_folder_exists(config->out);
     if (!*exists_p || config->resume) return sq_folder_check_parent(config->out);
@@ -21,14 +30,29 @@ static enum sq_status look_at_out(const struct sq_config *config, int64_t *exist
     return SQ_ERR_USAGE;
 }
 
-/* Rank 0 looks; every rank gets its answer. */
-static enum sq_status check_out(const struct sq_config *config, const struct sq_comm *world, bool *exists_p)
+/* Another job may finish it before the lock is there: one looks again. */
+static enum sq_status lock_out(const struct sq_config *config, struct out *out)
 {
-    int64_t exists = 0;
+    SQ_TRY(look_at_out(config, &out->exists));
+    SQ_TRY(sq_folder_tmp_name(config->out, &out->tmp));
+    SQ_TRY(sq_folder_lock(config->out, out->tmp, &out->lock));
+    return look_at_out(config, &out->exists);
+}
+
+static void release_out(struct out *out)
+{
+    if (out->tmp) sq_lock_release(out->tmp, out->lock);
+    sq_free(out->tmp);
+}
+
+/* Rank 0 does it; every rank gets its answer. */
+static enum sq_status take_out(const struct sq_config *config, const struct sq_comm *world, struct out *out)
+{
     if (!config->out || !config->assemble) return SQ_OK;
-    SQ_TRY(sq_comm_agree(world, world->rank == 0 ? look_at_out(config, &exists) : SQ_OK));
+    SQ_TRY(sq_comm_agree(world, world->rank == 0 ? lock_out(config, out) : SQ_OK));
+    int64_t exists = out->exists;
     SQ_TRY(sq_comm_max_i64(world, &exists, 1));
-    *exists_p = exists;
+    out->exists = exists;
     return SQ_OK;
 }
 
@@ -48,6 +72,7 @@ static enum sq_status run_job(struct sq_job *job, bool out_exists, double starte
     int64_t total_bytes = 0;
     bool is_finished = false;
     sq_assemble_options_set(job->config, job->config, job->store, &options);
+    options.is_locked = true;
     if (!job->config->assemble) options.out = NULL;
     if (out_exists && sq_job_is_complete(job))
         SQ_TRY(sq_assemble_matches(job->world, job->store, &options, &is_finished));
@@ -73,12 +98,10 @@ static enum sq_status write_trace(const struct sq_job *job, enum sq_status statu
     return written == SQ_OK ? status : written;
 }
 
-static enum sq_status run(const struct sq_config *config, const struct sq_comm *world)
+static enum sq_status run_with_out(const struct sq_config *config, const struct sq_comm *world, bool out_exists)
 {
     double started = sq_seconds();
-    bool out_exists = false;
     struct sq_job *job = NULL;
-    SQ_TRY(check_out(config, world, &out_exists));
     if (config->trace) SQ_TRY(sq_trace_file_begin(world, config->trace));
     SQ_TRY(sq_job_open(config, world, &job));
     enum sq_status status = run_job(job, out_exists, started);
@@ -86,6 +109,15 @@ static enum sq_status run(const struct sq_config *config, const struct sq_comm *
     if (status == SQ_STOPPED)
         sq_info("stopped at a safe point; go on with the same command and --resume (store: %s)", job->store_path);
     sq_job_close(job, status);
+    return status;
+}
+
+static enum sq_status run(const struct sq_config *config, const struct sq_comm *world)
+{
+    struct out out = {.lock = -1};
+    enum sq_status status = take_out(config, world, &out);
+    if (status == SQ_OK) status = run_with_out(config, world, out.exists);
+    release_out(&out);
     return status;
 }
 

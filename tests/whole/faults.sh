@@ -103,7 +103,9 @@ two_jobs() {
   begin
   kill -STOP "${pids[@]}"
   mv "$work/err" "$work/first.err"
-  expect 1 2 "${job[@]}" --out "$work/out" --resume
+  expect 1 2 "${job[@]}" --out "$work/other" --store "$store" --resume
+  expect_message "$store is in use by another job"
+  expect 1 2 "${job[@]}" --store "$store" --no-assemble --resume
   expect_message "$store is in use by another job"
   kill -CONT "${pids[@]}"
   { wait "$job_pid" || { cat "$work/first.err"; fail "the first of two jobs"; }; } 2>/dev/null
@@ -126,6 +128,23 @@ one_out() {
     same_folder "$work/whole" "$work/out"
     rm -r "$work/out"
   done
+  # before the first layer, and whatever its store is; one that stopped, or was refused, leaves no lock
+  rm "$store"
+  begin
+  kill -STOP "${pids[@]}"
+  mv "$work/err" "$work/first.err"
+  expect 1 2 "${job[@]}" --out "$work/out/" --store "$work/other.store.h5"
+  expect_message "$work/out is in use by another job, which holds the lock $work/out.tmp.lock"
+  [ ! -e "$work/other.store.h5" ] || fail "the refused job made a store"
+  expect 1 1 assemble --store "$work/whole.store.h5" --out "$work/out"
+  expect_message "$work/out is in use by another job"
+  kill -CONT "${pids[@]}"
+  { wait "$job_pid" || { cat "$work/first.err"; fail "the first of two jobs"; }; } 2>/dev/null
+  same_folder "$work/whole" "$work/out"
+  [ ! -e "$work/out.tmp.lock" ] || fail "the lock is left"
+  expect 0 2 "${job[@]}" --out "$work/out" --resume
+  [ ! -e "$work/out.tmp.lock" ] || fail "the lock of a job with nothing to do is left"
+  rm -r "$work/out"
   start_held .safetensors 2 assemble --store "$store" --out "$work/out"
   kill -9 "${pids[@]}"
   { wait "$job_pid" || true; } 2>/dev/null
