@@ -1,5 +1,7 @@
 /* shardq eval: how well a model predicts a text, and how far it is from another one. */
 #define _POSIX_C_SOURCE 200809L
+#include <float.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -62,10 +64,16 @@ static void print_path(const char *key, const char *path)
     sq_free(absolute);
 }
 
+/* JSON has no infinity, to which exp(nll) of a broken model comes. */
+static double json_perplexity(const struct sq_evaluation *evaluation)
+{
+    return fmin(evaluation->perplexity, DBL_MAX);
+}
+
 static void show(const struct sq_config *config, const struct sq_evaluation *e, enum sq_dtype compute, double seconds)
 {
     if (config->json) {
-        printf("{\"nll\":%.12g,\"perplexity\":%.12g,\"tokens\":%lld", e->nll, e->perplexity,
+        printf("{\"nll\":%.12g,\"perplexity\":%.12g,\"tokens\":%lld", e->nll, json_perplexity(e),
                (long long)e->n_predictions);
         if (config->against) printf(",\"kl\":%.12g,\"agreement\":%.12g", e->kl, e->agreement);
         printf(",\"compute\":\"%s\",\"seconds\":%.3f", compute == SQ_BF16 ? "bf16" : "fp32", seconds);

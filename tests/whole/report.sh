@@ -79,6 +79,20 @@ if [row["name"] for row in rows if row["flags"] & 16][:1] != [rows[0]["name"]]:
     sys.exit("FAIL: a layer that is no better than rounding is not marked")
 EOF4
 
+# --- a perplexity beyond the largest double is still JSON, which a report takes ---
+
+cp -r "$model" "$work/broken"
+shard=$(grep -l '"lm_head.weight"' "$work/broken"/*.safetensors)
+poke "$shard" lm_head.weight "$(repeat 16 '\0377\0173')" # 65504 in F16: logits of token 0 are of tens of thousands
+expect 0 1 eval --model "$work/broken" --tokens "$work/eval" --json
+cp "$work/stdout" "$work/broken.json"
+python3 - "$work/broken.json" <<'EOF5'
+import json, sys
+found = json.load(open(sys.argv[1]), parse_constant=lambda name: sys.exit(f"FAIL: {name} in JSON"))
+if not (found["nll"] > 710 and found["perplexity"] > 1e308): sys.exit(f"FAIL: the model is not broken: {found}")
+EOF5
+expect 0 1 report "$work/made" "$work/broken.json" --out "$work/broken.html"
+
 # --- a trace does not change the bytes; it is refused before the work when it cannot be written ---
 
 expect 0 1 quantize --model "$model" --tokens "$work/calibration" --out "$work/again" --threads 1
