@@ -12,9 +12,9 @@
 #include "mpi/comm.h"
 
 struct sq_assemble_options {
-    const char *out;       /* folder that must not exist, unless `replace` */
-    bool is_locked;        /* rank 0 holds the lock of `out` (io/folder.h), and keeps it; else it is taken meanwhile */
-    bool replace;          /* a finished folder of the same store is replaced (resume) */
+    const char *out; /* folder that must not exist, unless `replace` */
+    bool is_locked;  /* rank 0 holds the lock of `out` (io/folder.h) and keeps it; else it is taken and given back */
+    bool replace;    /* a finished folder of the same store is replaced (resume) */
     enum sq_format format; /* not auto */
     int64_t shard_bytes;   /* largest file; one tensor alone may be larger */
     bool dequantized;      /* plain checkpoint with the rounded weights, in the source's dtype */

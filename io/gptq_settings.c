@@ -17,7 +17,7 @@ static const struct sq_json_key keys[N_KEYS] = {
 
 static int64_t value_of(const struct sq_stated *stated, int key)
 {
-    return *(const int64_t *)(const void *)((const char *)stated + keys[key].offset);
+    return sq_json_value(&keys[key], stated);
 }
 
 /* --- reading the file --------------------------------------------------------------------------------------------- */

@@ -40,6 +40,12 @@ enum sq_status sq_json_require(const struct sq_json_place *place, const char *na
 enum sq_status sq_json_read_keys(const struct sq_json_place *place, const struct sq_json_key *keys, int n_keys,
                                  void *values) SQ_MUST_CHECK;
 
+/* The value of a key in the struct that sq_json_read_keys() has filled. */
+static inline int64_t sq_json_value(const struct sq_json_key *key, const void *values)
+{
+    return *(const int64_t *)(const void *)((const char *)values + key->offset);
+}
+
 /* A value as text, "missing" where it is unstated, into text[32]. Returns text. */
 const char *sq_json_show(const struct sq_json_key *key, int64_t value, char text[32]);
 

@@ -178,7 +178,7 @@ enum sq_status sq_packed_settings_compare(const struct sq_packed_layer *layer)
         return SQ_ERR_INPUT;
     }
     for (int k = 0; k < N_KEYS; k++) {
-        int64_t value = *(const int64_t *)(const void *)((const char *)&layer->rule->stated + keys[k].offset);
+        int64_t value = sq_json_value(&keys[k], &layer->rule->stated);
         if (!checks[k](layer, value)) return refuse(layer, k, value);
     }
     return SQ_OK;

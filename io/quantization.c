@@ -54,10 +54,19 @@ enum sq_status sq_quantization_add(struct sq_quantization *quantization, const s
 
 static enum sq_status is_for(const struct sq_layer_rule *rule, const char *name, bool is_transposed, bool *is_for_p)
 {
-    if (rule->kind == SQ_BY_PATTERN) return as_input(sq_pattern_matches(rule->pattern, name, is_for_p));
-    *is_for_p = rule->kind == SQ_BY_NAME    ? !strcmp(rule->text, name)
-                : rule->kind == SQ_BY_CLASS ? is_transposed || strcmp(rule->text, "Conv1D")
-                                            : !rule->is_exempt; /* a class of its model's own: it may be the layer's */
+    switch (rule->kind) {
+    case SQ_BY_PATTERN:
+        return as_input(sq_pattern_matches(rule->pattern, name, is_for_p));
+    case SQ_BY_NAME:
+        *is_for_p = !strcmp(rule->text, name);
+        break;
+    case SQ_BY_CLASS: /* folders of GPT-2 say Linear of layers that transformers has as Conv1D */
+        *is_for_p = is_transposed || strcmp(rule->text, "Conv1D");
+        break;
+    case SQ_BY_OTHER_CLASS: /* of its model's own: it may be the layer's */
+        *is_for_p = !rule->is_exempt;
+        break;
+    }
     return SQ_OK;
 }
 

@@ -38,14 +38,23 @@ static bool is_weights(const char *name)
     return false;
 }
 
-/* What says how the weights are stored: it is written anew, or no longer true. */
+/* What jobs keep beside a store or a checkpoint, this one among them, and what is not yet whole. */
+static bool is_of_a_job(const char *name)
+{
+    static const char *const endings[] = {".lock", ".state", ".tmp"};
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
+        if (ends_in(name, endings[i])) return true;
+    return false;
+}
+
+/* What says how the weights are stored is written anew, or no longer true. */
 static bool is_side_file(const char *name)
 {
     static const char *const others[] = {"config.json", "quantize_config.json", "quant_config.json",
                                          "hf_quant_config.json", SQ_JOB_RECORD_NAME};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (!strcmp(name, others[i])) return false;
-    return !is_weights(name) && !ends_in(name, ".tmp");
+    return !is_weights(name) && !is_of_a_job(name);
 }
 
 /* --- copying ------------------------------------------------------------------------------------------------------ */

@@ -240,25 +240,30 @@ bool sq_state_is_broken(const struct sq_state *state)
 /* --- loading ----------------------------------------------------------------------------------------------------- */
 
 static enum sq_status read_sample(struct sq_state *state, const struct slot *slot, int64_t sample, uint64_t checksum,
-                                  uint8_t *bytes)
+                                  uint8_t *bytes, bool *is_whole_p)
 {
     int64_t start = sample * state->sample_bytes;
     for (int64_t at = 0; at < state->sample_bytes; at += PIECE_BYTES) {
         int64_t piece = state->sample_bytes - at < PIECE_BYTES ? state->sample_bytes - at : PIECE_BYTES;
         SQ_TRY(sq_h5_read_rows(slot->samples, H5T_NATIVE_UINT8, start + at, piece, bytes + at));
     }
-    if (XXH3_64bits(bytes, (size_t)state->sample_bytes) == checksum) return SQ_OK;
-    sq_warning(SQ_WARNING_DAMAGE,
-               "%s: the checksum of sample %lld (before block %lld) does not match: what was saved is of no use",
-               state->path, (long long)sample, (long long)slot->mark.block);
-    return SQ_ERR_INPUT;
+    *is_whole_p = XXH3_64bits(bytes, (size_t)state->sample_bytes) == checksum;
+    return SQ_OK;
 }
 
-static enum sq_status read_samples(struct sq_state *state, const struct slot *slot, const struct transfer *t)
+/* *damaged_p: the first sample with another checksum, after which no more are read; -1: none. */
+static enum sq_status read_samples(struct sq_state *state, const struct slot *slot, const struct transfer *t,
+                                   int64_t *damaged_p)
 {
+    *damaged_p = -1;
     SQ_TRY(sq_h5_read_rows(slot->checksums, H5T_NATIVE_UINT64, t->first, t->count, state->checksums));
     for (int64_t s = 0; s < t->count; s++) {
-        SQ_TRY(read_sample(state, slot, t->first + s, state->checksums[s], t->bytes));
+        bool is_whole;
+        SQ_TRY(read_sample(state, slot, t->first + s, state->checksums[s], t->bytes, &is_whole));
+        if (!is_whole) {
+            *damaged_p = t->first + s;
+            return SQ_OK;
+        }
         SQ_TRY(t->move(t->samples, s, t->bytes));
     }
     return SQ_OK;
@@ -267,8 +272,16 @@ static enum sq_status read_samples(struct sq_state *state, const struct slot *sl
 static enum sq_status load(struct sq_state *state, int64_t block, const struct transfer *transfer)
 {
     const struct slot *newest = newest_slot(state);
+    int64_t damaged;
     (void)block;
-    return sq_comm_agree(&state->comm, read_samples(state, newest, transfer));
+    SQ_TRY(sq_comm_agree(&state->comm, read_samples(state, newest, transfer, &damaged)));
+    SQ_TRY(sq_comm_max_i64(&state->comm, &damaged, 1));
+    if (damaged < 0) return SQ_OK;
+    if (state->comm.rank == 0)
+        sq_warning(SQ_WARNING_DAMAGE,
+                   "%s: the checksum of sample %lld (before block %lld) does not match: what was saved is of no use",
+                   state->path, (long long)damaged, (long long)newest->mark.block);
+    return SQ_ERR_INPUT;
 }
 
 enum sq_status sq_state_load(struct sq_state *state, int64_t first, int64_t count, sq_state_move_fn *set, void *samples)

@@ -28,7 +28,7 @@ enum sq_status sq_state_save(struct sq_state *state, int64_t block, int64_t firs
                              void *samples) SQ_MUST_CHECK;
 
 /* Reads samples [first, first + count) of the newest complete slot, checksums checked, and hands each to `set`;
- * SQ_ERR_INPUT after a warning, on every rank, when they do not match. Collective. */
+ * SQ_ERR_INPUT on every rank, after a warning of rank 0, when they do not match. Collective. */
 enum sq_status sq_state_load(struct sq_state *state, int64_t first, int64_t count, sq_state_move_fn *set,
                              void *samples) SQ_MUST_CHECK;
 

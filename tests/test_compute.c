@@ -5,6 +5,7 @@
 
 #include "gptq/compute.h"
 #include "ranks.h"
+#include "tensor/cpu_isa.h"
 
 enum { NONE, HAS_IT, FASTER }; /* what a processor's bf16 is */
 
@@ -41,9 +42,24 @@ static void test_compute_of_a_job(void **state)
     ranks_end_test();
 }
 
+/* What this processor says of itself: bf16 is not faster by instructions that do not have it. */
+static void test_compute_of_this_processor(void **state)
+{
+    (void)state;
+    struct sq_backend *backend;
+    for (int isa = SQ_ISA_AVX512; isa <= SQ_ISA_GENERIC; isa++)
+        CHECK(!sq_cpu_bf16_is_faster(isa));
+    if (CHECK(sq_backend_create_cpu(1, SQ_ISA_BEST, &backend) == SQ_OK)) {
+        CHECK(backend->has_bf16 || !backend->bf16_is_faster);
+        backend->ops->destroy(backend);
+    }
+    ranks_end_test();
+}
+
 static int run(void)
 {
-    static const struct CMUnitTest tests[] = {cmocka_unit_test(test_compute_of_a_job)};
+    static const struct CMUnitTest tests[] = {cmocka_unit_test(test_compute_of_a_job),
+                                              cmocka_unit_test(test_compute_of_this_processor)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
 

@@ -7,8 +7,6 @@
 
 #include "base/status.h"
 
-#define SQ_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
-
 /* Sets the rank that stands in messages. Local; called once after MPI_Init. Before it, messages carry no rank. */
 void sq_log_set_rank(int rank, int n_ranks);
 int sq_log_rank(void);

@@ -31,6 +31,7 @@ enum sq_status {
 };
 
 #define SQ_MUST_CHECK __attribute__((warn_unused_result))
+#define SQ_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 
 /* Return early where nothing is owned yet; otherwise use goto with labels named for what they undo. */
 #define SQ_TRY(call)                                                                                                   \

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/memory.h"
 
 enum sq_status sq_path_join(const char *folder, const char *name, char **path_p)

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/log.h"
+#include "base/status.h"
 
 /* folder + "/" + name as a new string, released with sq_free(). */
 enum sq_status sq_path_join(const char *folder, const char *name, char **path_p) SQ_MUST_CHECK;

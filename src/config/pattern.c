@@ -22,7 +22,7 @@ static enum sq_status compile(const char *where, const char *text, bool from_sta
     if (*regex_p) return SQ_OK;
     PCRE2_UCHAR message[160] = "";
     pcre2_get_error_message(code, message, sizeof message);
-    sq_error("%s: bad regular expression \"%s\": %s at character %zu", where, text, (char *)message,
+    sq_error("%s: bad regular expression \"%.100s\": %s at character %zu", where, text, (char *)message,
              (size_t)offset + 1);
     return SQ_ERR_USAGE;
 }

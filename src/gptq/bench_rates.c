@@ -22,6 +22,7 @@ static enum sq_status count_work(const struct sq_backend *backend, const struct 
     if (c->amount > 0) return SQ_OK;
     for (int i = 0; i < SQ_N_WORK; i++)
         rates.of[i].per_second = 1;
+    /* so that the dry backend says of bf16 what this one says */
     rates.of[SQ_WORK_BF16].per_second = backend->bf16_is_faster ? 2 : backend->has_bf16;
     SQ_TRY(sq_backend_create_dry(backend->traits, 1, &rates, &dry));
     enum sq_status status = c->run(dry, &nowhere, size);

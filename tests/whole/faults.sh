@@ -128,7 +128,7 @@ one_out() {
     same_folder "$work/whole" "$work/out"
     rm -r "$work/out"
   done
-  # before the first layer, and whatever its store is; one that stopped, or was refused, leaves no lock
+  # before the first layer, and whatever its store is; one that is done, or was refused, leaves no lock
   rm "$store"
   begin
   kill -STOP "${pids[@]}"
@@ -144,6 +144,8 @@ one_out() {
   [ ! -e "$work/out.tmp.lock" ] || fail "the lock is left"
   expect 0 2 "${job[@]}" --out "$work/out" --resume
   [ ! -e "$work/out.tmp.lock" ] || fail "the lock of a job with nothing to do is left"
+  expect 2 2 "${job[@]}" --out "$work/out"
+  [ ! -e "$work/out.tmp.lock" ] || fail "the lock of a job that was refused is left"
   rm -r "$work/out"
   start_held .safetensors 2 assemble --store "$store" --out "$work/out"
   kill -9 "${pids[@]}"
