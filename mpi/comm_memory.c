@@ -140,7 +140,7 @@ static enum sq_status gather(const struct sq_comm *comm, struct sq_backend *back
     if (backend->is_host) return sq_comm_all_gather(comm, buffer, offsets, bytes);
     for (int rank = 0; comm->traffic && rank < comm->size; rank++)
         all += bytes[rank];
-    if (is_counted_dry(comm, SQ_TRAFFIC_GATHER, all)) return SQ_OK;
+    if (is_counted_dry(comm, SQ_TRAFFIC_WEIGHTS, all)) return SQ_OK;
     if (device && lane >= 0) return device->start_gather(device, lane, buffer, offsets, bytes);
     if (device) return device->all_gather(device, buffer, offsets, bytes);
     for (int rank = 0; rank < comm->size; rank++)

@@ -154,7 +154,8 @@ static struct sq_traffic busiest(const struct planned *p)
 
 static void check_traffic(const struct planned *p)
 {
-    static const char *const names[SQ_N_TRAFFIC] = {"agree", "sum", "reduce", "broadcast", "gather", "shift", "memory"};
+    static const char *const names[SQ_N_TRAFFIC] = {"agree",  "sum",   "reduce", "broadcast",
+                                                    "gather", "shift", "memory", "weights"};
     struct sq_machine machine = {.ranks_per_node = 1};
     struct sq_memory_plan memory;
     struct sq_simulation simulation;
@@ -349,6 +350,11 @@ static void check_device_job(const char *name, const struct wanted *wanted, int6
     p.traffic = (struct sq_traffic){.is_dry = false};
     enum sq_status status = sq_run(p.job);
     CHECK(status == SQ_OK);
+    /* between devices rows of the solve go as weights, by way of the host only their figures; lists of tokens, too */
+    if (!CHECK(ranks.comm.size == 1 || sq_model_n_experts(p.job->model, 0) > 0 ||
+               2 * p.traffic.bytes[SQ_TRAFFIC_GATHER] < p.traffic.bytes[SQ_TRAFFIC_WEIGHTS]))
+        printf("    %s: %lld bytes through hosts, %lld between devices\n", name,
+               (long long)p.traffic.bytes[SQ_TRAFFIC_GATHER], (long long)p.traffic.bytes[SQ_TRAFFIC_WEIGHTS]);
     if (ranks.comm.rank == 0 || is_original) check_traffic(&p); /* columns of a shared factor are not as many on all */
     p.request.n_workers = 1;
     CHECK(sq_memory_plan_count(&p.request, &plan));

@@ -158,10 +158,11 @@ enum sq_status sq_group_solve(struct sq_job *job, const struct sq_group *group, 
     sq_job_clock(job, SQ_STAGE_FACTOR, &since);
     if (status == SQ_OK) status = sq_ahead_end(job);
     if (status == SQ_OK) status = job->backend->ops->parallel(job->backend, spread.mine.count, solve_tile, &solving);
+    if (status == SQ_OK) sq_spread_count_limited(&spread);
     sq_job_clock(job, SQ_STAGE_SOLVE, &since);
     status = sq_comm_agree(group->team, status);
     if (status == SQ_ERR_NUMERIC && group->team->rank == 0) report_not_finite(job, &spread);
-    if (status == SQ_OK) status = sq_spread_gather(&spread, group->team);
+    if (status == SQ_OK) status = sq_spread_gather_figures(&spread, group->team);
     sq_job_clock(job, SQ_STAGE_GATHER, &since);
     if (status == SQ_OK) status = fill_reports(job, group, &spread, reports);
     if (status != SQ_OK) {
@@ -194,7 +195,6 @@ enum sq_status sq_group_restore(struct sq_job *job, const struct sq_group *group
     double since = sq_seconds();
     SQ_TRY(begin_group(job, group, &since, &spread));
     enum sq_status status = sq_comm_agree(group->team, read_tiles(job, &spread));
-    if (status == SQ_OK) status = sq_spread_gather(&spread, group->team);
     if (status != SQ_OK) {
         sq_spread_release(&spread);
         return status;
@@ -221,11 +221,17 @@ static enum sq_status dequantize_rows(const struct sq_job *job, const struct sq_
     return backend->ops->solve->dequantize(backend, &tile->member->grid, codes, scales, zeros, weights);
 }
 
+struct dequantizing {
+    struct sq_job *job;
+    const struct sq_spread *spread;
+    int64_t first; /* tile of the first item */
+};
+
 static enum sq_status dequantize_tile(void *context, int64_t index, int worker)
 {
-    const struct solving *solving = context;
-    struct sq_job *job = solving->job;
-    struct sq_spread_tile tile = sq_spread_tile(solving->spread, index);
+    const struct dequantizing *d = context;
+    struct sq_job *job = d->job;
+    struct sq_spread_tile tile = sq_spread_tile(d->spread, d->first + index);
     const struct sq_linear *linear = tile.member->linear;
     struct sq_matrix weight = sq_forward_linear_weight(job->forward, linear->member);
     struct sq_matrix exact =
@@ -235,19 +241,55 @@ static enum sq_status dequantize_tile(void *context, int64_t index, int worker)
                                       sq_matrix_part(weight, tile.row, tile.rows, 0, linear->in_features));
 }
 
-enum sq_status sq_group_set_weights(struct sq_job *job, const struct sq_group *group, const struct sq_spread *spread)
+static enum sq_status dequantize_tiles(struct sq_job *job, const struct sq_group *group, const struct sq_spread *spread,
+                                       struct sq_range tiles)
 {
-    if (spread) {
-        struct solving solving = {job, group, spread, false};
-        enum sq_status status = job->backend->ops->parallel(job->backend, spread->n_tiles, dequantize_tile, &solving);
-        SQ_TRY(sq_comm_agree(group->team, status)); /* without an expert: all ranks */
+    struct dequantizing dequantizing = {job, spread, tiles.first};
+    enum sq_status status = job->backend->ops->parallel(job->backend, tiles.count, dequantize_tile, &dequantizing);
+    return sq_comm_agree(group->team, status);
+}
+
+/* Between hosts the records travel, which are smaller than weights. */
+static enum sq_status set_from_records(struct sq_job *job, const struct sq_group *group, const struct sq_spread *spread,
+                                       double *since)
+{
+    SQ_TRY(sq_spread_gather_records(spread, group->team));
+    sq_job_clock(job, SQ_STAGE_GATHER, since);
+    return dequantize_tiles(job, group, spread, (struct sq_range){0, spread->n_tiles});
+}
+
+/* Between devices the weights do, from where they are made to where they are wanted, and by no host. */
+static enum sq_status set_by_owners(struct sq_job *job, const struct sq_group *group, const struct sq_spread *spread,
+                                    double *since)
+{
+    SQ_TRY(dequantize_tiles(job, group, spread, spread->mine));
+    sq_job_clock(job, SQ_STAGE_FORWARD, since);
+    for (int m = 0; m < spread->n_members; m++) {
+        struct sq_matrix weight = sq_forward_linear_weight(job->forward, spread->members[m].linear->member);
+        SQ_TRY(sq_spread_gather_weight(spread, group->team, job->backend, m, weight));
     }
-    if (!spread && !group->is_expert) return sq_forward_load_group(job->forward, job->world);
+    sq_job_clock(job, SQ_STAGE_GATHER, since);
+    return SQ_OK;
+}
+
+/* Those that are not quantized, or not yet. */
+static enum sq_status load_others(struct sq_job *job, const struct sq_group *group, bool is_solved)
+{
+    if (!is_solved && !group->is_expert) return sq_forward_load_group(job->forward, job->world);
     for (int i = 0; i < group->n_linears; i++) {
         const struct sq_linear *linear = sq_model_linear(job->model, group->first + i);
-        if (spread && job->layers.of_linear[group->first + i] >= 0) continue;
+        if (is_solved && job->layers.of_linear[group->first + i] >= 0) continue;
         SQ_TRY(group->is_expert ? sq_experts_load(job->forward, linear->member)
                                 : sq_forward_load_linear(job->forward, job->world, linear->member));
     }
     return SQ_OK;
+}
+
+enum sq_status sq_group_set_weights(struct sq_job *job, const struct sq_group *group, const struct sq_spread *spread)
+{
+    double since = sq_seconds();
+    if (spread) SQ_TRY((job->backend->is_host ? set_from_records : set_by_owners)(job, group, spread, &since));
+    enum sq_status status = load_others(job, group, spread != NULL);
+    sq_job_clock(job, SQ_STAGE_FORWARD, &since);
+    return status;
 }

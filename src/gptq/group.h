@@ -26,18 +26,20 @@ struct sq_spread sq_group_describe(const struct sq_job *job, const struct sq_gro
 /* Whether every quantized layer of the group is complete in the store. Local. */
 bool sq_group_is_done(const struct sq_job *job, const struct sq_group *group);
 
-/* H [n, n] of the group's input on this rank is in job->factor.hessian: factor, solve this rank's tiles, gather;
- * they go to the store beside what comes next (beside.h). Collective on the group's team. reports: one per quantized
- * layer, in order; the layers are not yet marked (sq_store_finish_layers). spread_p is released by the caller. */
+/* H [n, n] of the group's input on this rank is in job->factor.hessian: factor, solve this rank's tiles, gather their
+ * figures; rows go to the store beside what comes next (beside.h). Collective on the group's team. reports: one per
+ * quantized layer, in order; the layers are not yet marked (sq_store_finish_layers). spread_p is released by the
+ * caller. */
 enum sq_status sq_group_solve(struct sq_job *job, const struct sq_group *group, struct sq_spread *spread_p,
                               struct sq_layer_report *reports) SQ_MUST_CHECK;
 
-/* The group's records from the store, on every rank of its team. Collective on the group's team. */
+/* The records of this rank's tiles from the store. Collective on the group's team. */
 enum sq_status sq_group_restore(struct sq_job *job, const struct sq_group *group,
                                 struct sq_spread *spread_p) SQ_MUST_CHECK;
 
-/* Puts the weights of the present group into the forward pass: quantized ones dequantized from the records (spread not
- * NULL), the others from the checkpoint. Collective on the world, of an expert's group on its team. */
+/* Puts the weights of the present group into the forward pass: quantized ones as each rank of the team has solved or
+ * restored its tiles (spread not NULL), the others from the checkpoint. Collective on the world, of an expert's group
+ * on its team. */
 enum sq_status sq_group_set_weights(struct sq_job *job, const struct sq_group *group,
                                     const struct sq_spread *spread) SQ_MUST_CHECK;
 

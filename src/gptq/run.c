@@ -102,26 +102,18 @@ static enum sq_status solve_group(struct sq_run_state *run, const struct sq_grou
     return status;
 }
 
-static enum sq_status set_weights(struct sq_job *job, const struct sq_group *group, const struct sq_spread *spread)
-{
-    double since = sq_seconds();
-    enum sq_status status = sq_group_set_weights(job, group, spread);
-    sq_job_clock(job, SQ_STAGE_FORWARD, &since);
-    return status;
-}
-
 /* Quantizes or restores a group, and sets its weights where something still needs them. */
 static enum sq_status do_group(struct sq_run_state *run, int block, int index, bool is_last)
 {
     struct sq_job *job = run->job;
     struct sq_group group = sq_group_at(job, block, index);
-    if (group.n_layers == 0) return is_last ? SQ_OK : set_weights(job, &group, NULL);
+    if (group.n_layers == 0) return is_last ? SQ_OK : sq_group_set_weights(job, &group, NULL);
     struct sq_spread spread;
     if (sq_group_is_done(job, &group))
         SQ_TRY(sq_group_restore(job, &group, &spread));
     else
         SQ_TRY(solve_group(run, &group, &spread));
-    enum sq_status status = is_last ? SQ_OK : set_weights(job, &group, &spread);
+    enum sq_status status = is_last ? SQ_OK : sq_group_set_weights(job, &group, &spread);
     sq_spread_release(&spread);
     return sq_comm_agree(job->world, status);
 }

@@ -239,7 +239,7 @@ static enum sq_status solve_spread(struct sq_dry_run *run, const struct sq_sprea
     sq_dry_run_files(run, SQ_STAGE_SOLVE, bytes * sq_simulate_weight_bytes(run->request->model), 0);
     SQ_TRY(write_tiles(run, &solving));
     SQ_TRY(sq_comm_agree(&run->team, SQ_OK));
-    SQ_TRY(sq_spread_gather(spread, &run->team));
+    SQ_TRY(sq_spread_gather_figures(spread, &run->team));
     sq_dry_run_clock(run, SQ_STAGE_GATHER);
     return SQ_OK;
 }
@@ -262,13 +262,14 @@ enum sq_status sq_dry_run_solve(struct sq_dry_run *run, int block, int group)
 struct dequantizing {
     struct sq_dry_run *run;
     const struct sq_spread *spread;
+    int64_t first; /* tile of the first item */
 };
 
 static enum sq_status dequantize_tile(void *context, int64_t index, int worker)
 {
     const struct dequantizing *d = context;
     struct sq_dry_run *run = d->run;
-    const struct sq_spread_member *member = sq_spread_member_at(d->spread, index);
+    const struct sq_spread_member *member = sq_spread_member_at(d->spread, d->first + index);
     int64_t rows = d->spread->tile_rows, n = member->linear->in_features;
     struct sq_matrix exact = sq_matrix_view(run->scratch, SQ_F32, rows, n);
     struct sq_matrix weight = sq_matrix_view(run->records, run->request->compute, rows, n);
@@ -278,14 +279,41 @@ static enum sq_status dequantize_tile(void *context, int64_t index, int worker)
     return run->backend->ops->convert(run->backend, exact, weight);
 }
 
+static enum sq_status dequantize_tiles(struct sq_dry_run *run, const struct sq_spread *spread, struct sq_range tiles)
+{
+    struct dequantizing dequantizing = {run, spread, tiles.first};
+    SQ_TRY(run->backend->ops->parallel(run->backend, tiles.count, dequantize_tile, &dequantizing));
+    return sq_comm_agree(&run->team, SQ_OK);
+}
+
+/* As group.c has it: records of hosts travel, weights of devices do. */
+static enum sq_status set_solved(struct sq_dry_run *run, const struct sq_spread *spread)
+{
+    if (run->backend->is_host) {
+        SQ_TRY(sq_spread_gather_records(spread, &run->team));
+        sq_dry_run_clock(run, SQ_STAGE_GATHER);
+        return dequantize_tiles(run, spread, (struct sq_range){0, spread->n_tiles});
+    }
+    int64_t most = (spread->n_tiles + run->team.size - 1) / run->team.size; /* of a rank */
+    SQ_TRY(dequantize_tiles(run, spread, (struct sq_range){0, most}));
+    sq_dry_run_clock(run, SQ_STAGE_FORWARD);
+    for (int m = 0; m < spread->n_members; m++) {
+        const struct sq_linear *linear = spread->members[m].linear;
+        struct sq_matrix weight =
+            sq_matrix_view(run->records, run->request->compute, linear->out_features, linear->in_features);
+        SQ_TRY(sq_spread_gather_weight(spread, &run->team, run->backend, m, weight));
+    }
+    sq_dry_run_clock(run, SQ_STAGE_GATHER);
+    return SQ_OK;
+}
+
 static enum sq_status dequantize(struct sq_dry_run *run, struct sq_spread_member *members, int n)
 {
     struct sq_spread spread;
     SQ_TRY(sq_spread_make(&run->team, members, n, run->backend->sizes.solve_rows, run->records, &spread));
-    struct dequantizing dequantizing = {run, &spread};
-    enum sq_status status = run->backend->ops->parallel(run->backend, spread.n_tiles, dequantize_tile, &dequantizing);
+    enum sq_status status = set_solved(run, &spread);
     sq_spread_release(&spread);
-    return sq_comm_agree(&run->team, status); /* without an expert: all ranks */
+    return status;
 }
 
 enum sq_status sq_dry_run_set_weights(struct sq_dry_run *run, int block, int group, bool is_solved)

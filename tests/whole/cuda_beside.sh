@@ -43,7 +43,7 @@ for rank in range(1, ranks + 1): # numbers of processes
     check(any(meets(s, before) and not meets(s, solves) for s in track(rank, "copies in")), "no weights come in before they are needed")
     check(sum(s["args"]["bytes"] for s in track(rank, "copies in")) > 0, "copies in without bytes")
     check(sum(s["args"]["bytes"] for s in track(rank, "copies out")) > 0, "no results go out")
-    check(ranks == 1 or {"a sum over ranks"} <= {s["name"] for s in track(rank, "NCCL")}, "no sum by NCCL")
+    check(ranks == 1 or {"a sum over ranks", "gathering"} <= {s["name"] for s in track(rank, "NCCL")}, "no sum or no gathering by NCCL")
     files = track(rank, "files")
     check({"read weights", "write rows"} == {s["name"] for s in files}, "files are not read and written beside the stages")
     check({s["name"] for s in files if meets(s, before)} == {"read weights", "write rows"}, "nothing goes on beside the stages")
