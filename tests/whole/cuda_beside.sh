@@ -5,8 +5,8 @@ export CUDASIM_DEVICES=${CUDASIM_DEVICES:-2} # of the stand-in; elsewhere it mea
 need_device
 
 top=$(cd "$(dirname "$0")/../.." && pwd)
-model=$GOLDEN/opt
-tokens "$work/calibration" 6 24 "$(vocabulary opt)" 1
+model=$GOLDEN/llama_ffn172
+tokens "$work/calibration" 6 24 "$(vocabulary llama_ffn172)" 1
 job=(quantize --model "$model" --tokens "$work/calibration" --no-assemble --backend cuda --threads 3)
 # two ranks, each with a device, or one where there is one only; early: of the stand-in; its streams go on by themselves then, as
 # those of a device do
@@ -51,6 +51,10 @@ for rank in range(1, ranks + 1): # numbers of processes
     check(any(meets(s, streams) for s in track(rank, "copies in")), "no copy in beside the streams")
     check(any(meets(s, streams) for s in files if s["name"] == "write rows"), "no rows are written beside the streams")
     check(not any(meets(s, solves) for s in files if s["name"] == "read weights"), "weights are read when they are needed")
+    # between two solves: rows of the first group go out, streams compute, weights of the second come in
+    between = [{"ts": a["ts"] + a["dur"], "dur": b["ts"] - a["ts"] - a["dur"]} for a, b in zip(solves, solves[1:])]
+    beside = [[s for s in files if s["name"] == name] for name in ("read weights", "write rows")] + [track(rank, "copies in"), streams]
+    check(any(all(meets(gap, spans_of) for spans_of in beside) for gap in between), "reading, computing and writing do not go on together")
 EOF2
 python3 "$(dirname "$0")/trace.py" "$work/run.json" $ranks
 
