@@ -20,8 +20,7 @@
 #include "gptq/factor.h"
 #include "oracle.h"
 
-/* sizes of what fixture_solve() runs on, NULL: the backend's own; and of them solve_columns, 0: as it is. */
-static const struct sq_sizes *fixture_sizes;
+/* Columns that one product of fixture_solve() serves; 0: the backend's own. */
 static int64_t fixture_solve_columns;
 
 struct layer {
@@ -197,7 +196,6 @@ static inline enum sq_status fixture_solve(const struct layer *layer, const stru
     struct sq_factor factor;
     fixture_allocate(layer, sq_grid_n_groups(&options->grid, layer->n), solved);
     assert_int_equal(backend_create(n_threads, &backend), SQ_OK);
-    if (fixture_sizes) backend->sizes = *fixture_sizes;
     if (fixture_solve_columns > 0) backend->sizes.solve_columns = fixture_solve_columns;
     assert_int_equal(sq_factor_create(backend, layer->n, SQ_FACTOR_ALONE, &factor), SQ_OK);
     fixture_set_hessian(backend, layer, &factor);

@@ -74,7 +74,8 @@ static void test_matmul(void **state)
         check_matmul(ops->matmul_split, 1, 1, 1, accumulate);
         check_matmul(ops->matmul_split, 3, 5, 64, accumulate);
         check_matmul(ops->matmul_split, 192, 33, 45, accumulate);
-        check_matmul(ops->matmul_split, 256, 700, 64, accumulate); /* on the stand-in for CUDA two pieces */
+        check_matmul(ops->matmul_split, 256, 700, 64, accumulate);  /* on the stand-in for CUDA two pieces */
+        check_matmul(ops->matmul_split, 2000, 1500, 1, accumulate); /* on a device two pieces */
     }
 }
 

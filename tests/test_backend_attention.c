@@ -92,11 +92,14 @@ static void test_long(void **state)
 {
     static const struct sq_attention narrow = {
         .n_heads = 1, .n_kv_heads = 1, .head_dim = 4, .value_dim = 3, .scale = 0.7f};
+    static const struct sq_attention many = {
+        .n_heads = 24, .n_kv_heads = 6, .head_dim = 4, .value_dim = 3, .scale = 0.7f};
     (void)state;
     for (int type = 0; type < (backend->has_bf16 ? 2 : 1); type++) {
         check_attention(shapes[3], in_types[type], 700, 0);
         check_attention(shapes[6], in_types[type], 700, 300);
         check_attention(narrow, in_types[type], 2048, 0);
+        check_attention(many, in_types[type], 2300, 0);
     }
     check_attention(narrow, SQ_F32, 32768, 100);
 }

@@ -1,11 +1,68 @@
-/* Factor and solve in pieces of the sizes that a device gets, each a little exceeded: other tests give the stand-in
- * small ones. On the CPU they are its own. */
+/* Products, factor and solve in pieces of the sizes that a device gets, each a little exceeded: in other tests the
+ * stand-in has small ones. On the CPU they are its own. */
+#include "base/half.h"
 #include "solve_fixture.h"
 #include "tensor/cuda_traits.h"
 
-static struct sq_sizes device_sizes(void)
+static struct sq_sizes own_sizes(void)
 {
-    return backend_in_host_memory() ? sq_cpu_traits.sizes : (struct sq_sizes)SQ_CUDA_DEVICE_SIZES;
+    return (backend_in_host_memory() ? &sq_cpu_traits : &sq_cuda_traits)->sizes;
+}
+
+/* --- products ----------------------------------------------------------------------------------------------------- */
+
+/* Small whole numbers, of which sums are exact. */
+static float small(int64_t i)
+{
+    return (float)(i * 7919 % 13 - 6);
+}
+
+static void *make_bf16(int64_t count)
+{
+    uint16_t *values = malloc((size_t)count * sizeof *values);
+    for (int64_t i = 0; i < count; i++)
+        values[i] = sq_f32_to_bf16(small(i));
+    return values;
+}
+
+/* With a bias: on a device two pieces of rows, more than SQ_CUDA_ROOM_ROWS, and of the columns that fit the room then.
+ */
+static void test_linear(void **state)
+{
+    enum { M = 4100, N = 3900, K = 2 };
+    (void)state;
+    struct sq_backend *backend;
+    assert_int_equal(backend_create(1, &backend), SQ_OK);
+    if (!backend->has_bf16) {
+        backend->ops->destroy(backend);
+        skip();
+    }
+    void *x = make_bf16(M * K), *w = make_bf16(N * K), *given[4];
+    uint16_t *y = make_bf16(M * N);
+    float *bias = malloc(N * sizeof *bias);
+    for (int64_t j = 0; j < N; j++)
+        bias[j] = 0.5f * small(3 * j);
+    const size_t bytes[4] = {2 * M * K, 2 * N * K, N * sizeof *bias, 2 * M * N};
+    const void *const values[4] = {x, w, bias, y};
+    for (int i = 0; i < 4; i++)
+        given[i] = backend_give(backend, values[i], bytes[i]);
+    assert_int_equal(backend->ops->linear(backend, sq_matrix_view(given[0], SQ_BF16, M, K),
+                                          sq_matrix_view(given[1], SQ_BF16, N, K), given[2],
+                                          sq_matrix_view(given[3], SQ_BF16, M, N)),
+                     SQ_OK);
+    backend_take(backend, given[3], bytes[3], y);
+    for (int64_t i = 0; i < M; i++)
+        for (int64_t j = 0; j < N; j++) {
+            float sum = small(K * i) * small(K * j) + small(K * i + 1) * small(K * j + 1) + bias[j];
+            if (y[i * N + j] != sq_f32_to_bf16(sum)) fail_msg("row %d, column %d", (int)i, (int)j);
+        }
+    for (int i = 0; i < 4; i++)
+        backend_free(backend, given[i]);
+    backend->ops->destroy(backend);
+    free(x);
+    free(w);
+    free(bias);
+    free(y);
 }
 
 /* --- factor ------------------------------------------------------------------------------------------------------- */
@@ -51,13 +108,12 @@ static void check_factor(const struct layer *layer, const struct sq_factor *fact
 static void test_factor(void **state)
 {
     (void)state;
-    struct sq_sizes sizes = device_sizes();
+    struct sq_sizes sizes = own_sizes();
     int64_t n = sizes.factor_rows + sizes.factor_tile + 40; /* two pieces below the first tile */
     struct layer layer = fixture_layer(1, n, 24, 11, 5);
     struct sq_backend *backend;
     struct sq_factor factor;
     assert_int_equal(backend_create(2, &backend), SQ_OK);
-    backend->sizes = sizes;
     assert_int_equal(sq_factor_create(backend, n, SQ_FACTOR_ALONE, &factor), SQ_OK);
     fixture_set_hessian(backend, &layer, &factor);
     assert_int_equal(sq_factor_make(backend, &(struct sq_comm){.size = 1}, n, SQ_ORDER_ACTIVATION, 0.01, &factor),
@@ -91,16 +147,14 @@ static void check_rows(const struct layer *layer, const struct sq_solve_options 
 static void test_solve(void **state)
 {
     (void)state;
-    const struct sq_sizes sizes = device_sizes();
+    const struct sq_sizes sizes = own_sizes();
     struct layer layer = fixture_layer(sizes.solve_rows + 6, sizes.solve_columns + 137, 60, 11, 7);
     struct sq_solve_options options = {.grid_kind = SQ_GRID_REFERENCE,
                                        .order = SQ_ORDER_ACTIVATION,
                                        .static_groups = true,
                                        .grid = {4, true, 128, SQ_F16}};
     struct solved solved;
-    fixture_sizes = &sizes;
     assert_int_equal(fixture_solve(&layer, &options, 0.01, 2, &solved), SQ_OK);
-    fixture_sizes = NULL;
     check_rows(&layer, &options, &solved);
     solved_free(&solved);
     layer_free(&layer);
@@ -108,6 +162,7 @@ static void test_solve(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_factor), cmocka_unit_test(test_solve)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_linear), cmocka_unit_test(test_factor),
+                                       cmocka_unit_test(test_solve)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
