@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/text.h"
 #include "io/describe.h"
 
 /* --- dynamic ------------------------------------------------------------------------------------------------------ */
@@ -81,12 +82,6 @@ static const char *ending_of(const struct sq_module *module)
     return sq_module_is_in_block(module->name, &rest) ? rest : module->name;
 }
 
-static bool ends_in(const char *name, const char *ending)
-{
-    size_t n = strlen(name), e = strlen(ending);
-    return n >= e && !strcmp(name + n - e, ending);
-}
-
 /* Left as it is, in a block of the model: one behind the last, which predicts one token more, would have all layers of
  * all blocks named one by one, and readers of this list do not look for it there. */
 static bool is_kept(const struct sq_module *module, int64_t n_blocks)
@@ -102,7 +97,7 @@ static bool is_kept(const struct sq_module *module, int64_t n_blocks)
 static bool is_kept_ending(const struct sq_modules *modules, int64_t n_blocks, const char *ending)
 {
     for (int64_t i = 0; i < modules->n_items; i++)
-        if (is_kept(&modules->items[i], n_blocks) && ends_in(modules->items[i].name, ending)) return true;
+        if (is_kept(&modules->items[i], n_blocks) && sq_text_ends_in(modules->items[i].name, ending)) return true;
     return false;
 }
 

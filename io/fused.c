@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/text.h"
 #include "io/checkpoint_private.h"
 #include "io/fp8.h"
 #include "io/fused_parts.h"
@@ -51,10 +52,10 @@ static bool is_of(const struct sq_checkpoint *checkpoint, const char *architectu
     return !architecture || (name && !strcmp(name, architecture));
 }
 
+/* Behind the name of a module. */
 static bool ends_in(const char *name, const char *ending)
 {
-    size_t length = strlen(name), rest = strlen(ending);
-    return length > rest && strcmp(name + length - rest, ending) == 0;
+    return strlen(name) > strlen(ending) && sq_text_ends_in(name, ending);
 }
 
 /* What a tensor is taken apart into. */

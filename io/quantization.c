@@ -97,18 +97,12 @@ enum sq_status sq_quantization_refuse(const struct sq_quantization *quantization
 
 /* --- the files ---------------------------------------------------------------------------------------------------- */
 
-static bool has_ending(const char *name, const char *ending)
-{
-    size_t n = strlen(name), e = strlen(ending);
-    return n > e && !strcmp(name + n - e, ending);
-}
-
 /* A folder of plain weights may keep what was once said of other ones. */
 static bool has_quantized_layers(const struct sq_checkpoint *checkpoint)
 {
     for (int64_t i = 0; i < checkpoint->n_tensors; i++)
-        if (has_ending(checkpoint->tensors[i].name, ".qweight") ||
-            has_ending(checkpoint->tensors[i].name, ".weight_packed"))
+        if (sq_text_ends_in(checkpoint->tensors[i].name, ".qweight") ||
+            sq_text_ends_in(checkpoint->tensors[i].name, ".weight_packed"))
             return true;
     return false;
 }

@@ -21,12 +21,6 @@
 
 /* --- which files -------------------------------------------------------------------------------------------------- */
 
-static bool ends_in(const char *name, const char *ending)
-{
-    size_t n = strlen(name), e = strlen(ending);
-    return n >= e && !strcmp(name + n - e, ending);
-}
-
 static bool is_weights(const char *name)
 {
     static const char *const endings[] = {
@@ -34,7 +28,7 @@ static bool is_weights(const char *name)
         ".ggml",        ".onnx",       ".onnx_data", ".distcp", ".npz", ".npy",  ".tflite", ".pkl",     ".nemo",
     };
     for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
-        if (ends_in(name, endings[i])) return true;
+        if (sq_text_ends_in(name, endings[i])) return true;
     return false;
 }
 
@@ -43,7 +37,7 @@ static bool is_of_a_job(const char *name)
 {
     static const char *const endings[] = {".lock", ".state", ".tmp"};
     for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
-        if (ends_in(name, endings[i])) return true;
+        if (sq_text_ends_in(name, endings[i])) return true;
     return false;
 }
 

@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "command.h"
 #include "gptq/bench.h"
+#include "gptq/compute.h"
 #include "plan_show.h"
 
 #define USUAL_LENGTH 2048 /* of a sample, where none is given */
@@ -42,13 +43,11 @@ static enum sq_status get_machine(const struct sq_config *config, struct sq_mach
 static enum sq_status choose_compute(const struct planning *p, enum sq_dtype *compute_p)
 {
     const struct sq_rates *rates = &p->machine.rates;
-    enum sq_compute wanted = p->config->compute;
-    if (wanted == SQ_COMPUTE_BF16 && rates->of[SQ_WORK_BF16].per_second == 0) {
+    if (p->config->compute == SQ_COMPUTE_BF16 && rates->of[SQ_WORK_BF16].per_second == 0) {
         sq_error("--compute bf16: the machine has no rate bf16_product, or none for bf16_gram");
         return SQ_ERR_USAGE;
     }
-    bool is_f32 = wanted == SQ_COMPUTE_FP32 || (wanted == SQ_COMPUTE_AUTO && !sq_rates_bf16_is_faster(rates));
-    *compute_p = is_f32 ? SQ_F32 : SQ_BF16;
+    *compute_p = sq_compute_of(p->config->compute, sq_rates_bf16_is_faster(rates));
     return SQ_OK;
 }
 

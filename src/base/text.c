@@ -84,6 +84,12 @@ char *sq_duration_format(double seconds, char text[48])
     return text;
 }
 
+bool sq_text_ends_in(const char *text, const char *ending)
+{
+    size_t n = strlen(text), e = strlen(ending);
+    return n >= e && !strcmp(text + n - e, ending);
+}
+
 void sq_text_append(char *text, size_t size, const char *format, ...)
 {
     size_t used = strlen(text);

@@ -2,6 +2,7 @@
 #ifndef SQ_BASE_TEXT_H
 #define SQ_BASE_TEXT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -27,6 +28,8 @@ void sq_size_format_apart(double a, double b, char text_a[24], char text_b[24]);
 
 /* 3725 s -> "1 h 02 min", 65 -> "1 min 05 s", 3.2 -> "3.2 s", into text[48]. Returns text. */
 char *sq_duration_format(double seconds, char text[48]);
+
+bool sq_text_ends_in(const char *text, const char *ending);
 
 /* Adds to the end of a text in size bytes, as much as there is room for. */
 void sq_text_append(char *text, size_t size, const char *format, ...) SQ_PRINTF(3, 4);

@@ -11,6 +11,6 @@ enum sq_status sq_compute_choose(const struct sq_comm *comm, const struct sq_bac
         if (comm->rank == 0) sq_error("--compute bf16: not every rank's processor has bf16 arithmetic (AVX-512 BF16)");
         return SQ_ERR_USAGE;
     }
-    *compute_p = wanted == SQ_COMPUTE_FP32 || (wanted == SQ_COMPUTE_AUTO && lacks[1]) ? SQ_F32 : SQ_BF16;
+    *compute_p = sq_compute_of(wanted, !lacks[1]);
     return SQ_OK;
 }
