@@ -75,6 +75,14 @@ enum sq_status sq_json_require(const struct sq_json_place *place, const char *na
     return SQ_OK;
 }
 
+/* What stands for an unstated one is no number of a file's. */
+static enum sq_status refuse_marker(const struct sq_json_place *place, const char *name)
+{
+    sq_error("%s: %s: %s%s%s is %lld; it must be larger", place->folder, place->file, place->key,
+             *place->key ? "." : "", name, (long long)SQ_JSON_UNSTATED);
+    return SQ_ERR_INPUT;
+}
+
 enum sq_status sq_json_read_keys(const struct sq_json_place *place, const struct sq_json_key *keys, int n_keys,
                                  void *values)
 {
@@ -82,6 +90,7 @@ enum sq_status sq_json_read_keys(const struct sq_json_place *place, const struct
         const json_t *value;
         SQ_TRY(sq_json_find(place, keys[k].name, keys[k].kind, &value));
         int64_t number = keys[k].kind == SQ_JSON_TRUTH ? json_is_true(value) : json_integer_value(value);
+        if (value && number == SQ_JSON_UNSTATED) return refuse_marker(place, keys[k].name);
         *(int64_t *)(void *)((char *)values + keys[k].offset) = value ? number : SQ_JSON_UNSTATED;
     }
     return SQ_OK;

@@ -36,7 +36,8 @@ enum sq_status sq_json_find(const struct sq_json_place *place, const char *name,
 enum sq_status sq_json_require(const struct sq_json_place *place, const char *name, enum sq_json_kind kind,
                                const json_t **value_p) SQ_MUST_CHECK;
 
-/* Fills the fields of all keys in the struct `values`. Fails as sq_json_find(). Local. */
+/* Fills the fields of all keys in the struct `values`. Fails as sq_json_find(), and where a number is SQ_JSON_UNSTATED.
+ * Local. */
 enum sq_status sq_json_read_keys(const struct sq_json_place *place, const struct sq_json_key *keys, int n_keys,
                                  void *values) SQ_MUST_CHECK;
 
