@@ -1,5 +1,6 @@
 /* quantization_config of GPTQ checkpoints, and whether the tensors are what it says. */
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -22,23 +23,15 @@ static int64_t value_of(const struct sq_stated *stated, int key)
 
 /* --- reading the file --------------------------------------------------------------------------------------------- */
 
-/* format_p: NULL where it is not stated. */
-static enum sq_status read_format(const struct sq_json_place *place, const char **key_p, const char **format_p)
+static enum sq_status read_format(const struct sq_json_place *place, struct sq_quantization *quantization)
 {
     static const char *const names[] = {"checkpoint_format", "format"};
-    *key_p = *format_p = NULL;
-    for (int i = 0; i < 2 && !*format_p; i++) {
+    for (int i = 0; i < 2 && !quantization->format; i++) {
         const json_t *value;
         SQ_TRY(sq_json_find(place, names[i], SQ_JSON_STRING, &value));
-        *key_p = value ? names[i] : NULL;
-        *format_p = json_string_value(value);
+        quantization->format_key = value ? names[i] : NULL;
+        quantization->format = json_string_value(value);
     }
-    return SQ_OK;
-}
-
-static enum sq_status set_format(const struct sq_json_place *place, struct sq_quantization *quantization)
-{
-    SQ_TRY(read_format(place, &quantization->format_key, &quantization->format));
     if (!quantization->format) quantization->format = "gptq"; /* the older one had no name */
     if (!strcmp(quantization->format, "gptq") || !strcmp(quantization->format, "gptq_v2")) return SQ_OK;
     sq_error("%s: %s: %s is %s; only gptq and gptq_v2 are read", place->folder, place->file, quantization->format_key,
@@ -84,57 +77,87 @@ static enum sq_status read_dynamic(const struct sq_json_place *place, struct sq_
 enum sq_status sq_gptq_settings_read(struct sq_quantization *quantization)
 {
     const struct sq_json_place place = {quantization->folder, quantization->file, "", quantization->object};
-    SQ_TRY(set_format(&place, quantization));
+    SQ_TRY(read_format(&place, quantization));
     SQ_TRY(sq_json_read_keys(&place, keys, N_KEYS, &quantization->stated));
     return read_dynamic(&place, quantization);
 }
 
 /* --- two files ---------------------------------------------------------------------------------------------------- */
 
-static enum sq_status refuse_other(const struct sq_quantization *quantization, const struct sq_json_place *other,
-                                   const char *key, const char *value, const char *other_value)
-{
-    sq_error("%s: %s is %s in %s, but %s in %s", quantization->folder, key, value, quantization->file, other_value,
-             other->file);
-    return SQ_ERR_INPUT;
-}
-
-enum sq_status sq_gptq_settings_agree(const struct sq_quantization *quantization, const char *file,
-                                      const json_t *object)
-{
-    struct sq_stated stated;
-    const char *key, *format;
-    const struct sq_json_place other = {quantization->folder, file, "", object};
-    SQ_TRY(sq_json_read_keys(&other, keys, N_KEYS, &stated));
-    for (int k = 0; k < N_KEYS; k++) {
-        char texts[2][32];
-        int64_t here = value_of(&quantization->stated, k), there = value_of(&stated, k);
-        if (here == there || here == SQ_JSON_UNSTATED || there == SQ_JSON_UNSTATED) continue;
-        return refuse_other(quantization, &other, keys[k].name, sq_json_show(&keys[k], here, texts[0]),
-                            sq_json_show(&keys[k], there, texts[1]));
-    }
-    SQ_TRY(read_format(&other, &key, &format));
-    if (!quantization->format_key || !format || !strcmp(quantization->format, format)) return SQ_OK;
-    return refuse_other(quantization, &other, quantization->format_key, quantization->format, format);
-}
-
-/* --- one layer ---------------------------------------------------------------------------------------------------- */
-
 static int64_t choose(int64_t of_rule, int64_t of_all)
 {
     return of_rule == SQ_JSON_UNSTATED ? of_all : of_rule;
 }
 
+/* What is said of a rule's layers (NULL: of all others). */
+static struct sq_stated stated_of(const struct sq_quantization *quantization, const struct sq_layer_rule *rule)
+{
+    const struct sq_stated *all = &quantization->stated, *own = rule ? &rule->stated : all;
+    return (struct sq_stated){.bits = choose(own->bits, all->bits),
+                              .group_size = choose(own->group_size, all->group_size),
+                              .symmetric = choose(own->symmetric, all->symmetric),
+                              .activation_order = choose(own->activation_order, all->activation_order)};
+}
+
+/* rules: one of each file, for the same layers, or NULL for the common settings. */
+static enum sq_status compare_stated(const struct sq_quantization *const files[2],
+                                     const struct sq_layer_rule *const rules[2])
+{
+    const struct sq_stated stated[2] = {stated_of(files[0], rules[0]), stated_of(files[1], rules[1])};
+    for (int k = 0; k < N_KEYS; k++) {
+        char texts[2][32], name[256];
+        int64_t here = value_of(&stated[0], k), there = value_of(&stated[1], k);
+        if (here == there || here == SQ_JSON_UNSTATED || there == SQ_JSON_UNSTATED) continue;
+        snprintf(name, sizeof name, "%s%s%s", rules[0] ? rules[0]->key : "", rules[0] ? "." : "", keys[k].name);
+        return sq_quantization_refuse_other(files[0], files[1], name, sq_json_show(&keys[k], here, texts[0]),
+                                            sq_json_show(&keys[k], there, texts[1]));
+    }
+    return SQ_OK;
+}
+
+static bool has_dynamic(const struct sq_quantization *quantization)
+{
+    return json_is_object(json_object_get(quantization->object, "dynamic"));
+}
+
+static enum sq_status compare_rules(const struct sq_quantization *const files[2], int index)
+{
+    char name[32];
+    const struct sq_layer_rule *rules[2];
+    for (int f = 0; f < 2; f++)
+        rules[f] = index < files[f]->n_rules ? &files[f]->rules[index] : NULL;
+    if (rules[0] && rules[1] && !strcmp(rules[0]->text, rules[1]->text)) return compare_stated(files, rules);
+    snprintf(name, sizeof name, "key %d of dynamic", index + 1); /* the first that is for a layer decides */
+    return sq_quantization_refuse_other(files[0], files[1], name, rules[0] ? rules[0]->text : "missing",
+                                        rules[1] ? rules[1]->text : "missing");
+}
+
+static enum sq_status compare_dynamic(const struct sq_quantization *const files[2])
+{
+    if (!has_dynamic(files[0]) || !has_dynamic(files[1])) return SQ_OK;
+    for (int r = 0; r < files[0]->n_rules || r < files[1]->n_rules; r++)
+        SQ_TRY(compare_rules(files, r));
+    return SQ_OK;
+}
+
+enum sq_status sq_gptq_settings_agree(const struct sq_quantization *quantization, const struct sq_quantization *other)
+{
+    const struct sq_quantization *const files[2] = {quantization, other};
+    const struct sq_layer_rule *const of_all[2] = {NULL, NULL};
+    SQ_TRY(compare_stated(files, of_all));
+    SQ_TRY(compare_dynamic(files));
+    if (!quantization->format_key || !other->format_key || !strcmp(quantization->format, other->format)) return SQ_OK;
+    return sq_quantization_refuse_other(quantization, other, quantization->format_key, quantization->format,
+                                        other->format);
+}
+
+/* --- one layer ---------------------------------------------------------------------------------------------------- */
+
 enum sq_status sq_gptq_settings_find(const struct sq_linear_place *place, struct sq_gptq_settings *settings_p)
 {
     struct sq_gptq_settings settings;
     SQ_TRY(sq_linear_settings(place, "gptq", &settings.quantization, &settings.rule));
-    const struct sq_stated *all = &settings.quantization->stated;
-    const struct sq_stated *own = settings.rule ? &settings.rule->stated : all;
-    settings.stated = (struct sq_stated){.bits = choose(own->bits, all->bits),
-                                         .group_size = choose(own->group_size, all->group_size),
-                                         .symmetric = choose(own->symmetric, all->symmetric),
-                                         .activation_order = choose(own->activation_order, all->activation_order)};
+    settings.stated = stated_of(settings.quantization, settings.rule);
     settings.zeros_less_one = !strcmp(settings.quantization->format, "gptq");
     *settings_p = settings;
     return SQ_OK;

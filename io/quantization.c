@@ -24,6 +24,16 @@ enum sq_status sq_quantization_reserve(struct sq_quantization *quantization, siz
     return SQ_OK;
 }
 
+static void release_rules(struct sq_quantization *quantization)
+{
+    for (int r = 0; r < quantization->n_rules; r++) {
+        sq_pattern_release(quantization->rules[r].pattern);
+        sq_free(quantization->rules[r].text);
+        sq_free(quantization->rules[r].key);
+    }
+    sq_free(quantization->rules);
+}
+
 /* A pattern that is at fault is an input's here. */
 static enum sq_status as_input(enum sq_status status)
 {
@@ -95,6 +105,15 @@ enum sq_status sq_quantization_refuse(const struct sq_quantization *quantization
     return SQ_ERR_INPUT;
 }
 
+enum sq_status sq_quantization_refuse_other(const struct sq_quantization *quantization,
+                                            const struct sq_quantization *other, const char *key, const char *value,
+                                            const char *other_value)
+{
+    sq_error("%s: %s is %s in %s, but %s in %s", quantization->folder, key, value, quantization->file, other_value,
+             other->file);
+    return SQ_ERR_INPUT;
+}
+
 /* --- the files ---------------------------------------------------------------------------------------------------- */
 
 /* A folder of plain weights may keep what was once said of other ones. */
@@ -135,29 +154,62 @@ static enum sq_status add_to_hash(struct sq_checkpoint *checkpoint, const json_t
     return SQ_OK;
 }
 
+/* NULL where the file does not say it. */
+static enum sq_status read_method(struct sq_quantization *quantization)
+{
+    const json_t *method;
+    const struct sq_json_place place = {quantization->folder, quantization->file, "", quantization->object};
+    SQ_TRY(sq_json_find(&place, "quant_method", SQ_JSON_STRING, &method));
+    quantization->method = json_string_value(method);
+    return SQ_OK;
+}
+
 /* older: what quantize_config.json has, or NULL. The object stays NULL where neither file says anything. */
 static enum sq_status choose_file(struct sq_checkpoint *checkpoint, json_t *older, struct sq_quantization *quantization)
 {
-    const json_t *object, *method;
+    const json_t *object;
     const struct sq_json_place config = {checkpoint->folder, "config.json", "", checkpoint->config};
     SQ_TRY(sq_json_find(&config, "quantization_config", SQ_JSON_OBJECT, &object));
     quantization->file = object ? "config.json" : OLDER_FILE;
     if (!object && older) SQ_TRY(add_to_hash(checkpoint, older));
     quantization->object = json_incref(object ? (json_t *)object : older);
-    const struct sq_json_place place = {quantization->folder, quantization->file, "", quantization->object};
-    SQ_TRY(sq_json_find(&place, "quant_method", SQ_JSON_STRING, &method));
-    quantization->method = json_string_value(method);
-    if (!object && older && !method) quantization->method = "gptq"; /* it was the file of that method alone */
+    SQ_TRY(read_method(quantization));
+    if (!object && older && !quantization->method)
+        quantization->method = "gptq"; /* it was the file of that method alone */
     return SQ_OK;
 }
 
-static enum sq_status read_settings(struct sq_quantization *quantization, const json_t *older)
+static bool is_gptq(const struct sq_quantization *quantization)
 {
+    return quantization->method && !strcmp(quantization->method, "gptq");
+}
+
+static enum sq_status read_settings(struct sq_quantization *quantization)
+{
+    if (is_gptq(quantization)) return sq_gptq_settings_read(quantization);
     if (quantization->method && !strcmp(quantization->method, "compressed-tensors"))
         return sq_packed_settings_read(quantization);
-    if (!quantization->method || strcmp(quantization->method, "gptq")) return SQ_OK; /* whose layers are not read */
-    SQ_TRY(sq_gptq_settings_read(quantization));
-    return older && older != quantization->object ? sq_gptq_settings_agree(quantization, OLDER_FILE, older) : SQ_OK;
+    return SQ_OK; /* whose layers are not read */
+}
+
+static enum sq_status compare_files(const struct sq_quantization *quantization, struct sq_quantization *older)
+{
+    SQ_TRY(read_method(older));
+    const char *here = quantization->method, *there = older->method;
+    if (here && there && strcmp(here, there) != 0)
+        return sq_quantization_refuse_other(quantization, older, "quant_method", here, there);
+    if (!is_gptq(quantization)) return SQ_OK;
+    SQ_TRY(sq_gptq_settings_read(older));
+    return sq_gptq_settings_agree(quantization, older);
+}
+
+/* older: of quantize_config.json, where config.json has settings, too. */
+static enum sq_status check_older(const struct sq_quantization *quantization, json_t *older)
+{
+    struct sq_quantization other = {.folder = quantization->folder, .file = OLDER_FILE, .object = older};
+    enum sq_status status = compare_files(quantization, &other);
+    release_rules(&other);
+    return status;
 }
 
 static enum sq_status read_files(struct sq_checkpoint *checkpoint, struct sq_quantization *quantization)
@@ -165,7 +217,8 @@ static enum sq_status read_files(struct sq_checkpoint *checkpoint, struct sq_qua
     json_t *older = NULL;
     enum sq_status status = read_older(checkpoint->folder, &older);
     if (status == SQ_OK) status = choose_file(checkpoint, older, quantization);
-    if (status == SQ_OK && quantization->object) status = read_settings(quantization, older);
+    if (status == SQ_OK && quantization->object) status = read_settings(quantization);
+    if (status == SQ_OK && older && older != quantization->object) status = check_older(quantization, older);
     json_decref(older);
     return status;
 }
@@ -183,12 +236,7 @@ enum sq_status sq_quantization_open(struct sq_checkpoint *checkpoint)
 void sq_quantization_close(struct sq_quantization *quantization)
 {
     if (!quantization) return;
-    for (int r = 0; r < quantization->n_rules; r++) {
-        sq_pattern_release(quantization->rules[r].pattern);
-        sq_free(quantization->rules[r].text);
-        sq_free(quantization->rules[r].key);
-    }
-    sq_free(quantization->rules);
+    release_rules(quantization);
     json_decref(quantization->object);
     sq_free(quantization);
 }

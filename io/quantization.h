@@ -50,9 +50,15 @@ void sq_quantization_close(struct sq_quantization *quantization);
 enum sq_status sq_gptq_settings_read(struct sq_quantization *quantization) SQ_MUST_CHECK;
 enum sq_status sq_packed_settings_read(struct sq_quantization *quantization) SQ_MUST_CHECK;
 
-/* SQ_ERR_INPUT naming a key in which another file, whose object this is, differs from the settings that were read. */
-enum sq_status sq_gptq_settings_agree(const struct sq_quantization *quantization, const char *file,
-                                      const json_t *object) SQ_MUST_CHECK;
+/* SQ_ERR_INPUT naming a key in which two files of a folder, both read, differ: what one does not state agrees. Local.
+ */
+enum sq_status sq_gptq_settings_agree(const struct sq_quantization *quantization,
+                                      const struct sq_quantization *other) SQ_MUST_CHECK;
+
+/* "KEY is VALUE in FILE, but OTHER_VALUE in OTHER's file". Returns SQ_ERR_INPUT. */
+enum sq_status sq_quantization_refuse_other(const struct sq_quantization *quantization,
+                                            const struct sq_quantization *other, const char *key, const char *value,
+                                            const char *other_value);
 
 /* Room for so many rules, and one more of them; text and key are copied, `pattern` is compiled from its first character
  * on (NULL: none). */
