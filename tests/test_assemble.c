@@ -1,87 +1,11 @@
 /* From store to checkpoint: what is in it, and how it is read back. */
 #define _GNU_SOURCE
 #include "assemble_fixture.h"
+#include "assemble_raw.h"
 #include "io/assemble_private.h"
 #include "io/json.h"
 
 /* --- contents ----------------------------------------------------------------------------------------------------- */
-
-/* Bits [position, position + bits) of a stream whose words lie `stride` apart. */
-static int raw_field(const struct sq_tensor *tensor, int64_t first, int64_t stride, int64_t position, int bits)
-{
-    int value = 0;
-    for (int64_t b = 0; b < bits; b++) {
-        uint32_t word;
-        memcpy(&word, (const char *)tensor->data + 4 * (first + (position + b) / 32 * stride), 4);
-        value |= (int)(word >> (position + b) % 32 & 1) << b;
-    }
-    return value;
-}
-
-static const struct sq_tensor *find_part(const struct sq_checkpoint *written, const char *prefix, const char *part)
-{
-    char name[256];
-    snprintf(name, sizeof name, "%s.%s", prefix, part);
-    return sq_checkpoint_find(written, name);
-}
-
-/* One weight from the raw tensors, by the formula of the format alone. */
-static float raw_weight(const struct sq_checkpoint *written, const struct sq_store_layer *layer, bool v2, int64_t n,
-                        int64_t k)
-{
-    const struct sq_tensor *scales = find_part(written, layer->name, "scales");
-    const struct sq_tensor *qzeros = find_part(written, layer->name, "qzeros");
-    const struct sq_tensor *qweight = find_part(written, layer->name, "qweight");
-    int64_t out = layer->out_features;
-    int bits = layer->grid.bits;
-    int32_t g;
-    float scale;
-    memcpy(&g, (const char *)find_part(written, layer->name, "g_idx")->data + 4 * k, 4);
-    sq_dtype_to_f32(scales->dtype, (const char *)scales->data + 2 * (g * out + n), 1, &scale);
-    int code = raw_field(qweight, n, out, k * bits, bits);
-    int zero = raw_field(qzeros, g * qzeros->shape[1], 1, n * bits, bits) + (v2 ? 0 : 1);
-    return scale * (float)(code - zero);
-}
-
-/* The same of compressed-tensors: rows stay rows, codes and zero points are signed. */
-static float raw_packed(const struct sq_checkpoint *written, const struct sq_store_layer *layer, int64_t n, int64_t k)
-{
-    const struct sq_tensor *scale = find_part(written, layer->name, "weight_scale");
-    const struct sq_tensor *packed = find_part(written, layer->name, "weight_packed");
-    const struct sq_tensor *zeros = find_part(written, layer->name, "weight_zero_point");
-    int64_t groups = scale->shape[1], g = k / (layer->in_features / groups);
-    int bits = layer->grid.bits, offset = 1 << (bits - 1);
-    float value;
-    sq_dtype_to_f32(scale->dtype, (const char *)scale->data + 2 * (n * groups + g), 1, &value);
-    int code = raw_field(packed, n * packed->shape[1], 1, k * bits, bits) - offset;
-    int zero = zeros ? raw_field(zeros, g, groups, n * bits, bits) - offset : 0;
-    return value * (float)(code - zero);
-}
-
-static float raw_of(enum sq_format format, const struct sq_checkpoint *written, const struct sq_store_layer *layer,
-                    int64_t n, int64_t k)
-{
-    return format == SQ_FORMAT_COMPRESSED_TENSORS ? raw_packed(written, layer, n, k)
-                                                  : raw_weight(written, layer, format == SQ_FORMAT_GPTQ_V2, n, k);
-}
-
-static bool layer_is_right(const struct sq_checkpoint *written, const struct sq_store_layer *layer,
-                           enum sq_format format)
-{
-    static float rows[96 * MAX_IN];
-    int64_t out = layer->out_features, in = layer->in_features;
-    struct sq_checkpoint_linear linear = in_folder(layer);
-    if (sq_checkpoint_check_linear(written, &linear) != SQ_OK) return false;
-    if (sq_checkpoint_read_linear(written, &linear, 0, out, rows) != SQ_OK) return false;
-    for (int64_t n = 0; n < out; n++) {
-        struct fixture_row row;
-        fixture_row(layer, n, &row);
-        if (memcmp(row.weights, rows + n * in, (size_t)in * sizeof *rows)) return false;
-        for (int64_t k = n % 5; k < in; k += 5)
-            if (raw_of(format, written, layer, n, k) != row.weights[k]) return false;
-    }
-    return !find_part(written, layer->name, "weight");
-}
 
 /* Tensors of 8 bits become BF16, and their scales are gone. */
 static bool wide_copy_is_right(const struct sq_checkpoint *written, const char *name)
@@ -118,11 +42,12 @@ static bool is_aligned(const struct sq_checkpoint *written)
     return aligned;
 }
 
-static struct sq_checkpoint *assemble_and_open(struct sq_store *store, const struct sq_assemble_options *options)
+static struct sq_checkpoint *assemble_and_open(const struct sq_checkpoint *from, struct sq_store *store,
+                                               const struct sq_assemble_options *options)
 {
     int64_t bytes = 0;
     struct sq_checkpoint *written = NULL;
-    CHECK(sq_assemble(&ranks.comm, source, store, options, &bytes) == SQ_OK);
+    CHECK(sq_assemble(&ranks.comm, from, store, options, &bytes) == SQ_OK);
     CHECK(bytes > 0);
     CHECK(!exists_with(options->out, ".tmp"));
     CHECK(sq_checkpoint_open(options->out, &written) == SQ_OK);
@@ -211,7 +136,7 @@ static void test_v1(void **state)
     (void)state;
     char path[1024];
     const struct sq_assemble_options options = options_for("v1", false, path);
-    struct sq_checkpoint *written = assemble_and_open(v1_store, &options);
+    struct sq_checkpoint *written = assemble_and_open(source, v1_store, &options);
     for (int l = 0; l < N_LAYERS; l++)
         CHECK(layer_is_right(written, &v1_layers[l], SQ_FORMAT_GPTQ));
     CHECK(copies_are_right(written, 4));
@@ -232,7 +157,7 @@ static void test_v2_in_shards(void **state)
     char path[1024];
     struct sq_assemble_options options = options_for("v2", true, path);
     options.shard_bytes = 20000;
-    struct sq_checkpoint *written = assemble_and_open(v2_store, &options);
+    struct sq_checkpoint *written = assemble_and_open(source, v2_store, &options);
     for (int l = 0; l < N_LAYERS; l++)
         CHECK(layer_is_right(written, &v2_layers[l], SQ_FORMAT_GPTQ_V2));
     CHECK(copies_are_right(written, 4));
@@ -250,6 +175,59 @@ static void test_v2_in_shards(void **state)
     ranks_end_test();
 }
 
+/* Fewer inputs than the codes of three words: 3 and 4 bits have as many words, and so have 2 and 3; what `dynamic` says
+ * decides. */
+static const struct sq_store_layer narrow_layers[N_LAYERS] = {
+    {"model.layers.0.self_attn.q_proj", 40, 24, {4, false, 24, SQ_F16}, false},
+    {"model.layers.0.mlp.down_proj", 33, 20, {8, false, 8, SQ_F16}, false},
+    {"model.layers.1.self_attn.q_proj", 40, 24, {3, false, 8, SQ_F16}, false},
+    {"model.layers.1.mlp.down_proj", 33, 20, {3, false, 20, SQ_BF16}, true},
+};
+
+static void write_narrow_model(const char *path)
+{
+    struct folder folder;
+    char header[1024];
+    static unsigned char data[1 << 14];
+    size_t offset = 0;
+    int used = 0;
+    for (int l = 0; l < N_LAYERS; l++) {
+        const struct sq_store_layer *layer = &narrow_layers[l];
+        int shape[2] = {(int)layer->out_features, (int)layer->in_features}, first = layer->is_transposed;
+        size_t end = offset + 2 * (size_t)(layer->out_features * layer->in_features);
+        used += snprintf(header + used, sizeof header - (size_t)used,
+                         "%c\"%s.weight\":{\"dtype\":\"BF16\",\"shape\":[%d,%d],\"data_offsets\":[%zu,%zu]}",
+                         l ? ',' : '{', layer->name, shape[first], shape[1 - first], offset, end);
+        offset = end;
+    }
+    strcat(header, "}");
+    fixture_fill(data, sizeof data);
+    int length = snprintf(folder.path, sizeof folder.path, "%s", path);
+    if (length >= (int)sizeof folder.path || mkdir(path, 0777) != 0) abort();
+    folder_write_tensors(&folder, "model.safetensors", header, data, offset);
+    folder_write_text(&folder, "config.json", "{\"architectures\": [\"LlamaForCausalLM\"]}");
+}
+
+static void test_narrow(void **state)
+{
+    (void)state;
+    char path[1024];
+    struct sq_checkpoint *narrow = NULL;
+    struct sq_store *store = fixture_store("narrow.h5", "bits: 4\n", narrow_layers, N_LAYERS);
+    ranks_file("narrow_model", path);
+    if (ranks.comm.rank == 0) write_narrow_model(path);
+    ranks_barrier();
+    CHECK(sq_checkpoint_open(path, &narrow) == SQ_OK);
+    struct sq_assemble_options options = options_for("narrow", true, path);
+    struct sq_checkpoint *written = assemble_and_open(narrow, store, &options);
+    for (int l = 0; l < N_LAYERS; l++)
+        CHECK(layer_is_right(written, &narrow_layers[l], SQ_FORMAT_GPTQ_V2));
+    sq_checkpoint_close(written);
+    sq_checkpoint_close(narrow);
+    sq_store_close(store);
+    ranks_end_test();
+}
+
 /* Layers of four settings: each group names its own. */
 static void test_packed(void **state)
 {
@@ -258,7 +236,7 @@ static void test_packed(void **state)
     struct sq_assemble_options options = options_for("ct", false, path);
     options.format = SQ_FORMAT_COMPRESSED_TENSORS;
     options.activation_order = true;
-    struct sq_checkpoint *written = assemble_and_open(ct_store, &options);
+    struct sq_checkpoint *written = assemble_and_open(source, ct_store, &options);
     for (int l = 0; l < N_LAYERS; l++)
         CHECK(layer_is_right(written, &ct_layers[l], SQ_FORMAT_COMPRESSED_TENSORS));
     CHECK(copies_are_right(written, 4));
@@ -293,7 +271,7 @@ static void test_packed_symmetric(void **state)
     struct sq_assemble_options options = options_for("ct_symmetric", false, path);
     struct sq_store *store = fixture_store("ct_symmetric.h5", "bits: 4\n", ct_symmetric_layers, N_LAYERS);
     options.format = SQ_FORMAT_COMPRESSED_TENSORS;
-    struct sq_checkpoint *written = assemble_and_open(store, &options);
+    struct sq_checkpoint *written = assemble_and_open(source, store, &options);
     for (int l = 0; l < N_LAYERS; l++)
         CHECK(layer_is_right(written, &ct_symmetric_layers[l], SQ_FORMAT_COMPRESSED_TENSORS));
     CHECK(copies_are_right(written, 3));
@@ -323,7 +301,7 @@ static void test_dequantized(void **state)
     static const enum sq_dtype dtypes[N_LAYERS] = {SQ_BF16, SQ_F16, SQ_F32, SQ_BF16}; /* the last had 8 bits */
     struct sq_assemble_options options = options_for("plain", true, path);
     options.dequantized = true;
-    struct sq_checkpoint *written = assemble_and_open(v2_store, &options);
+    struct sq_checkpoint *written = assemble_and_open(source, v2_store, &options);
     CHECK(!json_object_get(sq_checkpoint_config(written), "quantization_config"));
     for (int l = 0; l < N_LAYERS; l++) {
         const struct sq_store_layer *layer = &v2_layers[l];
@@ -373,6 +351,7 @@ static int run_group(void)
         cmocka_unit_test(test_v1),          cmocka_unit_test(test_v2_in_shards),
         cmocka_unit_test(test_packed),      cmocka_unit_test(test_packed_symmetric),
         cmocka_unit_test(test_dequantized), cmocka_unit_test(test_rows_outside),
+        cmocka_unit_test(test_narrow),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
