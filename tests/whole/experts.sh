@@ -96,7 +96,9 @@ done
 grep -q 'block_sparse_moe.*experts.*3.*w3' "$work/whole/config.json" || fail "the kept expert is not named in config.json"
 [ "$(figures_of "$GOLDEN/mixtral")" = "$(figures_of "$work/fused")" ] || fail "fused experts give other figures"
 python3 "$layout" "$work/whole" "$work/renamed" renamed
-sed 's/block_sparse_moe/mlp/g; s/w3/up_proj/g' "$work/whole/config.json" >"$work/renamed/config.json"
+for settings in config.json quantize_config.json; do
+  sed 's/block_sparse_moe/mlp/g; s/w3/up_proj/g' "$work/whole/$settings" >"$work/renamed/$settings"
+done
 [ "$(figures_of "$work/whole")" = "$(figures_of "$work/renamed")" ] || fail "the other names give other figures"
 
 # --- killed among the experts of a block ---
