@@ -69,7 +69,7 @@ static enum sq_status assemble(struct sq_job *job, const struct sq_assemble_opti
 static enum sq_status run_job(struct sq_job *job, bool out_exists, double started)
 {
     struct sq_assemble_options options;
-    int64_t total_bytes = 0;
+    int64_t total_bytes = 0, warnings[SQ_N_WARNINGS];
     bool is_finished = false;
     sq_assemble_options_set(job->config, job->config, job->store, &options);
     options.is_locked = true;
@@ -79,14 +79,17 @@ static enum sq_status run_job(struct sq_job *job, bool out_exists, double starte
     if (is_finished) {
         sq_info("%s is complete; nothing to do", job->config->out);
         job->n_flagged_before = sq_progress_n_flagged(job, SQ_FLAG_ANY);
-        return sq_strict_check(job);
+        SQ_TRY(sq_strict_count(job, warnings));
+        return sq_strict_check(job, warnings);
     }
     SQ_TRY(sq_assemble_check(job->world, job->checkpoint, job->store, &options));
     SQ_TRY(sq_run(job));
     SQ_TRY(sq_stop_check(job->world));
     if (job->config->assemble) SQ_TRY(assemble(job, &options, &total_bytes));
-    sq_progress_summary(job, total_bytes, sq_seconds() - started);
-    return sq_strict_check(job);
+    double seconds = sq_seconds() - started;
+    SQ_TRY(sq_strict_count(job, warnings));
+    sq_progress_summary(job, total_bytes, seconds, warnings);
+    return sq_strict_check(job, warnings);
 }
 
 /* A run that stopped has one, too; after an error the ranks have no more in common than its status. */

@@ -300,7 +300,16 @@ static void add_worst(const struct sq_job *job, char members[MEMBERS_BYTES])
     sq_text_append(members, MEMBERS_BYTES, "]");
 }
 
-static void log_end(const struct sq_job *job, int64_t total_bytes, double seconds)
+/* Warnings of other ranks than this one. */
+static int64_t count_elsewhere(const int64_t counts[SQ_N_WARNINGS])
+{
+    int64_t sum = -sq_log_n_warnings();
+    for (int kind = 0; kind < SQ_N_WARNINGS; kind++)
+        sum += counts[kind];
+    return sum;
+}
+
+static void log_end(const struct sq_job *job, int64_t total_bytes, double seconds, int64_t n_warnings)
 {
     char members[MEMBERS_BYTES] = "";
     add_times(job, members);
@@ -308,14 +317,16 @@ static void log_end(const struct sq_job *job, int64_t total_bytes, double second
     add_worst(job, members);
     sq_event("{\"event\":\"end\",\"seconds\":%.3f,\"warnings\":%lld,\"bytes_before\":%lld,\"bytes_after\":%lld,"
              "\"layers\":%d,\"flagged\":%d,\"weights\":%lld,\"bits_per_weight\":%.9g,\"rounds\":%.6g%s}",
-             seconds, (long long)sq_log_n_warnings(), (long long)source_bytes(job), (long long)total_bytes,
-             job->layers.n_layers, sq_progress_n_flagged(job, SQ_FLAG_ANY), (long long)n_quantized_weights(job),
-             bits_per_weight(job), mean_rounds(job), members);
+             seconds, (long long)n_warnings, (long long)source_bytes(job), (long long)total_bytes, job->layers.n_layers,
+             sq_progress_n_flagged(job, SQ_FLAG_ANY), (long long)n_quantized_weights(job), bits_per_weight(job),
+             mean_rounds(job), members);
 }
 
-void sq_progress_summary(const struct sq_job *job, int64_t total_bytes, double seconds)
+void sq_progress_summary(const struct sq_job *job, int64_t total_bytes, double seconds,
+                         const int64_t counts[SQ_N_WARNINGS])
 {
     char before[16], after[16];
+    int64_t n_elsewhere = count_elsewhere(counts);
     if (job->world->rank != 0) return;
     sq_info("%d layers, %.1f million weights at %.3f bits each", job->layers.n_layers,
             1e-6 * (double)n_quantized_weights(job), bits_per_weight(job));
@@ -326,10 +337,10 @@ void sq_progress_summary(const struct sq_job *job, int64_t total_bytes, double s
     show_worst(job);
     show_rounds(job);
     show_times(job, seconds);
-    log_end(job, total_bytes, seconds); /* before the warnings are counted, of which it may be one */
+    log_end(job, total_bytes, seconds, n_elsewhere + sq_log_n_warnings()); /* which may warn itself */
     sq_info(
         "  warnings     %lld; layers with raised damping, dead inputs, scales at a limit, few tokens or no gain over "
         "rounding: "
         "%d of %d",
-        (long long)sq_log_n_warnings(), sq_progress_n_flagged(job, SQ_FLAG_ANY), job->layers.n_layers);
+        (long long)(n_elsewhere + sq_log_n_warnings()), sq_progress_n_flagged(job, SQ_FLAG_ANY), job->layers.n_layers);
 }

@@ -4,6 +4,7 @@
 #ifndef SQ_GPTQ_PROGRESS_H
 #define SQ_GPTQ_PROGRESS_H
 
+#include "base/log.h"
 #include "gptq/job.h"
 
 /* What is about to be done. Local. */
@@ -26,7 +27,9 @@ void sq_progress_left(const struct sq_job *job, int layer, const struct sq_progr
 /* Layers in the store that were warned of by any of these flags (flags.h), in this run or an earlier one. Local. */
 int sq_progress_n_flagged(const struct sq_job *job, unsigned flags);
 
-/* Sizes, worst layers, time by stage, warnings. total_bytes: of the assembled checkpoint, 0 if there is none. Local. */
-void sq_progress_summary(const struct sq_job *job, int64_t total_bytes, double seconds);
+/* Sizes, worst layers, time by stage, warnings. total_bytes: of the assembled checkpoint, 0 if there is none; counts:
+ * of sq_strict_count(), without a warning since. Local. */
+void sq_progress_summary(const struct sq_job *job, int64_t total_bytes, double seconds,
+                         const int64_t counts[SQ_N_WARNINGS]);
 
 #endif

@@ -1,6 +1,5 @@
 #include "gptq/strict.h"
 
-#include "base/log.h"
 #include "base/text.h"
 #include "gptq/flags.h"
 #include "gptq/progress.h"
@@ -22,24 +21,27 @@ static void add_layers(const struct sq_job *job, int n_flagged, char list[LIST_B
     sq_text_append(list, LIST_BYTES, ")");
 }
 
-/* Those of layers are told by what the store says of them. */
-static void count_others(int64_t counts[SQ_N_WARNINGS])
+enum sq_status sq_strict_count(const struct sq_job *job, int64_t counts[SQ_N_WARNINGS])
 {
     for (int kind = 0; kind < SQ_N_WARNINGS; kind++)
-        counts[kind] = kind == SQ_WARNING_LAYER || kind == SQ_WARNING_LOG ? 0 : sq_log_n_warnings_of(kind);
+        counts[kind] = sq_log_n_warnings_of(kind);
+    return sq_comm_sum_i64(job->world, counts, SQ_N_WARNINGS);
 }
 
-enum sq_status sq_strict_check(const struct sq_job *job)
+/* Those of layers are told by what the store says of them. */
+static bool is_other(int kind)
+{
+    return kind != SQ_WARNING_LAYER && kind != SQ_WARNING_LOG;
+}
+
+enum sq_status sq_strict_check(const struct sq_job *job, const int64_t counts[SQ_N_WARNINGS])
 {
     char list[LIST_BYTES] = "";
-    int64_t counts[SQ_N_WARNINGS];
     int n_flagged = sq_progress_n_flagged(job, SQ_FLAG_ANY);
     if (!job->config->strict) return SQ_OK;
-    count_others(counts);
-    SQ_TRY(sq_comm_sum_i64(job->world, counts, SQ_N_WARNINGS));
     if (n_flagged > 0) add_layers(job, n_flagged, list);
     for (int kind = 0; kind < SQ_N_WARNINGS; kind++)
-        if (counts[kind] > 0)
+        if (is_other(kind) && counts[kind] > 0)
             sq_text_append(list, LIST_BYTES, "%s%s: %lld", *list ? ", " : "", sq_warning_name(kind),
                            (long long)counts[kind]);
     if (!*list) return SQ_OK;

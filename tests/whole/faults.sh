@@ -255,6 +255,10 @@ stale_mount() {
     grep '^shardq: error: ' "$work/err" | grep -q "$file.*: Stale file handle" || { cat "$work/err"; fail "no message"; }
     goes_on 0
   done
+  rm -rf "$work/out" "$work/out".*
+  stale out.store.h5 1 -x STALE_WRITES=1 -x STALE_RANK=1
+  [ "$(grep -c '^shardq: warning: \[rank 1\]' "$work/err")" -eq 1 ] || { cat "$work/err"; fail "no warning of another rank"; }
+  grep -q '^  warnings  *1;' "$work/err" || { cat "$work/err"; fail "the summary does not count it"; }
   rm -rf "$work/out"
   flip_a_bit "$store" $(($(stat -c %s "$store") * 3 / 4))
   cp "$store" "$work/flipped"
