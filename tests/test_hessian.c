@@ -17,6 +17,7 @@ struct shape {
     int64_t length;
     int64_t tokens, packed; /* of sq_sizes; 0: the backend's own */
     int64_t panel, slice;   /* likewise */
+    int shift;              /* inputs are so many powers of two larger */
 };
 static const struct shape short_shards = {.length = 5};
 /* Pieces of 70 rows, and of 129 and 11: each packed in parts of which the last is short or odd; many at once, and
@@ -34,12 +35,12 @@ static float input_value(int64_t sample, int64_t position, int64_t column)
     return sq_bf16_to_f32(sq_f32_to_bf16(value)); /* exact in both types */
 }
 
-static struct sq_matrix make_inputs(const struct sq_shards *shards, int64_t length, enum sq_dtype dtype)
+static struct sq_matrix make_inputs(const struct sq_shards *shards, const struct shape *shape, enum sq_dtype dtype)
 {
-    int64_t rows = shards->samples.count * length;
+    int64_t length = shape->length, rows = shards->samples.count * length;
     void *data = malloc((size_t)(rows * N + 1) * sq_dtype_size(dtype));
     for (int64_t i = 0; i < rows * N; i++) {
-        float value = input_value(shards->samples.first + i / N / length, i / N % length, i % N);
+        float value = ldexpf(input_value(shards->samples.first + i / N / length, i / N % length, i % N), shape->shift);
         sq_dtype_from_f32(&value, 1, dtype, (char *)data + (size_t)i * sq_dtype_size(dtype));
     }
     return sq_matrix_view(data, dtype, rows, N);
@@ -61,7 +62,7 @@ static float *make_hessian_from(const struct shape *shape, const struct sq_hessi
     struct sq_backend *backend;
     struct sq_hessian_workspace workspace;
     struct sq_shards shards = sq_shards_make(SAMPLES, SHARDS, comm->rank, comm->size);
-    struct sq_matrix x = make_inputs(&shards, shape->length, dtype);
+    struct sq_matrix x = make_inputs(&shards, shape, dtype);
     float *h = calloc(N * N, sizeof *h);
     assert_int_equal(backend_create(n_threads, &backend), SQ_OK);
     set_sizes(shape, &backend->sizes);
@@ -107,6 +108,18 @@ static void add_exact(int64_t sample, int64_t position, double (*exact)[N])
             exact[i][j] += row[i] * row[j];
 }
 
+/* The power of four by which h is larger: its largest entry is near 1. */
+static double find_unit(const float *h, double (*exact)[N])
+{
+    int largest = 0;
+    for (int i = 0; i < N; i++)
+        if (h[i * N + i] > h[largest * N + largest]) largest = i;
+    double here = (double)h[largest * N + largest], exponent = round(log2(here / exact[largest][largest]));
+    assert_true(here >= 0.125 && here <= 2 * SHARDS);
+    assert_true(fmod(exponent, 2) == 0);
+    return exp2(exponent);
+}
+
 /* Relative to sqrt(H_ii H_jj): f32 products of at most two samples' rows, and one rounding of the result. */
 static void check_values(const struct shape *shape, const float *h)
 {
@@ -119,9 +132,10 @@ static void check_values(const struct shape *shape, const float *h)
     for (int i = 0; i < N; i++)
         for (int j = 0; j < N; j++)
             exact[i][j] *= to_mean;
+    const double unit = find_unit(h, exact);
     for (int i = 0; i < N; i++)
         for (int j = 0; j < N; j++) {
-            assert_true(fabs(h[i * N + j] - exact[i][j]) <= bound * sqrt(exact[i][i] * exact[j][j]));
+            assert_true(fabs(h[i * N + j] / unit - exact[i][j]) <= bound * sqrt(exact[i][i] * exact[j][j]));
             assert_true(h[i * N + j] == h[j * N + i]);
         }
     assert_true(h[7 * N + 7] == 0);
@@ -214,6 +228,21 @@ static void test_rooms(void **state)
     }
 }
 
+/* Errors are relative: small inputs have the Hessian of large ones, and so their layers the same figures. */
+static void test_unit(void **state)
+{
+    (void)state;
+    static const struct shape small = {.length = 5, .shift = -30}, large = {.length = 5, .shift = 30};
+    float *wanted = make_hessian(&short_shards, &ranks.comm, -1, 2, SQ_F32);
+    float *of_small = make_hessian(&small, &ranks.comm, -1, 2, SQ_F32);
+    float *of_large = make_hessian(&large, &ranks.comm, -1, 2, SQ_F32);
+    assert_memory_equal(wanted, of_small, N * N * sizeof *wanted);
+    assert_memory_equal(wanted, of_large, N * N * sizeof *wanted);
+    free(wanted);
+    free(of_small);
+    free(of_large);
+}
+
 static void test_bf16_inputs(void **state)
 {
     (void)state;
@@ -239,6 +268,7 @@ static int run(void)
         cmocka_unit_test(test_bf16_inputs),
         cmocka_unit_test(test_inputs_on_the_host),
         cmocka_unit_test(test_rooms),
+        cmocka_unit_test(test_unit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

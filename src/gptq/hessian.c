@@ -87,20 +87,30 @@ static int shard_headroom(int64_t n_shards)
     return bits;
 }
 
+/* The power of four that brings the largest entry of the Hessian near 1: what is made of it, errors above all, is far
+ * from the ends of f32, however small the inputs are. */
+static int unit_exponent(const struct making *making)
+{
+    int64_t largest = EXPONENT_MIN;
+    for (int64_t j = 0; j < making->inputs->x.cols; j++)
+        if (making->workspace->exponents[j] > largest) largest = making->workspace->exponents[j];
+    return (int)largest + ilogb(making->to_mean) / 2;
+}
+
 /* Fixed point: an entry scaled into [-1, 1] is multiplied by 2^(62 - headroom), half of it on either side. */
 static enum sq_status make_scales(struct making *making)
 {
     struct sq_hessian_workspace *w = making->workspace;
     int64_t n = making->inputs->x.cols;
     int steps = 62 - shard_headroom(making->inputs->shards->n_shards);
-    int half = steps / 2;
+    int half = steps / 2, unit = unit_exponent(making);
     double *up = (double *)(void *)w->scales, *mean = up + w->n_max;
     float *down = (float *)(mean + w->n_max);
     for (int64_t j = 0; j < n; j++) {
         int e = (int)w->exponents[j];
         down[j] = ldexpf(1.0f, half - e);
         up[j] = ldexp(1.0, e - half);
-        mean[j] = up[j] * making->to_mean;
+        mean[j] = up[j] * ldexp(making->to_mean, -2 * unit);
     }
     return making->backend->ops->upload(making->backend, w->scales, 20 * (size_t)w->n_max, w->scale_up);
 }

@@ -1,4 +1,5 @@
-/* The Hessian of a group of linears with one input X [tokens, n]: H = (2 / T) X'X, summed over all ranks exactly.
+/* The Hessian of a group of linears with one input X [tokens, n]: H = (2 / T) X'X, summed over all ranks exactly, and
+ * times the power of four that brings its largest entry near 1: nothing that is made of it depends on its unit.
  *
  * Each piece's X'X - a shard of the samples, or so many tokens of it - is a product of fixed shape in f32. Pieces are
  * added as 64-bit integers, so the order of the sum, and with it the number of ranks and workers, cannot matter. Column
@@ -33,7 +34,7 @@ struct sq_hessian_workspace {
     float *scales;      /* [n_max, 5] host: what goes to the next three */
     float *scale_down;  /* [n_max] 2^-e_j; this and what follows in backend memory */
     double *scale_up;   /* [n_max] */
-    double *scale_mean; /* [n_max] scale_up * 2 / T */
+    double *scale_mean; /* [n_max] scale_up * 2 / T, in the Hessian's unit */
     float *packed;      /* [packed_elements] inputs in hand; NULL where the backend takes them as they are */
     int64_t packed_elements;
     int64_t *sums; /* of one slice */
