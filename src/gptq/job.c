@@ -37,6 +37,7 @@ static enum sq_status open_model(void *context)
     struct sq_job *job = context;
     SQ_TRY(sq_checkpoint_open(job->config->model, &job->checkpoint));
     SQ_TRY(sq_model_open(job->checkpoint, &job->model));
+    if (job->config->propagation == SQ_PROPAGATION_QUANTIZED) sq_model_keep_linears(job->model);
     return sq_layers_resolve(job->model, job->config, &job->layers);
 }
 

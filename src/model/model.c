@@ -201,6 +201,11 @@ void sq_model_close(struct sq_model *model)
 
 /* --- what others read --------------------------------------------------------------------------------------------- */
 
+void sq_model_keep_linears(struct sq_model *model)
+{
+    model->keeps_linears = true;
+}
+
 const struct sq_checkpoint *sq_model_checkpoint(const struct sq_model *model)
 {
     return model->checkpoint;

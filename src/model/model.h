@@ -40,6 +40,10 @@ struct sq_model; /* fields in model/model_private.h; read through the functions 
 enum sq_status sq_model_open(const struct sq_checkpoint *checkpoint, struct sq_model **model_p) SQ_MUST_CHECK;
 void sq_model_close(struct sq_model *model);
 
+/* From here on the forward pass has plain linears as a checkpoint that leaves them as they are will have them: BF16
+ * where their weights have scales, as those of 8 bits. Local. */
+void sq_model_keep_linears(struct sq_model *model);
+
 const struct sq_checkpoint *sq_model_checkpoint(const struct sq_model *model);
 int64_t sq_model_n_blocks(const struct sq_model *model);
 int64_t sq_model_hidden_size(const struct sq_model *model);

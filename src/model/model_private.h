@@ -56,6 +56,7 @@ struct sq_model {
     struct sq_linear *linears;       /* [first_linear[n_blocks] + 1] */
     int n_linears;
     int64_t widest_input; /* of all linears */
+    bool keeps_linears;   /* sq_model_keep_linears() */
     int64_t n_parameters;
 };
 

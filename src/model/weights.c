@@ -1,5 +1,6 @@
 #include "model/weights.h"
 
+#include "base/half.h"
 #include "base/memory.h"
 #include "model/model_private.h"
 #include "mpi/comm_memory.h"
@@ -49,11 +50,24 @@ enum sq_status sq_weights_describe(const struct sq_comm *comm, const struct sq_m
     return SQ_OK;
 }
 
+/* Whether the numbers read are not yet those that are kept. */
+static bool is_to_round(const struct sq_weights *weights)
+{
+    const struct sq_model *model = weights->model;
+    if (!model->keeps_linears || weights->weight.dtype == SQ_BF16) return false;
+    const struct sq_tensor *weight = sq_checkpoint_find_part(model->checkpoint, weights->linear->name, "weight");
+    return weight && sq_dtype_has_scales(weight->dtype);
+}
+
 static enum sq_status read_rows(const struct sq_weights *weights, int64_t row, int64_t rows, float *values)
 {
     struct sq_checkpoint_linear linear = sq_linear_in_folder(weights->linear);
     if (weights->table) return sq_tensor_read_f32(weights->table, row, rows, values);
-    return sq_checkpoint_read_linear(weights->model->checkpoint, &linear, row, rows, values);
+    SQ_TRY(sq_checkpoint_read_linear(weights->model->checkpoint, &linear, row, rows, values));
+    int64_t to_round = is_to_round(weights) ? rows * weights->weight.cols : 0;
+    for (int64_t i = 0; i < to_round; i++)
+        values[i] = sq_bf16_to_f32(sq_f32_to_bf16(values[i]));
+    return SQ_OK;
 }
 
 enum sq_status sq_weights_read(const struct sq_weights *weights, int64_t piece, void *room, void **values_p,
