@@ -282,6 +282,18 @@ grep -q '"name":"model.layers.0.mlp.up_proj".*"limited":1,' "$work/log" || fail 
 expect 0 1 "${job[@]}" --out "$work/again3" --scale-dtype bf16
 ! grep -q "scales are too" "$work/err" || fail "a warning of scales that fit"
 
+# scales that F16 holds, but not the weights that they stand for: no infinity goes out as a weight
+forget
+cp -r "$GOLDEN/llama" "$work/large" # its weights are F16
+for shard in "$work"/large/*.safetensors; do
+  grep -q layers.0.mlp.up_proj "$shard" && poke "$shard" model.layers.0.mlp.up_proj.weight '\0377\0173' # 65504
+done
+tokens "$work/calibration" 6 24 "$(vocabulary llama)" 1
+must 2 quantize --model "$work/large" --tokens "$work/calibration" --out "$work/made"
+expect 1 2 assemble --store "$work/made.store.h5" --out "$work/plain" --dequantized
+expect_message "tensor model.layers.0.mlp.up_proj.weight: value inf in row 0, column 0"
+[ ! -e "$work/plain" ] || fail "a checkpoint with an infinity"
+
 # --- plan and inspect ---
 
 must 1 plan --model "$GOLDEN/llama" --ranks 1,8,64 --samples 128 --length 256 --json
