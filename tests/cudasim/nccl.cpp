@@ -1,12 +1,14 @@
-// NCCL's calls: communicators, collectives as operations of streams, groups, and the thread that goes on with the
-// device's work while the host does something else and peers wait.
-#include "exchange.hpp"
+// NCCL's calls: communicators, collectives and messages as operations of streams, groups, and the thread that goes on
+// with the device's work while the host does something else and peers wait.
+#include "collective.hpp"
+#include "messages.hpp"
 #include "sim.hpp"
 
 #include <algorithm>
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
+#include <iterator>
 #include <nccl.h>
 #include <thread>
 #include <vector>
@@ -27,10 +29,17 @@ double seconds_since(steady::time_point start)
     return std::chrono::duration<double>(steady::now() - start).count();
 }
 
-struct waiting_collective {
+// What an open group holds back: those that are queued one by one, and those that become one operation.
+struct waiting_exchange {
     std::shared_ptr<communicator> comm;
     cudaStream_t stream;
-    operation op;
+    std::shared_ptr<exchange> e;
+};
+
+struct waiting_message {
+    std::shared_ptr<communicator> comm;
+    cudaStream_t stream;
+    message m;
 };
 
 struct nccl_state {
@@ -47,7 +56,8 @@ nccl_state &state()
 
 thread_local std::string last_words;
 thread_local int group_depth = 0;
-thread_local std::vector<waiting_collective> group;
+thread_local std::vector<waiting_exchange> group;
+thread_local std::vector<waiting_message> group_messages;
 
 __attribute__((format(printf, 2, 3))) ncclResult_t refuse(ncclResult_t result, const char *format, ...)
 {
@@ -72,12 +82,12 @@ bool is_comm(ncclComm_t comm)
 bool must_serve(communicator &comm)
 {
     if (!comm.line->is_waited_for() || comm.finished == comm.queued)
-        comm.waited_step = UINT64_MAX;
-    else if (comm.waited_step != comm.line->step) {
-        comm.waited_step = comm.line->step;
+        comm.waited_moves = UINT64_MAX;
+    else if (comm.waited_moves != comm.line->moves) {
+        comm.waited_moves = comm.line->moves;
         comm.waited_since = steady::now();
     }
-    return comm.waited_step != UINT64_MAX && seconds_since(comm.waited_since) > 0.02;
+    return comm.waited_moves != UINT64_MAX && seconds_since(comm.waited_since) > 0.02;
 }
 
 void serve()
@@ -123,7 +133,7 @@ void remove_comm(ncclComm_t comm)
     count_object("NCCL communicators", -1);
 }
 
-// --- collectives ---------------------------------------------------------------------------------------------------
+// --- what is started -----------------------------------------------------------------------------------------------
 
 ncclResult_t start(const collective &c, const void *send, void *receive, ncclComm_t comm, cudaStream_t stream)
 {
@@ -140,29 +150,66 @@ ncclResult_t start(const collective &c, const void *send, void *receive, ncclCom
     if (((c.kind != collective_kind::broadcast || is_root) && !is_device("NCCL send buffer", send, bytes)) ||
         ((c.kind != collective_kind::reduce || is_root) && !is_device("NCCL receive buffer", receive, bytes)))
         return refuse(ncclInvalidArgument, "%s: invalid buffer", describe(c).c_str());
-    auto e = std::make_shared<exchange>(comm->shared, c, send, receive);
-    group.push_back({comm->shared, stream, {describe(c), [] {}, [e] { return e->advance(); }, [e] { e->await(); }}});
+    group.push_back({comm->shared, stream, std::make_shared<collective_exchange>(comm->shared, c, send, receive)});
     return ncclSuccess;
 }
 
-// Queues what was started, unless a group is open.
-ncclResult_t flush_group()
+// Whether it is one of those that the stand-in takes: of a group one to, and one from, each rank, all on one stream.
+bool fits_group(const message &m, const std::shared_ptr<communicator> &comm, cudaStream_t stream)
 {
-    call guard;
-    ncclResult_t result = ncclSuccess;
-    for (waiting_collective &c : group)
-        if (group_depth == 0 && enqueue(c.stream, c.op) != cudaSuccess) {
-            result = refuse(ncclInvalidArgument, "%s: invalid stream", c.op.what.c_str());
-            c.comm->fail(result, last_words); // its turn will never come
-        }
-    if (group_depth == 0) group.clear();
-    return result;
+    return std::none_of(group_messages.begin(), group_messages.end(), [&](const waiting_message &w) {
+        return w.comm == comm && (w.stream != stream || (w.m.is_send == m.is_send && w.m.peer == m.peer));
+    });
 }
 
-ncclResult_t collect(const collective &c, const void *send, void *receive, ncclComm_t comm, cudaStream_t stream)
+ncclResult_t start(const message &m, ncclComm_t comm, cudaStream_t stream)
 {
-    const ncclResult_t result = start(c, send, receive, comm, stream);
-    return result == ncclSuccess ? flush_group() : result;
+    call guard;
+    if (!is_comm(comm)) return refuse(ncclInvalidArgument, "%s: no such communicator", describe(m).c_str());
+    if (should_fail(kind::nccl)) return refuse(ncclSystemError, "%s failed", describe(m).c_str());
+    if (m.peer < 0 || m.peer >= comm->shared->line->ranks)
+        return refuse(ncclInvalidArgument, "%s: no such rank", describe(m).c_str());
+    if (m.count == 0) return ncclSuccess;
+    if (!is_device(m.is_send ? "NCCL send buffer" : "NCCL receive buffer", m.memory, m.count * bytes_of(m.type)))
+        return refuse(ncclInvalidArgument, "%s: invalid buffer", describe(m).c_str());
+    if (!fits_group(m, comm->shared, stream))
+        return refuse(ncclInvalidUsage, "%s: the group has one already, or another stream; that is not simulated",
+                      describe(m).c_str());
+    group_messages.push_back({comm->shared, stream, m});
+    return ncclSuccess;
+}
+
+// --- groups --------------------------------------------------------------------------------------------------------
+
+// The messages of each communicator become one exchange.
+void join_messages()
+{
+    while (!group_messages.empty()) {
+        const waiting_message first = group_messages.front();
+        const auto is_other = [&](const waiting_message &w) { return w.comm != first.comm; };
+        const auto others = std::stable_partition(group_messages.begin(), group_messages.end(), is_other);
+        std::vector<message> messages;
+        std::transform(others, group_messages.end(), std::back_inserter(messages), [](const auto &w) { return w.m; });
+        group_messages.erase(others, group_messages.end());
+        group.push_back({first.comm, first.stream, std::make_shared<message_exchange>(first.comm, messages)});
+    }
+}
+
+// Queues what was started, with this result, unless a group is open.
+ncclResult_t flush_group(ncclResult_t result = ncclSuccess)
+{
+    call guard;
+    if (result != ncclSuccess || group_depth > 0) return result;
+    join_messages();
+    for (const waiting_exchange &w : group) {
+        const std::shared_ptr<exchange> e = w.e;
+        const operation op = {e->what, [] {}, [e] { return e->advance(); }, [e] { e->await(); }};
+        if (enqueue(w.stream, op) == cudaSuccess) continue;
+        result = refuse(ncclInvalidArgument, "%s: invalid stream", e->what.c_str());
+        w.comm->fail(result, last_words); // its turn will never come
+    }
+    group.clear();
+    return result;
 }
 
 // Waits until every rank has opened the communicator.
@@ -259,19 +306,33 @@ const char *ncclGetLastError(ncclComm_t)
 ncclResult_t ncclAllReduce(const void *send, void *receive, size_t count, ncclDataType_t type, ncclRedOp_t op,
                            ncclComm_t comm, cudaStream_t stream)
 {
-    return collect({collective_kind::all_reduce, count, type, op, 0}, send, receive, comm, stream);
+    return flush_group(start(collective{collective_kind::all_reduce, count, type, op, 0}, send, receive, comm, stream));
 }
 
 ncclResult_t ncclReduce(const void *send, void *receive, size_t count, ncclDataType_t type, ncclRedOp_t op, int root,
                         ncclComm_t comm, cudaStream_t stream)
 {
-    return collect({collective_kind::reduce, count, type, op, root}, send, receive, comm, stream);
+    return flush_group(start(collective{collective_kind::reduce, count, type, op, root}, send, receive, comm, stream));
 }
 
 ncclResult_t ncclBroadcast(const void *send, void *receive, size_t count, ncclDataType_t type, int root,
                            ncclComm_t comm, cudaStream_t stream)
 {
-    return collect({collective_kind::broadcast, count, type, ncclSum, root}, send, receive, comm, stream);
+    return flush_group(
+        start(collective{collective_kind::broadcast, count, type, ncclSum, root}, send, receive, comm, stream));
+}
+
+// --- messages and groups -------------------------------------------------------------------------------------------
+
+ncclResult_t ncclSend(const void *send, size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
+                      cudaStream_t stream)
+{
+    return flush_group(start(message{true, count, type, peer, (char *)send}, comm, stream));
+}
+
+ncclResult_t ncclRecv(void *receive, size_t count, ncclDataType_t type, int peer, ncclComm_t comm, cudaStream_t stream)
+{
+    return flush_group(start(message{false, count, type, peer, (char *)receive}, comm, stream));
 }
 
 ncclResult_t ncclGroupStart(void)
