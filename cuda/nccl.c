@@ -23,7 +23,7 @@ struct sq_nccl {
     cudaEvent_t ready;                     /* what the main thread's worker was given before is done */
     cudaEvent_t gathered[SQ_COMM_GATHERS]; /* gathers beside the work, by lane */
     cudaEvent_t broadcasted;               /* the broadcast beside the work */
-    int size;
+    int rank, size;
     size_t bytes; /* of the collective in work, for the trace */
 };
 
@@ -218,6 +218,33 @@ static enum sq_status finish_gather(struct sq_comm_device *device, int lane)
     return SQ_OK;
 }
 
+/* Parts that are empty are left out, on both sides. */
+static ncclResult_t exchange_parts(const struct sq_nccl *nccl, const char *send, const size_t *send_bytes,
+                                   char *receive, const size_t *receive_bytes)
+{
+    ncclResult_t code = ncclGroupStart();
+    for (int rank = 0; rank < nccl->size && code == ncclSuccess; rank++) {
+        bool is_other = rank != nccl->rank;
+        if (is_other && send_bytes[rank] > 0)
+            code = ncclSend(send, send_bytes[rank], ncclUint8, rank, nccl->comm, nccl->stream);
+        if (is_other && receive_bytes[rank] > 0 && code == ncclSuccess)
+            code = ncclRecv(receive, receive_bytes[rank], ncclUint8, rank, nccl->comm, nccl->stream);
+        send += send_bytes[rank];
+        receive += receive_bytes[rank];
+    }
+    ncclResult_t ended = ncclGroupEnd();
+    return code == ncclSuccess ? ended : code;
+}
+
+static enum sq_status exchange(struct sq_comm_device *device, const void *send, const size_t *send_bytes, void *receive,
+                               const size_t *receive_bytes)
+{
+    struct sq_nccl *nccl = (struct sq_nccl *)device;
+    begin(nccl, &cuda_of(nccl)->nccl_timer, "an exchange", sum_of(nccl, send_bytes) - send_bytes[nccl->rank]);
+    finish(nccl, exchange_parts(nccl, send, send_bytes, receive, receive_bytes), "an exchange");
+    return SQ_OK;
+}
+
 /* --- creation ----------------------------------------------------------------------------------------------------- */
 
 static void destroy(struct sq_comm_device *device)
@@ -271,8 +298,10 @@ enum sq_status sq_nccl_attach(struct sq_comm *comm, struct sq_backend *backend)
                                       .all_gather = all_gather,
                                       .start_gather = start_gather,
                                       .finish_gather = finish_gather,
+                                      .exchange = exchange,
                                       .destroy = destroy},
                              .backend = backend,
+                             .rank = comm->rank,
                              .size = comm->size};
     enum sq_status status = sq_comm_agree(comm, make_stream(nccl));
     if (status == SQ_OK) status = connect(comm, &nccl->comm);

@@ -24,9 +24,10 @@ enum sq_traffic_kind {
     SQ_TRAFFIC_REDUCE, /* sum on one rank */
     SQ_TRAFFIC_BROADCAST,
     SQ_TRAFFIC_GATHER,
-    SQ_TRAFFIC_SHIFT,   /* from each rank to one other; bytes that this rank sends */
-    SQ_TRAFFIC_MEMORY,  /* broadcast between the backends' memories: comm_memory.h */
-    SQ_TRAFFIC_WEIGHTS, /* gather between them */
+    SQ_TRAFFIC_SHIFT,    /* from each rank to one other; bytes that this rank sends */
+    SQ_TRAFFIC_MEMORY,   /* broadcast between the backends' memories: comm_memory.h */
+    SQ_TRAFFIC_WEIGHTS,  /* gather between them */
+    SQ_TRAFFIC_EXCHANGE, /* from each rank to all others, between devices; bytes that this rank sends to them */
     SQ_N_TRAFFIC
 };
 

@@ -222,20 +222,35 @@ static enum sq_status shift_all(const struct sq_comm *comm, struct sq_backend *b
     return worst;
 }
 
+static enum sq_status copy_own(const struct sq_comm *comm, struct sq_backend *backend, const char *send,
+                               const size_t *send_bytes, char *receive, const size_t *receive_bytes)
+{
+    int own = comm->rank;
+    if (send_bytes[own] == 0) return SQ_OK;
+    return backend->ops->copy(backend, send + sum_before(send_bytes, own), send_bytes[own],
+                              receive + sum_before(receive_bytes, own));
+}
+
+static enum sq_status exchange_devices(const struct sq_comm *comm, const void *send, const size_t *send_bytes,
+                                       void *receive, const size_t *receive_bytes)
+{
+    size_t bytes = sum_before(send_bytes, comm->size) - send_bytes[comm->rank];
+    (void)sq_comm_count(comm, SQ_TRAFFIC_EXCHANGE, bytes); /* never dry: that has no devices */
+    return comm->device->exchange(comm->device, send, send_bytes, receive, receive_bytes);
+}
+
 enum sq_status sq_comm_memory_exchange(const struct sq_comm *comm, struct sq_backend *backend, const void *send,
                                        const size_t *send_bytes, void *receive, const size_t *receive_bytes)
 {
     void *host = NULL;
-    const char *own = (const char *)send + sum_before(send_bytes, comm->rank);
-    enum sq_status status = SQ_OK;
-    if (send_bytes[comm->rank] > 0)
-        status = backend->ops->copy(backend, own, send_bytes[comm->rank],
-                                    (char *)receive + sum_before(receive_bytes, comm->rank));
+    enum sq_status status = copy_own(comm, backend, send, send_bytes, receive, receive_bytes);
     if (comm->size == 1) return status;
-    if (status == SQ_OK && !backend->is_host)
+    if (status == SQ_OK && !backend->is_host && !comm->device)
         status = backend->ops->alloc_host(backend, "rows on their way to other ranks", 2 * PIECE_BYTES, &host);
     status = sq_comm_agree(comm, status);
-    if (status == SQ_OK)
+    if (status == SQ_OK && comm->device)
+        status = exchange_devices(comm, send, send_bytes, receive, receive_bytes);
+    else if (status == SQ_OK)
         status = sq_comm_agree(comm, shift_all(comm, backend, send, send_bytes, receive, receive_bytes, host));
     backend->ops->free_host(backend, host);
     return status;

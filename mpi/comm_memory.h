@@ -22,6 +22,9 @@ struct sq_comm_device {
     enum sq_status (*start_gather)(struct sq_comm_device *device, int lane, void *buffer, const size_t *offsets,
                                    const size_t *bytes);
     enum sq_status (*finish_gather)(struct sq_comm_device *device, int lane);
+    /* what goes to other ranks; this rank's own share stays where it is */
+    enum sq_status (*exchange)(struct sq_comm_device *device, const void *send, const size_t *send_bytes, void *receive,
+                               const size_t *receive_bytes);
     void (*destroy)(struct sq_comm_device *device);
 };
 
@@ -51,8 +54,7 @@ enum sq_status sq_comm_memory_finish_broadcast(const struct sq_comm *comm,
                                                struct sq_comm_started *started) SQ_MUST_CHECK;
 
 /* Every rank sends bytes of its own to every rank: to rank r the next send_bytes[r] bytes at `send`, and gets the next
- * receive_bytes[r] bytes at `receive` from rank r. What stays on a rank is copied. Between devices it goes through the
- * host. */
+ * receive_bytes[r] bytes at `receive` from rank r. What stays on a rank is copied. */
 enum sq_status sq_comm_memory_exchange(const struct sq_comm *comm, struct sq_backend *backend, const void *send,
                                        const size_t *send_bytes, void *receive,
                                        const size_t *receive_bytes) SQ_MUST_CHECK;

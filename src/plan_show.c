@@ -112,6 +112,13 @@ static double traffic(const struct sq_plan *plan, int kind)
     return sent_bytes(plan, (enum sq_traffic_kind)kind);
 }
 
+/* Between hosts, and between devices. */
+static double tokens(const struct sq_plan *plan, int which)
+{
+    (void)which;
+    return sent_bytes(plan, SQ_TRAFFIC_SHIFT) + sent_bytes(plan, SQ_TRAFFIC_EXCHANGE);
+}
+
 static double stage(const struct sq_plan *plan, int which)
 {
     return sq_plan_stage_seconds(plan, (enum sq_stage)which);
@@ -292,7 +299,7 @@ void sq_plan_show(const struct sq_plan_head *head, const struct sq_plan *plans, 
         show_sizes("  gathers", traffic, SQ_TRAFFIC_GATHER, part, n);
         if (!head->request->traits->is_host) show_sizes("  weights", traffic, SQ_TRAFFIC_WEIGHTS, part, n);
         show_sizes("  columns of factors", traffic, SQ_TRAFFIC_MEMORY, part, n);
-        if (has_experts(head)) show_sizes("  tokens of experts", traffic, SQ_TRAFFIC_SHIFT, part, n);
+        if (has_experts(head)) show_sizes("  tokens of experts", tokens, 0, part, n);
         show_stages(part, n);
         show_factors(part, n);
         show_limits(part, n);
@@ -328,9 +335,9 @@ static void put_stages(const struct sq_plan *plan)
 static void put_traffic(const struct sq_plan *plan)
 {
     static const char *const names[SQ_N_TRAFFIC] = {
-        [SQ_TRAFFIC_AGREE] = "agree",         [SQ_TRAFFIC_SUM] = "sum",        [SQ_TRAFFIC_REDUCE] = "reduce",
-        [SQ_TRAFFIC_BROADCAST] = "broadcast", [SQ_TRAFFIC_GATHER] = "gather",  [SQ_TRAFFIC_SHIFT] = "shift",
-        [SQ_TRAFFIC_MEMORY] = "memory",       [SQ_TRAFFIC_WEIGHTS] = "weights"};
+        [SQ_TRAFFIC_AGREE] = "agree",         [SQ_TRAFFIC_SUM] = "sum",         [SQ_TRAFFIC_REDUCE] = "reduce",
+        [SQ_TRAFFIC_BROADCAST] = "broadcast", [SQ_TRAFFIC_GATHER] = "gather",   [SQ_TRAFFIC_SHIFT] = "shift",
+        [SQ_TRAFFIC_MEMORY] = "memory",       [SQ_TRAFFIC_WEIGHTS] = "weights", [SQ_TRAFFIC_EXCHANGE] = "exchange"};
     printf(",\"collectives\":{");
     for (int k = 0; k < SQ_N_TRAFFIC; k++)
         printf("%s\"%s\":{\"calls\":%lld,\"bytes\":%lld}", k ? "," : "", names[k],

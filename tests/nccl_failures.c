@@ -122,6 +122,19 @@ static enum sq_status broadcast(struct failing *f)
     return sq_comm_memory_finish_broadcast(&f->comm, &started);
 }
 
+/* The first of its parts is there, the second is missing. */
+static enum sq_status exchange(struct failing *f)
+{
+    size_t bytes[PARTS_BYTES / PART];
+    void *from = zeros(f, PARTS_BYTES);
+    for (int rank = 0; rank < f->comm.size; rank++)
+        bytes[rank] = PART;
+    attach(f);
+    expect(sq_comm_memory_exchange(&f->comm, f->backend, from, bytes, f->buffer, bytes) == SQ_OK);
+    fail(f, "nccl", 2);
+    return sq_comm_memory_exchange(&f->comm, f->backend, from, bytes, f->buffer, bytes);
+}
+
 /* In the middle of a factorization, whose ranks also tell each other of columns by MPI. */
 static enum sq_status factor(struct failing *f)
 {
@@ -161,8 +174,9 @@ static enum sq_status lose(struct failing *f)
 static const struct {
     const char *name;
     enum sq_status (*run)(struct failing *f);
-} cases[] = {{"join", join}, {"sum", sum}, {"reduce", reduce}, {"mark", mark},           {"gather", gather},
-             {"wait", wait}, {"die", die}, {"lose", lose},     {"broadcast", broadcast}, {"factor", factor}};
+} cases[] = {{"join", join},           {"sum", sum},           {"reduce", reduce}, {"mark", mark},
+             {"gather", gather},       {"wait", wait},         {"die", die},       {"lose", lose},
+             {"broadcast", broadcast}, {"exchange", exchange}, {"factor", factor}};
 
 int main(int argc, char **argv)
 {

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "mpi/comm_memory.h"
+#include "mpi/comm.h"
 #include "mpi/split.h"
 
 static void test_agree_takes_the_worst(void **state)
@@ -182,52 +182,6 @@ static void test_all_gather_without_memory(void **state)
     ranks_end_test();
 }
 
-/* Between two ranks go `from` + 2 `to` bytes, none where that is a multiple of five. */
-static size_t bytes_between(int from, int to)
-{
-    return (size_t)((from + 2 * to) % 5);
-}
-
-static char byte_between(int from, int to, size_t i)
-{
-    return (char)(1 + 20 * from + 5 * to + (int)i);
-}
-
-static enum sq_status copy_bytes(struct sq_backend *backend, const void *source, size_t bytes, void *target)
-{
-    (void)backend;
-    memcpy(target, source, bytes);
-    return SQ_OK;
-}
-
-static void free_nothing(struct sq_backend *backend, void *memory)
-{
-    (void)backend;
-    assert_null(memory);
-}
-
-/* Every rank has something else for every rank, itself among them. */
-static void test_exchange(void **state)
-{
-    (void)state;
-    const struct sq_backend_ops ops = {.copy = copy_bytes, .free_host = free_nothing};
-    struct sq_backend backend = {.ops = &ops, .is_host = true};
-    size_t send_bytes[4], receive_bytes[4], at = 0;
-    char send[16], received[16] = "";
-    for (int r = 0; r < ranks.comm.size; r++) {
-        send_bytes[r] = bytes_between(ranks.comm.rank, r);
-        receive_bytes[r] = bytes_between(r, ranks.comm.rank);
-        for (size_t i = 0; i < send_bytes[r]; i++)
-            send[at++] = byte_between(ranks.comm.rank, r, i);
-    }
-    CHECK(sq_comm_memory_exchange(&ranks.comm, &backend, send, send_bytes, received, receive_bytes) == SQ_OK);
-    at = 0;
-    for (int r = 0; r < ranks.comm.size; r++)
-        for (size_t i = 0; i < receive_bytes[r]; i++)
-            CHECK(received[at++] == byte_between(r, ranks.comm.rank, i));
-    ranks_end_test();
-}
-
 static void test_split_by_parity(void **state)
 {
     (void)state;
@@ -307,7 +261,6 @@ static int run(void)
         cmocka_unit_test(test_broadcasts_beside_the_work),
         cmocka_unit_test(test_all_gather_uneven_shares),
         cmocka_unit_test(test_all_gather_without_memory),
-        cmocka_unit_test(test_exchange),
         cmocka_unit_test(test_split_by_parity),
         cmocka_unit_test(test_shares_cover_everything_once),
         cmocka_unit_test(test_traffic),

@@ -152,19 +152,24 @@ static struct sq_traffic busiest(const struct planned *p)
     return traffic;
 }
 
-static void check_traffic(const struct planned *p)
+static bool simulate(const struct planned *p, struct sq_simulation *simulation_p)
 {
-    static const char *const names[SQ_N_TRAFFIC] = {"agree",  "sum",   "reduce", "broadcast",
-                                                    "gather", "shift", "memory", "weights"};
     struct sq_machine machine = {.ranks_per_node = 1};
     struct sq_memory_plan memory;
-    struct sq_simulation simulation;
-    const struct sq_traffic all = busiest(p), *real = &all;
     for (int i = 0; i < SQ_N_WORK; i++)
         machine.rates.of[i].per_second = 1e9;
     machine.node_read = machine.node_write = 1e9;
     sq_memory_plan_count(&p->request, &memory);
-    if (!CHECK(sq_simulate(&p->request, &memory, &machine, ranks.comm.size, &simulation) == SQ_OK)) return;
+    return CHECK(sq_simulate(&p->request, &memory, &machine, ranks.comm.size, simulation_p) == SQ_OK);
+}
+
+static void check_traffic(const struct planned *p)
+{
+    static const char *const names[SQ_N_TRAFFIC] = {"agree", "sum",    "reduce",  "broadcast", "gather",
+                                                    "shift", "memory", "weights", "exchange"};
+    struct sq_simulation simulation;
+    const struct sq_traffic all = busiest(p), *real = &all;
+    if (!simulate(p, &simulation)) return;
     for (int k = 0; k < SQ_N_TRAFFIC; k++) {
         const struct sq_traffic *planned = &simulation.traffic;
         bool has_experts = sq_model_n_experts(p->job->model, 0) > 0;
@@ -355,6 +360,8 @@ static void check_device_job(const char *name, const struct wanted *wanted, int6
                2 * p.traffic.bytes[SQ_TRAFFIC_GATHER] < p.traffic.bytes[SQ_TRAFFIC_WEIGHTS]))
         printf("    %s: %lld bytes through hosts, %lld between devices\n", name,
                (long long)p.traffic.bytes[SQ_TRAFFIC_GATHER], (long long)p.traffic.bytes[SQ_TRAFFIC_WEIGHTS]);
+    bool do_tokens_travel = ranks.comm.size > 1 && sq_model_n_experts(p.job->model, 0) > 0;
+    CHECK((p.traffic.calls[SQ_TRAFFIC_EXCHANGE] > 0) == do_tokens_travel && p.traffic.calls[SQ_TRAFFIC_SHIFT] == 0);
     if (ranks.comm.rank == 0 || is_original) check_traffic(&p); /* columns of a shared factor are not as many on all */
     p.request.n_workers = 1;
     CHECK(sq_memory_plan_count(&p.request, &plan));
@@ -389,16 +396,35 @@ static void test_original_on_a_device(void **state)
     }
 }
 
-static bool is_on_device(void)
+/* Ranks that have one device together: tokens of experts go by way of the host. */
+static void test_shared_device(void **state)
 {
-    const char *backend = getenv("SHARDQ_TEST_BACKEND");
-    return backend && !strcmp(backend, "cuda");
+    (void)state;
+    struct planned p = {.traffic = {.is_dry = false}};
+    struct sq_simulation simulation = {.traffic = {.is_dry = false}};
+    CHECK(sq_config_set_defaults(&p.config) == SQ_OK);
+    p.config.share_device = true;
+    if (!open_job_on(SQ_BACKEND_CUDA, "mixtral", &p)) return;
+    make_request(&p, sq_shards_largest(SAMPLES, p.config.shards, ranks.comm.size).samples.count);
+    enum sq_status status = sq_run(p.job);
+    CHECK(status == SQ_OK && simulate(&p, &simulation));
+    CHECK(p.traffic.calls[SQ_TRAFFIC_SHIFT] > 0 && p.traffic.calls[SQ_TRAFFIC_EXCHANGE] == 0);
+    CHECK(p.traffic.calls[SQ_TRAFFIC_SHIFT] == simulation.traffic.calls[SQ_TRAFFIC_SHIFT]);
+    CHECK(simulation.traffic.calls[SQ_TRAFFIC_EXCHANGE] == 0);
+    close_job(&p, status);
+}
+
+static bool setting_is(const char *name, const char *wanted)
+{
+    const char *value = getenv(name);
+    return value && !strcmp(value, wanted);
 }
 
 static int run(void)
 {
     static const struct CMUnitTest device_tests[] = {cmocka_unit_test(test_device),
                                                      cmocka_unit_test(test_original_on_a_device)};
+    static const struct CMUnitTest shared_tests[] = {cmocka_unit_test(test_shared_device)};
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_llama),
         cmocka_unit_test(test_opt),
@@ -409,8 +435,9 @@ static int run(void)
         cmocka_unit_test(test_spread_factors),
         cmocka_unit_test(test_verify),
     };
-    return is_on_device() ? cmocka_run_group_tests(device_tests, NULL, NULL)
-                          : cmocka_run_group_tests(tests, NULL, NULL);
+    if (!setting_is("SHARDQ_TEST_BACKEND", "cuda")) return cmocka_run_group_tests(tests, NULL, NULL);
+    return setting_is("CUDASIM_DEVICES", "1") ? cmocka_run_group_tests(shared_tests, NULL, NULL)
+                                              : cmocka_run_group_tests(device_tests, NULL, NULL);
 }
 
 int main(int argc, char **argv)

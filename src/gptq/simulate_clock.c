@@ -9,6 +9,16 @@ static double tree_steps(int n_ranks)
     return ceil(log2((double)n_ranks));
 }
 
+/* Even shares from each rank to each other one. What leaves a node goes over the network that its ranks have together:
+ * a ring crosses it once, these do all at the same time. */
+static double exchanged_seconds(const struct sq_machine *machine, int n_ranks, double bytes)
+{
+    int on_node = machine->ranks_per_node;
+    double away = n_ranks > on_node ? bytes * (n_ranks - on_node) / (n_ranks - 1) : 0;
+    double seconds = (bytes - away) / machine->link.bytes_per_second;
+    return away > 0 ? seconds + away * on_node / machine->network.bytes_per_second : seconds;
+}
+
 /* A ring or a tree of the ranks; the slowest link that is on the way decides. */
 static double collective_seconds(const struct sq_machine *machine, enum sq_traffic_kind kind, int n_ranks, double calls,
                                  double bytes)
@@ -23,6 +33,8 @@ static double collective_seconds(const struct sq_machine *machine, enum sq_traff
     if (is_wide && far->seconds > latency) latency = far->seconds;
     double passes = kind == SQ_TRAFFIC_SUM ? 2 : 1, share = (double)(n_ranks - 1) / n_ranks;
     if (kind == SQ_TRAFFIC_SHIFT) return calls * latency + bytes / rate;
+    if (kind == SQ_TRAFFIC_EXCHANGE)
+        return calls * (n_ranks - 1) * latency + exchanged_seconds(machine, n_ranks, bytes);
     if (kind == SQ_TRAFFIC_AGREE) passes = 2; /* up the tree and down */
     return calls * passes * latency * tree_steps(n_ranks) + passes * share * bytes / rate;
 }

@@ -54,17 +54,24 @@ static enum sq_status gather_batch(void *context, int64_t index, int worker)
     return wave->run->backend->ops->gather_rows(wave->run->backend, x, NULL, to);
 }
 
-/* An even share of this rank's tokens to each rank, there or back. */
+/* An even share of this rank's tokens to each rank, there or back, as sq_comm_memory_exchange() sends them. */
 static enum sq_status exchange(struct wave *wave)
 {
     const struct sq_comm *world = &wave->run->world;
     struct sq_backend *backend = wave->run->backend;
     size_t bytes = (size_t)(wave->own_rows.rows * wave->own_rows.cols) * sq_dtype_size(wave->own_rows.dtype);
+    size_t share = bytes / (size_t)world->size;
     if (world->size == 1) return SQ_OK;
-    if (!backend->is_host) SQ_TRY(sq_dry_do(backend, SQ_WORK_COPY, 2 * (double)bytes, 0)); /* by way of the host */
+    SQ_TRY(backend->ops->copy(backend, NULL, share, NULL)); /* its own */
     SQ_TRY(sq_comm_agree(world, SQ_OK));
+    if (!backend->is_host && !wave->run->request->config->share_device) {
+        (void)sq_comm_count(world, SQ_TRAFFIC_EXCHANGE, bytes - share);
+        return SQ_OK;
+    }
+    if (!backend->is_host)
+        SQ_TRY(sq_dry_do(backend, SQ_WORK_COPY, 2 * (double)(bytes - share), 0)); /* to hosts, back */
     for (int distance = 1; distance < world->size; distance++)
-        SQ_TRY(sq_comm_shift(world, distance, NULL, bytes / (size_t)world->size, NULL, bytes / (size_t)world->size));
+        SQ_TRY(sq_comm_shift(world, distance, NULL, share, NULL, share));
     return sq_comm_agree(world, SQ_OK);
 }
 

@@ -30,6 +30,7 @@ for link in node network; do
     ends 1 $ranks reduce "$last NCCL: a sum on one rank: unhandled system error"
     ends 1 $ranks gather "$last NCCL: gathering: unhandled system error"
     ends 1 $ranks broadcast "$last NCCL: a broadcast: unhandled system error"
+    ends 1 $ranks exchange "$last NCCL: an exchange: unhandled system error"
     ends 1 $ranks factor "$last NCCL: a broadcast: unhandled system error"
     ends 1 $ranks mark "$last CUDA: creating an event"
     ends 1 $ranks wait "$last CUDA: gathering"

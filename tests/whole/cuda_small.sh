@@ -22,6 +22,18 @@ same() { # same OUT
   same_folder "$work/one" "$work/$1"
 }
 
+travel() { # travel TRACE WAY: tokens of experts of both ranks, by NCCL ("an exchange") or the hosts ("shift"), and in no other way
+  python3 - "$work/$1" "$2" <<'EOF2'
+import json, sys
+trace = json.load(open(sys.argv[1]))
+for rank, about in enumerate(trace["otherData"]["ranks"]):
+    sums = {s["name"] for s in about["sums"] if s["bytes"] > 0} # of short spans, too, but not of NCCL's
+    nccl = {e["name"] for e in trace["traceEvents"] if e["ph"] == "X" and e["pid"] == rank + 1 and e["cat"] == "NCCL" and e["args"]["bytes"] > 0}
+    found = (sums | nccl) & {"an exchange", "shift"}
+    if found != {sys.argv[2]}: sys.exit(f"FAIL: rank {rank}: tokens travel by {found}")
+EOF2
+}
+
 figures() { # figures RANKS
   expect 0 "$1" eval --model "$work/one" --tokens "$work/eval" --backend cuda "${share[@]}" --threads 2 --compute fp32 --json
   sed 's/,"compute".*//' "$work/stdout"
@@ -45,8 +57,14 @@ figures 1 >"$work/figures.1"
 figures 2 >"$work/figures.2"
 cmp "$work/figures.1" "$work/figures.2" || fail "eval differs on 2 ranks"
 begin qwen2_moe --experts top-up --expert-tokens 20
-CUDASIM_ORDER=3 expect 0 2 "${job[@]}" --out "$work/two"
+CUDASIM_ORDER=3 expect 0 2 "${job[@]}" --out "$work/two" --trace "$work/two.json"
 same two
+if is_stand_in; then
+  travel two.json "an exchange"
+  CUDASIM_DEVICES=1 expect 0 2 "${job[@]}" --out "$work/shared" --share-device --trace "$work/shared.json"
+  same shared
+  travel shared.json shift
+fi
 begin llama --propagation original
 CUDASIM_ORDER=1 expect 0 2 "${job[@]}" --out "$work/two"
 same two

@@ -147,6 +147,37 @@ for p in plans:
 assert many["factors"][1]["shared_seconds"] < eight["factors"][1]["shared_seconds"] < one["factors"][1]["alone_seconds"] / 4
 PYTHON
 
+# --- tokens of experts: over the devices' links, and by way of the hosts where ranks have one device together ---
+
+for share in false true; do
+  "$SHARDQ" plan --model "$GOLDEN/mixtral" --samples 64 --length 64 --machine "$h100" --ranks 2,16 --set share_device=$share --json
+done >"$work/plans" || fail "plan of experts"
+python3 - "$work/plans" "$h100" <<'PYTHON'
+import json, math, re, sys
+plans = [json.loads(line) for line in open(sys.argv[1])]
+machine = open(sys.argv[2]).read()
+def figures(key): return [float(n) for n in re.findall(r"[-+.0-9e]+", re.search(rf"^{key}: ([^#\n]*)", machine, re.M)[1])]
+link, network, host_link, host_network = [figures(key) for key in ("link", "network", "host_link", "host_network")]
+def near(a, b): return abs(a - b) < 1e-3 * abs(b) + 2e-8 # figures have six digits
+for apart, shared in zip(plans[:2], plans[2:]):
+    ranks, on_node, nothing = apart["ranks"], 8, {"calls": 0, "bytes": 0}
+    slow, slow_host = (network, host_network) if ranks > on_node else (link, host_link)
+    sent, calls = apart["collectives"]["exchange"]["bytes"], apart["collectives"]["exchange"]["calls"]
+    messages = calls * (ranks - 1)
+    assert sent > 0 and calls > 0 and apart["collectives"]["shift"] == shared["collectives"]["exchange"] == nothing, apart
+    # shares are the same, but for what is left when tokens are divided
+    shifted = shared["collectives"]["shift"]
+    assert shifted["calls"] == messages and near(shifted["bytes"], sent), (shifted, sent)
+    def more(limit): return shared["stages"]["forward"][limit] - apart["stages"]["forward"][limit]
+    copied = calls * figures("operation_seconds")[0] + 2 * sent / figures("copy")[0] # out and in
+    assert near(more("compute"), copied), (more("compute"), copied)
+    agrees = calls * 2 * slow[1] * math.log2(ranks) # once more by way of the hosts, which may fail
+    away = sent * (ranks - on_node) / (ranks - 1) if ranks > on_node else 0
+    by_host = messages * slow_host[1] + sent / slow_host[0]
+    by_link = messages * slow[1] + (sent - away) / link[0] + away * on_node / network[0]
+    assert near(more("links"), agrees + by_host - by_link), (more("links"), agrees, by_host, by_link)
+PYTHON
+
 # --- quantize shares the factorizations that are faster so on its --machine, with the same result ---
 
 mkdir "$work/wide"
