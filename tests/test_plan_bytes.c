@@ -225,6 +225,17 @@ static void test_experts(void **state)
     check_job("mixtral", SQ_PROPAGATION_QUANTIZED, NULL);
 }
 
+/* Experts get more tokens than the router sends, as many as there are by score, too, so that each of them wants some;
+ * the router's once more for those that are solved, and alone for those that are left as they are. */
+static void test_expert_policies(void **state)
+{
+    (void)state;
+    check_job("mixtral", SQ_PROPAGATION_QUANTIZED, "experts: all\n");
+    check_job("mixtral", SQ_PROPAGATION_QUANTIZED, "experts: top-up\nexpert_tokens: 216\n");
+    check_job("mixtral", SQ_PROPAGATION_QUANTIZED,
+              "experts: all\nlm_head: true\nrules: [{pattern: 'layers[.]1[.]', skip: true}]\n");
+}
+
 /* Positions are learned, and everything has a bias. */
 static void test_opt(void **state)
 {
@@ -429,6 +440,7 @@ static int run(void)
         cmocka_unit_test(test_llama),
         cmocka_unit_test(test_opt),
         cmocka_unit_test(test_experts),
+        cmocka_unit_test(test_expert_policies),
         cmocka_unit_test(test_original),
         cmocka_unit_test(test_original_with_rules),
         cmocka_unit_test(test_bloom_with_rules),

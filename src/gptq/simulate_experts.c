@@ -28,6 +28,13 @@ static int64_t tokens_of_expert(const struct sq_memory_request *request, int blo
     return routed > wanted ? routed : wanted;
 }
 
+/* That an expert is calibrated with beside those that the router sends. */
+static int64_t more_tokens(const struct wave *wave)
+{
+    const struct sq_memory_request *request = wave->run->request;
+    return tokens_of_expert(request, wave->block, false) - tokens_of_expert(request, wave->block, true);
+}
+
 static void share_tokens(struct wave *wave, bool is_routed)
 {
     const struct sq_dry_run *run = wave->run;
@@ -76,7 +83,7 @@ static enum sq_status exchange(struct wave *wave)
 }
 
 /* So many numbers of every rank to all: on memory for shares, on that of the gather, and it. */
-static enum sq_status gather_counts(const struct sq_comm *world, int count)
+static enum sq_status gather_counts(const struct sq_comm *world, int64_t count)
 {
     SQ_TRY(sq_comm_agree(world, SQ_OK));
     SQ_TRY(sq_comm_agree(world, SQ_OK));
@@ -85,11 +92,26 @@ static enum sq_status gather_counts(const struct sq_comm *world, int count)
     return SQ_OK;
 }
 
+/* To a wave's experts go `more` tokens each than the router sends: all of them, or those with the best scores. */
+static enum sq_status add_tokens(const struct wave *wave, int64_t more)
+{
+    const struct sq_comm *world = &wave->run->world;
+    bool is_by_score = wave->run->request->config->experts == SQ_EXPERTS_TOP_UP;
+    SQ_TRY(sq_comm_agree(world, SQ_OK)); /* on memory for lists */
+    for (int expert = 0; expert < wave->count && is_by_score; expert++) {
+        SQ_TRY(sq_comm_agree(world, SQ_OK));
+        SQ_TRY(gather_counts(world, 2 * more)); /* token and score */
+    }
+    return gather_counts(world, wave->n_teams);
+}
+
 static enum sq_status take(struct wave *wave, bool is_routed)
 {
     struct sq_backend *backend = wave->run->backend;
+    int64_t more = more_tokens(wave);
     share_tokens(wave, is_routed);
     SQ_TRY(gather_counts(&wave->run->world, wave->n_teams));
+    if (!is_routed && more > 0) SQ_TRY(add_tokens(wave, more));
     SQ_TRY(backend->ops->parallel(backend, (wave->own_rows.rows + SQ_EXPERT_BATCH - 1) / SQ_EXPERT_BATCH, gather_batch,
                                   wave));
     SQ_TRY(sq_comm_agree(&wave->run->world, SQ_OK));
@@ -174,12 +196,12 @@ static enum sq_status finish_wave(struct wave *wave)
     return sq_dry_run_mark_layers(wave->run);
 }
 
-static enum sq_status give(struct wave *wave)
+/* is_routed: what the experts were calibrated with is what the router sends. */
+static enum sq_status give(struct wave *wave, bool is_routed)
 {
     struct sq_dry_run *run = wave->run;
     struct sq_backend *backend = run->backend;
-    int64_t routed = tokens_of_expert(run->request, wave->block, true);
-    if (routed < tokens_of_expert(run->request, wave->block, false)) {
+    if (!is_routed) {
         SQ_TRY(take(wave, true));
         SQ_TRY(activate(wave));
     }
@@ -210,7 +232,7 @@ static enum sq_status do_wave(struct wave *wave, bool is_last)
     SQ_TRY(sq_comm_agree(&run->world, status));
     if (!is_done) SQ_TRY(finish_wave(wave));
     SQ_TRY(sq_stop_check(&run->world));
-    return is_last ? SQ_OK : give(wave);
+    return is_last ? SQ_OK : give(wave, is_done || more_tokens(wave) == 0);
 }
 
 /* --- all waves ---------------------------------------------------------------------------------------------------- */
