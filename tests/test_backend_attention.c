@@ -99,7 +99,7 @@ static void test_long(void **state)
         check_attention(shapes[3], in_types[type], 700, 0);
         check_attention(shapes[6], in_types[type], 700, 300);
         check_attention(narrow, in_types[type], 2048, 0);
-        check_attention(many, in_types[type], 2300, 0);
+        check_attention(many, in_types[type], 700, 0);
     }
     check_attention(narrow, SQ_F32, 32768, 100);
 }
