@@ -181,24 +181,50 @@ static size_t piece_at(size_t done, size_t bytes)
     return left < PIECE_BYTES ? left : PIECE_BYTES;
 }
 
-/* sq_comm_shift() of device memory; host [2 PIECE_BYTES]. A rank whose copies fail takes part to the end. */
+/* Host memory for a piece that leaves and one that arrives. */
+struct host_pieces {
+    char *out, *in;
+};
+
+/* The largest part that leaves or arrives here, or a piece of it. */
+static size_t most_at_once(const struct sq_comm *comm, const size_t *send_bytes, const size_t *receive_bytes)
+{
+    size_t most = 0;
+    for (int rank = 0; rank < comm->size; rank++) {
+        if (rank == comm->rank) continue;
+        if (send_bytes[rank] > most) most = send_bytes[rank];
+        if (receive_bytes[rank] > most) most = receive_bytes[rank];
+    }
+    return piece_at(0, most);
+}
+
+static enum sq_status take_pieces(struct sq_backend *backend, size_t room, struct host_pieces *host_p)
+{
+    void *memory = NULL;
+    if (room == 0) return SQ_OK;
+    SQ_TRY(backend->ops->alloc_host(backend, "rows on their way to other ranks", 2 * room, &memory));
+    *host_p = (struct host_pieces){memory, (char *)memory + room};
+    return SQ_OK;
+}
+
+/* sq_comm_shift() of device memory. A rank whose copies fail takes part to the end. */
 static enum sq_status shift_by_host(const struct sq_comm *comm, struct sq_backend *backend, int distance,
                                     const char *send, size_t send_bytes, char *receive, size_t receive_bytes,
-                                    char *host)
+                                    const struct host_pieces *host)
 {
     enum sq_status copied = SQ_OK;
     for (size_t done = 0; done < send_bytes || done < receive_bytes; done += PIECE_BYTES) {
         size_t n_send = piece_at(done, send_bytes), n_receive = piece_at(done, receive_bytes);
-        if (n_send && copied == SQ_OK) copied = backend->ops->download(backend, send + done, n_send, host);
-        SQ_TRY(sq_comm_shift(comm, distance, host, n_send, host + PIECE_BYTES, n_receive));
-        if (n_receive && copied == SQ_OK)
-            copied = backend->ops->upload(backend, host + PIECE_BYTES, n_receive, receive + done);
+        if (n_send && copied == SQ_OK) copied = backend->ops->download(backend, send + done, n_send, host->out);
+        SQ_TRY(sq_comm_shift(comm, distance, host->out, n_send, host->in, n_receive));
+        if (n_receive && copied == SQ_OK) copied = backend->ops->upload(backend, host->in, n_receive, receive + done);
     }
     return copied;
 }
 
 static enum sq_status shift_all(const struct sq_comm *comm, struct sq_backend *backend, const char *send,
-                                const size_t *send_bytes, char *receive, const size_t *receive_bytes, char *host)
+                                const size_t *send_bytes, char *receive, const size_t *receive_bytes,
+                                const struct host_pieces *host)
 {
     enum sq_status worst = SQ_OK;
     int to = comm->rank, from = comm->rank;
@@ -242,16 +268,16 @@ static enum sq_status exchange_devices(const struct sq_comm *comm, const void *s
 enum sq_status sq_comm_memory_exchange(const struct sq_comm *comm, struct sq_backend *backend, const void *send,
                                        const size_t *send_bytes, void *receive, const size_t *receive_bytes)
 {
-    void *host = NULL;
+    struct host_pieces host = {NULL, NULL};
     enum sq_status status = copy_own(comm, backend, send, send_bytes, receive, receive_bytes);
     if (comm->size == 1) return status;
     if (status == SQ_OK && !backend->is_host && !comm->device)
-        status = backend->ops->alloc_host(backend, "rows on their way to other ranks", 2 * PIECE_BYTES, &host);
+        status = take_pieces(backend, most_at_once(comm, send_bytes, receive_bytes), &host);
     status = sq_comm_agree(comm, status);
     if (status == SQ_OK && comm->device)
         status = exchange_devices(comm, send, send_bytes, receive, receive_bytes);
     else if (status == SQ_OK)
-        status = sq_comm_agree(comm, shift_all(comm, backend, send, send_bytes, receive, receive_bytes, host));
-    backend->ops->free_host(backend, host);
+        status = sq_comm_agree(comm, shift_all(comm, backend, send, send_bytes, receive, receive_bytes, &host));
+    backend->ops->free_host(backend, host.out);
     return status;
 }
