@@ -21,11 +21,12 @@ count() { # count STATUS NAME
 suite_field() { sed -n "s/^[[:space:]]*$1=\"\([0-9]*\)\".*/\1/p" "$result" 2>/dev/null | head -n 1; }
 
 # run_ctest PRESET FOLDER: counts every test of a build from ctest's own result file. Which tests: "testPresets" of CMakePresets.json.
+# One test more at a time than there are cores, as each waits a part of its time: for mpirun, and ranks for each other.
 run_ctest() {
   local preset=$1 result=$PWD/$2/ctest.xml status=0 tests bad idle
   say "ctest, preset $preset"
   rm -f "$result"
-  ctest --preset "$preset" --output-junit "$result" -j "$jobs" || status=$?
+  ctest --preset "$preset" --output-junit "$result" -j $((jobs + 1)) || status=$?
   tests=$(suite_field tests) bad=$(suite_field failures) idle=$(suite_field skipped)
   if [ "${tests:-0}" -eq 0 ] || { [ $status -ne 0 ] && [ "$bad" -eq 0 ]; }; then
     count 1 "ctest of preset $preset"
