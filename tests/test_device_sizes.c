@@ -1,6 +1,7 @@
-/* Products, factor and solve in pieces of the sizes that a device gets, each a little exceeded: in other tests the
- * stand-in has small ones. On the CPU they are its own. */
+/* Products, Hessian, factor and solve in pieces of the sizes that a device gets, each a little exceeded: in other tests
+ * the stand-in has small ones. On the CPU they are its own. */
 #include "base/half.h"
+#include "gptq/hessian.h"
 #include "solve_fixture.h"
 #include "tensor/cuda_traits.h"
 
@@ -63,6 +64,52 @@ static void test_linear(void **state)
     free(w);
     free(bias);
     free(y);
+}
+
+/* --- Hessian ------------------------------------------------------------------------------------------------------ */
+
+/* (x'x)[i, j] of x [tokens, n] */
+static double product_at(const float *x, int64_t tokens, int64_t n, int64_t i, int64_t j)
+{
+    double sum = 0;
+    for (int64_t t = 0; t < tokens; t++)
+        sum += (double)x[t * n + i] * (double)x[t * n + j];
+    return sum;
+}
+
+/* Two panels, of inputs that are small whole numbers: each sum over tokens is exact, and so is H, rounded once. Its
+ * unit is a power of two. */
+static void test_hessian(void **state)
+{
+    enum { LENGTH = 9, SAMPLES = 3, TOKENS = SAMPLES * LENGTH };
+    (void)state;
+    int64_t n = own_sizes().hessian_panel + 76;
+    struct sq_shards shards = sq_shards_make(SAMPLES, SAMPLES, 0, 1);
+    struct sq_backend *backend;
+    struct sq_hessian_workspace workspace;
+    float *x = malloc((size_t)(TOKENS * n) * sizeof *x), *h = malloc((size_t)(n * n) * sizeof *h);
+    for (int64_t i = 0; i < TOKENS * n; i++)
+        x[i] = small(i);
+    memset(h, 0, (size_t)(n * n) * sizeof *h);
+    assert_int_equal(backend_create(2, &backend), SQ_OK);
+    assert_int_equal(sq_hessian_create(backend, n, &(struct sq_hessian_rooms){0}, &workspace), SQ_OK);
+    void *given = backend_give(backend, x, (size_t)(TOKENS * n) * sizeof *x);
+    struct sq_matrix out = sq_matrix_view(backend_give(backend, h, (size_t)(n * n) * sizeof *h), SQ_F32, n, n);
+    const struct sq_hessian_inputs inputs = {&shards, LENGTH, sq_matrix_view(given, SQ_F32, TOKENS, n), false};
+    assert_int_equal(sq_hessian_make(backend, &(struct sq_comm){.size = 1}, -1, "a layer", &inputs, &workspace, out),
+                     SQ_OK);
+    backend_take(backend, out.data, (size_t)(n * n) * sizeof *h, h);
+    const double to_mean = 2.0 / TOKENS, unit = exp2(round(log2(h[0] / (to_mean * product_at(x, TOKENS, n, 0, 0)))));
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = 0; j < n; j++)
+            if (h[i * n + j] != (float)(unit * to_mean * product_at(x, TOKENS, n, i, j)))
+                fail_msg("row %d, column %d", (int)i, (int)j);
+    backend_free(backend, given);
+    backend_free(backend, out.data);
+    sq_hessian_destroy(backend, &workspace);
+    backend->ops->destroy(backend);
+    free(x);
+    free(h);
 }
 
 /* --- factor ------------------------------------------------------------------------------------------------------- */
@@ -162,7 +209,7 @@ static void test_solve(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_linear), cmocka_unit_test(test_factor),
-                                       cmocka_unit_test(test_solve)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_linear), cmocka_unit_test(test_hessian),
+                                       cmocka_unit_test(test_factor), cmocka_unit_test(test_solve)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
