@@ -18,6 +18,7 @@ struct shape {
     int64_t tokens, packed; /* of sq_sizes; 0: the backend's own */
     int64_t panel, slice;   /* likewise */
     int shift;              /* inputs are so many powers of two larger */
+    enum sq_status status;  /* that their Hessian ends with */
 };
 static const struct shape short_shards = {.length = 5};
 /* Pieces of 70 rows, and of 129 and 11: each packed in parts of which the last is short or odd; many at once, and
@@ -78,7 +79,7 @@ static float *make_hessian_from(const struct shape *shape, const struct sq_hessi
         given.data = backend_give(backend, x.data, bytes);
     }
     const struct sq_hessian_inputs inputs = {&shards, shape->length, given, rooms != NULL};
-    assert_int_equal(sq_hessian_make(backend, comm, root, "a layer", &inputs, &workspace, out), SQ_OK);
+    assert_int_equal(sq_hessian_make(backend, comm, root, "a layer", &inputs, &workspace, out), shape->status);
     backend_take(backend, out.data, N * N * sizeof *h, h);
     if (rooms)
         backend->ops->free_host(backend, given.data);
@@ -98,11 +99,11 @@ static float *make_hessian(const struct shape *shape, const struct sq_comm *comm
 }
 
 /* exact += x x' of one row. */
-static void add_exact(int64_t sample, int64_t position, double (*exact)[N])
+static void add_exact(int64_t sample, int64_t position, int shift, double (*exact)[N])
 {
     double row[N];
     for (int j = 0; j < N; j++)
-        row[j] = (double)input_value(sample, position, j);
+        row[j] = ldexp((double)input_value(sample, position, j), shift);
     for (int i = 0; i < N; i++)
         for (int j = 0; j < N; j++)
             exact[i][j] += row[i] * row[j];
@@ -120,22 +121,24 @@ static double find_unit(const float *h, double (*exact)[N])
     return exp2(exponent);
 }
 
-/* Relative to sqrt(H_ii H_jj): f32 products of at most two samples' rows, and one rounding of the result. */
+/* Relative to sqrt(H_ii H_jj): f32 products of at most two samples' rows, and one rounding of the result. Products
+ * below 2^-126 may be lost. */
 static void check_values(const struct shape *shape, const float *h)
 {
     static double exact[N][N];
     const double bound = 4e-7 * (double)shape->length, to_mean = 2.0 / ((double)SAMPLES * (double)shape->length);
+    const double lost = 2 * 0x1p-126; /* the mean of 2 / T times all rows */
     memset(exact, 0, sizeof exact);
     for (int64_t s = 0; s < SAMPLES; s++)
         for (int64_t t = 0; t < shape->length; t++)
-            add_exact(s, t, exact);
+            add_exact(s, t, shape->shift, exact);
     for (int i = 0; i < N; i++)
         for (int j = 0; j < N; j++)
             exact[i][j] *= to_mean;
     const double unit = find_unit(h, exact);
     for (int i = 0; i < N; i++)
         for (int j = 0; j < N; j++) {
-            assert_true(fabs(h[i * N + j] / unit - exact[i][j]) <= bound * sqrt(exact[i][i] * exact[j][j]));
+            assert_true(fabs(h[i * N + j] / unit - exact[i][j]) <= bound * sqrt(exact[i][i] * exact[j][j]) + lost);
             assert_true(h[i * N + j] == h[j * N + i]);
         }
     assert_true(h[7 * N + 7] == 0);
@@ -243,6 +246,24 @@ static void test_unit(void **state)
     free(of_large);
 }
 
+/* The squares of the smallest columns are nothing in f32, but products of these with others are not. */
+static void test_tiny_inputs(void **state)
+{
+    (void)state;
+    static const struct shape tiny = {.length = 8, .shift = -56};
+    float *h = make_hessian(&tiny, &ranks.comm, -1, 2, SQ_F32);
+    check_values(&tiny, h);
+    free(h);
+}
+
+/* Their squares are finite, but not in f32. */
+static void test_huge_inputs(void **state)
+{
+    (void)state;
+    static const struct shape huge = {.length = 3, .shift = 44, .status = SQ_ERR_NUMERIC};
+    free(make_hessian(&huge, &ranks.comm, -1, 2, SQ_F32));
+}
+
 static void test_bf16_inputs(void **state)
 {
     (void)state;
@@ -269,6 +290,8 @@ static int run(void)
         cmocka_unit_test(test_inputs_on_the_host),
         cmocka_unit_test(test_rooms),
         cmocka_unit_test(test_unit),
+        cmocka_unit_test(test_tiny_inputs),
+        cmocka_unit_test(test_huge_inputs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

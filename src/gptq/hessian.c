@@ -4,7 +4,10 @@
 #include "gptq/hessian_private.h"
 #include "mpi/comm_memory.h"
 
-#define EXPONENT_MIN (-90) /* smaller norms count as this: the scales stay inside f32 */
+/* Smaller norms count as this: their squares may be lost in f32, and with them the norms themselves. The scales stay
+ * inside f32. */
+#define EXPONENT_MIN (-60)
+#define SQUARES_MAX 0x1p127 /* of a column: its products stay inside f32, however they are added */
 _Static_assert(SQ_LANES == 2, "a piece in hand, the next one on its way: rooms of inputs are two, empty at first");
 
 static int64_t smaller(int64_t a, int64_t b)
@@ -56,7 +59,7 @@ static enum sq_status shard_exponents(void *context, int64_t index, int worker)
     SQ_TRY(making->backend->ops->column_squares(
         making->backend, shard_rows(making, making->inputs->shards->mine.first + index), squares));
     for (int64_t j = 0; j < making->inputs->x.cols; j++) {
-        if (!isfinite(squares[j])) return SQ_ERR_NUMERIC;
+        if (!(squares[j] <= SQUARES_MAX)) return SQ_ERR_NUMERIC; /* nor a NaN */
         int64_t e = exponent_of(squares[j]);
         if (e > exponents[j]) exponents[j] = e;
     }
