@@ -82,7 +82,7 @@ function(shardq_cuda_library)
     file(GLOB bench ${CMAKE_CURRENT_SOURCE_DIR}/src/gptq/bench*.c)
     set_source_files_properties(${bench} PROPERTIES COMPILE_DEFINITIONS SQ_BENCH_WIDE=256)
     set_source_files_properties(${CMAKE_CURRENT_SOURCE_DIR}/src/tensor/cuda_traits.c PROPERTIES COMPILE_DEFINITIONS
-      "SQ_CUDA_SIZES={.solve_rows=64,.solve_columns=192,.factor_tile=48,.factor_rows=96,.hessian_panel=64,.hessian_tokens=96,.hessian_slice=8192,.expert_rows=16};${small}")
+      "SQ_CUDA_SIZES={.solve_rows=64,.solve_columns=192,.factor_tile=48,.factor_rows=96,.hessian_panel=16,.hessian_tokens=96,.hessian_slice=8192,.expert_rows=16};${small}")
   else()
     # no contraction: the solver's kernels then give the same codes as the CPU's wherever their inputs are the same
     target_compile_options(sq_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false --expt-relaxed-constexpr>

@@ -49,6 +49,7 @@ void sq_cuda_beside_destroy(struct sq_cuda *cuda)
     sq_cuda_timer_destroy(&cuda->nccl_timer);
     sq_cuda_timer_destroy(&cuda->gather_timer);
     sq_cuda_timer_destroy(&cuda->broadcast_timer);
+    sq_cuda_timer_destroy(&cuda->sum_timer);
     if (cuda->origin) (void)cudaEventDestroy(cuda->origin);
 }
 

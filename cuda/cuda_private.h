@@ -54,9 +54,9 @@ struct sq_cuda {
     cudaEvent_t sent[SQ_LANES]; /* they are done */
     bool is_parallel;           /* inside of parallel() */
     struct sq_cuda_timer in_timer;
-    struct sq_cuda_timer nccl_timer;                    /* collectives that are waited for */
-    struct sq_cuda_timer gather_timer, broadcast_timer; /* those beside the work */
-    cudaEvent_t origin;                                 /* from which times are counted; NULL: none yet */
+    struct sq_cuda_timer nccl_timer;                               /* collectives that are waited for */
+    struct sq_cuda_timer sum_timer, gather_timer, broadcast_timer; /* those beside the work */
+    cudaEvent_t origin;                                            /* from which times are counted; NULL: none yet */
     double origin_seconds;
 };
 

@@ -23,6 +23,7 @@ struct sq_nccl {
     cudaEvent_t ready;                     /* what the main thread's worker was given before is done */
     cudaEvent_t gathered[SQ_COMM_GATHERS]; /* gathers beside the work, by lane */
     cudaEvent_t broadcasted;               /* the broadcast beside the work */
+    cudaEvent_t summed[SQ_COMM_SUMS];      /* sums beside the work, by lane */
     int rank, size;
     size_t bytes; /* of the collective in work, for the trace */
 };
@@ -137,12 +138,23 @@ static enum sq_status sum_i64(struct sq_comm_device *device, int64_t *values, in
     return SQ_OK;
 }
 
-static enum sq_status reduce_sum_i64(struct sq_comm_device *device, int root, int64_t *values, int64_t count)
+static enum sq_status start_sum_i64(struct sq_comm_device *device, int lane, int root, int64_t *values, int64_t count)
 {
     struct sq_nccl *nccl = (struct sq_nccl *)device;
-    begin(nccl, &cuda_of(nccl)->nccl_timer, "a sum on one rank", (size_t)count * sizeof *values);
-    finish(nccl, ncclReduce(values, values, (size_t)count, ncclInt64, ncclSum, root, nccl->comm, nccl->stream),
-           "a sum on one rank");
+    struct sq_cuda_timer *timer = &cuda_of(nccl)->sum_timer;
+    const char *what = root < 0 ? "a sum over ranks" : "a sum on one rank";
+    begin(nccl, timer, what, (size_t)count * sizeof *values);
+    ncclResult_t code =
+        root < 0 ? ncclAllReduce(values, values, (size_t)count, ncclInt64, ncclSum, nccl->comm, nccl->stream)
+                 : ncclReduce(values, values, (size_t)count, ncclInt64, ncclSum, root, nccl->comm, nccl->stream);
+    leave(nccl, code, timer, nccl->summed[lane], what);
+    return SQ_OK;
+}
+
+static enum sq_status finish_sum(struct sq_comm_device *device, int lane)
+{
+    struct sq_nccl *nccl = (struct sq_nccl *)device;
+    wait(nccl, nccl->summed[lane], "a sum over ranks");
     return SQ_OK;
 }
 
@@ -258,6 +270,8 @@ static void destroy(struct sq_comm_device *device)
     if (nccl->broadcasted) (void)cudaEventDestroy(nccl->broadcasted);
     for (int lane = 0; lane < SQ_COMM_GATHERS; lane++)
         if (nccl->gathered[lane]) (void)cudaEventDestroy(nccl->gathered[lane]);
+    for (int lane = 0; lane < SQ_COMM_SUMS; lane++)
+        if (nccl->summed[lane]) (void)cudaEventDestroy(nccl->summed[lane]);
     sq_free(nccl);
 }
 
@@ -282,6 +296,8 @@ static enum sq_status make_stream(struct sq_nccl *nccl)
     SQ_TRY(sq_cuda_event_create(&nccl->broadcasted));
     for (int lane = 0; lane < SQ_COMM_GATHERS; lane++)
         SQ_TRY(sq_cuda_event_create(&nccl->gathered[lane]));
+    for (int lane = 0; lane < SQ_COMM_SUMS; lane++)
+        SQ_TRY(sq_cuda_event_create(&nccl->summed[lane]));
     return SQ_OK;
 }
 
@@ -291,7 +307,8 @@ enum sq_status sq_nccl_attach(struct sq_comm *comm, struct sq_backend *backend)
     SQ_TRY(sq_comm_agree(comm, sq_alloc("a device communicator", 1, sizeof(struct sq_nccl), &memory)));
     struct sq_nccl *nccl = memory;
     *nccl = (struct sq_nccl){.base = {.sum_i64 = sum_i64,
-                                      .reduce_sum_i64 = reduce_sum_i64,
+                                      .start_sum_i64 = start_sum_i64,
+                                      .finish_sum = finish_sum,
                                       .broadcast = broadcast,
                                       .start_broadcast = start_broadcast,
                                       .finish_broadcast = finish_broadcast,

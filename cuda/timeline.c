@@ -28,7 +28,8 @@ enum sq_status sq_cuda_timer_end(struct sq_cuda_timer *timer, cudaStream_t strea
 
 static bool has_spans(const struct sq_cuda *cuda)
 {
-    int count = cuda->in_timer.count + cuda->nccl_timer.count + cuda->gather_timer.count + cuda->broadcast_timer.count;
+    int count = cuda->in_timer.count + cuda->nccl_timer.count + cuda->sum_timer.count + cuda->gather_timer.count +
+                cuda->broadcast_timer.count;
     for (int w = 0; w < cuda->n_made; w++)
         count += cuda->workers[w].timer.count + cuda->workers[w].out_timer.count;
     return count > 0;
@@ -99,6 +100,7 @@ enum sq_status sq_cuda_timeline_show(struct sq_cuda *cuda)
         SQ_TRY(sq_cuda_timer_show(cuda, &cuda->workers[w].timer, SQ_TRACE_COMPUTE, w, NULL));
         SQ_TRY(sq_cuda_timer_show(cuda, &cuda->workers[w].out_timer, SQ_TRACE_COPY_OUT, w, "results"));
     }
+    SQ_TRY(sq_cuda_timer_show(cuda, &cuda->sum_timer, SQ_TRACE_NCCL, 0, "a sum over ranks"));
     SQ_TRY(sq_cuda_timer_show(cuda, &cuda->gather_timer, SQ_TRACE_NCCL, 0, "gathering"));
     SQ_TRY(sq_cuda_timer_show(cuda, &cuda->broadcast_timer, SQ_TRACE_NCCL, 0, "a broadcast"));
     return sq_cuda_timer_show(cuda, &cuda->in_timer, SQ_TRACE_COPY_IN, 0, "uploads");

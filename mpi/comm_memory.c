@@ -9,13 +9,8 @@ typedef enum sq_status piece_fn(const struct sq_comm *comm, int root, void *piec
 
 static enum sq_status sum_piece(const struct sq_comm *comm, int root, void *piece, size_t bytes)
 {
-    (void)root;
-    return sq_comm_sum_i64(comm, piece, (int64_t)(bytes / sizeof(int64_t)));
-}
-
-static enum sq_status reduce_piece(const struct sq_comm *comm, int root, void *piece, size_t bytes)
-{
-    return sq_comm_reduce_sum_i64(comm, root, piece, (int64_t)(bytes / sizeof(int64_t)));
+    int64_t count = (int64_t)(bytes / sizeof(int64_t));
+    return root < 0 ? sq_comm_sum_i64(comm, piece, count) : sq_comm_reduce_sum_i64(comm, root, piece, count);
 }
 
 static enum sq_status broadcast_piece(const struct sq_comm *comm, int root, void *piece, size_t bytes)
@@ -56,34 +51,55 @@ static enum sq_status through_host(const struct sq_comm *comm, struct sq_backend
     return status;
 }
 
-/* Counts what goes over the devices' own links; what goes through the host counts there. */
+/* Whether there are links of the devices' own; those of a dry communicator are. */
+static bool has_links(const struct sq_comm *comm)
+{
+    return comm->device || sq_comm_is_dry(comm);
+}
+
+/* Counts what goes over these; what goes through the host counts there. */
 static bool is_counted_dry(const struct sq_comm *comm, enum sq_traffic_kind kind, size_t bytes)
 {
-    return (comm->device || sq_comm_is_dry(comm)) && sq_comm_count(comm, kind, bytes);
+    return has_links(comm) && sq_comm_count(comm, kind, bytes);
 }
 
 /* --- by kind of memory -------------------------------------------------------------------------------------------- */
 
+/* lane -1: one that is waited for, on all ranks. */
+static enum sq_status sum_i64(const struct sq_comm *comm, struct sq_backend *backend, int lane, int root,
+                              int64_t *values, int64_t count)
+{
+    const size_t bytes = (size_t)count * sizeof *values;
+    if (comm->size == 1) return SQ_OK;
+    if (backend->is_host) return sum_piece(comm, root, values, bytes);
+    if (is_counted_dry(comm, root < 0 ? SQ_TRAFFIC_SUM : SQ_TRAFFIC_REDUCE, bytes)) return SQ_OK;
+    if (comm->device && lane >= 0) return comm->device->start_sum_i64(comm->device, lane, root, values, count);
+    if (comm->device) return comm->device->sum_i64(comm->device, values, count);
+    const struct route route = {
+        .run = sum_piece, .root = root, .reads = true, .writes = root < 0 || comm->rank == root};
+    return through_host(comm, backend, &route, values, bytes);
+}
+
 enum sq_status sq_comm_memory_sum_i64(const struct sq_comm *comm, struct sq_backend *backend, int64_t *values,
                                       int64_t count)
 {
-    if (comm->size == 1) return SQ_OK;
-    if (backend->is_host) return sq_comm_sum_i64(comm, values, count);
-    if (is_counted_dry(comm, SQ_TRAFFIC_SUM, (size_t)count * sizeof *values)) return SQ_OK;
-    if (comm->device) return comm->device->sum_i64(comm->device, values, count);
-    const struct route route = {.run = sum_piece, .root = -1, .reads = true, .writes = true};
-    return through_host(comm, backend, &route, values, (size_t)count * sizeof *values);
+    return sum_i64(comm, backend, -1, -1, values, count);
 }
 
-enum sq_status sq_comm_memory_reduce_sum_i64(const struct sq_comm *comm, struct sq_backend *backend, int root,
-                                             int64_t *values, int64_t count)
+bool sq_comm_memory_sum_is_beside(const struct sq_comm *comm, const struct sq_backend *backend)
 {
-    if (comm->size == 1) return SQ_OK;
-    if (backend->is_host) return sq_comm_reduce_sum_i64(comm, root, values, count);
-    if (is_counted_dry(comm, SQ_TRAFFIC_REDUCE, (size_t)count * sizeof *values)) return SQ_OK;
-    if (comm->device) return comm->device->reduce_sum_i64(comm->device, root, values, count);
-    const struct route route = {.run = reduce_piece, .root = root, .reads = true, .writes = comm->rank == root};
-    return through_host(comm, backend, &route, values, (size_t)count * sizeof *values);
+    return comm->size > 1 && has_links(comm) && !backend->is_host;
+}
+
+enum sq_status sq_comm_memory_start_sum_i64(const struct sq_comm *comm, struct sq_backend *backend, int lane, int root,
+                                            int64_t *values, int64_t count)
+{
+    return sum_i64(comm, backend, lane, root, values, count);
+}
+
+enum sq_status sq_comm_memory_finish_sum(const struct sq_comm *comm, int lane)
+{
+    return comm->device ? comm->device->finish_sum(comm->device, lane) : SQ_OK;
 }
 
 /* What was counted already. */

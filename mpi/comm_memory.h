@@ -8,12 +8,14 @@
 #include "tensor/backend.h"
 
 #define SQ_COMM_GATHERS 2 /* gathers beside the work that may be on their way at once */
+#define SQ_COMM_SUMS 2    /* likewise sums */
 
 /* Collectives of one communicator on the memory of one device per rank; counts and offsets as in comm.h. A rank on
  * which one fails ends the job where the others cannot be told of it. */
 struct sq_comm_device {
     enum sq_status (*sum_i64)(struct sq_comm_device *device, int64_t *values, int64_t count);
-    enum sq_status (*reduce_sum_i64)(struct sq_comm_device *device, int root, int64_t *values, int64_t count);
+    enum sq_status (*start_sum_i64)(struct sq_comm_device *device, int lane, int root, int64_t *values, int64_t count);
+    enum sq_status (*finish_sum)(struct sq_comm_device *device, int lane);
     enum sq_status (*broadcast)(struct sq_comm_device *device, int root, void *buffer, size_t bytes);
     enum sq_status (*start_broadcast)(struct sq_comm_device *device, int root, void *buffer, size_t bytes);
     enum sq_status (*finish_broadcast)(struct sq_comm_device *device);
@@ -30,12 +32,19 @@ struct sq_comm_device {
 
 enum sq_status sq_comm_memory_sum_i64(const struct sq_comm *comm, struct sq_backend *backend, int64_t *values,
                                       int64_t count) SQ_MUST_CHECK;
-enum sq_status sq_comm_memory_reduce_sum_i64(const struct sq_comm *comm, struct sq_backend *backend, int root,
-                                             int64_t *values, int64_t count) SQ_MUST_CHECK;
 enum sq_status sq_comm_memory_broadcast(const struct sq_comm *comm, struct sq_backend *backend, int root, void *buffer,
                                         size_t bytes) SQ_MUST_CHECK;
 enum sq_status sq_comm_memory_all_gather(const struct sq_comm *comm, struct sq_backend *backend, void *buffer,
                                          const size_t *offsets, const size_t *bytes) SQ_MUST_CHECK;
+
+/* A sum on all ranks (root -1), or on root alone (elsewhere values are left undefined), that goes on beside the work
+ * where is_beside says so (Local); elsewhere start does all of it. Nobody touches values until finish of the same lane,
+ * in [0, SQ_COMM_SUMS), which waits for what was started there, if anything was. Between the two there may be other
+ * collectives. finish is Local, but ends when all ranks have started. */
+bool sq_comm_memory_sum_is_beside(const struct sq_comm *comm, const struct sq_backend *backend);
+enum sq_status sq_comm_memory_start_sum_i64(const struct sq_comm *comm, struct sq_backend *backend, int lane, int root,
+                                            int64_t *values, int64_t count) SQ_MUST_CHECK;
+enum sq_status sq_comm_memory_finish_sum(const struct sq_comm *comm, int lane) SQ_MUST_CHECK;
 
 /* A gather that goes on beside the work; nobody touches the buffer until finish of the same lane, in [0,
  * SQ_COMM_GATHERS), which waits for all that was started there. Between the two there may be other collectives. Where

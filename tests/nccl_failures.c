@@ -67,11 +67,16 @@ static enum sq_status sum(struct failing *f)
     return sq_comm_memory_sum_i64(&f->comm, f->backend, (int64_t *)f->buffer, 1);
 }
 
+/* The second sum on its way. */
 static enum sq_status reduce(struct failing *f)
 {
+    int64_t *values = (int64_t *)f->buffer;
     attach(f);
+    expect(sq_comm_memory_start_sum_i64(&f->comm, f->backend, 0, -1, values, 1) == SQ_OK);
     fail(f, "nccl", 1);
-    return sq_comm_memory_reduce_sum_i64(&f->comm, f->backend, f->comm.size - 1, (int64_t *)f->buffer, 1);
+    expect(sq_comm_memory_start_sum_i64(&f->comm, f->backend, 1, f->comm.size - 1, values + 1, 1) == SQ_OK);
+    expect(sq_comm_memory_finish_sum(&f->comm, 0) == SQ_OK);
+    return sq_comm_memory_finish_sum(&f->comm, 1);
 }
 
 /* What the worker was given cannot be waited for: before NCCL gets any work. */

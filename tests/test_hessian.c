@@ -1,14 +1,10 @@
 /* H = (2/T) X'X against a double-precision sum, and its bits over ranks and workers. */
 #define _GNU_SOURCE
-#include "ranks.h"
+#include "place_fixture.h"
 
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "backends.h"
 #include "base/half.h"
-#include "gptq/hessian.h"
+#include "gptq/hessian_private.h"
 
 enum { N = 200, SAMPLES = 21, SHARDS = 16 };
 
@@ -60,12 +56,14 @@ static void set_sizes(const struct shape *shape, struct sq_sizes *sizes)
 static float *make_hessian_from(const struct shape *shape, const struct sq_hessian_rooms *rooms,
                                 const struct sq_comm *comm, int root, int n_threads, enum sq_dtype dtype)
 {
-    struct sq_backend *backend;
+    struct sq_backend *backend = place.backend;
+    const struct sq_sizes sizes = backend->sizes;
+    const int n_workers = backend->n_workers;
     struct sq_hessian_workspace workspace;
     struct sq_shards shards = sq_shards_make(SAMPLES, SHARDS, comm->rank, comm->size);
     struct sq_matrix x = make_inputs(&shards, shape, dtype);
     float *h = calloc(N * N, sizeof *h);
-    assert_int_equal(backend_create(n_threads, &backend), SQ_OK);
+    backend->n_workers = n_threads;
     set_sizes(shape, &backend->sizes);
     size_t bytes = (size_t)(x.rows * N) * sq_dtype_size(dtype), row_bytes = N * sq_dtype_size(dtype);
     struct sq_hessian_rooms given_rooms = rooms ? *rooms : (struct sq_hessian_rooms){0};
@@ -87,7 +85,8 @@ static float *make_hessian_from(const struct shape *shape, const struct sq_hessi
         backend_free(backend, given.data);
     backend_free(backend, out.data);
     sq_hessian_destroy(backend, &workspace);
-    backend->ops->destroy(backend);
+    backend->sizes = sizes;
+    backend->n_workers = n_workers;
     free(x.data);
     return h;
 }
@@ -147,7 +146,7 @@ static void check_values(const struct shape *shape, const float *h)
 static void test_matches_double_precision(void **state)
 {
     (void)state;
-    float *h = make_hessian(&short_shards, &ranks.comm, -1, 2, SQ_F32);
+    float *h = make_hessian(&short_shards, &place.comm, -1, 2, SQ_F32);
     check_values(&short_shards, h);
     free(h);
 }
@@ -157,10 +156,10 @@ static void check_bits(const struct shape *shape, const struct shape *other)
     struct sq_comm alone;
     assert_int_equal(sq_comm_split(&ranks.comm, ranks.comm.rank, &alone), SQ_OK);
     float *one = make_hessian(shape, &alone, -1, 1, SQ_F32);
-    float *all = make_hessian(other, &ranks.comm, -1, 2, SQ_F32);
+    float *all = make_hessian(other, &place.comm, -1, 2, SQ_F32);
     assert_memory_equal(one, all, N * N * sizeof *one);
     int root = ranks.comm.size - 1;
-    float *rooted = make_hessian(other, &ranks.comm, root, 1, SQ_F32);
+    float *rooted = make_hessian(other, &place.comm, root, 1, SQ_F32);
     if (ranks.comm.rank == root) assert_memory_equal(one, rooted, N * N * sizeof *one);
     sq_comm_free(&alone);
     free(one);
@@ -177,21 +176,52 @@ static void test_bits_do_not_depend_on_ranks_or_workers(void **state)
 static void test_pieces(void **state)
 {
     (void)state;
-    float *h = make_hessian(&long_shards, &ranks.comm, -1, 2, SQ_F32);
+    float *h = make_hessian(&long_shards, &place.comm, -1, 2, SQ_F32);
     check_values(&long_shards, h);
     free(h);
     check_bits(&long_shards, &piece_by_piece);
 }
 
+/* The sum of a slice beside the products of the next, where there are devices: the same bits whatever the slices. */
+static void test_slices(void **state)
+{
+    (void)state;
+    enum { PANEL = 32, WIDEST = PANEL * 7 * PANEL }; /* of seven panels; each one's size is a multiple of the first's */
+    static const int64_t slices[] = {1, 2 * WIDEST - 1, 2 * WIDEST, 3 * WIDEST, 4 * WIDEST - PANEL, 4 * WIDEST};
+    for (size_t i = 0; i < sizeof slices / sizeof *slices; i++) {
+        const struct shape shape = {.length = 5, .panel = PANEL, .slice = slices[i]};
+        check_bits(&short_shards, &shape);
+    }
+}
+
+static void check_halves(int64_t slice, int64_t half)
+{
+    const struct sq_sizes sizes = {.hessian_panel = 2, .hessian_slice = slice};
+    const struct sq_hessian_rooms none = {0};
+    struct sq_panels panels = sq_panels_make(&sizes, 9, &none); /* five, of 4, 8, 12, 16 and 20 elements */
+    assert_int_equal(sq_panels_halve(&panels), half > 0);
+    assert_int_equal(panels.sizes.hessian_slice, half > 0 ? half : slice);
+}
+
+static void test_halves(void **state)
+{
+    (void)state;
+    check_halves(1, 0);
+    check_halves(39, 0); /* the last panel would not fit */
+    check_halves(40, 20);
+    check_halves(59, 29);
+    check_halves(60, 0); /* all is one slice */
+}
+
 /* Inputs that a device takes from the host: the same bits as of those that it has, whatever the rooms and slices. */
 static void check_on_host(const struct shape *shape, int n_threads, enum sq_dtype dtype)
 {
-    float *there = make_hessian(shape, &ranks.comm, -1, 2, dtype);
+    float *there = make_hessian(shape, &place.comm, -1, 2, dtype);
     const int64_t slices[] = {0, N * N / 4, N * N};
     for (int count = 1; count <= SQ_LANES; count++)
         for (size_t i = 0; i < sizeof slices / sizeof *slices; i++) {
             const struct sq_hessian_rooms rooms = {.count = count, .slice = slices[i]};
-            float *here = make_hessian_from(shape, &rooms, &ranks.comm, -1, n_threads, dtype);
+            float *here = make_hessian_from(shape, &rooms, &place.comm, -1, n_threads, dtype);
             assert_memory_equal(there, here, N * N * sizeof *there);
             free(here);
         }
@@ -236,9 +266,9 @@ static void test_unit(void **state)
 {
     (void)state;
     static const struct shape small = {.length = 5, .shift = -30}, large = {.length = 5, .shift = 30};
-    float *wanted = make_hessian(&short_shards, &ranks.comm, -1, 2, SQ_F32);
-    float *of_small = make_hessian(&small, &ranks.comm, -1, 2, SQ_F32);
-    float *of_large = make_hessian(&large, &ranks.comm, -1, 2, SQ_F32);
+    float *wanted = make_hessian(&short_shards, &place.comm, -1, 2, SQ_F32);
+    float *of_small = make_hessian(&small, &place.comm, -1, 2, SQ_F32);
+    float *of_large = make_hessian(&large, &place.comm, -1, 2, SQ_F32);
     assert_memory_equal(wanted, of_small, N * N * sizeof *wanted);
     assert_memory_equal(wanted, of_large, N * N * sizeof *wanted);
     free(wanted);
@@ -251,7 +281,7 @@ static void test_tiny_inputs(void **state)
 {
     (void)state;
     static const struct shape tiny = {.length = 8, .shift = -56};
-    float *h = make_hessian(&tiny, &ranks.comm, -1, 2, SQ_F32);
+    float *h = make_hessian(&tiny, &place.comm, -1, 2, SQ_F32);
     check_values(&tiny, h);
     free(h);
 }
@@ -261,20 +291,16 @@ static void test_huge_inputs(void **state)
 {
     (void)state;
     static const struct shape huge = {.length = 3, .shift = 44, .status = SQ_ERR_NUMERIC};
-    free(make_hessian(&huge, &ranks.comm, -1, 2, SQ_F32));
+    free(make_hessian(&huge, &place.comm, -1, 2, SQ_F32));
 }
 
 static void test_bf16_inputs(void **state)
 {
     (void)state;
-    struct sq_backend *backend;
-    assert_int_equal(backend_create(1, &backend), SQ_OK);
-    bool has_bf16 = backend->has_bf16;
-    backend->ops->destroy(backend);
-    if (!has_bf16) skip();
+    if (!place.backend->has_bf16) skip();
     const struct shape *shapes[] = {&short_shards, &long_shards, &piece_by_piece};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
-        float *h = make_hessian(shapes[i], &ranks.comm, -1, 2, SQ_BF16);
+        float *h = make_hessian(shapes[i], &place.comm, -1, 2, SQ_BF16);
         check_values(shapes[i], h);
         free(h);
     }
@@ -286,6 +312,8 @@ static int run(void)
         cmocka_unit_test(test_matches_double_precision),
         cmocka_unit_test(test_bits_do_not_depend_on_ranks_or_workers),
         cmocka_unit_test(test_pieces),
+        cmocka_unit_test(test_slices),
+        cmocka_unit_test(test_halves),
         cmocka_unit_test(test_bf16_inputs),
         cmocka_unit_test(test_inputs_on_the_host),
         cmocka_unit_test(test_rooms),
@@ -298,5 +326,5 @@ static int run(void)
 
 int main(int argc, char **argv)
 {
-    return ranks_main(&argc, &argv, run);
+    return place_main(&argc, &argv, run);
 }

@@ -92,6 +92,43 @@ static void test_gathers(void **state)
     close_gathers(&g);
 }
 
+/* --- sums beside the work ----------------------------------------------------------------------------------------- */
+
+/* On root, -1: on all ranks, values that were 1 and lane + 2 on each. */
+static void check_summed(const struct gathers *g, int lane, int root, const int64_t *memory)
+{
+    int64_t values[2];
+    CHECK(sq_comm_memory_finish_sum(&g->comm, lane) == SQ_OK);
+    CHECK(g->backend->ops->download(g->backend, memory, sizeof values, values) == SQ_OK);
+    if (root >= 0 && root != g->comm.rank) return;
+    CHECK(values[0] == g->comm.size && values[1] == (lane + 2) * g->comm.size);
+}
+
+/* Two on their way, on all ranks and on each in turn, with a gather and a sum that are waited for in between. */
+static void test_sums(void **state)
+{
+    (void)state;
+    struct gathers g;
+    open_gathers(&g);
+    CHECK(sq_comm_memory_sum_is_beside(&g.comm, g.backend) && !sq_comm_memory_sum_is_beside(&ranks.comm, g.backend));
+    for (int lane = 0; lane < SQ_COMM_SUMS; lane++) /* nothing is on its way */
+        CHECK(sq_comm_memory_finish_sum(&g.comm, lane) == SQ_OK);
+    for (int root = -1; root < g.comm.size; root++) {
+        int64_t *memory = (int64_t *)(void *)g.buffers[0];
+        for (int lane = 0; lane < SQ_COMM_SUMS; lane++) {
+            const int64_t values[2] = {1, lane + 2};
+            CHECK(g.backend->ops->upload(g.backend, values, sizeof values, memory + 2 * lane) == SQ_OK);
+            CHECK(sq_comm_memory_start_sum_i64(&g.comm, g.backend, lane, lane ? root : -1, memory + 2 * lane, 2) ==
+                  SQ_OK);
+        }
+        check_summed(&g, 0, -1, memory);
+        CHECK(start(&g, 1) == SQ_OK && sq_comm_memory_finish_gather(&g.comm, 1) == SQ_OK);
+        CHECK(sq_comm_memory_sum_i64(&g.comm, g.backend, g.sum, 1) == SQ_OK);
+        check_summed(&g, 1, root, memory + 2);
+    }
+    close_gathers(&g);
+}
+
 /* --- broadcasts beside the work ----------------------------------------------------------------------------------- */
 
 static enum sq_status start_from(struct gathers *g, int root, struct sq_comm_started *started_p)
@@ -204,9 +241,9 @@ static void test_wait_after_failure(void **state)
 
 static int run(void)
 {
-    static const struct CMUnitTest tests[] = {cmocka_unit_test(test_gathers), cmocka_unit_test(test_broadcasts),
-                                              cmocka_unit_test(test_launches_after_errors),
-                                              cmocka_unit_test(test_wait_after_failure)};
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_gathers), cmocka_unit_test(test_sums), cmocka_unit_test(test_broadcasts),
+        cmocka_unit_test(test_launches_after_errors), cmocka_unit_test(test_wait_after_failure)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
 

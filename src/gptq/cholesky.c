@@ -212,7 +212,7 @@ enum sq_status sq_cholesky_make(struct sq_backend *backend, const struct sq_comm
                          .edge = backend->sizes.factor_tile,
                          .height = backend->sizes.factor_rows,
                          .panel = panel};
-    c.clock = (struct sq_columns_clock){.backend = backend, .comm = comm};
+    c.clock.links = (struct sq_links_clock){.backend = backend, .comm = comm};
     c.tiles = (matrix.rows + c.edge - 1) / c.edge;
     for (; c.column < c.tiles && c.told == SQ_OK; c.column++) {
         if (comm->size == 1) update_columns(&c);

@@ -3,17 +3,13 @@
 #ifndef SQ_GPTQ_CHOLESKY_DRY_H
 #define SQ_GPTQ_CHOLESKY_DRY_H
 
-#include "mpi/comm.h"
-#include "tensor/backend.h"
+#include "gptq/links_clock.h"
 
-/* Starts as {backend, comm}; the first column is this rank's. Times by the backend's clock and what was waited for
- * links. */
+/* Starts as {links}; the first column is this rank's. */
 struct sq_columns_clock {
-    struct sq_backend *backend;
-    const struct sq_comm *comm;
-    double waited; /* seconds, for links */
-    double link;   /* seconds that the column on its way is on links */
-    double there;  /* when it is there; then: when the last one was */
+    struct sq_links_clock links;
+    double on_links; /* seconds that the column on its way is there */
+    double there;    /* when it is on all ranks; then: when the last one was */
 };
 
 /* The next column is made by fn, of this rank or of one that begins when the column before is there: no rank is further

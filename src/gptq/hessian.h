@@ -6,7 +6,15 @@
  * j is scaled by a power of two 2^-e_j, 2^e_j >= its largest shard's norm: |(X'X)_ij| <= |x_i| |x_j| (Cauchy-Schwarz),
  * also when summed over the pieces of a shard, so a shard's scaled entries lie in [-1, 1] and get 2^(62 - headroom)
  * steps, headroom = log2 of the number of shards. Only the lower triangle is computed, in panels of rows; slices of
- * panels are reduced one after another, so no second copy of H exists. */
+ * panels are reduced one after another, so no second copy of H exists. Where sums over ranks go on beside the work
+ * (mpi/comm_memory.h) a slice has half of the memory for sums:
+ *
+ *      workers     products of s | products of s + 1 | rows of H from s | products of s + 2
+ *      links                     | sum of s .......  | sum of s + 1 ...................
+ *      sums        first half    | second half       | first half       | first half
+ *
+ * That needs two slices at least, panels that half of a slice has room for, and inputs that lie near: those on the host
+ * come in once for each slice. */
 #ifndef SQ_GPTQ_HESSIAN_H
 #define SQ_GPTQ_HESSIAN_H
 
@@ -37,7 +45,7 @@ struct sq_hessian_workspace {
     double *scale_mean; /* [n_max] scale_up * 2 / T, in the Hessian's unit */
     float *packed;      /* [packed_elements] inputs in hand; NULL where the backend takes them as they are */
     int64_t packed_elements;
-    int64_t *sums; /* of one slice */
+    int64_t *sums; /* of one slice, or of two half as large */
     struct sq_hessian_rooms rooms;
     char *room[SQ_LANES]; /* a piece each of inputs that lie on the host */
 };

@@ -46,12 +46,30 @@ static int64_t packed_elements(const struct sq_sizes *sizes, int64_t n_max)
     return one > sizes->hessian_packed ? one : sizes->hessian_packed;
 }
 
+/* Elements of all panels, each of them as high as the first. */
+static int64_t all_elements(const struct sq_panels *panels)
+{
+    return sq_panels_at(panels, sq_panels_count(panels)).offset;
+}
+
+static int64_t widest_elements(const struct sq_panels *panels)
+{
+    return all_elements(panels) - sq_panels_at(panels, sq_panels_count(panels) - 1).offset;
+}
+
 /* Elements of the largest slice. */
 static int64_t slice_elements(const struct sq_panels *panels)
 {
-    int64_t count = sq_panels_count(panels), all = sq_panels_at(panels, count).offset;
-    int64_t widest = all - sq_panels_at(panels, count - 1).offset;
-    return smaller(all, widest > panels->sizes.hessian_slice ? widest : panels->sizes.hessian_slice);
+    int64_t widest = widest_elements(panels), slice = panels->sizes.hessian_slice;
+    return smaller(all_elements(panels), widest > slice ? widest : slice);
+}
+
+bool sq_panels_halve(struct sq_panels *panels)
+{
+    int64_t half = panels->sizes.hessian_slice / 2;
+    if (all_elements(panels) <= panels->sizes.hessian_slice || widest_elements(panels) > half) return false;
+    panels->sizes.hessian_slice = half;
+    return true;
 }
 
 size_t sq_hessian_bytes(const struct sq_sizes *sizes, int64_t n_max, const struct sq_hessian_rooms *rooms)

@@ -268,7 +268,7 @@ struct sq_sizes {
     int64_t hessian_panel;  /* rows of a panel of the Hessian, a multiple of SQ_GRAM_COLUMNS; no bits depend on it */
     int64_t hessian_tokens; /* tokens whose product is made in f32 and then added: at most these */
     int64_t hessian_packed; /* elements of inputs that are packed at once, or those of one product; 0: x as it is */
-    int64_t hessian_slice;  /* elements that are reduced at once, or one panel */
+    int64_t hessian_slice;  /* elements that are reduced at once, or one panel; half of it where that goes on beside */
     int64_t expert_rows;    /* tokens of an expert that go through it at once */
 };
 

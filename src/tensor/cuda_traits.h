@@ -4,10 +4,11 @@
 
 #include "tensor/traits.h"
 
-/* Sizes that keep a GPU busy; the stand-in for tests builds with small ones, so that small layers have many tiles. */
+/* Sizes that keep a GPU busy, with panels of which half of a slice of the Hessian has room for 65,536 columns; the
+ * stand-in for tests builds with small ones, so that small layers have many tiles. */
 #define SQ_CUDA_DEVICE_SIZES                                                                                           \
     {                                                                                                                  \
-        .solve_rows = 1024, .solve_columns = 1024, .factor_tile = 512, .factor_rows = 2048, .hessian_panel = 1024,     \
+        .solve_rows = 1024, .solve_columns = 1024, .factor_tile = 512, .factor_rows = 2048, .hessian_panel = 512,      \
         .hessian_tokens = (int64_t)1 << 20, .hessian_packed = 0, .hessian_slice = (int64_t)64 << 20,                   \
         .expert_rows = 1024                                                                                            \
     }

@@ -87,6 +87,26 @@ EOF2
 }
 [ $ranks -eq 1 ] || gathers_beside
 
+# --- sums of a Hessian's slices go over the ranks beside the products of the next ones ---
+
+# in an order of streams in which neither products nor sums are done at once; spans of a stream that are 0.2 ms apart are joined
+sums_beside() {
+  CUDASIM_ORDER=1 expect 0 2 "${job[@]}" --out "$work/sums" --trace "$work/sums.json"
+  python3 - "$work/sums.json" <<'EOF2'
+import json, sys
+trace = json.load(open(sys.argv[1]))
+names = {(e["pid"], e["tid"]): e["args"]["name"] for e in trace["traceEvents"] if e["ph"] == "M" and e["name"] == "thread_name"}
+spans = [e for e in trace["traceEvents"] if e["ph"] == "X"]
+for rank in 1, 2:
+    products = [s for s in spans if s["pid"] == rank and names[rank, s["tid"]].startswith("stream") and s["name"] == "hessian"]
+    sums = [s for s in spans if s["pid"] == rank and names[rank, s["tid"]] == "NCCL" and s["name"] == "a sum over ranks" and s["dur"] > 300]
+    if not any(s["ts"] < p["ts"] + p["dur"] and p["ts"] < s["ts"] + s["dur"] for s in sums for p in products):
+        sys.exit(f"FAIL: rank {rank}: no sum over ranks beside the products of a Hessian")
+EOF2
+  cmp "$work/sums.store.h5" "$work/one.store.h5" || fail "with sums beside the products the store is another"
+}
+[ $ranks -eq 1 ] || ! is_stand_in || sums_beside
+
 # --- a small device: first nothing is read ahead, then there are fewer streams, then the job is refused with figures ---
 
 plan_bytes() { # plan_bytes THREADS FIELD: of the job's memory by the plan
