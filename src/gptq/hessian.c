@@ -143,8 +143,9 @@ static enum sq_status make_slices(struct sq_making *making)
     for (int64_t first = 0; first < sq_panels_count(&making->panels) && status == SQ_OK;) {
         int64_t n_panels = sq_panels_slice(&making->panels, first);
         status = end_slice(making, &slices[lane], status);
+        if (status != SQ_OK) break;
         slices[lane] = (struct sq_slice){.first_panel = first, .n_panels = n_panels, .lane = lane};
-        if (status == SQ_OK) status = begin_slice(making, &slices[lane]);
+        status = begin_slice(making, &slices[lane]);
         first += n_panels;
         lane = (lane + 1) % making->n_lanes;
     }
