@@ -29,8 +29,9 @@ static enum sq_status shard_exponents(void *context, int64_t index, int worker)
     const struct sq_making *making = context;
     double *squares = making->workspace->squares + (int64_t)worker * making->workspace->n_max;
     int64_t *exponents = making->workspace->exponents + (int64_t)worker * making->workspace->n_max;
-    SQ_TRY(making->backend->ops->column_squares(
-        making->backend, sq_making_shard(making, making->inputs->shards->mine.first + index), squares));
+    struct sq_matrix x = sq_making_shard(making, making->inputs->shards->mine.first + index);
+    if (x.rows == 0) return SQ_OK; /* there may be no memory where it would be */
+    SQ_TRY(making->backend->ops->column_squares(making->backend, x, squares));
     for (int64_t j = 0; j < making->inputs->x.cols; j++) {
         if (!(squares[j] <= SQUARES_MAX)) return SQ_ERR_NUMERIC; /* nor a NaN */
         int64_t e = exponent_of(squares[j]);
