@@ -259,6 +259,11 @@ static enum sq_status exchange(struct sq_comm_device *device, const void *send, 
 
 /* --- creation ----------------------------------------------------------------------------------------------------- */
 
+static enum sq_status join(struct sq_comm_device *device, struct sq_comm *part)
+{
+    return sq_nccl_attach(part, ((struct sq_nccl *)device)->backend);
+}
+
 static void destroy(struct sq_comm_device *device)
 {
     struct sq_nccl *nccl = (struct sq_nccl *)device;
@@ -316,6 +321,7 @@ enum sq_status sq_nccl_attach(struct sq_comm *comm, struct sq_backend *backend)
                                       .start_gather = start_gather,
                                       .finish_gather = finish_gather,
                                       .exchange = exchange,
+                                      .join = join,
                                       .destroy = destroy},
                              .backend = backend,
                              .rank = comm->rank,

@@ -63,6 +63,24 @@ static bool is_counted_dry(const struct sq_comm *comm, enum sq_traffic_kind kind
     return has_links(comm) && sq_comm_count(comm, kind, bytes);
 }
 
+/* --- parts -------------------------------------------------------------------------------------------------------- */
+
+enum sq_status sq_comm_memory_join(const struct sq_comm *comm, struct sq_comm *part)
+{
+    if (!comm->device || part->size == 1) return SQ_OK;
+    struct sq_comm uncounted = *part;
+    uncounted.traffic = NULL;
+    SQ_TRY(comm->device->join(comm->device, &uncounted));
+    part->device = uncounted.device;
+    return SQ_OK;
+}
+
+void sq_comm_memory_leave(struct sq_comm *part)
+{
+    if (part->device) part->device->destroy(part->device);
+    part->device = NULL;
+}
+
 /* --- by kind of memory -------------------------------------------------------------------------------------------- */
 
 /* lane -1: one that is waited for, on all ranks. */

@@ -27,8 +27,15 @@ struct sq_comm_device {
     /* what goes to other ranks; this rank's own share stays where it is */
     enum sq_status (*exchange)(struct sq_comm_device *device, const void *send, const size_t *send_bytes, void *receive,
                                const size_t *receive_bytes);
+    /* Makes part->device for some of the ranks, each of which calls this. */
+    enum sq_status (*join)(struct sq_comm_device *device, struct sq_comm *part);
     void (*destroy)(struct sq_comm_device *device);
 };
+
+/* Gives a part of comm's ranks (from sq_comm_split) collectives on device memory where comm has them, until leave.
+ * Collective on part; counted nowhere, as the split is not. */
+enum sq_status sq_comm_memory_join(const struct sq_comm *comm, struct sq_comm *part) SQ_MUST_CHECK;
+void sq_comm_memory_leave(struct sq_comm *part);
 
 enum sq_status sq_comm_memory_sum_i64(const struct sq_comm *comm, struct sq_backend *backend, int64_t *values,
                                       int64_t count) SQ_MUST_CHECK;

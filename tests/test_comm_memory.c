@@ -168,11 +168,41 @@ static void test_exchange_fails(void **state)
     ranks_end_test();
 }
 
+/* --- parts -------------------------------------------------------------------------------------------------------- */
+
+/* Every other rank: their sums go over the devices' links where those of all ranks do, and not where a part is one
+ * rank.
+ */
+static void test_parts(void **state)
+{
+    (void)state;
+    struct sq_traffic traffic = {.is_dry = false};
+    struct sq_comm comm = place.comm, part;
+    int64_t sum = 1000 + comm.rank, wanted = 0;
+    comm.traffic = &traffic;
+    CHECK(sq_comm_split(&comm, comm.rank % 2, &part) == SQ_OK);
+    CHECK(sq_comm_memory_join(&comm, &part) == SQ_OK);
+    CHECK((part.device != NULL) == (comm.device != NULL && part.size > 1));
+    CHECK(traffic.calls[SQ_TRAFFIC_AGREE] + traffic.calls[SQ_TRAFFIC_BROADCAST] == 0);
+    for (int r = comm.rank % 2; r < comm.size; r += 2)
+        wanted += 1000 + r;
+    void *memory = backend_give(place.backend, &sum, sizeof sum);
+    CHECK(sq_comm_memory_sum_i64(&part, place.backend, memory, 1) == SQ_OK);
+    backend_take(place.backend, memory, sizeof sum, &sum);
+    CHECK(sum == wanted);
+    CHECK(!part.device || traffic.calls[SQ_TRAFFIC_SUM] == 1); /* counted again once it has joined */
+    backend_free(place.backend, memory);
+    sq_comm_memory_leave(&part);
+    CHECK(part.device == NULL);
+    sq_comm_free(&part);
+    ranks_end_test();
+}
+
 static int run(void)
 {
     static const struct CMUnitTest tests[] = {cmocka_unit_test(test_exchanges),
                                               cmocka_unit_test(test_exchange_above_a_piece),
-                                              cmocka_unit_test(test_exchange_fails)};
+                                              cmocka_unit_test(test_exchange_fails), cmocka_unit_test(test_parts)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
 

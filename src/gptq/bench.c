@@ -82,9 +82,9 @@ static enum sq_status measure_links(const struct sq_place *place, struct sq_mach
     if (comm->size == 1) return SQ_OK;
     SQ_TRY(sq_comm_split_node(comm, &node));
     machine->ranks_per_node = node.size;
-    enum sq_status status = sq_place_join(place, &node);
+    enum sq_status status = sq_comm_memory_join(comm, &node);
     if (status == SQ_OK) status = measure_both(&node, place->backend, &machine->link, &machine->host_link);
-    sq_place_leave(&node);
+    sq_comm_memory_leave(&node);
     sq_comm_free(&node);
     status = sq_comm_agree(comm, status);
     if (status == SQ_OK && node.size < comm->size)

@@ -14,6 +14,7 @@
 #include "io/alike.h"
 #include "io/fingerprint.h"
 #include "io/tokenizer.h"
+#include "mpi/comm_memory.h"
 
 const char *sq_stage_name(enum sq_stage stage)
 {
@@ -64,7 +65,7 @@ static enum sq_status make_team(struct sq_job *job)
     }
     job->team_index = sq_team_of(job->world->rank, job->n_teams, job->world->size);
     SQ_TRY(sq_comm_split(job->world, job->team_index, &job->team));
-    return sq_comm_agree(job->world, sq_place_join(&job->place, &job->team));
+    return sq_comm_agree(job->world, sq_comm_memory_join(job->world, &job->team));
 }
 
 /* The job's settings with what `auto` came to: they make the same bytes elsewhere, or are refused there. */
@@ -300,7 +301,7 @@ void sq_job_close(struct sq_job *job, enum sq_status status)
     sq_free(job->fingerprint);
     sq_free(job->config_yaml);
     sq_free(job->store_path);
-    sq_place_leave(&job->team);
+    sq_comm_memory_leave(&job->team);
     if (job->team.size) sq_comm_free(&job->team);
     sq_place_close(&job->place);
     sq_free(job);

@@ -60,7 +60,8 @@ static enum sq_status open_best(const struct sq_config *config, struct sq_place 
     if (!place->kind)
         return sq_comm_agree(&place->comm, sq_backend_create_cpu(config->threads, config->isa, &place->backend));
     SQ_TRY(place->kind->open(&place->comm, config->threads, config->share_device, &place->backend, &place->n_sharing));
-    return sq_place_join(place, &place->comm);
+    if (place->n_sharing > 1 || place->comm.size == 1) return SQ_OK;
+    return place->kind->join(&place->comm, place->backend);
 }
 
 /* The same bytes from any number of ranks: only where each computes the same bits. Collective. */
@@ -102,21 +103,9 @@ enum sq_backend_choice sq_place_choice(const struct sq_place *place)
 
 void sq_place_close(struct sq_place *place)
 {
-    sq_place_leave(&place->comm);
+    sq_comm_memory_leave(&place->comm);
     if (place->backend) place->backend->ops->destroy(place->backend);
     place->backend = NULL;
-}
-
-enum sq_status sq_place_join(const struct sq_place *place, struct sq_comm *part)
-{
-    if (!place->kind || place->n_sharing > 1 || part->size == 1) return SQ_OK;
-    return place->kind->join(part, place->backend);
-}
-
-void sq_place_leave(struct sq_comm *part)
-{
-    if (part->device) part->device->destroy(part->device);
-    part->device = NULL;
 }
 
 enum sq_status sq_place_memory(const struct sq_place *place, int64_t *bytes_p, int64_t *host_bytes_p)

@@ -26,11 +26,6 @@ void sq_place_close(struct sq_place *place);
 /* The --backend that gives this place. Local. */
 enum sq_backend_choice sq_place_choice(const struct sq_place *place);
 
-/* Gives a part of the place's ranks (from sq_comm_split) the same collectives, until sq_place_leave(). Collective on
- * part. */
-enum sq_status sq_place_join(const struct sq_place *place, struct sq_comm *part) SQ_MUST_CHECK;
-void sq_place_leave(struct sq_comm *part);
-
 /* Bytes that one rank may take of the backend's memory by default: of the host's, three quarters shared among the ranks
  * of the node; of a device's, nine tenths of what is free, and then beside it of the host's as before (0: the two are
  * the same). Collective. */

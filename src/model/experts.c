@@ -3,6 +3,7 @@
 #include "base/memory.h"
 #include "model/experts_private.h"
 #include "model/weights.h"
+#include "mpi/comm_memory.h"
 
 /* --- memory ------------------------------------------------------------------------------------------------------- */
 
@@ -101,7 +102,9 @@ static enum sq_status create(struct sq_forward *forward, const struct sq_comm *c
     experts->n_teams = comm->size < n_experts ? comm->size : n_experts;
     experts->team_index = sq_team_of(comm->rank, experts->n_teams, comm->size);
     SQ_TRY(sq_comm_split(comm, experts->team_index, &experts->team));
-    return sq_comm_agree(comm, take_lists(forward, experts));
+    enum sq_status status = sq_comm_memory_join(comm, &experts->team);
+    if (status == SQ_OK) status = take_lists(forward, experts);
+    return sq_comm_agree(comm, status);
 }
 
 void sq_experts_destroy(struct sq_experts *experts)
@@ -115,6 +118,7 @@ void sq_experts_destroy(struct sq_experts *experts)
         experts->backend->ops->free(experts->backend, rooms[i]->memory);
     for (int i = 0; i < SQ_COUNT(host); i++)
         sq_free(host[i]);
+    sq_comm_memory_leave(&experts->team);
     if (experts->team.size) sq_comm_free(&experts->team);
     sq_free(experts);
 }

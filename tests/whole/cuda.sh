@@ -12,6 +12,8 @@ check "3" qwen3 --order natural --grid reference --refine 0
 close_to_cpu
 check "4" qwen2_moe --experts top-up --expert-tokens 20
 close_to_cpu 3
+CUDASIM_DEVICES=6 check "6" mixtral # of four experts, two with a team of two ranks
+close_to_cpu
 check "3" deepseek_v3 --asymmetric --propagation original
 close_to_cpu
 
