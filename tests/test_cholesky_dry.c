@@ -1,12 +1,7 @@
 /* When the columns of a factorization that ranks share come, by the clock of a backend that computes nothing: a column
  * is made, and travels, beside what the one before it does to the others. */
 #define _GNU_SOURCE
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include "fixed_links.h"
 
 #include "gptq/cholesky.h"
 #include "tensor/dry.h"
@@ -16,19 +11,6 @@
 #define TRSM (EDGE * EDGE * EDGE)
 #define UPDATE (2 * EDGE * EDGE * EDGE)
 
-/* Links where each column takes as long, and what is told of it no time. */
-struct links {
-    struct sq_dry_links base;
-    double column;
-};
-
-static double link_seconds(const struct sq_dry_links *base, enum sq_traffic_kind kind, double bytes)
-{
-    const struct links *links = (const struct links *)base;
-    assert_true(bytes > 0);
-    return kind == SQ_TRAFFIC_MEMORY ? links->column : 0;
-}
-
 struct times {
     double backend, link; /* seconds */
     int64_t n_columns;
@@ -37,7 +19,7 @@ struct times {
 /* Of so many tiles along an edge on so many ranks; one operation a second, copies take no time. */
 static struct times factor(int64_t tiles, int n_ranks, double column)
 {
-    const struct links links = {{link_seconds}, column};
+    const struct fixed_links links = {{fixed_link_seconds}, 1u << SQ_TRAFFIC_MEMORY, column};
     struct sq_traffic traffic = {.is_dry = true, .links = &links.base};
     const struct sq_comm comm = {.size = n_ranks, .traffic = &traffic};
     struct sq_backend_traits traits = sq_cpu_traits;

@@ -1,12 +1,7 @@
 /* What the sums of slices over ranks take, by the clock of a backend that computes nothing: the sum of a slice goes on
  * beside the products of the next one. */
 #define _GNU_SOURCE
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include "fixed_links.h"
 
 #include "gptq/hessian.h"
 #include "mpi/comm_memory.h"
@@ -15,19 +10,6 @@
 
 enum { PANEL = 16, N = 4 * PANEL, TOKENS = 5 };
 #define SLICE (2 * 4 * PANEL * PANEL) /* half of it has room for the last panel, and for the first two */
-
-/* Links where each sum takes as long. */
-struct links {
-    struct sq_dry_links base;
-    double sum;
-};
-
-static double link_seconds(const struct sq_dry_links *base, enum sq_traffic_kind kind, double bytes)
-{
-    const struct links *links = (const struct links *)base;
-    assert_true(bytes > 0);
-    return kind == SQ_TRAFFIC_SUM || kind == SQ_TRAFFIC_REDUCE ? links->sum : 0;
-}
 
 /* How a Hessian is made. */
 struct setting {
@@ -45,7 +27,7 @@ struct times {
 /* One operation of a product a second; the rest takes no time. */
 static struct times make(const struct setting *setting, double sum)
 {
-    const struct links links = {{link_seconds}, sum};
+    const struct fixed_links links = {{fixed_link_seconds}, 1u << SQ_TRAFFIC_SUM | 1u << SQ_TRAFFIC_REDUCE, sum};
     struct sq_traffic traffic = {.is_dry = true, .links = &links.base};
     const struct sq_comm comm = {.size = setting->n_ranks, .traffic = &traffic};
     struct sq_rates rates = {.operation_seconds = 0};
