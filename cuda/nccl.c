@@ -129,15 +129,6 @@ static void begin(struct sq_nccl *nccl, struct sq_cuda_timer *timer, const char 
 
 /* --- collectives -------------------------------------------------------------------------------------------------- */
 
-static enum sq_status sum_i64(struct sq_comm_device *device, int64_t *values, int64_t count)
-{
-    struct sq_nccl *nccl = (struct sq_nccl *)device;
-    begin(nccl, &cuda_of(nccl)->nccl_timer, "a sum over ranks", (size_t)count * sizeof *values);
-    finish(nccl, ncclAllReduce(values, values, (size_t)count, ncclInt64, ncclSum, nccl->comm, nccl->stream),
-           "a sum over ranks");
-    return SQ_OK;
-}
-
 static enum sq_status start_sum_i64(struct sq_comm_device *device, int lane, int root, int64_t *values, int64_t count)
 {
     struct sq_nccl *nccl = (struct sq_nccl *)device;
@@ -311,8 +302,7 @@ enum sq_status sq_nccl_attach(struct sq_comm *comm, struct sq_backend *backend)
     void *memory = NULL;
     SQ_TRY(sq_comm_agree(comm, sq_alloc("a device communicator", 1, sizeof(struct sq_nccl), &memory)));
     struct sq_nccl *nccl = memory;
-    *nccl = (struct sq_nccl){.base = {.sum_i64 = sum_i64,
-                                      .start_sum_i64 = start_sum_i64,
+    *nccl = (struct sq_nccl){.base = {.start_sum_i64 = start_sum_i64,
                                       .finish_sum = finish_sum,
                                       .broadcast = broadcast,
                                       .start_broadcast = start_broadcast,

@@ -83,27 +83,6 @@ void sq_comm_memory_leave(struct sq_comm *part)
 
 /* --- by kind of memory -------------------------------------------------------------------------------------------- */
 
-/* lane -1: one that is waited for, on all ranks. */
-static enum sq_status sum_i64(const struct sq_comm *comm, struct sq_backend *backend, int lane, int root,
-                              int64_t *values, int64_t count)
-{
-    const size_t bytes = (size_t)count * sizeof *values;
-    if (comm->size == 1) return SQ_OK;
-    if (backend->is_host) return sum_piece(comm, root, values, bytes);
-    if (is_counted_dry(comm, root < 0 ? SQ_TRAFFIC_SUM : SQ_TRAFFIC_REDUCE, bytes)) return SQ_OK;
-    if (comm->device && lane >= 0) return comm->device->start_sum_i64(comm->device, lane, root, values, count);
-    if (comm->device) return comm->device->sum_i64(comm->device, values, count);
-    const struct route route = {
-        .run = sum_piece, .root = root, .reads = true, .writes = root < 0 || comm->rank == root};
-    return through_host(comm, backend, &route, values, bytes);
-}
-
-enum sq_status sq_comm_memory_sum_i64(const struct sq_comm *comm, struct sq_backend *backend, int64_t *values,
-                                      int64_t count)
-{
-    return sum_i64(comm, backend, -1, -1, values, count);
-}
-
 bool sq_comm_memory_sum_is_beside(const struct sq_comm *comm, const struct sq_backend *backend)
 {
     return comm->size > 1 && has_links(comm) && !backend->is_host;
@@ -112,12 +91,26 @@ bool sq_comm_memory_sum_is_beside(const struct sq_comm *comm, const struct sq_ba
 enum sq_status sq_comm_memory_start_sum_i64(const struct sq_comm *comm, struct sq_backend *backend, int lane, int root,
                                             int64_t *values, int64_t count)
 {
-    return sum_i64(comm, backend, lane, root, values, count);
+    const size_t bytes = (size_t)count * sizeof *values;
+    if (comm->size == 1) return SQ_OK;
+    if (backend->is_host) return sum_piece(comm, root, values, bytes);
+    if (is_counted_dry(comm, root < 0 ? SQ_TRAFFIC_SUM : SQ_TRAFFIC_REDUCE, bytes)) return SQ_OK;
+    if (comm->device) return comm->device->start_sum_i64(comm->device, lane, root, values, count);
+    const struct route route = {
+        .run = sum_piece, .root = root, .reads = true, .writes = root < 0 || comm->rank == root};
+    return through_host(comm, backend, &route, values, bytes);
 }
 
 enum sq_status sq_comm_memory_finish_sum(const struct sq_comm *comm, int lane)
 {
     return comm->device ? comm->device->finish_sum(comm->device, lane) : SQ_OK;
+}
+
+enum sq_status sq_comm_memory_sum_i64(const struct sq_comm *comm, struct sq_backend *backend, int64_t *values,
+                                      int64_t count)
+{
+    SQ_TRY(sq_comm_memory_start_sum_i64(comm, backend, 0, -1, values, count));
+    return sq_comm_memory_finish_sum(comm, 0);
 }
 
 /* What was counted already. */

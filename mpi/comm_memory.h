@@ -13,7 +13,6 @@
 /* Collectives of one communicator on the memory of one device per rank; counts and offsets as in comm.h. A rank on
  * which one fails ends the job where the others cannot be told of it. */
 struct sq_comm_device {
-    enum sq_status (*sum_i64)(struct sq_comm_device *device, int64_t *values, int64_t count);
     enum sq_status (*start_sum_i64)(struct sq_comm_device *device, int lane, int root, int64_t *values, int64_t count);
     enum sq_status (*finish_sum)(struct sq_comm_device *device, int lane);
     enum sq_status (*broadcast)(struct sq_comm_device *device, int root, void *buffer, size_t bytes);
@@ -37,8 +36,6 @@ struct sq_comm_device {
 enum sq_status sq_comm_memory_join(const struct sq_comm *comm, struct sq_comm *part) SQ_MUST_CHECK;
 void sq_comm_memory_leave(struct sq_comm *part);
 
-enum sq_status sq_comm_memory_sum_i64(const struct sq_comm *comm, struct sq_backend *backend, int64_t *values,
-                                      int64_t count) SQ_MUST_CHECK;
 enum sq_status sq_comm_memory_broadcast(const struct sq_comm *comm, struct sq_backend *backend, int root, void *buffer,
                                         size_t bytes) SQ_MUST_CHECK;
 enum sq_status sq_comm_memory_all_gather(const struct sq_comm *comm, struct sq_backend *backend, void *buffer,
@@ -52,6 +49,10 @@ bool sq_comm_memory_sum_is_beside(const struct sq_comm *comm, const struct sq_ba
 enum sq_status sq_comm_memory_start_sum_i64(const struct sq_comm *comm, struct sq_backend *backend, int lane, int root,
                                             int64_t *values, int64_t count) SQ_MUST_CHECK;
 enum sq_status sq_comm_memory_finish_sum(const struct sq_comm *comm, int lane) SQ_MUST_CHECK;
+
+/* One on all ranks that is waited for; takes lane 0. */
+enum sq_status sq_comm_memory_sum_i64(const struct sq_comm *comm, struct sq_backend *backend, int64_t *values,
+                                      int64_t count) SQ_MUST_CHECK;
 
 /* A gather that goes on beside the work; nobody touches the buffer until finish of the same lane, in [0,
  * SQ_COMM_GATHERS), which waits for all that was started there. Between the two there may be other collectives. Where
