@@ -84,6 +84,8 @@ static void set_defaults(void)
     if (is_launched()) return;
     /* a rank alone needs neither a daemon nor a network; looking for them takes 0.3 s */
     setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
+    /* all ranks alone on a host have one folder, and one that ends removes it from under one that starts */
+    setenv("OMPI_MCA_orte_create_session_dirs", "0", 0);
     setenv("OMPI_MCA_pml", "ob1", 0);
     setenv("OMPI_MCA_btl", "self", 0);
 }

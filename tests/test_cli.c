@@ -191,6 +191,17 @@ static void test_inspect(void **state)
     assert_outcome(words, 1, "CMakeLists.txt");
 }
 
+/* A rank alone makes no folder for MPI, where others could have the same: TMPDIR is a file here. */
+static void test_alone_without_temporary_folder(void **state)
+{
+    (void)state;
+    struct outcome outcome;
+    char words[2 * PATH_BYTES];
+    snprintf(words, sizeof words, "inspect '%s/tests/golden/llama'", SHARDQ_SOURCE);
+    run_line(&outcome, "env 'TMPDIR=" SHARDQ_SOURCE "/CMakeLists.txt'", words);
+    if (outcome.exit_code != 0) fail_msg("exit code %d, said: %s", outcome.exit_code, outcome.text);
+}
+
 static int find_paths(void **state)
 {
     (void)state;
@@ -199,7 +210,6 @@ static int find_paths(void **state)
     if (length <= 0) return -1;
     *strrchr(self, '/') = '\0';
     snprintf(program, sizeof program, "%s/../shardq", self);
-    setenv("OMPI_MCA_ess_singleton_isolated", "1", 1); /* Open MPI then starts without a helper process: faster */
     struct stat status;
     return stat(program, &status);
 }
@@ -207,8 +217,13 @@ static int find_paths(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_help),   cmocka_unit_test(test_mistakes), cmocka_unit_test(test_mistake_on_many_ranks),
-        cmocka_unit_test(test_config), cmocka_unit_test(test_tokenize), cmocka_unit_test(test_inspect),
+        cmocka_unit_test(test_help),
+        cmocka_unit_test(test_mistakes),
+        cmocka_unit_test(test_mistake_on_many_ranks),
+        cmocka_unit_test(test_config),
+        cmocka_unit_test(test_tokenize),
+        cmocka_unit_test(test_inspect),
+        cmocka_unit_test(test_alone_without_temporary_folder),
     };
     return cmocka_run_group_tests(tests, find_paths, NULL);
 }

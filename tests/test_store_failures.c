@@ -208,10 +208,8 @@ static pid_t start_victim(const char *path)
 {
     pid_t child = fork();
     if (child != 0) return child;
-    /* no shared file pointers: Open MPI keeps files for them that a killed process leaves behind */
-    char *environment[1024] = {"OMPI_MCA_btl=self", "OMPI_MCA_ess_singleton_isolated=1",
-                               "OMPI_MCA_sharedfp=individual"};
-    size_t used = 3;
+    char *environment[1024] = {0};
+    size_t used = 0;
     for (char **variable = environ; *variable && used < 1023; variable++)
         if (!is_of_job(*variable)) environment[used++] = *variable;
     char *arguments[] = {(char *)program, "victim", (char *)path, NULL};

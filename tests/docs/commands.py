@@ -87,7 +87,6 @@ def can_tokenize(folder):
 
 
 def main():
-    os.environ["OMPI_MCA_ess_singleton_isolated"] = "1"  # Open MPI then starts without a helper process: faster
     os.environ["PATH"] = os.path.dirname(SHARDQ) + ":" + os.environ["PATH"]
     failures, count, skipped = [], 0, 0
     with tempfile.TemporaryDirectory() as top:
