@@ -8,6 +8,13 @@
 #include "model/final.h"
 #include "mpi/split.h"
 
+/* A piece of logits, up to the next one: where that starts may decide in which order a library sums, and which worker
+ * has it is chance. */
+static int64_t piece_cells(const struct sq_model *model, int64_t positions)
+{
+    return sq_aligned(positions * sq_final_rows(model) * (int64_t)sizeof(float)) / (int64_t)sizeof(float);
+}
+
 /* Both models' final states and the softmax of every position so far; second: the reference, where there is one. */
 struct scoring {
     struct sq_backend *backend;
@@ -19,8 +26,9 @@ struct scoring {
     float *targets;                /* likewise: the model's logit of the token that came next */
     const int32_t *ids;            /* likewise: this rank's tokens */
     void *ids_room;                /* memory for them */
-    int64_t positions, rows;       /* of a piece of logits, at most */
-    float *logits;                 /* backend memory [n_workers, n_models, positions, rows] */
+    int64_t positions;             /* of a piece of logits, at most */
+    int64_t cells;                 /* from one piece to the next */
+    float *logits;                 /* backend memory [n_workers, n_models, cells] */
     int64_t first;                 /* vocabulary entry of the piece of lm_head in memory */
 };
 
@@ -37,7 +45,7 @@ static enum sq_status fold_positions(const struct scoring *scoring, int worker, 
     struct sq_backend *backend = scoring->backend;
     struct sq_matrix logits[2] = {0};
     for (int m = 0; m < scoring->n_models; m++) {
-        int64_t at = ((int64_t)worker * scoring->n_models + m) * scoring->positions * scoring->rows;
+        int64_t at = ((int64_t)worker * scoring->n_models + m) * scoring->cells;
         logits[m] = sq_matrix_view(scoring->logits + at, SQ_F32, count, scoring->finals[m].weight.rows);
         SQ_TRY(sq_final_piece_logits(&scoring->finals[m], worker, row, logits[m]));
     }
@@ -176,7 +184,7 @@ static enum sq_status finish(const struct scoring *scoring, const struct sq_comm
 struct sq_evaluate_bytes sq_evaluate_predict_bytes(int n_workers, int n_models, const struct sq_model *model,
                                                    const struct sq_tokens *tokens, int64_t n_samples)
 {
-    int64_t positions = sq_final_positions(tokens->length - 1), cells = positions * sq_final_rows(model);
+    int64_t cells = piece_cells(model, sq_final_positions(tokens->length - 1));
     int64_t of_position = n_models * (int64_t)sizeof(struct sq_softmax) + (int64_t)(sizeof(float) + sizeof(int32_t));
     return (struct sq_evaluate_bytes){
         .logits = n_workers * n_models * cells * (int64_t)sizeof(float) + n_samples * tokens->length * of_position,
@@ -207,13 +215,13 @@ static enum sq_status start_softmax(struct scoring *scoring, int m)
 static enum sq_status take_memory(struct scoring *scoring)
 {
     struct sq_backend *backend = scoring->backend;
-    int64_t cells = scoring->positions * scoring->rows, n_models = scoring->n_models;
+    int64_t pieces = backend->n_workers * scoring->n_models;
     size_t bytes = (size_t)(scoring->samples.count * scoring->tokens->length) * sizeof(int32_t);
     SQ_TRY(backend->ops->alloc(backend, "logits of the next tokens", bytes, (void **)&scoring->targets));
     SQ_TRY(backend->ops->alloc(backend, "tokens", bytes, &scoring->ids_room));
     SQ_TRY(sq_backend_view(backend, scoring->tokens->ids + scoring->samples.first * scoring->tokens->length, bytes,
                            scoring->ids_room, (const void **)&scoring->ids));
-    SQ_TRY(backend->ops->alloc(backend, "logits", (size_t)(backend->n_workers * n_models * cells) * sizeof(float),
+    SQ_TRY(backend->ops->alloc(backend, "logits", (size_t)(pieces * scoring->cells) * sizeof(float),
                                (void **)&scoring->logits));
     for (int m = 0; m < scoring->n_models; m++)
         SQ_TRY(start_softmax(scoring, m));
@@ -263,8 +271,8 @@ enum sq_status sq_evaluate(struct sq_backend *backend, const struct sq_comm *com
                               .tokens = tokens,
                               .samples = sq_split(tokens->n_samples, comm->rank, comm->size),
                               .n_models = reference ? 2 : 1,
-                              .positions = sq_final_positions(tokens->length - 1),
-                              .rows = sq_final_rows(model)};
+                              .positions = sq_final_positions(tokens->length - 1)};
+    scoring.cells = piece_cells(model, scoring.positions);
     const struct sq_forward_options forward = {.compute = options->compute,
                                                .n_samples = scoring.samples.count,
                                                .length = tokens->length,
