@@ -32,15 +32,18 @@ static float input_value(int64_t sample, int64_t position, int64_t column)
     return sq_bf16_to_f32(sq_f32_to_bf16(value)); /* exact in both types */
 }
 
+/* Rows lie as in the forward pass (model/slots.h): where they start may decide in which order a library sums. */
 static struct sq_matrix make_inputs(const struct sq_shards *shards, const struct shape *shape, enum sq_dtype dtype)
 {
-    int64_t length = shape->length, rows = shards->samples.count * length;
-    void *data = malloc((size_t)(rows * N + 1) * sq_dtype_size(dtype));
-    for (int64_t i = 0; i < rows * N; i++) {
-        float value = ldexpf(input_value(shards->samples.first + i / N / length, i / N % length, i % N), shape->shift);
-        sq_dtype_from_f32(&value, 1, dtype, (char *)data + (size_t)i * sq_dtype_size(dtype));
-    }
-    return sq_matrix_view(data, dtype, rows, N);
+    int64_t length = shape->length, rows = shards->samples.count * length, size = (int64_t)sq_dtype_size(dtype);
+    int64_t stride = sq_aligned(N * size) / size;
+    char *data = calloc((size_t)(rows * stride + 1), (size_t)size);
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < N; j++) {
+            float value = ldexpf(input_value(shards->samples.first + i / length, i % length, j), shape->shift);
+            sq_dtype_from_f32(&value, 1, dtype, data + (i * stride + j) * size);
+        }
+    return (struct sq_matrix){data, dtype, rows, N, stride};
 }
 
 static void set_sizes(const struct shape *shape, struct sq_sizes *sizes)
@@ -65,7 +68,7 @@ static float *make_hessian_from(const struct shape *shape, const struct sq_hessi
     float *h = calloc(N * N, sizeof *h);
     backend->n_workers = n_threads;
     set_sizes(shape, &backend->sizes);
-    size_t bytes = (size_t)(x.rows * N) * sq_dtype_size(dtype), row_bytes = N * sq_dtype_size(dtype);
+    size_t row_bytes = (size_t)x.stride * sq_dtype_size(dtype), bytes = (size_t)x.rows * row_bytes;
     struct sq_hessian_rooms given_rooms = rooms ? *rooms : (struct sq_hessian_rooms){0};
     given_rooms.bytes = sq_hessian_room_bytes(&backend->sizes, SAMPLES, SHARDS, shape->length, (int64_t)row_bytes);
     assert_int_equal(sq_hessian_create(backend, N + 30, &given_rooms, &workspace), SQ_OK);
@@ -188,9 +191,11 @@ static void test_slices(void **state)
     (void)state;
     enum { PANEL = 32, WIDEST = PANEL * 7 * PANEL }; /* of seven panels; each one's size is a multiple of the first's */
     static const int64_t slices[] = {1, 2 * WIDEST - 1, 2 * WIDEST, 3 * WIDEST, 4 * WIDEST - PANEL, 4 * WIDEST};
+    const struct shape one = {.length = 5,
+                              .panel = PANEL}; /* of the same panels: products of other shapes may round otherwise */
     for (size_t i = 0; i < sizeof slices / sizeof *slices; i++) {
         const struct shape shape = {.length = 5, .panel = PANEL, .slice = slices[i]};
-        check_bits(&short_shards, &shape);
+        check_bits(&one, &shape);
     }
 }
 
