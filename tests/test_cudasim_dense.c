@@ -157,28 +157,51 @@ static void products(void **state)
     }
 }
 
-/* Each element alone, and among many: the same bits. */
-static void products_row_by_row(void **state)
+/* c = a b, for rows of a of this stride that start `offset` numbers behind its memory, c likewise. */
+static float *multiply(const struct dense *d, int m, int n, int k, int stride, int offset)
 {
-    const struct dense *d = *state;
-    enum { m = 37, n = 21, k = 45 };
     const float one = 1, zero = 0;
-    float *a = random_floats(m * k, CUDA_R_32F), *b = random_floats(k * n, CUDA_R_32F);
-    float *da = upload(d, a, m * k, CUDA_R_32F), *db = upload(d, b, k * n, CUDA_R_32F), *dc;
-    assert_int_equal(cudaMalloc((void **)&dc, 2 * m * n * sizeof *dc), cudaSuccess);
-    assert_int_equal(cublasGemmEx(d->blas, CUBLAS_OP_N, CUBLAS_OP_N, m, n, k, &one, da, CUDA_R_32F, m, db, CUDA_R_32F,
-                                  k, &zero, dc, CUDA_R_32F, m, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+    const size_t na = (size_t)(offset + k * stride), nc = (size_t)(offset + n * stride);
+    float *a = calloc(na, sizeof *a), *b = malloc((size_t)(k * n) * sizeof *b), *dc;
+    for (int p = 0; p < k; p++)
+        for (int i = 0; i < stride; i++)
+            a[offset + i + p * stride] = sinf((float)(17 * i + p)); /* the same numbers each time */
+    for (int i = 0; i < k * n; i++)
+        b[i] = cosf((float)i);
+    float *da = upload(d, a, na, CUDA_R_32F), *db = upload(d, b, (size_t)(k * n), CUDA_R_32F);
+    assert_int_equal(cudaMalloc((void **)&dc, nc * sizeof *dc), cudaSuccess);
+    assert_int_equal(cublasGemmEx(d->blas, CUBLAS_OP_N, CUBLAS_OP_N, m, n, k, &one, da + offset, CUDA_R_32F, stride, db,
+                                  CUDA_R_32F, k, &zero, dc + offset, CUDA_R_32F, stride, CUBLAS_COMPUTE_32F,
+                                  CUBLAS_GEMM_DEFAULT),
                      CUBLAS_STATUS_SUCCESS);
-    for (int i = 0; i < m; i++)
-        for (int j = 0; j < n; j += 7)
-            assert_int_equal(cublasGemmEx(d->blas, CUBLAS_OP_N, CUBLAS_OP_N, 1, 7, k, &one, da + i, CUDA_R_32F, m,
-                                          db + j * k, CUDA_R_32F, k, &zero, dc + m * n + i + j * m, CUDA_R_32F, m,
-                                          CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
-                             CUBLAS_STATUS_SUCCESS);
-    float *got = download(d, dc, 2 * m * n, CUDA_R_32F);
-    assert_memory_equal(got, got + m * n, m * n * sizeof *got);
-    free(a), free(b), free(got);
+    float *all = download(d, dc, nc, CUDA_R_32F), *c = calloc((size_t)(m * n), sizeof *c);
+    for (int j = 0; j < n; j++)
+        memcpy(c + j * m, all + offset + j * stride, (size_t)m * sizeof *c);
+    free(a), free(b), free(all);
     assert_int_equal(cudaFree(da) || cudaFree(db) || cudaFree(dc), 0);
+    return c;
+}
+
+/* The same call: the same bits; one of another shape or alignment adds in another order. */
+static void orders_of_sums(void **state)
+{
+    enum { M = 40, N = 20, K = 300 };
+    static const int other[][4] = {{M, N - 4, M, 0}, {M - 8, N, M, 0}, {M, N, M + 8, 0}, {M, N, M, 4}};
+    float *c = multiply(*state, M, N, K, M, 0), *again = multiply(*state, M, N, K, M, 0);
+    assert_memory_equal(c, again, M * N * sizeof *c);
+    for (size_t i = 0; i < sizeof other / sizeof *other; i++) {
+        const int m = other[i][0], n = other[i][1];
+        float *rounded = multiply(*state, m, n, K, other[i][2], other[i][3]);
+        int differ = 0;
+        for (int j = 0; j < n; j++)
+            for (int row = 0; row < m; row++) {
+                assert_true(fabsf(rounded[row + j * m] - c[row + j * M]) < 1e-3f);
+                differ += rounded[row + j * m] != c[row + j * M];
+            }
+        assert_true(differ > 0);
+        free(rounded);
+    }
+    free(c), free(again);
 }
 
 /* --- triangular solves -------------------------------------------------------------------------------------------- */
@@ -317,7 +340,7 @@ static void bad_arguments(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(products), cmocka_unit_test(products_row_by_row), cmocka_unit_test(triangular_solves),
+        cmocka_unit_test(products), cmocka_unit_test(orders_of_sums), cmocka_unit_test(triangular_solves),
         cmocka_unit_test(cholesky), cmocka_unit_test(bad_arguments),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

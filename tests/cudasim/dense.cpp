@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <initializer_list>
 #include <vector>
 
 namespace cudasim
@@ -18,6 +19,8 @@ namespace
 #endif
 
 constexpr int tile_rows = 16, tile_cols = 4;
+constexpr int most_parts = 4;        // of a sum
+constexpr uintptr_t alignment = 256; // beyond which nobody looks at it
 
 float from_bf16(uint16_t half)
 {
@@ -47,17 +50,38 @@ void pack(const operand &x, bool by_columns, int first, int last, int k, int wid
 
 typedef float row_vector __attribute__((vector_size(tile_rows * sizeof(float))));
 
-// sums[j][i] = sum over p of a[p, i] b[p, j], p ascending.
-FAST void multiply_tile(int k, const float *a, const float *b, float *sums)
+// sums[j][i] = sum over p of a[p, i] b[p, j]: p ascending in each of `parts` parts, which are then added in order.
+FAST void multiply_tile(int k, int parts, const float *a, const float *b, float *sums)
 {
-    row_vector s[tile_cols] = {};
-    for (int p = 0; p < k; p++, a += tile_rows, b += tile_cols) {
-        row_vector column;
-        memcpy(&column, a, sizeof column);
+    row_vector all[tile_cols] = {};
+    for (int part = 0, p = 0; part < parts; part++) {
+        row_vector s[tile_cols] = {};
+        for (const int end = (int)((int64_t)k * (part + 1) / parts); p < end; p++, a += tile_rows, b += tile_cols) {
+            row_vector column;
+            memcpy(&column, a, sizeof column);
+            for (int j = 0; j < tile_cols; j++)
+                s[j] += column * b[j];
+        }
         for (int j = 0; j < tile_cols; j++)
-            s[j] += column * b[j];
+            all[j] += s[j];
     }
-    memcpy(sums, s, sizeof s);
+    memcpy(sums, all, sizeof all);
+}
+
+// A number that looks random, from numbers.
+uint64_t mix(std::initializer_list<uint64_t> numbers)
+{
+    uint64_t x = 0;
+    for (const uint64_t number : numbers) {
+        x = (x ^ number) * 0x9E3779B97F4A7C15u;
+        x ^= x >> 29;
+    }
+    return x;
+}
+
+uint64_t traits_of(const void *data, bool bf16, bool transposed, ptrdiff_t stride)
+{
+    return mix({(uintptr_t)data % alignment, bf16, transposed, (uint64_t)stride});
 }
 
 void store_tile(const product &p, int row, int col, const float *sums)
@@ -97,6 +121,9 @@ float operand::get(ptrdiff_t row, ptrdiff_t col) const
 
 void multiply(const product &p)
 {
+    const uint64_t kernel = mix(
+        {(uint64_t)p.m, (uint64_t)p.n, (uint64_t)p.k, traits_of(p.a.data, p.a.bf16, p.a.transposed, p.a.stride),
+         traits_of(p.b.data, p.b.bf16, p.b.transposed, p.b.stride), traits_of(p.c, p.c_bf16, p.beta != 0, p.c_stride)});
     std::vector<float> a((size_t)tile_rows * p.k), b((size_t)(p.n + tile_cols) * p.k);
     float sums[tile_rows * tile_cols];
     for (int j = 0; j < p.n; j += tile_cols)
@@ -104,7 +131,8 @@ void multiply(const product &p)
     for (int i = 0; i < p.m; i += tile_rows) {
         pack(p.a, false, i, p.m, p.k, tile_rows, a.data());
         for (int j = 0; j < p.n; j += tile_cols) {
-            multiply_tile(p.k, a.data(), b.data() + (size_t)j * p.k, sums);
+            const int parts = 1 + (int)(mix({kernel, (uint64_t)i, (uint64_t)j}) % most_parts);
+            multiply_tile(p.k, parts, a.data(), b.data() + (size_t)j * p.k, sums);
             store_tile(p, i, j, sums);
         }
     }
@@ -119,6 +147,10 @@ void solve(const triangular_solve &s)
     const bool forward = s.upper == flipped;      // the matrix that is solved with is lower triangular
     std::vector<float> x((size_t)order * others); // x[i * others + j]: unknown i of system j
     const ptrdiff_t step = s.left ? 1 : s.b_stride, across = s.left ? s.b_stride : 1;
+    const bool last_first = mix({(uint64_t)s.m, (uint64_t)s.n, traits_of(s.a, false, s.transposed, s.a_stride),
+                                 traits_of(s.b, false, s.left, s.b_stride)}) %
+                                2 ==
+                            1;
     for (int i = 0; i < order; i++)
         for (int j = 0; j < others; j++)
             x[(size_t)i * others + j] = s.alpha * s.b[i * step + j * across];
@@ -126,7 +158,7 @@ void solve(const triangular_solve &s)
         const int i = forward ? t : order - 1 - t;
         float *row = &x[(size_t)i * others];
         for (int u = 0; u < t; u++) {
-            const int k = forward ? u : order - 1 - u;
+            const int known = last_first ? t - 1 - u : u, k = forward ? known : order - 1 - known;
             subtract(others, flipped ? s.a[k + i * s.a_stride] : s.a[i + k * s.a_stride], &x[(size_t)k * others], row);
         }
         for (int j = 0; j < others && !s.unit; j++)
@@ -137,13 +169,15 @@ void solve(const triangular_solve &s)
             s.b[i * step + j * across] = x[(size_t)i * others + j];
 }
 
-// Column by column, each column's updates in the order of the columns before it.
-static int cholesky_lower(int n, float *a, ptrdiff_t stride)
+// Column by column, each column's updates in the order of the columns before it, or the other way round.
+static int cholesky_lower(int n, float *a, ptrdiff_t stride, bool last_first)
 {
     for (int j = 0; j < n; j++) {
         float *column = a + j * stride;
-        for (int k = 0; k < j; k++)
+        for (int i = 0; i < j; i++) {
+            const int k = last_first ? j - 1 - i : i;
             subtract(n - j, a[j + k * stride], a + j + k * stride, column + j);
+        }
         if (!(column[j] > 0) || !std::isfinite(column[j])) return j + 1;
         column[j] = std::sqrt(column[j]);
         for (int i = j + 1; i < n; i++)
@@ -154,10 +188,11 @@ static int cholesky_lower(int n, float *a, ptrdiff_t stride)
 
 int cholesky(bool upper, int n, float *a, ptrdiff_t stride)
 {
-    if (!upper) return cholesky_lower(n, a, stride);
+    const bool last_first = mix({(uint64_t)n, traits_of(a, false, upper, stride)}) % 2 == 1;
+    if (!upper) return cholesky_lower(n, a, stride, last_first);
     std::vector<float> lower((size_t)n * n);
     transpose(n, a, stride, lower.data(), n);
-    const int info = cholesky_lower(n, lower.data(), n);
+    const int info = cholesky_lower(n, lower.data(), n, last_first);
     for (int j = 0; j < n; j++)
         for (int i = 0; i <= j; i++)
             a[i + j * stride] = lower[(size_t)j + (size_t)i * n];

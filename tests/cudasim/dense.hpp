@@ -1,5 +1,7 @@
-// The arithmetic behind cuBLAS and cuSOLVER. Every element is summed in one order that depends on nothing but its own
-// sum's length: the same bits whatever the other rows and columns are.
+// The arithmetic behind cuBLAS and cuSOLVER. As there, the same call on the same numbers gives the same bits, but in
+// which order an element's terms are added depends on all that a library may choose its kernels by (sizes, leading
+// dimensions, types, and how addresses are aligned, to 256 bytes), and on the element's place: who wants the same bits
+// from any number of ranks must make the same calls on all of them.
 #ifndef CUDASIM_DENSE_HPP
 #define CUDASIM_DENSE_HPP
 

@@ -15,6 +15,9 @@
  * memory that was never written are seen without it only. Longer jobs do not run there, for time. Speed, and what a
  * real device rounds in its own way, are not tested by it at all.
  *
+ * Sums. Products and solves are added up in an order that depends on sizes, leading dimensions and alignment, as that of
+ * cuBLAS may: the same call gives the same bits, another one need not.
+ *
  * Errors. Each thread has a last error, which calls that go well leave as it is; a launch returns it, whoever left it
  * there. "Not ready" is kept, too: NVIDIA's guide says that it is not, but others who ask find it, and clear it.
  *
