@@ -15,10 +15,10 @@
 
 #define STEP_SECONDS 0.1   /* between two looks */
 #define MOST_PER_STEP 1.0  /* seconds that count for one: what is above, this process did not run */
-#define SPEAK_SECONDS 2.0  /* by which a rank lets the one before it speak first: the end of one ends all */
+#define SPEAK_SECONDS 4.0  /* by which a rank lets the one before it speak first: mpirun ends all, two seconds later */
 #define MOST_SPEAKERS 5    /* that wait for each other so */
 #define LISTEN_SECONDS 2.0 /* without a sign, after which a rank counts as silent */
-#define DEFER_SECONDS 3.0  /* by which a node where nobody is silent lets one speak that knows who is */
+#define DEFER_SECONDS 6.0  /* by which a node where nobody is silent lets one speak second that knows who is */
 
 /* What the main thread waits in, for the thread that watches; each wait has a number. */
 static struct {
