@@ -166,7 +166,7 @@ static const struct sq_option options[] = {
      .key = "backend", .flag = "--backend", .value_name = "NAME", .type = SQ_OPTION_CHOICE, .offset = FIELD(backend),
      .default_text = "auto", .words = backend_words, .commands = QUANTIZE | EVAL | PLAN | VERIFY | BENCH,
      .keep = SQ_KEEP_ARITHMETIC,
-     .help = "Where to compute; auto: on CUDA devices where the program was built for them and every rank has one, else "
+     .help = "Where to compute; auto: on CUDA devices where the program was built for them and every rank sees one, else "
              "on the CPU."},
     {.key = "share_device", .flag = "--share-device", .off_flag = "--no-share-device", .type = SQ_OPTION_BOOL,
      .offset = FIELD(share_device), .default_text = "false", .commands = QUANTIZE | EVAL | VERIFY | BENCH,

@@ -15,7 +15,7 @@ struct sq_place {
     int n_sharing; /* most ranks that have one device together; more than one: their collectives go through the host */
 };
 
-/* The backend that config->backend asks for. auto: the devices where every rank has one, else the CPU, and rank 0 says
+/* The backend that config->backend asks for. auto: the devices where every rank sees one, else the CPU, and rank 0 says
  * so. Device by the rank's number on its node; too few devices are SQ_ERR_USAGE unless config->share_device. So are
  * ranks whose instruction sets or libraries differ: they would not compute the same bits. Collective; a world of one
  * rank needs no MPI. */
