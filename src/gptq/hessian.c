@@ -155,6 +155,15 @@ static enum sq_status make_slices(struct sq_making *making)
     return status;
 }
 
+enum sq_status sq_hessian_say(const struct sq_comm *comm, const char *layer, enum sq_status status)
+{
+    bool any = false, is_lowest = false;
+    if (status != SQ_ERR_NUMERIC) return status;
+    SQ_TRY(sq_comm_lowest(comm, layer != NULL, &any, &is_lowest));
+    if (is_lowest) sq_error("the inputs of %s are too large: their Hessian is not finite", layer);
+    return status;
+}
+
 enum sq_status sq_hessian_make(struct sq_backend *backend, const struct sq_comm *comm, int root, const char *layer,
                                const struct sq_hessian_inputs *inputs, struct sq_hessian_workspace *workspace,
                                struct sq_matrix hessian)
@@ -170,10 +179,7 @@ enum sq_status sq_hessian_make(struct sq_backend *backend, const struct sq_comm 
                                .workspace = workspace,
                                .hessian = hessian,
                                .to_mean = 2.0 / ((double)inputs->shards->n_samples * (double)inputs->length)};
-    enum sq_status status = sq_comm_agree(comm, local_exponents(&making));
-    if (status == SQ_ERR_NUMERIC && comm->rank == 0)
-        sq_error("the inputs of %s are too large: their Hessian is not finite", layer);
-    SQ_TRY(status);
+    SQ_TRY(sq_hessian_say(comm, layer, sq_comm_agree(comm, local_exponents(&making))));
     SQ_TRY(sq_comm_max_i64(comm, workspace->exponents, inputs->x.cols));
     SQ_TRY(sq_comm_agree(comm, make_scales(&making)));
     /* inputs on the host come in once for each slice, of which there are not to be more */

@@ -77,9 +77,13 @@ struct sq_hessian_rooms sq_hessian_widen(const struct sq_sizes *sizes, int64_t n
 
 /* hessian F32 [n, n], full and symmetric, out: on every rank (root -1) or on root alone (elsewhere left undefined).
  * Collective on comm; the same bits for any number of ranks and workers. SQ_ERR_NUMERIC when X'X is
- * not finite in f32; layer: one of the group, for that message. */
+ * not finite in f32; layer: one of the group, for that message; NULL: sq_hessian_say() is still to be called. */
 enum sq_status sq_hessian_make(struct sq_backend *backend, const struct sq_comm *comm, int root, const char *layer,
                                const struct sq_hessian_inputs *inputs, struct sq_hessian_workspace *workspace,
                                struct sq_matrix hessian) SQ_MUST_CHECK;
+
+/* Returns the status, which is that of all ranks. If it is SQ_ERR_NUMERIC, the lowest rank with a layer, whose X'X was
+ * not finite, says so. NULL: none on this rank. For teams that each made a Hessian. Collective on comm. */
+enum sq_status sq_hessian_say(const struct sq_comm *comm, const char *layer, enum sq_status status) SQ_MUST_CHECK;
 
 #endif

@@ -20,6 +20,7 @@ struct expert_run {
     /* the wave at hand */
     int first, count;
     struct sq_expert expert; /* this rank's */
+    const char *too_large;   /* a layer of it whose Hessian was not finite; NULL: none */
 };
 
 static struct sq_group group_of(const struct expert_run *e, int expert, int part)
@@ -59,7 +60,10 @@ static enum sq_status make_hessian(struct expert_run *e, const struct sq_group *
     struct sq_shards shards =
         sq_shards_make(e->expert.n_pieces, SQ_EXPERT_SHARDS, group->team->rank, group->team->size);
     struct sq_hessian_inputs inputs = {&shards, job->backend->sizes.expert_rows, sq_experts_input(job->forward), false};
-    return sq_hessian_make(job->backend, group->team, -1, linear->name, &inputs, &job->hessian, job->factor.hessian);
+    enum sq_status status =
+        sq_hessian_make(job->backend, group->team, -1, NULL, &inputs, &job->hessian, job->factor.hessian);
+    if (status == SQ_ERR_NUMERIC) e->too_large = linear->name;
+    return status;
 }
 
 static enum sq_status solve(struct expert_run *e, const struct sq_group *group, struct sq_spread *spread_p)
@@ -179,7 +183,8 @@ static enum sq_status do_wave(struct expert_run *e)
     if (is_done && e->is_last) return SQ_OK;
     SQ_TRY(take(e, is_done ? NULL : &policy));
     e->results[sq_experts_team_index(job->forward)].count = 0;
-    SQ_TRY(sq_comm_agree(job->world, do_expert(e)));
+    enum sq_status status = sq_comm_agree(job->world, do_expert(e));
+    SQ_TRY(sq_hessian_say(job->world, e->too_large, status));
     if (!is_done) SQ_TRY(finish_wave(e, sq_seconds() - started));
     SQ_TRY(sq_stop_check(job->world));
     return e->is_last ? SQ_OK : give(e);

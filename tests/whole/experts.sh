@@ -101,6 +101,17 @@ for settings in config.json quantize_config.json; do
 done
 [ "$(figures_of "$work/whole")" = "$(figures_of "$work/renamed")" ] || fail "the other names give other figures"
 
+# --- inputs of all experts that are too large: it is said once ---
+
+cp -r "$GOLDEN/mixtral" "$work/huge"
+poke "$work/huge/model.safetensors" model.layers.0.post_attention_layernorm.weight '\0000\0142' # 2^69
+tokens "$work/tokens" 16 16 104 7
+for ranks in 1 3 6; do
+  expect 1 $ranks quantize --model "$work/huge" --tokens "$work/tokens" --threads 1 --out "$work/none"
+  expect_message "the inputs of model.layers.0.block_sparse_moe.experts.0.w1 are too large: their Hessian is not finite"
+  rm -rf "$work/none"*
+done
+
 # --- killed among the experts of a block ---
 
 tokens "$work/tokens" 384 64 104 7
