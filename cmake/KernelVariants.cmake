@@ -1,10 +1,14 @@
 # src/tensor/kernels/*.c are compiled once per instruction set with SQ_KERNEL_VARIANT naming it; a table in
 # src/tensor/cpu_backend.c picks one at run time. On other processors only `generic` exists.
+option(SHARDQ_ALL_KERNELS "Kernels for each instruction set of the processor's family, not only generic ones" ON)
 file(GLOB kernel_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/src/tensor/kernels/*.c)
 set(variants generic)
 set(flags_generic "")
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-  list(APPEND variants avx2 avx512 avx512bf16 amx)
+  if(SHARDQ_ALL_KERNELS)
+    list(APPEND variants avx2 avx512 avx512bf16 amx)
+    target_compile_definitions(sq_tensor PRIVATE SQ_X86_KERNELS)
+  endif()
   set(flags_generic -march=x86-64) # whatever the flags from outside say, as those of Spack and EasyBuild do
 endif()
 set(flags_avx2 -march=x86-64 -mavx2 -mfma -mf16c)
@@ -20,6 +24,3 @@ foreach(variant ${variants})
   target_compile_definitions(sq_kernels_${variant} PRIVATE SQ_KERNEL_VARIANT=${variant})
   target_link_libraries(sq_tensor PUBLIC $<TARGET_OBJECTS:sq_kernels_${variant}>)
 endforeach()
-if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-  target_compile_definitions(sq_tensor PRIVATE SQ_X86_KERNELS)
-endif()
