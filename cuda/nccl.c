@@ -10,7 +10,7 @@
 #include "cuda/cuda_private.h"
 #include "mpi/comm_memory.h"
 
-#define N_DEFER 100      /* pauses of 50 ms: mpirun ends the others one to three seconds after the first */
+#define N_DEFER 100      /* pauses of 50 ms: mpirun ends the others up to two seconds after the first */
 #define N_IMPATIENT 1000 /* questions to the stream before the thread begins to sleep between them */
 
 /* All collectives of a communicator are on one stream, so that they come in the same order on every rank. With a second

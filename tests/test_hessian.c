@@ -191,8 +191,7 @@ static void test_slices(void **state)
     (void)state;
     enum { PANEL = 32, WIDEST = PANEL * 7 * PANEL }; /* of seven panels; each one's size is a multiple of the first's */
     static const int64_t slices[] = {1, 2 * WIDEST - 1, 2 * WIDEST, 3 * WIDEST, 4 * WIDEST - PANEL, 4 * WIDEST};
-    const struct shape one = {.length = 5,
-                              .panel = PANEL}; /* of the same panels: products of other shapes may round otherwise */
+    const struct shape one = {.length = 5, .panel = PANEL}; /* products of panels of other shapes may round otherwise */
     for (size_t i = 0; i < sizeof slices / sizeof *slices; i++) {
         const struct shape shape = {.length = 5, .panel = PANEL, .slice = slices[i]};
         check_bits(&one, &shape);

@@ -64,9 +64,20 @@ static void test_unknown_and_many_ranks(void **state)
     expect(&node, ".", true, "; ranks 102, 103, 104, 105, 106, 107, 108, 109 and 4 more of node7 give no sign of life");
 }
 
+static void test_one_speaks(void **state)
+{
+    (void)state;
+    struct node node;
+    begin(&node, 3);
+    assert_true(sq_peers_may_speak(&node.peers[1]));
+    for (int i = 0; i < 3; i++)
+        assert_false(sq_peers_may_speak(&node.peers[i]));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_silent_ranks_are_named),
-                                       cmocka_unit_test(test_unknown_and_many_ranks)};
+                                       cmocka_unit_test(test_unknown_and_many_ranks),
+                                       cmocka_unit_test(test_one_speaks)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

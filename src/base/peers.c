@@ -68,3 +68,8 @@ bool sq_peers_find_silent(const struct sq_peers *peers, char *text, size_t bytes
              peers->are_all ? "" : ", so look at the other nodes");
     return false;
 }
+
+bool sq_peers_may_speak(const struct sq_peers *peers)
+{
+    return atomic_exchange(&peers->signs[0].spoke, 1) == 0;
+}

@@ -11,6 +11,7 @@
 struct sq_peer_sign {
     atomic_uint beats; /* counted up ten times a second while the process runs */
     atomic_uint waits; /* whether it waits for other ranks */
+    atomic_uint spoke; /* of the first one's alone: whether a rank of the node has said that it waited in vain */
 };
 
 /* The ranks of this node. */
@@ -32,5 +33,9 @@ void sq_peers_listen(const struct sq_peers *peers);
 /* Who is silent, or why nobody is known to be, as the rest of a sentence; whether somebody is. To be called some
  * seconds after sq_peers_listen(). */
 bool sq_peers_find_silent(const struct sq_peers *peers, char *text, size_t bytes);
+
+/* Whether this rank is the first of the node that asks, and so the one to speak: it then ends, and others would take it
+ * for lost. */
+bool sq_peers_may_speak(const struct sq_peers *peers);
 
 #endif

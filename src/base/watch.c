@@ -15,10 +15,10 @@
 
 #define STEP_SECONDS 0.1   /* between two looks */
 #define MOST_PER_STEP 1.0  /* seconds that count for one: what is above, this process did not run */
-#define SPEAK_SECONDS 4.0  /* by which a rank lets the one before it speak first: mpirun ends all, two seconds later */
+#define SPEAK_SECONDS 2.0  /* by which a rank lets the one before it speak first: the end of one ends all */
 #define MOST_SPEAKERS 5    /* that wait for each other so */
 #define LISTEN_SECONDS 2.0 /* without a sign, after which a rank counts as silent */
-#define DEFER_SECONDS 6.0  /* by which a node where nobody is silent lets one speak second that knows who is */
+#define DEFER_SECONDS 6.0  /* by which a node where nobody is silent lets one speak first that knows who is */
 
 /* What the main thread waits in, for the thread that watches; each wait has a number. */
 static struct {
@@ -44,10 +44,12 @@ void sq_watch_set_peers(const struct sq_peers *peers)
     atomic_store_explicit(&watch.peers, peers, memory_order_release);
 }
 
-/* Nothing of what else this process has open can be completed without the other ranks. */
-static _Noreturn void end_process(const char *what, const char *silent)
+/* Nothing of what else this process has open can be completed without the other ranks. One of a node says why: mpirun
+ * takes up to two seconds to end the others. */
+static _Noreturn void end_process(const char *what, const struct sq_peers *peers, const char *silent)
 {
-    sq_error("waited %.0f s for other ranks in vain: %s%s", watch.limit_seconds, what, silent);
+    if (!peers || sq_peers_may_speak(peers))
+        sq_error("waited %.0f s for other ranks in vain: %s%s", watch.limit_seconds, what, silent);
     _exit(SQ_EXIT_LOST);
 }
 
@@ -91,7 +93,7 @@ static void judge(struct wait *wait, const struct sq_peers *peers)
     }
     if (wait->seconds <= limit + by_place) return;
     bool knows = !peers || sq_peers_find_silent(peers, silent, sizeof silent);
-    if (knows || wait->seconds > limit + by_place + by_rank + DEFER_SECONDS) end_process(wait->what, silent);
+    if (knows || wait->seconds > limit + by_place + by_rank + DEFER_SECONDS) end_process(wait->what, peers, silent);
 }
 
 static void *keep_watch(void *unused)

@@ -82,8 +82,8 @@ enum sq_status sq_hessian_make(struct sq_backend *backend, const struct sq_comm 
                                const struct sq_hessian_inputs *inputs, struct sq_hessian_workspace *workspace,
                                struct sq_matrix hessian) SQ_MUST_CHECK;
 
-/* Returns the status, which is that of all ranks. If it is SQ_ERR_NUMERIC, the lowest rank with a layer, whose X'X was
- * not finite, says so. NULL: none on this rank. For teams that each made a Hessian. Collective on comm. */
+/* For teams that each made a Hessian without a layer. Returns status, that of all ranks; where it is SQ_ERR_NUMERIC, the
+ * lowest rank with a layer whose X'X was not finite (NULL: none here) says so. Collective on comm. */
 enum sq_status sq_hessian_say(const struct sq_comm *comm, const char *layer, enum sq_status status) SQ_MUST_CHECK;
 
 #endif

@@ -22,7 +22,7 @@ static const struct sq_device_kind *const kinds[] = {
 static const char *const kind_names[] = {
     [SQ_BACKEND_AUTO] = "auto", [SQ_BACKEND_CPU] = "cpu", [SQ_BACKEND_CUDA] = "cuda"};
 
-/* Whether every rank has a device of the kind; why [SQ_DEVICES_TEXT]: this rank's reason where one has none.
+/* Whether every rank sees a device of the kind; why [SQ_DEVICES_TEXT]: this rank's reason where one has none.
  * Collective. */
 static enum sq_status find_devices(const struct sq_comm *comm, const struct sq_device_kind *kind, char *why,
                                    bool *found_p)

@@ -183,6 +183,7 @@ static enum sq_status do_wave(struct expert_run *e)
     if (is_done && e->is_last) return SQ_OK;
     SQ_TRY(take(e, is_done ? NULL : &policy));
     e->results[sq_experts_team_index(job->forward)].count = 0;
+    e->too_large = NULL;
     enum sq_status status = sq_comm_agree(job->world, do_expert(e));
     SQ_TRY(sq_hessian_say(job->world, e->too_large, status));
     if (!is_done) SQ_TRY(finish_wave(e, sq_seconds() - started));

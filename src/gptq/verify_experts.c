@@ -35,12 +35,11 @@ enum sq_status sq_verify_read_policy(struct sq_verification *v)
 struct expert_errors {
     double values[3];
     bool is_packed[3];
-    const char *too_large; /* a layer of it whose Hessian was not finite, on its team; NULL: none */
 };
 
 /* H of the present group, or H = I where no token came: as quantize has it. Collective on the team. */
 static enum sq_status make_hessian(struct sq_verification *v, const struct sq_linear *linear,
-                                   const struct sq_expert *expert, struct expert_errors *errors)
+                                   const struct sq_expert *expert)
 {
     const struct sq_comm *team = sq_experts_team(v->forward);
     int64_t n = linear->in_features;
@@ -49,7 +48,7 @@ static enum sq_status make_hessian(struct sq_verification *v, const struct sq_li
     struct sq_hessian_inputs inputs = {&shards, v->backend->sizes.expert_rows, sq_experts_input(v->forward), false};
     if (expert->n_tokens > 0) {
         enum sq_status made = sq_hessian_make(v->backend, team, -1, NULL, &inputs, &v->workspace, v->hessian);
-        if (made == SQ_ERR_NUMERIC) errors->too_large = linear->name;
+        if (made == SQ_ERR_NUMERIC) v->too_large = linear->name;
         return made;
     }
     const float one = 1.0f;
@@ -66,7 +65,7 @@ static enum sq_status verify_part(struct sq_verification *v, const struct sq_exp
     bool any_packed = false;
     for (int i = 0; i < count; i++)
         any_packed |= sq_verify_is_packed(v, sq_model_linear(v->model, first + i));
-    if (any_packed) SQ_TRY(make_hessian(v, sq_model_linear(v->model, first), expert, errors));
+    if (any_packed) SQ_TRY(make_hessian(v, sq_model_linear(v->model, first), expert));
     for (int i = 0; i < count; i++) {
         int at = count == 1 ? 2 : i;
         v->linear = sq_model_linear(v->model, first + i);
@@ -131,9 +130,9 @@ static enum sq_status verify_wave(struct sq_verification *v, int block, int firs
     int left = sq_model_n_experts(v->model, block) - first, n_teams = sq_experts_n_teams(v->forward);
     SQ_TRY(sq_experts_take(v->forward, first, &v->policy, &expert));
     struct expert_errors *own = &errors[sq_experts_team_index(v->forward)];
-    own->too_large = NULL;
+    v->too_large = NULL;
     enum sq_status status = sq_comm_agree(v->world, verify_expert(v, block, first_group, &expert, own));
-    SQ_TRY(sq_hessian_say(v->world, own->too_large, status));
+    SQ_TRY(sq_hessian_say(v->world, v->too_large, status));
     SQ_TRY(show_wave(v, block, first_group, first, left < n_teams ? left : n_teams, errors));
     return give(v, first, &expert);
 }

@@ -34,6 +34,7 @@ struct sq_verification {
     int64_t n_max, tile_rows, room_elements;
     const struct sq_linear *linear;
     struct sq_range tiles; /* of tile_rows rows: this rank's, of the present layer */
+    const char *too_large; /* a layer of the present expert whose Hessian was not finite; NULL: none */
     sq_verify_fn *show;
     void *context; /* its */
 };

@@ -104,12 +104,17 @@ done
 # --- inputs of all experts that are too large: it is said once ---
 
 cp -r "$GOLDEN/mixtral" "$work/huge"
-poke "$work/huge/model.safetensors" model.layers.0.post_attention_layernorm.weight '\0000\0142' # 2^69
 tokens "$work/tokens" 16 16 104 7
+run 2 quantize --model "$work/huge" --tokens "$work/tokens" --threads 1 --out "$work/usual" || { cat "$work/err"; fail "before"; }
+for folder in huge usual; do
+  poke "$work/$folder/model.safetensors" model.layers.0.post_attention_layernorm.weight '\0000\0142' # 2^69
+done
 for ranks in 1 3 6; do
   expect 1 $ranks quantize --model "$work/huge" --tokens "$work/tokens" --threads 1 --out "$work/none"
   expect_message "the inputs of model.layers.0.block_sparse_moe.experts.0.w1 are too large: their Hessian is not finite"
   rm -rf "$work/none"*
+  expect 1 $ranks verify --model "$work/huge" --checkpoint "$work/usual" --tokens "$work/tokens" --threads 1
+  expect_message "the inputs of model.layers.0.block_sparse_moe.experts.0.w1 are too large: their Hessian is not finite"
 done
 
 # --- killed among the experts of a block ---
