@@ -12,21 +12,31 @@ job=(quantize --model "$model" --tokens "$work/calibration" --no-assemble --back
 # those of a device do
 ranks=2
 # rows on their way to a slow disk are still so when the streams go on, however busy the machine is
-traced() { CUDASIM_ORDER=early SHARDQ=$work/slow run "$1" "${job[@]}" --out "$work/two" --trace "$work/run.json"; }
+traced() {
+  rm -rf "$work/two"*
+  CUDASIM_ORDER=early SHARDQ=$work/slow run "$1" "${job[@]}" --out "$work/two" --trace "$work/run.json"
+}
 printf '#!/bin/sh\nLD_PRELOAD=%s exec %s "$@"\n' "$SLOW_DISK" "$SHARDQ" >"$work/slow"
 chmod +x "$work/slow"
 if ! traced 2; then
   expect_message "have one device together"
   ranks=1
   { ! is_stand_in || [ "$CUDASIM_DEVICES" -eq 1 ]; } || fail "two ranks do not get a device each"
-  traced 1 || { cat "$work/err"; fail "a rank with the one device"; }
 fi
 
-python3 - "$work/run.json" $ranks <<'EOF2'
+# until_seen COMMAND...: the spans are short, and on a busy machine two that can meet may miss each other in a run
+until_seen() {
+  for _ in 1 2 3 4 5; do "$@" && return; done
+  fail "not in five runs"
+}
+
+runs_beside() {
+  traced $ranks || { cat "$work/err"; fail "$ranks ranks with a device each"; }
+  python3 - "$work/run.json" $ranks <<'EOF2'
 import json, sys
 trace, ranks = json.load(open(sys.argv[1])), int(sys.argv[2])
 def check(good, words):
-    if not good: sys.exit(f"FAIL: {words}")
+    if not good: sys.exit(words)
 
 names = {(e["pid"], e["tid"]): e["args"]["name"] for e in trace["traceEvents"] if e["ph"] == "M" and e["name"] == "thread_name"}
 spans = [e for e in trace["traceEvents"] if e["ph"] == "X"]
@@ -60,6 +70,8 @@ for rank in range(1, ranks + 1): # numbers of processes
     beside = [[s for s in files if s["name"] == name] for name in ("read weights", "write rows")] + [track(rank, "copies in"), streams]
     check(any(all(meets(gap, spans_of) for spans_of in beside) for gap in between), "reading, computing and writing do not go on together")
 EOF2
+}
+until_seen runs_beside
 python3 "$(dirname "$0")/trace.py" "$work/run.json" $ranks
 
 # --- neither the trace nor ranks change the bytes ---
@@ -70,6 +82,7 @@ cmp "$work/two.store.h5" "$work/one.store.h5" || fail "one rank without a trace 
 # --- weights of groups to come are gathered beside the streams where the forward pass takes the checkpoint's own ---
 
 gathers_beside() {
+  rm -rf "$work/original"*
   CUDASIM_ORDER=early expect 0 2 "${job[@]}" --propagation original --out "$work/original" --trace "$work/original.json"
   python3 - "$work/original.json" <<'EOF2'
 import json, sys
@@ -80,17 +93,20 @@ for rank in 1, 2:
     streams = [s for s in spans if s["pid"] == rank and names[rank, s["tid"]].startswith("stream")]
     gathers = [s for s in spans if s["pid"] == rank and names[rank, s["tid"]] == "NCCL" and s["name"] == "gathering"]
     if not any(s["ts"] < g["ts"] + g["dur"] and g["ts"] < s["ts"] + s["dur"] for g in gathers for s in streams):
-        sys.exit(f"FAIL: rank {rank}: no weights are gathered beside the streams")
+        sys.exit(f"rank {rank}: no weights are gathered beside the streams")
 EOF2
+}
+if [ $ranks -gt 1 ]; then
+  until_seen gathers_beside
   expect 0 1 "${job[@]}" --propagation original --out "$work/alone"
   cmp "$work/original.store.h5" "$work/alone.store.h5" || fail "one rank without weights on their way writes another store"
-}
-[ $ranks -eq 1 ] || gathers_beside
+fi
 
 # --- sums of a Hessian's slices go over the ranks beside the products of the next ones ---
 
 # in an order of streams in which neither products nor sums are done at once; spans of a stream that are 0.2 ms apart are joined
 sums_beside() {
+  rm -rf "$work/sums"*
   CUDASIM_ORDER=1 expect 0 2 "${job[@]}" --out "$work/sums" --trace "$work/sums.json"
   python3 - "$work/sums.json" <<'EOF2'
 import json, sys
@@ -101,11 +117,13 @@ for rank in 1, 2:
     products = [s for s in spans if s["pid"] == rank and names[rank, s["tid"]].startswith("stream") and s["name"] == "hessian"]
     sums = [s for s in spans if s["pid"] == rank and names[rank, s["tid"]] == "NCCL" and s["name"] == "a sum over ranks" and s["dur"] > 300]
     if not any(s["ts"] < p["ts"] + p["dur"] and p["ts"] < s["ts"] + s["dur"] for s in sums for p in products):
-        sys.exit(f"FAIL: rank {rank}: no sum over ranks beside the products of a Hessian")
+        sys.exit(f"rank {rank}: no sum over ranks beside the products of a Hessian")
 EOF2
-  cmp "$work/sums.store.h5" "$work/one.store.h5" || fail "with sums beside the products the store is another"
 }
-[ $ranks -eq 1 ] || ! is_stand_in || sums_beside
+if [ $ranks -gt 1 ] && is_stand_in; then
+  until_seen sums_beside
+  cmp "$work/sums.store.h5" "$work/one.store.h5" || fail "with sums beside the products the store is another"
+fi
 
 # --- a small device: first nothing is read ahead, then there are fewer streams, then the job is refused with figures ---
 
